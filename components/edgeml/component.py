@@ -1,0 +1,206 @@
+"""What every component's `main` shares: configuration, logging, signals, health, exit codes.
+
+A component is a class with `start`, `reconfigure` and `stop`; its `__main__.py` calls `run`. The main thread does
+nothing but wait, so that SIGTERM is answered at once whatever the workers are doing.
+"""
+
+import argparse
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
+
+from edgeml import config as configuration
+from edgeml import log as logs
+from edgeml import messages
+from edgeml.errors import ConfigError, EdgemlError
+from edgeml.health import Health
+from edgeml.ipc import GreengrassIpc, Ipc, StandaloneIpc
+
+log = logging.getLogger(__name__)
+
+C = TypeVar("C")
+
+EXIT_STOPPED, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78
+HEALTH_INTERVAL_S = 10.0
+STOP_TIMEOUT_S = 4.5  # the nucleus kills what has not ended 5 s after SIGTERM
+SETTLE_S = 0.3  # a deployment changes many keys, and the core tells of each one
+
+_STOP, _CONFIGURATION = "stop", "configuration"
+
+
+@dataclass
+class Context:
+    """What a component is given: its connection, its health, where it may write, and when it must stop."""
+
+    ipc: Ipc
+    health: Health
+    work: Path  # the component's own work folder
+    root: Path  # the core's root folder, under which other components' work folders lie
+    thing_name: str
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _events: "queue.SimpleQueue[str | BaseException]" = field(default_factory=queue.SimpleQueue)
+
+    def fail(self, error: BaseException) -> None:
+        """End the process with an error, so that the core starts it anew. Any thread may call it."""
+        self._events.put(error)
+
+    def spawn(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        """Run `work` on a daemon thread; an exception it lets through ends the process instead of vanishing."""
+
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:
+                log.exception("thread %s died", name)
+                self.fail(error)
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        return thread
+
+
+class Component(Generic[C]):
+    """Base of all components. Constructors do no I/O; `start` may raise EdgemlError, which ends the process."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def start(self, config: C) -> None:
+        raise NotImplementedError
+
+    def reconfigure(self, config: C) -> None:
+        """Take over a changed, valid configuration while running."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Stop taking work, finish what is in hand, flush. Must return within four seconds."""
+        raise NotImplementedError
+
+
+def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None = None) -> int:
+    """Run a component until it is told to stop; the process' exit code."""
+    arguments = _arguments(kind, argv)
+    logs.setup(arguments.log_level, stdout_is_data=arguments.standalone)
+    health = Health(kind.name, kind.version)
+    events: queue.SimpleQueue[str | BaseException] = queue.SimpleQueue()
+    signal.signal(signal.SIGTERM, lambda number, frame: events.put(_STOP))
+    signal.signal(signal.SIGINT, lambda number, frame: events.put(_STOP))
+    try:
+        ipc: Ipc = StandaloneIpc(arguments.config) if arguments.standalone else GreengrassIpc(events.put)
+    except EdgemlError as error:
+        log.error("%s", error)
+        return EXIT_FAILED
+    work = Path.cwd()
+    context = Context(
+        ipc=ipc,
+        health=health,
+        work=work,
+        root=arguments.root or work.parent.parent,
+        thing_name=os.environ.get("AWS_IOT_THING_NAME", "") or "unknown-thing",
+        _events=events,
+    )
+    try:
+        return _run(kind(context), config_type, context)
+    finally:
+        ipc.close()
+        sys.stdout.flush()
+
+
+def _arguments(kind: type[Component[C]], argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=kind.name, description=kind.__doc__)
+    parser.add_argument("--standalone", action="store_true", help="run outside Greengrass, on stdin and stdout")
+    parser.add_argument("--config", type=Path, help="JSON or TOML configuration file, with --standalone")
+    parser.add_argument("--root", type=Path, help="folder that holds work/<component>, for model bundles")
+    parser.add_argument("--log-level", default=os.environ.get("EDGEML_LOG_LEVEL", "INFO"))
+    parser.add_argument("--version", action="version", version=f"{kind.name} {kind.version}")
+    arguments = parser.parse_args(argv)
+    if arguments.standalone and arguments.config is None:
+        parser.error("--standalone needs --config FILE")
+    return arguments
+
+
+def _run(component: Component[C], config_type: type[C], context: Context) -> int:
+    try:
+        config = _configuration(config_type, context)
+        context.ipc.on_configuration(lambda: context._events.put(_CONFIGURATION))
+        component.start(config)
+    except EdgemlError as error:
+        log.error("%s", error)
+        return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILED
+    log.info("started %s", logs.kv(component=component.name, version=component.version, thing=context.thing_name))
+    code = _until_stopped(component, config_type, context)
+    watchdog = threading.Timer(STOP_TIMEOUT_S, _give_up)
+    watchdog.daemon = True
+    watchdog.start()
+    context.stopping.set()
+    try:
+        component.stop()
+        _publish_health(component, context)
+    except EdgemlError as error:
+        log.error("stopping: %s", error)
+        code = code or EXIT_FAILED
+    log.info("stopped %s", logs.kv(code=code))
+    return code
+
+
+def _configuration(config_type: type[C], context: Context) -> C:
+    raw = context.ipc.configuration()
+    for sentence in configuration.unknown_keys(config_type, raw):
+        log.warning("configuration: %s", sentence)
+    return configuration.load(config_type, raw)
+
+
+def _until_stopped(component: Component[C], config_type: type[C], context: Context) -> int:
+    due = time.monotonic() + HEALTH_INTERVAL_S
+    while True:
+        try:
+            event = context._events.get(timeout=max(0.0, due - time.monotonic()))
+        except queue.Empty:
+            due += HEALTH_INTERVAL_S
+            event = ""
+        try:
+            if not event:
+                _publish_health(component, context)
+            elif event == _STOP:
+                return EXIT_STOPPED
+            elif event == _CONFIGURATION:
+                _reconfigure(component, config_type, context)
+            else:
+                log.error("ending: %s", event)
+                return EXIT_FAILED
+        except EdgemlError as error:  # what is running stays as it is; only the change or the report is lost
+            log.error("%s", error)
+            context.health.error(error)
+
+
+def _reconfigure(component: Component[C], config_type: type[C], context: Context) -> None:
+    time.sleep(SETTLE_S)
+    kept = []
+    while not context._events.empty():
+        if (event := context._events.get()) != _CONFIGURATION:
+            kept.append(event)
+    for event in kept:
+        context._events.put(event)
+    component.reconfigure(_configuration(config_type, context))
+    log.info("configuration changed")
+
+
+def _publish_health(component: Component[C], context: Context) -> None:
+    report = context.health.report()
+    context.ipc.publish(messages.health(component.name.removeprefix("edgeml.")), messages.encode(report))
+
+
+def _give_up() -> None:
+    log.error("stop took longer than %s s, exiting", STOP_TIMEOUT_S)
+    os._exit(EXIT_FAILED)

@@ -1,0 +1,99 @@
+"""What a component says about itself every ten seconds on `edgeml/health/<component>`."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from edgeml.messages import HealthReport, Percentiles
+
+SAMPLES = 1024  # latencies kept for the percentiles: the most recent ones
+
+
+class Health:
+    """Counters, latencies and gauges of one process; thread-safe.
+
+    Counters only grow; rates are counter increments per second since the report before. Gauges are functions,
+    asked when a report is made. Latencies are given in seconds and reported in milliseconds.
+    """
+
+    def __init__(self, component: str, version: str) -> None:
+        self._component, self._version = component, version
+        self._lock = threading.Lock()
+        self._counters: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
+        self._latencies: dict[str, deque[float]] = {}
+        self._gauges: dict[str, Callable[[], float]] = {}
+        self._notes: dict[str, str] = {}
+        self._last_error: str | None = None
+        self._started = self._reported_at = time.monotonic()
+
+    def count(self, name: str, amount: int = 1) -> None:
+        with self._lock:
+            self._counters[name] = self._counters.get(name, 0) + amount
+
+    def observe(self, name: str, seconds: float) -> None:
+        with self._lock:
+            self._latencies.setdefault(name, deque(maxlen=SAMPLES)).append(seconds)
+
+    def gauge(self, name: str, probe: Callable[[], float]) -> None:
+        with self._lock:
+            self._gauges[name] = probe
+
+    def note(self, name: str, text: str) -> None:
+        """Say what state a part is in (`waiting for model FaceDetector`); an empty text takes the note back."""
+        with self._lock:
+            if text:
+                self._notes[name] = text
+            else:
+                self._notes.pop(name, None)
+
+    def error(self, error: BaseException | str) -> None:
+        with self._lock:
+            self._last_error = str(error)
+
+    def forget(self, prefix: str) -> None:
+        """Drop gauges and notes of a part that is gone (`pipelines.door.`)."""
+        with self._lock:
+            for table in (self._gauges, self._notes):
+                for name in [name for name in table if name.startswith(prefix)]:
+                    del table[name]
+
+    def counter(self, name: str) -> int:
+        with self._lock:
+            return self._counters.get(name, 0)
+
+    def report(self) -> HealthReport:
+        """The state now; rates are since the report before."""
+        with self._lock:
+            now = time.monotonic()
+            elapsed = max(now - self._reported_at, 1e-3)
+            gauges = dict(self._gauges)
+            counters = dict(self._counters)
+            rates = {
+                name: round((value - self._reported.get(name, 0)) / elapsed, 2) for name, value in counters.items()
+            }
+            self._reported, self._reported_at = counters, now
+            latencies = {name: _percentiles(values) for name, values in self._latencies.items()}
+            notes, last_error, uptime = dict(self._notes), self._last_error, now - self._started
+        # Gauges may take locks of their own, so they are asked with ours released.
+        return HealthReport(
+            component=self._component,
+            version=self._version,
+            at=time.time(),
+            uptime_s=round(uptime, 1),
+            counters=counters,
+            rates=rates,
+            latency_ms=latencies,
+            gauges={name: float(probe()) for name, probe in gauges.items()},
+            notes=notes,
+            last_error=last_error,
+        )
+
+
+def _percentiles(values: deque[float]) -> Percentiles:
+    ordered = sorted(values)
+    return Percentiles(
+        p50=round(ordered[len(ordered) // 2] * 1000, 3),
+        p99=round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] * 1000, 3),
+    )

@@ -1,0 +1,199 @@
+"""Every message that crosses a component border, and its topic.
+
+Messages travel as JSON in binary IPC payloads: integers stay integers on the Java nucleus, and Nucleus Lite's
+limit on the number of objects in a JSON message does not apply. Receivers ignore fields they do not know.
+"""
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+M = TypeVar("M")
+
+MODEL_INFERENCE = "ModelInference"  # IoT Core topic of inference results
+MAX_IPC_BYTES = 7000  # Nucleus Lite closes the connection on larger messages (10,000 with base64 and headers)
+
+
+def camera_frame(camera: str) -> str:
+    return f"edgeml/camera/{camera}/frame"
+
+
+def camera_command(camera: str) -> str:
+    return f"edgeml/camera/{camera}/command"
+
+
+def camera_reply(camera: str) -> str:
+    return f"edgeml/camera/{camera}/reply"
+
+
+def inference(pipeline: str) -> str:
+    return f"edgeml/inference/{pipeline}"
+
+
+def serial_record(port: str) -> str:
+    return f"edgeml/serial/{port}/record"
+
+
+def model_activate(model: str) -> str:
+    return f"edgeml/model/{model}/activate"
+
+
+def model_status(model: str) -> str:
+    return f"edgeml/model/{model}/status"
+
+
+def health(component: str) -> str:
+    return f"edgeml/health/{component}"
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """Of the most recent observations, in milliseconds."""
+
+    p50: float
+    p99: float
+
+
+class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Published by every component on `edgeml/health/<component>`. `at` is Unix time in seconds."""
+
+    component: str
+    version: str
+    at: float
+    uptime_s: float
+    counters: dict[str, int]
+    rates: dict[str, float]
+    latency_ms: dict[str, Percentiles]
+    gauges: dict[str, float]
+    notes: dict[str, str]
+    last_error: str | None
+
+
+class FrameReady(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame lies in the ring `edgeml-<camera>`; whoever reads the ring itself does not need this message."""
+
+    camera: str
+    frame_id: int
+    width: int
+    height: int
+    pixel_format: str
+    captured_at: float
+
+
+class CameraCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """`snapshot` answers with a JPEG's path, `stop` and `start` release and reopen the source."""
+
+    command: Literal["snapshot", "start", "stop"]
+    request_id: str = ""
+
+
+class CameraReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer to a CameraCommand. `path` is the JPEG that a snapshot wrote, `error` says why there is none."""
+
+    camera: str
+    command: str
+    request_id: str = ""
+    ok: bool = True
+    path: str = ""
+    frame_id: int = 0
+    captured_at: float = 0.0
+    error: str = ""
+
+
+class ModelRef(msgspec.Struct, frozen=True):
+    name: str
+    version: str
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a result was computed from: a camera's frame, or what arrived on a topic."""
+
+    camera: str = ""
+    topic: str = ""
+    frame_id: int = 0
+    captured_at: float = 0.0
+
+
+class LatencyMs(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the time went: `queue` runs from capture or arrival to the start of preprocessing."""
+
+    queue: float
+    preprocess: float
+    inference: float
+    postprocess: float
+
+
+class Classification(msgspec.Struct, frozen=True):
+    label: str
+    score: float
+
+
+class Detection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`box` is [x, y, width, height] in source pixels, `landmarks` are [x, y] in source pixels."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    landmarks: list[tuple[float, float]] = []
+
+
+class Anomaly(msgspec.Struct, frozen=True):
+    """Per feature: is it anomalous, its mean absolute error, and the threshold that decided."""
+
+    anomalies: list[bool]
+    values: list[float]
+    thresholds: list[float]
+
+
+class Regression(msgspec.Struct, frozen=True):
+    value: float
+
+
+Results = list[Classification] | list[Detection] | Anomaly | Regression
+
+
+class InferenceResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One answer of one pipeline. `backend` says which backend answered when a pipeline has a fallback."""
+
+    pipeline: str
+    model: ModelRef
+    source: Source
+    task: Literal["classification", "detection", "anomaly", "regression"]
+    results: Any  # Results; a union of two list types cannot be decoded, so readers convert by `task`
+    latency_ms: LatencyMs
+    device: str
+    backend: str = ""
+    request_id: str = ""
+    error: str = ""
+
+
+class ModelActivate(msgspec.Struct, frozen=True, kw_only=True):
+    """`current` of a model's folder was switched to `version`: load it now and answer with a ModelStatus."""
+
+    model: str
+    version: str
+    path: str
+    request_id: str
+
+
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a user of a model says of a version it was told to activate, or of one it found by itself."""
+
+    model: str
+    version: str
+    status: Literal["accepted", "refused"]
+    component: str
+    reason: str = ""
+    request_id: str = ""
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(message: Any) -> bytes:
+    """JSON bytes of a message struct or plain data."""
+    return _encoder.encode(message)
+
+
+def decode(payload: bytes, kind: type[M]) -> M:
+    """A message from JSON bytes, scalars converted leniently. Raises msgspec.MsgspecError (a ValueError)."""
+    return msgspec.json.decode(payload, type=kind, strict=False)
