@@ -1,0 +1,132 @@
+"""Builds components: `greengrass-build/recipes/<recipe>` and `greengrass-build/artifacts/<name>/<version>/<package>.zip`.
+
+`gdk component build` runs this in a component's folder (custom build system); `scripts/build` runs it for all of
+them. Zips are reproducible: names sorted, times and modes fixed. Needs the standard library only, but for model
+bundles, whose tools live in .venv.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPONENTS = ROOT / "components"
+EPOCH = (1980, 1, 1, 0, 0, 0)
+LEFT_OUT = {"__pycache__", "greengrass-build", "zip-build", "README.md", "requirements.in", "requirements.lock"}
+LINKS = {"recipe.yaml", "gdk-config.json"}
+
+
+def component_folders() -> dict[str, Path]:
+    """Every component's folder by package name."""
+    configured = [*COMPONENTS.glob("*/gdk-config.json"), *COMPONENTS.glob("*/*/gdk-config.json")]
+    return {path.parent.name: path.parent for path in sorted(configured)}
+
+
+def build(folder: Path, wheels: str = "") -> Path:
+    """Build one component; the path of its greengrass-build folder. SystemExit names what is inconsistent."""
+    name, version = _identity(folder)
+    recipe = (folder / "recipe.yaml").resolve()
+    text = recipe.read_text(encoding="utf-8")
+    if not re.search(rf"^ComponentName: {re.escape(name)}$", text, re.MULTILINE):
+        raise SystemExit(f"{recipe}: ComponentName is not {name}, which gdk-config.json says")
+    text, found = re.subn(r'^ComponentVersion: .*$', f'ComponentVersion: "{version}"', text, flags=re.MULTILINE)
+    if found != 1:
+        raise SystemExit(f"{recipe}: expected one line 'ComponentVersion: ...', found {found}")
+    target = folder / "greengrass-build"
+    shutil.rmtree(target, ignore_errors=True)
+    artifacts = target / "artifacts" / name / version
+    artifacts.mkdir(parents=True)
+    (target / "recipes").mkdir()
+    # GDK looks for the name that the recipe link points to, not for recipe.yaml.
+    (target / "recipes" / recipe.name).write_text(text, encoding="utf-8")
+    with tempfile.TemporaryDirectory() as staging:
+        _stage(folder, Path(staging), wheels)
+        _zip(Path(staging), artifacts / f"{folder.name}.zip")
+    return target
+
+
+def _identity(folder: Path) -> tuple[str, str]:
+    components = json.loads((folder / "gdk-config.json").read_text(encoding="utf-8"))["component"]
+    (name, settings), = components.items()
+    version = settings["version"]
+    if not re.fullmatch(r"\d+\.\d+\.\d+(-[\w.]+)?", version):
+        raise SystemExit(f"{folder / 'gdk-config.json'}: version must be like 1.2.3, found {version}")
+    return name, version
+
+
+def _stage(folder: Path, staging: Path, wheels: str) -> None:
+    if (folder / "build.py").exists():
+        _run_bundle_build(folder, staging)
+        return
+    for package in (folder, COMPONENTS / "edgeml"):
+        shutil.copytree(
+            package,
+            staging / package.name,
+            ignore=lambda _, names: [n for n in names if n in LEFT_OUT | LINKS or n.endswith(".pyc")],
+        )
+    shutil.copy(folder / "requirements.lock", staging)
+    if wheels:
+        _download_wheels(folder / "requirements.lock", wheels, staging / "wheels")
+
+
+def _run_bundle_build(folder: Path, staging: Path) -> None:
+    """A model bundle makes itself: `build(out)` in its build.py, with the tools of .venv."""
+    spec = importlib.util.spec_from_file_location(f"bundle_{folder.name}", folder / "build.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.build(staging)
+
+
+def _download_wheels(lock: Path, platform: str, target: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "download", "-qq", "--only-binary", ":all:", "--no-deps", "--require-hashes"]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    pip += ["--platform", platform, "--python-version", version, "-r", str(lock), "-d", str(target)]
+    subprocess.run(pip, check=True, timeout=900)
+
+
+def _zip(folder: Path, target: Path) -> None:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, path.read_bytes())
+
+
+def _in_venv() -> None:
+    """Continue under .venv's interpreter, which has what model bundles are made with."""
+    if Path(sys.prefix).resolve() == (ROOT / ".venv").resolve():
+        sys.path[:0] = [str(COMPONENTS), str(ROOT / "scripts")]
+        return
+    subprocess.run([str(ROOT / "scripts" / "setup")], check=True, timeout=1800)
+    os.execv(ROOT / ".venv" / "bin" / "python", [".venv/bin/python", __file__, *sys.argv[1:]])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--wheels", default="", metavar="PLATFORM", help="carry wheels, e.g. manylinux_2_28_aarch64")
+    parser.add_argument("components", nargs="*", help="package names; default: this folder's, or all")
+    arguments = parser.parse_args()
+    known = component_folders()
+    here = Path.cwd()
+    chosen = arguments.components or ([here.name] if (here / "gdk-config.json").exists() else list(known))
+    for package in chosen:
+        if package not in known:
+            raise SystemExit(f"no component {package!r}, there are {', '.join(known)}")
+    if any((known[package] / "build.py").exists() for package in chosen):
+        _in_venv()
+    for package in chosen:
+        print(build(known[package], arguments.wheels).relative_to(ROOT), flush=True)
+
+
+if __name__ == "__main__":
+    main()
