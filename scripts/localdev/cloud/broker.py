@@ -1,0 +1,141 @@
+"""An MQTT broker in a background thread that stands in for AWS IoT Core's message broker.
+
+It is amqtt with AWS IoT's rules on top: `$aws/...` topics may be published to, payloads are at most 128 KiB,
+topics have at most 7 slashes and 256 bytes, and whoever breaks a rule is disconnected. There is no TLS and no
+authentication, so it listens on the loopback only. Sessions, subscriptions and retained messages live in memory:
+a restarted broker has forgotten them.
+"""
+
+import asyncio
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Any, Self
+
+from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
+from amqtt.broker import Broker as AmqttBroker
+from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+from amqtt.plugins.base import BaseAuthPlugin
+
+MAX_PAYLOAD_BYTES = 128 * 1024
+MAX_TOPIC_BYTES = 256
+MAX_SLASHES = 7  # topics that begin with $aws/ do not count their first three
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 10.0
+
+
+class Welcome(BaseAuthPlugin):  # type: ignore[misc]
+    """Lets everyone in. amqtt's own anonymous access would not keep QoS 1 messages for sleeping sessions."""
+
+    async def authenticate(self, *, session: Any) -> bool:
+        return True
+
+    @dataclass
+    class Config:
+        pass
+
+
+class IotCoreBroker(AmqttBroker):  # type: ignore[misc]
+    """amqtt, which closes the connection of whoever publishes to a `$` topic, opened for `$aws/`."""
+
+    async def _handle_message_delivery(self, client_session: Any, handler: Any, wait_deliver: Any) -> bool:
+        message = wait_deliver.result()
+        if message is None:
+            return True
+        if not allowed(message.topic, len(message.data)):
+            return False
+        await self._broadcast_message(client_session, message.topic, message.data)
+        if message.publish_packet and message.publish_packet.retain_flag:
+            await self.retain_message(client_session, message.topic, message.data, message.qos)
+        return True
+
+
+def allowed(topic: str, size: int) -> bool:
+    """Whether AWS IoT Core takes a publish of `size` bytes to `topic`."""
+    if not topic or "+" in topic or "#" in topic or (topic.startswith("$") and not topic.startswith("$aws/")):
+        return False
+    slashes = topic.count("/") - (3 if topic.startswith("$aws/") else 0)
+    return slashes <= MAX_SLASHES and len(topic.encode()) <= MAX_TOPIC_BYTES and size <= MAX_PAYLOAD_BYTES
+
+
+class Broker:
+    """`with Broker() as broker: connect(broker.url)`. `stop()` and `start()` again keep the port."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
+
+    def start(self) -> Self:
+        """Listens when it returns. Raises OSError when the port is taken."""
+        for name in ("amqtt", "transitions"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="mqtt-broker", daemon=True)
+        self._thread.start()
+        if not self._ready.wait(START_TIMEOUT_S):
+            raise TimeoutError(f"the MQTT broker did not start in {START_TIMEOUT_S:g} s")
+        if self._error is not None:
+            raise self._error
+        return self
+
+    def stop(self) -> None:
+        """Disconnects every client and frees the port; does nothing when it is stopped already."""
+        thread, self._thread = self._thread, None
+        if thread is None or not thread.is_alive():
+            return
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        thread.join(STOP_TIMEOUT_S)
+        if thread.is_alive():
+            raise TimeoutError(f"the MQTT broker did not stop in {STOP_TIMEOUT_S:g} s")
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # reported to the thread that waits in start()
+            self._error = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        broker = IotCoreBroker(
+            BrokerConfig(
+                listeners={"default": ListenerConfig(type=ListenerType.EXTERNAL)},
+                plugins={f"{__name__}.Welcome": {}},
+            )
+        )
+        connections: set[asyncio.Task[None]] = set()
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101  (asyncio runs this callback as a task)
+            connections.add(task)
+            try:
+                await broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), "default")
+            except (OSError, asyncio.CancelledError):
+                pass  # the client went away, or the broker stops
+            finally:
+                connections.discard(task)
+                writer.close()
+
+        await broker.start()
+        server = await asyncio.start_server(connected, "127.0.0.1", self.port)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stopping.wait()
+        server.close()
+        await broker.shutdown()
+        for task in list(connections):
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
