@@ -74,7 +74,7 @@ class Broker:
         for name in ("amqtt", "transitions"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._ready = threading.Event()
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="mqtt-broker", daemon=True)
         self._thread.start()
         if not self._ready.wait(START_TIMEOUT_S):
@@ -102,7 +102,7 @@ class Broker:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:  # reported to the thread that waits in start()
+        except Exception as error:  # noqa: BLE001  (raised again by start(), in the thread that waits there)
             self._error = error
         finally:
             self._ready.set()

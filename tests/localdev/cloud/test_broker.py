@@ -7,19 +7,21 @@ from contextlib import contextmanager
 
 import paho.mqtt.client as mqtt
 import pytest
-from localdev.cloud.broker import Broker
 from paho.mqtt.enums import CallbackAPIVersion
+
+from localdev.cloud.broker import Broker
 from support import eventually
 
 
 class Client:
     """A paho client whose messages lie in a queue."""
 
-    def __init__(self, port: int, client_id: str = "", clean: bool = True) -> None:
+    def __init__(self, port: int, client_id: str = "", clean: bool = True, reconnect: bool = False) -> None:
         self.inbox: queue.Queue[mqtt.MQTTMessage] = queue.Queue()
         self._acks: queue.Queue[str] = queue.Queue()
-        self.paho = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean)
-        self.paho.reconnect_delay_set(0.05, 0.2)
+        self.paho = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean, reconnect_on_failure=reconnect
+        )
         self.paho.on_message = lambda client, data, message: self.inbox.put(message)
         self.paho.on_subscribe = lambda *_: self._acks.put("subscribed")
         self.paho.connect("127.0.0.1", port)
@@ -35,7 +37,7 @@ class Client:
 
     def received(self) -> tuple[str, bytes]:
         message = self.inbox.get(timeout=5)
-        return message.topic, message.payload
+        return message.topic, bytes(message.payload)
 
     def close(self) -> None:
         self.paho.disconnect()
@@ -49,8 +51,8 @@ def broker() -> Iterator[Broker]:
 
 
 @contextmanager
-def client(port: int, client_id: str = "", clean: bool = True) -> Iterator[Client]:
-    made = Client(port, client_id, clean)
+def client(port: int, client_id: str = "", clean: bool = True, reconnect: bool = False) -> Iterator[Client]:
+    made = Client(port, client_id, clean, reconnect)
     try:
         yield made
     finally:
@@ -111,7 +113,7 @@ def test_largest_payload_passes(broker: Broker) -> None:
 
 
 def test_clients_come_back_to_a_restarted_broker(broker: Broker) -> None:
-    with client(broker.port) as device:
+    with client(broker.port, reconnect=True) as device:
         port = broker.port
         broker.stop()
         eventually(lambda: not device.paho.is_connected(), what="disconnected")
