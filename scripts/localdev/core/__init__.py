@@ -1,0 +1,14 @@
+"""A local AWS IoT Greengrass core: a stand-in for development, never for production.
+
+It deploys built recipes and artifacts, runs components as child processes, and speaks the nucleus' IPC protocol on a
+Unix socket to unmodified clients. It checks no certificates, runs every component as the user who started it and
+keeps secrets in a plain file. Deployed components do not survive its end; recipes and artifacts do.
+"""
+
+from localdev.core.deployment import Deployment, DeploymentError
+from localdev.core.engine import CoreError
+from localdev.core.lite import check_recipe
+from localdev.core.local import LocalCore
+from localdev.core.profiles import Profile
+
+__all__ = ["CoreError", "Deployment", "DeploymentError", "LocalCore", "Profile", "check_recipe"]

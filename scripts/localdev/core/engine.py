@@ -1,0 +1,281 @@
+"""The core itself: what is deployed, who may do what, and the services that components use."""
+
+import asyncio
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from localdev.core import tes
+from localdev.core.config_store import ConfigStore
+from localdev.core.deployment import Deployer, Deployment, Request
+from localdev.core.lifecycle import Component, State
+from localdev.core.logs import FILE_BYTES, TOTAL_BYTES, LogFormat, Logs, Record
+from localdev.core.mqtt import IotCore
+from localdev.core.operations.components import Components
+from localdev.core.operations.configuration import Configuration
+from localdev.core.operations.iotcore import IotCoreProxy
+from localdev.core.operations.pubsub import PubSub
+from localdev.core.operations.secrets import Secrets, load_secrets
+from localdev.core.operations.updates import Updates
+from localdev.core.packages import PackageStore
+from localdev.core.policy import Authorizer
+from localdev.core.profiles import CLI, Profile
+from localdev.core.recipe import RecipeError
+from localdev.core.resolve import BUILTIN_VERSIONS, resolve
+from localdev.core.server import Handler, Server
+from localdev.core.variables import Paths
+
+MAX_SOCKET_PATH_BYTES = 107
+NUCLEUS = {Profile.JAVA: "aws.greengrass.Nucleus", Profile.LITE: "aws.greengrass.NucleusLite"}
+
+
+class CoreError(Exception):
+    """The core cannot start or cannot do what it was asked for."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a core is set up. `env` is added to every component's environment."""
+
+    root: Path
+    profile: Profile = Profile.JAVA
+    thing_name: str = "laptop"
+    region: str = "us-east-1"
+    mqtt_url: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Any] | Path | None = None
+    credentials: Mapping[str, str] | None = None
+    log_format: LogFormat = "TEXT"
+    log_file_bytes: int = FILE_BYTES
+    log_total_bytes: int = TOTAL_BYTES
+
+
+class Engine:
+    """A running core. Made, used and closed on one event loop's thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        known_secrets = load_secrets(settings.secrets, settings.region)
+        self.settings = settings
+        self.profile = settings.profile
+        self.root = settings.root.resolve()
+        self.paths = Paths(self.root)
+        for folder in ("packages/recipes", "packages/artifacts", "packages/artifacts-unarchived", "work"):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.root)
+        self.logs = Logs(self.root / "logs", settings.log_format, settings.log_file_bytes, settings.log_total_bytes)
+        self.store = ConfigStore()
+        self.packages = PackageStore(self.paths, self.profile)
+        self.components: dict[str, Component] = {}
+        self.roots: dict[str, str] = {}
+        self.deployments: dict[str, Deployment] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._principals: dict[str, str] = {}
+        self._tokens: dict[str, str] = {}
+        self._changed = asyncio.Event()
+        self._socket_folder: Path | None = None
+        self.socket = self._socket_path()
+        self.authorizer = Authorizer(lambda who, problem: self.logs.system("ERROR", "policy", problem, component=who))
+        self.pubsub = PubSub(self.authorizer, self.profile)
+        self.updates = Updates()
+        self._deployer = Deployer(self)
+        self._iot_core = IotCore(settings.mqtt_url, settings.thing_name, self.profile)
+        self._tes = tes.TokenExchange(settings.credentials, lambda token: token in self._principals)
+        self._server = Server(self.profile, self._handlers(known_secrets), self._principals.get, self._complain)
+
+    def _handlers(self, known_secrets: Mapping[str, dict[str, Any]]) -> dict[str, Handler]:
+        return {
+            **self.pubsub.handlers(),
+            **IotCoreProxy(self.authorizer, self._iot_core, self.profile).handlers(),
+            **Configuration(self.store, self.profile).handlers(),
+            **Secrets(self.authorizer, known_secrets, self.components.__contains__).handlers(),
+            **Components(self).handlers(),
+            **self.updates.handlers(),
+        }
+
+    def _socket_path(self) -> Path:
+        path = self.root / ("gg-ipc.socket" if self.profile is Profile.LITE else "ipc.socket")
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+            self._socket_folder = Path(tempfile.mkdtemp(prefix="greengrass-"))
+            self._socket_folder.chmod(0o755)
+            path = self._socket_folder / path.name
+        path.unlink(missing_ok=True)
+        return path
+
+    async def start(self) -> None:
+        """Opens the socket and the services, with the nucleus and the CLI deployed."""
+        await self._tes.start()
+        self._iot_core.start()
+        await self._server.start(self.socket)
+        try:
+            self.packages.add_recipes(self.root / "packages" / "recipes")
+        except RecipeError as error:
+            self.logs.system("WARN", "recipes", f"stored recipes are not all usable: {error}")
+        self.roots = {name: BUILTIN_VERSIONS[name] for name in (NUCLEUS[self.profile], CLI)}
+        for name, recipe in resolve(self.roots, self.packages, {}).items():
+            self.components[name] = Component(recipe, {}, self)
+            self.store.replace(name, self.store.proposal(name, {"awsRegion": self.settings.region}, {}, 1.0))
+            self.start_builtin(name)
+        self.logs.system("INFO", "started", "stand-in for development, never for production", profile=self.profile)
+
+    async def close(self) -> None:
+        """Stops every component and service; on return no process and no socket is left."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.stop_components(set(self.components))
+        await self._server.stop()
+        await self._iot_core.stop()
+        await self._tes.stop()
+        self.socket.unlink(missing_ok=True)
+        if self._socket_folder:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+        self.logs.close()
+        self._lock.close()
+
+    def deploy(self, request: Request) -> Deployment:
+        """Begins a deployment; it is queued behind those under way."""
+        deployment = Deployment(request)
+        self.deployments[deployment.id] = deployment
+        task = asyncio.create_task(self._deployer.run(deployment), name=f"deployment {deployment.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._deployment_ended)
+        return deployment
+
+    def _deployment_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        failure = None if task.cancelled() else task.exception()
+        if failure:
+            self.logs.system("ERROR", "deployment-failed", f"the core failed: {failure!r}")
+
+    def token(self, name: str) -> str:
+        """The IPC token of a component, which lasts as long as this core runs."""
+        if name not in self._tokens:
+            self._tokens[name] = token = secrets.token_hex(8).upper()
+            self._principals[token] = name
+        return self._tokens[name]
+
+    def add_principal(self, name: str, access_control: Mapping[str, Any]) -> str:
+        """Lets a client act as a component that has no recipe; the answer is its token."""
+        self.store.replace(name, self.store.proposal(name, {"accessControl": access_control}, {}, 1.0))
+        self.load_policies(name)
+        return self.token(name)
+
+    def load_policies(self, name: str) -> None:
+        """Takes the policies from a component's configuration as it is now."""
+        self.authorizer.load(name, self.store.snapshot(name).get("accessControl"))
+
+    def forget(self, name: str) -> None:
+        """Drops a component that is stopped and removed."""
+        del self.components[name]
+        self.store.remove(name)
+        self.authorizer.forget(name)
+
+    def start_builtin(self, name: str) -> None:
+        """Marks a component as running that the stand-in provides itself."""
+        component = self.components[name]
+        before, component.state = component.state, State.RUNNING
+        self.state_changed(component, before)
+
+    async def stop_components(self, names: set[str]) -> None:
+        """Stops components, those that depend on others first."""
+        stopped: dict[str, asyncio.Task[None]] = {}
+
+        async def stop(component: Component) -> None:
+            dependers = [other.name for other in self.components.values() if component in other.dependencies]
+            waiting = [stopped[name] for name in dependers if name in stopped]
+            if waiting:
+                await asyncio.wait(waiting)
+            await component.stop()
+
+        for name in names & self.components.keys():
+            stopped[name] = asyncio.create_task(stop(self.components[name]))
+        await asyncio.gather(*stopped.values())
+
+    async def validate_configuration(self, deployment_id: str, proposed: Mapping[str, Any]) -> None:
+        """Lets components that asked for it judge their new configuration. RecipeError if one rejects it."""
+        changed = {
+            name: value
+            for name, value in proposed.items()
+            if name in self.components and value != self.store.snapshot(name)
+        }
+        await self.updates.validate(deployment_id, changed)
+
+    async def until(self, predicate: Callable[[], bool]) -> None:
+        """Waits until a change of state or of a deployment makes `predicate` true."""
+        while not predicate():
+            await self._changed.wait()
+
+    def announce(self) -> None:
+        """Wakes everyone who waits in `until`."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Environment of a component's processes: the core's own, and what the nucleus sets."""
+        token = self.token(name)
+        region = self.settings.region
+        # PYTHONPATH is how scripts/core finds this very package; a component must not.
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment |= {
+            "SVCUID": token,
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": token,
+            "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(self.socket),
+            "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH": str(self.socket),
+            "AWS_IOT_THING_NAME": self.settings.thing_name,
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+            "GGC_VERSION": BUILTIN_VERSIONS[NUCLEUS[self.profile]],
+            "GG_ROOT_CA_PATH": "",
+        }
+        if self._gets_credentials(name):
+            environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = self._tes.url
+        return environment | dict(self.settings.env)
+
+    def _gets_credentials(self, name: str) -> bool:
+        if self.profile is Profile.LITE:
+            return tes.COMPONENT in self.components[name].recipe.dependencies
+        return tes.COMPONENT in self.components
+
+    def work(self, name: str) -> Path:
+        """The component's working directory, which exists."""
+        folder = self.paths.work(name)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def log(self, name: str, record: Record) -> None:
+        """Appends to a component's log."""
+        self.logs.write(name, record)
+
+    def state_changed(self, component: Component, before: State) -> None:
+        """Logs a change of state and tells who depends on the component."""
+        self.logs.system(
+            "INFO",
+            "service-set-state",
+            serviceName=component.name,
+            currentState=before.value,
+            newState=component.state.value,
+        )
+        for other in self.components.values():
+            if component in other.dependencies:
+                other.dependency_changed(component)
+        self.announce()
+
+    def _complain(self, problem: str) -> None:
+        self.logs.system("WARN", "ipc", problem)
+
+
+def _lock(root: Path) -> IO[bytes]:
+    """An open file that holds the root's lock. CoreError if another core runs there."""
+    file = (root / "core.lock").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise CoreError(f"a core already runs in {root}") from error
+    return file

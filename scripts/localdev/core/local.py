@@ -1,0 +1,227 @@
+"""A core within another Python program: tests and the demo."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from localdev.core.deployment import Deployment, DeploymentError, Request
+from localdev.core.engine import CoreError, Engine, Settings
+from localdev.core.lifecycle import Component, State
+from localdev.core.logs import FILE_BYTES, TOTAL_BYTES, LogFormat
+from localdev.core.operations.pubsub import binary_message, json_message, payload_of
+from localdev.core.profiles import CLI, Profile
+
+T = TypeVar("T")
+
+START_SECONDS = 10.0
+CLOSE_SECONDS = 60.0
+
+
+class LocalCore:
+    """A Greengrass core stand-in whose engine runs in a background thread. For development, never for production.
+
+    Leaving the context stops every component and leaves no process, thread or socket behind.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        profile: Profile | str = Profile.JAVA,
+        thing_name: str = "laptop",
+        region: str = "us-east-1",
+        mqtt_url: str | None = None,
+        env: Mapping[str, str] | None = None,
+        secrets: Mapping[str, Any] | Path | None = None,
+        credentials: Mapping[str, str] | None = None,
+        log_format: LogFormat = "TEXT",
+        log_file_bytes: int = FILE_BYTES,
+        log_total_bytes: int = TOTAL_BYTES,
+    ) -> None:
+        """Prepares a core; `with` starts it.
+
+        `env` is added to every component's environment. `secrets` is {name: text} or a JSON file of it.
+        `credentials` (AccessKeyId, SecretAccessKey, Token) is what components get from the token exchange service.
+        """
+        self.settings = Settings(
+            root,
+            Profile(profile),
+            thing_name,
+            region,
+            mqtt_url,
+            dict(env or {}),
+            secrets,
+            credentials,
+            log_format,
+            log_file_bytes,
+            log_total_bytes,
+        )
+        self._thread = threading.Thread(target=self._run, name="greengrass-core", daemon=True)
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._engine: Engine
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        if not self._started.wait(START_SECONDS):
+            raise CoreError(f"the core did not start in {START_SECONDS:g} s")
+        if self._failure:
+            self._thread.join(START_SECONDS)
+            raise self._failure
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(CLOSE_SECONDS)
+        if self._failure:
+            raise self._failure
+
+    @property
+    def socket(self) -> Path:
+        """The IPC socket, for AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT."""
+        return self._engine.socket
+
+    @property
+    def root(self) -> Path:
+        """The root folder, resolved."""
+        return self._engine.root
+
+    def deploy(
+        self,
+        recipe_dirs: Iterable[Path] = (),
+        artifact_dirs: Iterable[Path] = (),
+        merge: Mapping[str, str] | None = None,
+        update_config: Mapping[str, Mapping[str, Any]] | None = None,
+        remove: Iterable[str] = (),
+        timeout: float = 60.0,
+    ) -> Deployment:
+        """Deploys and waits until every changed component runs or has finished.
+
+        `update_config` is {component: {"MERGE": {...}, "RESET": [JSON pointers]}}. DeploymentError on failure or
+        after `timeout` seconds, with the end of the failing component's log.
+        """
+        request = Request(list(recipe_dirs), list(artifact_dirs), merge or {}, list(remove), update_config or {})
+
+        async def run() -> Deployment:
+            deployment = self._engine.deploy(request)
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._engine.until(lambda: deployment.status in ("SUCCEEDED", "FAILED"))
+            except TimeoutError as error:
+                states = {component.name: component.state.value for component in self._engine.components.values()}
+                raise DeploymentError(f"the deployment has not finished in {timeout:g} s: {states}") from error
+            return deployment
+
+        deployment = self._call(run())
+        if deployment.error:
+            raise DeploymentError(deployment.error)
+        return deployment
+
+    def state(self, name: str) -> str:
+        """State of a component. KeyError if it is not deployed."""
+        return self._engine.components[name].state.value
+
+    def wait_state(self, name: str, state: str, timeout: float = 10.0) -> None:
+        """Waits until a component has a state. TimeoutError, with the end of its log, if it does not."""
+        self._wait(name, lambda component: component.state == State(state), f"not {state}", timeout)
+
+    def pid(self, name: str) -> int | None:
+        """Process id of a component's shell, None if no step of it runs."""
+        return self._engine.components[name].pid
+
+    def stop_component(self, name: str) -> None:
+        """Stops a component; on return it has no process."""
+        self._call(self._engine.components[name].stop())
+
+    def restart_component(self, name: str, timeout: float = 15.0) -> None:
+        """Restarts a component and waits until it runs again or has finished."""
+        component = self._engine.components[name]
+        starts = component.starts
+        self._loop.call_soon_threadsafe(component.restart)
+        settled = (State.RUNNING, State.FINISHED)
+        self._wait(name, lambda now: now.starts > starts and now.state in settled, "not restarted", timeout)
+
+    def log(self, name: str) -> str:
+        """Text of a component's current log file, or of the core's own (`greengrass`); empty if there is none."""
+        path = self._engine.logs.folder / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def token(self, name: str) -> str:
+        """IPC token (SVCUID) with which a test client acts as that component."""
+        return self._call(_result(lambda: self._engine.token(name)))
+
+    def add_principal(self, name: str, access_control: Mapping[str, Any]) -> str:
+        """Makes a name known that has no recipe, with these policies; the answer is its IPC token."""
+        return self._call(_result(lambda: self._engine.add_principal(name, access_control)))
+
+    def configuration(self, name: str) -> Any:
+        """A component's whole configuration, as plain JSON."""
+        return self._call(_result(lambda: self._engine.store.snapshot(name)))
+
+    def publish(self, topic: str, message: bytes | Mapping[str, Any]) -> None:
+        """Publishes on a local topic, as the core's CLI would."""
+        union = binary_message(message) if isinstance(message, bytes) else json_message(dict(message))
+        self._call(_result(lambda: self._engine.pubsub.publish(CLI, topic, union)))
+
+    def subscribe(self, topic: str, callback: Callable[[str, bytes], None]) -> Callable[[], None]:
+        """Calls `callback(topic, payload)` on the core's thread for each local message until the answer is called.
+
+        The payload of a JSON message is its JSON text.
+        """
+
+        def sink(_publisher: str, event: bytes, published: str) -> None:
+            callback(published, payload_of(event))
+
+        stop = self._call(_result(lambda: self._engine.pubsub.subscribe(topic, sink)))
+        return lambda: self._call(_result(stop))
+
+    def _wait(self, name: str, fits: Callable[[Component], bool], what: str, timeout: float) -> None:
+        def probe() -> bool:
+            component = self._engine.components.get(name)
+            return component is not None and fits(component)
+
+        async def wait() -> None:
+            async with asyncio.timeout(timeout):
+                await self._engine.until(probe)
+
+        try:
+            self._call(wait())
+        except TimeoutError as error:
+            component = self._engine.components.get(name)
+            state = component.state.value if component else "absent"
+            tail = self._engine.logs.tail(name)
+            raise TimeoutError(f"{name} is {state}, {what}, after {timeout:g} s. Its log:\n{tail}") from error
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
+            self._failure = error
+        finally:
+            self._started.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._engine = Engine(self.settings)
+        await self._engine.start()
+        self._started.set()
+        try:
+            await self._stop.wait()
+        finally:
+            await self._engine.close()
+
+
+async def _result(function: Callable[[], T]) -> T:
+    """Runs a function on the event loop's thread."""
+    return function()

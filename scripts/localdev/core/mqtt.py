@@ -1,0 +1,201 @@
+"""The core's connection to AWS IoT Core, or to the MQTT broker that stands in for it (MQTT 3.1.1).
+
+Offline, the Java nucleus keeps publishes in memory up to 2.5 MB (at most once only while online) and Nucleus Lite
+refuses them; on line Lite holds few unacknowledged messages. MQTT 5 properties are accepted and not carried.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from localdev.core.profiles import Profile
+from localdev.core.topics import mqtt_matches
+
+SPOOL_BYTES = 2_621_440
+MAX_IN_FLIGHT = 5
+LITE_UNACKNOWLEDGED_BYTES = 15_000
+LITE_UNACKNOWLEDGED_MESSAGES = 10
+KEEP_ALIVE_SECONDS = 60
+RECONNECT_SECONDS = (1, 10)
+
+Sink = Callable[[str, bytes], None]
+
+
+class PublishRefused(Exception):  # noqa: N818  (names the verdict)
+    """The message was not taken; the text is what the nucleus says."""
+
+
+@dataclass(slots=True, eq=False)
+class _Message:
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+
+
+class IotCore:
+    """Publishes and subscriptions over one MQTT connection. Used on the event loop's thread only.
+
+    `url` is mqtt://[user:password@]host[:port] or mqtts://...; None: never on line.
+    """
+
+    def __init__(self, url: str | None, client_id: str, profile: Profile) -> None:
+        self._url = url
+        self._lite = profile is Profile.LITE
+        self._online = asyncio.Event()
+        self._spool: deque[_Message] = deque()
+        self._in_flight: dict[int, _Message] = {}
+        self._held_bytes = 0
+        self._subscriptions: dict[str, dict[Sink, int]] = {}
+        self._acknowledged: dict[int, asyncio.Future[None]] = {}
+        self._client: paho.Client | None = None
+        self._client_id = client_id
+        self._closing = threading.Event()
+
+    def start(self) -> None:
+        """Begins to connect, and goes on trying."""
+        if self._url is None:
+            return
+        self._loop = asyncio.get_running_loop()
+        parts = urlsplit(self._url)
+        client = paho.Client(CallbackAPIVersion.VERSION2, self._client_id, protocol=paho.MQTTv311)
+        if parts.username:
+            client.username_pw_set(parts.username, parts.password)
+        if parts.scheme == "mqtts":
+            client.tls_set()
+        client.on_connect = self._relay(self._connected)
+        client.on_disconnect = self._relay(self._disconnected)
+        client.on_publish = self._relay(self._published)
+        client.on_subscribe = self._relay(self._subscribed)
+        client.on_message = self._relay(self._received)
+        client.reconnect_delay_set(*RECONNECT_SECONDS)
+        default_port = 8883 if parts.scheme == "mqtts" else 1883
+        client.connect_async(parts.hostname or "127.0.0.1", parts.port or default_port, KEEP_ALIVE_SECONDS)
+        client.loop_start()
+        self._client = client
+
+    async def stop(self) -> None:
+        """Disconnects and ends the network thread. What is still held is lost, as with the nucleus."""
+        if self._client is None:
+            return
+        self._closing.set()
+        self._client.disconnect()
+        await asyncio.to_thread(self._client.loop_stop)
+
+    @property
+    def online(self) -> bool:
+        """Whether there is a connection."""
+        return self._online.is_set()
+
+    def publish(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> None:
+        """Takes a message for delivery. PublishRefused if it is neither sent nor kept."""
+        message = _Message(topic, payload, qos, retain)
+        if self._lite:
+            self._refuse_as_lite(message)
+        elif not self.online and qos == 0:
+            raise PublishRefused("Device is offline. Dropping QoS 0 message.")
+        else:
+            self._make_room(len(payload))
+        self._spool.append(message)
+        self._held_bytes += len(payload)
+        self._drain()
+
+    def _refuse_as_lite(self, message: _Message) -> None:
+        if not self.online:
+            raise PublishRefused("MQTT is not connected")
+        count = len(self._spool) + len(self._in_flight)
+        if message.qos and (
+            count >= LITE_UNACKNOWLEDGED_MESSAGES or self._held_bytes + len(message.payload) > LITE_UNACKNOWLEDGED_BYTES
+        ):
+            raise PublishRefused("Too many unacknowledged publishes")
+
+    def _make_room(self, size: int) -> None:
+        if self._held_bytes + size > SPOOL_BYTES:
+            for message in [held for held in self._spool if held.qos == 0]:
+                self._spool.remove(message)
+                self._held_bytes -= len(message.payload)
+        if self._held_bytes + size > SPOOL_BYTES:
+            raise PublishRefused("Message spool is full. Message could not be added.")
+
+    def _drain(self) -> None:
+        while self._client and self.online and self._spool and len(self._in_flight) < MAX_IN_FLIGHT:
+            message = self._spool.popleft()
+            info = self._client.publish(message.topic, message.payload, message.qos, message.retain)
+            self._in_flight[info.mid] = message
+
+    async def subscribe(self, topic_filter: str, qos: int, sink: Sink, *, wait: bool) -> Callable[[], None]:
+        """Calls `sink(topic, payload)` until the answer is called. `wait`: until the broker has agreed."""
+        sinks = self._subscriptions.setdefault(topic_filter, {})
+        sinks[sink] = qos
+        try:
+            if self._client and self.online:
+                await self._ask(topic_filter)
+            elif wait:
+                await self._online.wait()  # connecting subscribes to every filter
+        except asyncio.CancelledError:
+            self._drop(topic_filter, sink)
+            raise
+        return lambda: self._drop(topic_filter, sink)
+
+    async def _ask(self, topic_filter: str) -> None:
+        assert self._client is not None  # noqa: S101  (the caller looked)
+        result, mid = self._client.subscribe(topic_filter, max(self._subscriptions[topic_filter].values()))
+        if result == paho.MQTT_ERR_SUCCESS and mid is not None:
+            answered = self._acknowledged[mid] = self._loop.create_future()
+            await answered
+
+    def _drop(self, topic_filter: str, sink: Sink) -> None:
+        sinks = self._subscriptions[topic_filter]
+        del sinks[sink]
+        if not sinks:
+            del self._subscriptions[topic_filter]
+            if self._client and self.online:
+                self._client.unsubscribe(topic_filter)
+
+    def _relay(self, handler: Callable[..., None]) -> Callable[..., None]:
+        """A callback for the network thread that runs `handler` on the event loop."""
+
+        def call(_client: Any, _userdata: Any, *arguments: Any) -> None:
+            if not self._closing.is_set():
+                self._loop.call_soon_threadsafe(handler, *arguments)
+
+        return call
+
+    def _connected(self, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            return
+        assert self._client is not None  # noqa: S101  (it has just called)
+        for topic_filter, sinks in self._subscriptions.items():
+            self._client.subscribe(topic_filter, max(sinks.values()))
+        self._online.set()
+        self._drain()
+
+    def _disconnected(self, *_details: Any) -> None:
+        self._online.clear()
+        for mid in list(self._acknowledged):
+            self._subscribed(mid)  # connecting again subscribes to every filter
+
+    def _published(self, mid: int, *_details: Any) -> None:
+        message = self._in_flight.pop(mid, None)
+        if message:
+            self._held_bytes -= len(message.payload)
+            self._drain()
+
+    def _subscribed(self, mid: int, *_details: Any) -> None:
+        answered = self._acknowledged.pop(mid, None)
+        if answered and not answered.done():
+            answered.set_result(None)
+
+    def _received(self, message: paho.MQTTMessage) -> None:
+        topic, payload = message.topic, bytes(message.payload)
+        for topic_filter, sinks in list(self._subscriptions.items()):
+            if mqtt_matches(topic_filter, topic):
+                for sink in list(sinks):
+                    sink(topic, payload)

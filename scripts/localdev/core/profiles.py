@@ -1,0 +1,21 @@
+"""The two kinds of Greengrass core that the stand-in can be."""
+
+from enum import StrEnum
+
+from localdev.core.wire import MAX_FRAME_BYTES
+
+
+class Profile(StrEnum):
+    """`java`: the Greengrass nucleus. `lite`: Greengrass Nucleus Lite, which is smaller and stricter."""
+
+    JAVA = "java"
+    LITE = "lite"
+
+    @property
+    def frame_limit(self) -> int:
+        """Bytes of a frame above which the connection is closed."""
+        return 10_000 if self is Profile.LITE else MAX_FRAME_BYTES
+
+
+CLI = "aws.greengrass.Cli"
+"""Principal of scripts/core. It may do everything, in both profiles."""

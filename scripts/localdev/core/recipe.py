@@ -1,0 +1,253 @@
+"""Component recipes (format 2020-01-25): reading a file, and choosing what applies to this machine.
+
+The Java nucleus reads keys without case; Nucleus Lite wants them exactly as documented and turns every scalar of a
+YAML recipe into a string. Source: aws-greengrass-component-common, PlatformHelper and RecipeLoader.
+"""
+
+import json
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from localdev.core.profiles import Profile
+from localdev.core.semver import Version, VersionError
+
+SUFFIXES = (".yaml", ".yml", ".json")
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "aarch64", "armv7l": "arm", "armv6l": "arm", "i686": "x86"}
+_STEPS = ("bootstrap", "install", "startup", "run", "shutdown", "recover", "uninstall")
+DEFAULT_TIMEOUTS = {"install": 120.0, "startup": 120.0, "shutdown": 15.0, "recover": 60.0}
+
+
+class RecipeError(Exception):
+    """A recipe that cannot be read or used; the text says why."""
+
+
+class _TypedLoader(yaml.SafeLoader):
+    """As the nucleus' YAML reader: no dates, and only true and false are booleans."""
+
+
+_TypedLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_TypedLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF")
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One lifecycle step. `key` is how the recipe names it, as logs show it (`Run.Script`)."""
+
+    key: str
+    script: str
+    timeout: float | None
+    setenv: dict[str, str]
+    skipif: str | None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One artifact of the chosen manifest. `read` and `execute` are NONE, OWNER or ALL."""
+
+    uri: str
+    unarchive: bool
+    read: str
+    execute: str
+
+    @property
+    def file_name(self) -> str:
+        """Last segment of the URI: the file's name on the device."""
+        return self.uri.rstrip("/").rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """What a component needs. `hard`: it restarts when the dependency does."""
+
+    requirement: str
+    hard: bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a recipe says for this machine. `lifecycle` still holds its variables."""
+
+    name: str
+    version: Version
+    defaults: dict[str, Any]
+    dependencies: dict[str, Dependency]
+    artifacts: list[Artifact]
+    lifecycle: dict[str, Any] = field(default_factory=dict)
+
+
+def read(path: Path, profile: Profile) -> tuple[dict[str, Any], bytes]:
+    """A recipe file as the profile's core parses it, and its bytes. RecipeError if it cannot be parsed."""
+    raw = path.read_bytes()
+    return parse(raw, path.suffix, profile, str(path)), raw
+
+
+def parse(raw: bytes, suffix: str, profile: Profile, where: str = "recipe") -> dict[str, Any]:
+    """The document of a recipe, `suffix` being .json, .yaml or .yml. RecipeError if it cannot be parsed."""
+    try:
+        if suffix == ".json":
+            document = json.loads(raw)
+        else:
+            # Lite: all scalars of a YAML recipe are strings, which is what BaseLoader makes.
+            document = yaml.load(raw, yaml.BaseLoader if profile is Profile.LITE else _TypedLoader)  # noqa: S506
+    except (ValueError, yaml.YAMLError) as error:
+        raise RecipeError(f"{where}: {error}") from error
+    if not isinstance(document, dict):
+        raise RecipeError(f"{where}: no mapping")
+    return document
+
+
+class Fields:
+    """Access to a mapping's keys: without case in Java, exact in Lite."""
+
+    def __init__(self, mapping: Any, profile: Profile) -> None:
+        self.mapping: Mapping[str, Any] = mapping if isinstance(mapping, dict) else {}
+        self._exact = profile is Profile.LITE
+        self._profile = profile
+
+    def key(self, name: str) -> str | None:
+        """The key as the recipe writes it."""
+        if self._exact:
+            return name if name in self.mapping else None
+        return next((key for key in self.mapping if str(key).lower() == name.lower()), None)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value, or `default` if it is absent or null."""
+        key = self.key(name)
+        value = self.mapping[key] if key is not None else None
+        return default if value is None else value
+
+    def inner(self, name: str) -> "Fields":
+        """The mapping at a key; empty if there is none."""
+        return Fields(self.get(name), self._profile)
+
+
+def interpret(document: dict[str, Any], profile: Profile) -> Recipe:
+    """The recipe for this machine. RecipeError if it lacks something or no manifest fits the platform."""
+    top = Fields(document, profile)
+    name = top.get("ComponentName")
+    try:
+        version = Version(str(top.get("ComponentVersion")))
+    except VersionError as error:
+        raise RecipeError(f"{name}: ComponentVersion {error}") from error
+    manifest = choose_manifest(top, profile)
+    if manifest is None:
+        raise RecipeError(f"{name} {version}: no manifest fits platform {platform_attributes(profile)}")
+    lifecycle = manifest.get("Lifecycle") or _select(
+        top.get("Lifecycle", {}), [str(selection) for selection in manifest.get("Selections", [])]
+    )
+    return Recipe(
+        name=str(name),
+        version=version,
+        defaults=dict(top.inner("ComponentConfiguration").get("DefaultConfiguration", {})),
+        dependencies={
+            str(dependency): _dependency(Fields(properties, profile))
+            for dependency, properties in top.get("ComponentDependencies", {}).items()
+        },
+        artifacts=[_artifact(Fields(artifact, profile)) for artifact in manifest.get("Artifacts", [])],
+        lifecycle=lifecycle if isinstance(lifecycle, dict) else {},
+    )
+
+
+def platform_attributes(profile: Profile) -> dict[str, str]:
+    """What a manifest's Platform is compared with."""
+    machine = platform.machine()
+    attributes = {"os": "linux", "architecture": _ARCHITECTURES.get(machine, machine)}
+    if attributes["architecture"] == "arm":
+        attributes["architecture.detail"] = machine
+    if profile is Profile.LITE:
+        attributes["runtime"] = "aws_nucleus_lite"
+    return attributes
+
+
+def choose_manifest(top: Fields, profile: Profile) -> Fields | None:
+    """The first manifest whose Platform fits this machine."""
+    attributes = platform_attributes(profile)
+    for manifest in top.get("Manifests", []):
+        fields = Fields(manifest, profile)
+        wanted = fields.get("Platform", {})
+        if all(_platform_fits(str(key), pattern, attributes) for key, pattern in wanted.items()):
+            if profile is Profile.LITE and "runtime" not in wanted:
+                continue
+            return fields
+    return None
+
+
+def _platform_fits(key: str, pattern: Any, attributes: Mapping[str, str]) -> bool:
+    if pattern is None or pattern == "*":
+        return True
+    actual, text = attributes.get(key.lower()), str(pattern)
+    if len(text) > 1 and text.startswith("/") and text.endswith("/"):
+        return actual is not None and re.fullmatch(text[1:-1], actual) is not None
+    return (key.lower() in ("os", "architecture") and text in ("all", "any")) or text == actual
+
+
+def _select(lifecycle: Any, selections: list[str]) -> Any:
+    """The part of a global Lifecycle that a manifest's Selections name."""
+    if not isinstance(lifecycle, dict):
+        return lifecycle
+    keywords = {"all", "linux", "windows", "darwin", *selections}
+    if keywords & lifecycle.keys():
+        chosen = next((word for word in [*(selections or ["linux"]), "all"] if word in lifecycle), None)
+        return _select(lifecycle[chosen], selections) if chosen else {}
+    return {key: _select(value, selections) for key, value in lifecycle.items()}
+
+
+def _dependency(properties: Fields) -> Dependency:
+    hard = str(properties.get("DependencyType", "HARD")).upper() == "HARD"
+    return Dependency(str(properties.get("VersionRequirement", "*")), hard)
+
+
+def _artifact(artifact: Fields) -> Artifact:
+    permission = artifact.inner("Permission")
+    return Artifact(
+        uri=str(artifact.get("Uri", "")),
+        unarchive=str(artifact.get("Unarchive", "NONE")).upper() == "ZIP",
+        read=str(permission.get("Read", "OWNER")).upper(),
+        execute=str(permission.get("Execute", "NONE")).upper(),
+    )
+
+
+def steps(lifecycle: dict[str, Any], profile: Profile) -> dict[str, Step]:
+    """The steps of an interpolated lifecycle by lower-case name. RecipeError if one cannot be used."""
+    fields = Fields(lifecycle, profile)
+    shared = {str(key): as_text(value) for key, value in fields.get("Setenv", {}).items()}
+    found = {}
+    for name in _STEPS:
+        value = fields.get(name)
+        if value:
+            found[name] = _step(name, str(fields.key(name)), value, shared, profile)
+    return found
+
+
+def _step(name: str, key: str, value: Any, shared: dict[str, str], profile: Profile) -> Step:
+    timeout = DEFAULT_TIMEOUTS.get(name)
+    if not isinstance(value, dict):
+        return Step(key, str(value), timeout, shared, None)
+    fields = Fields(value, profile)
+    script_key = fields.key("Script")
+    given = fields.get("Timeout")
+    try:
+        timeout = timeout if given is None else float(given)
+    except ValueError as error:
+        raise RecipeError(f"{key}.Timeout: {given!r} is no number of seconds") from error
+    setenv = shared | {str(name): as_text(text) for name, text in fields.get("Setenv", {}).items()}
+    skipif = fields.get("Skipif")
+    script = str(fields.get("Script", ""))
+    return Step(f"{key}.{script_key}", script, timeout, setenv, str(skipif) if skipif else None)
+
+
+def as_text(value: Any) -> str:
+    """A configuration value as it appears in a script: JSON but for plain strings."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), sort_keys=True)

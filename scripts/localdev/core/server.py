@@ -1,0 +1,308 @@
+"""The IPC socket: connections, their streams, and the way from a frame to an operation's handler."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from localdev.core.profiles import CLI, Profile
+from localdev.core.rpc import (
+    NAMESPACE,
+    TERMINATE_STREAM,
+    VERSION,
+    MessageType,
+    RpcError,
+    connect_ack,
+    connection_error,
+    dump,
+    error,
+    internal_error,
+    message,
+    ping_response,
+    service_error,
+    terminate,
+)
+from localdev.core.wire import MAX_FRAME_BYTES, Decoder, Frame, FrameError, HeaderType
+
+MAX_UNSENT_BYTES = 64 * 1024 * 1024
+MAX_LITE_CLIENTS = 50
+CLOSE_SECONDS = 1.0
+
+Body = dict[str, Any]
+Handler = Callable[["Stream", Body], Body | Coroutine[Any, Any, Body]]
+
+
+class Stream:
+    """One operation call. A handler that subscribes keeps the stream and sends events on it."""
+
+    def __init__(self, connection: "Connection", stream_id: int, operation: str) -> None:
+        self.operation = operation
+        self.principal = connection.principal
+        self.streaming = False
+        self.on_closed: Callable[[], None] = lambda: None
+        self._connection = connection
+        self._id = stream_id
+
+    def send_event(self, shape: str, payload: bytes) -> None:
+        """Sends one event; `payload` is the JSON of the union shape. One too large for the client is lost."""
+        try:
+            frame = message(self._id, shape, payload)
+        except FrameError as problem:
+            self._connection.complain(f"event lost: {problem}")
+            return
+        self._connection.send(frame)
+
+    def close(self) -> None:
+        """Ends the stream from the core's side."""
+        self._connection.end(self._id)
+
+
+class Connection(asyncio.Protocol):
+    """One client. Everything it does happens on the event loop's thread."""
+
+    def __init__(self, server: "Server") -> None:
+        self.principal = ""
+        self._server = server
+        self._decoder = Decoder(server.profile.frame_limit)
+        self._streams: dict[int, Stream] = {}
+        self._last_stream = 0
+        self._unsent: list[bytes] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  (what create_unix_server makes)
+        self._transport = transport
+        self._server.connections.add(self)
+        if self._server.profile is Profile.LITE and len(self._server.connections) > MAX_LITE_CLIENTS:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.connections.discard(self)
+        for task in self._tasks:
+            task.cancel()
+        for stream in list(self._streams.values()):
+            stream.on_closed()
+        self._streams.clear()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._decoder.feed(data):
+                self._receive(frame)
+                if self._transport.is_closing():
+                    return
+        except FrameError as problem:
+            self.complain(str(problem))
+            self.disconnect()
+
+    def complain(self, problem: str) -> None:
+        """Writes what is wrong with this client to the core's log."""
+        self._server.complain(f"{self.principal or 'a client'}: {problem}")
+
+    def send(self, frame: bytes) -> None:
+        """Queues a frame; what one turn of the event loop queues goes out in one write."""
+        if not self._unsent:
+            self._server.loop.call_soon(self._flush)
+        self._unsent.append(frame)
+
+    def _flush(self) -> None:
+        data, self._unsent = b"".join(self._unsent), []
+        if self._transport.is_closing():
+            return
+        self._transport.write(data)
+        if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            self.complain("disconnected, for it does not read its messages")
+            self._transport.abort()
+
+    def disconnect(self, last_words: bytes = b"") -> None:
+        """Closes the connection after everything queued has been sent."""
+        self._unsent.append(last_words)
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Closes the connection at once."""
+        self._transport.abort()
+
+    def end(self, stream_id: int) -> None:
+        """Ends a stream; no effect if it is gone."""
+        if self._streams.pop(stream_id, None):
+            self.send(terminate(stream_id))
+
+    def _receive(self, frame: Frame) -> None:
+        try:
+            kind, flags, stream_id = (_int32(frame, name) for name in (":message-type", ":message-flags", ":stream-id"))
+        except KeyError:
+            self._refuse("a required header is missing")
+            return
+        if not self.principal:
+            self._connect(kind, stream_id, frame)
+        elif stream_id > 0 and kind in (MessageType.APPLICATION_MESSAGE, MessageType.APPLICATION_ERROR):
+            self._receive_on_stream(stream_id, flags, frame)
+        elif stream_id == 0 and kind == MessageType.PING and self._server.profile is Profile.JAVA:
+            self.send(ping_response(frame))
+        elif stream_id == 0 and kind == MessageType.PING_RESPONSE:
+            pass
+        else:
+            self.complain(f"message type {kind} on stream {stream_id}")
+            self.disconnect(connection_error(MessageType.INTERNAL_ERROR, "Unexpected message"))
+
+    def _refuse(self, reason: str) -> None:
+        self.complain(reason)
+        self.disconnect(connection_error(MessageType.PROTOCOL_ERROR, reason))
+
+    def _connect(self, kind: int, stream_id: int, frame: Frame) -> None:
+        if kind != MessageType.CONNECT or stream_id != 0:
+            self._refuse("the first message must be CONNECT")
+            return
+        version = frame.headers.get(":version", (HeaderType.STRING, None))[1]
+        principal = self._server.authenticate(_token(frame.payload)) if version == VERSION else None
+        if principal is None:
+            self.complain("refused: unknown token or protocol version")
+            self.disconnect(connect_ack(False))
+            return
+        self.principal = principal
+        if principal == CLI:
+            self._decoder.limit = MAX_FRAME_BYTES
+        self.send(connect_ack(True))
+
+    def _receive_on_stream(self, stream_id: int, flags: int, frame: Frame) -> None:
+        if stream_id <= self._last_stream:
+            stream = self._streams.get(stream_id)
+            if stream and flags & TERMINATE_STREAM:
+                del self._streams[stream_id]
+                stream.on_closed()
+            return
+        if stream_id != self._last_stream + 1:
+            self._refuse(f"stream {stream_id} after stream {self._last_stream}")
+            return
+        self._last_stream = stream_id
+        operation = frame.headers.get("operation", (HeaderType.STRING, ""))[1]
+        stream = self._streams[stream_id] = Stream(self, stream_id, str(operation).removeprefix(NAMESPACE))
+        self._call(stream, stream_id, frame.payload)
+
+    def _call(self, stream: Stream, stream_id: int, payload: bytes) -> None:
+        try:
+            handler = self._server.find(stream.principal, stream.operation)
+            answer = handler(stream, _body(payload))
+        except Exception as failure:  # noqa: BLE001  (the client gets it; the core must live on)
+            self._fail(stream, stream_id, failure)
+            return
+        if isinstance(answer, dict):
+            self._answer(stream, stream_id, answer)
+            return
+        task = self._server.loop.create_task(self._finish(stream, stream_id, answer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self, stream: Stream, stream_id: int, answer: Coroutine[Any, Any, Body]) -> None:
+        try:
+            body = await answer
+        except Exception as failure:  # noqa: BLE001  (the client gets it; the core must live on)
+            self._fail(stream, stream_id, failure)
+            return
+        if stream_id in self._streams:
+            self._answer(stream, stream_id, body)
+        else:
+            stream.on_closed()
+
+    def _answer(self, stream: Stream, stream_id: int, body: Body) -> None:
+        flags = 0
+        if not stream.streaming:
+            self._streams.pop(stream_id, None)
+            # Lite never says that a stream ends well.
+            flags = 0 if self._server.profile is Profile.LITE else TERMINATE_STREAM
+        self.send(message(stream_id, stream.operation + "Response", dump(body) if body else b"{}", flags))
+
+    def _fail(self, stream: Stream, stream_id: int, failure: Exception) -> None:
+        self._streams.pop(stream_id, None)
+        if isinstance(failure, RpcError):
+            self.send(error(stream_id, failure, short=self._server.profile is Profile.LITE))
+        else:
+            self.complain(f"{stream.operation} failed: {failure!r}")
+            self.send(internal_error(stream_id))
+
+
+class Server:
+    """Listens on a Unix socket. `authenticate` gives the component that a token belongs to, or None."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        handlers: Mapping[str, Handler],
+        authenticate: Callable[[str], str | None],
+        complain: Callable[[str], None],
+    ) -> None:
+        self.profile = profile
+        self.authenticate = authenticate
+        self.complain = complain
+        self.connections: set[Connection] = set()
+        self.loop: asyncio.AbstractEventLoop
+        self._handlers = handlers
+        self._listener: asyncio.Server
+
+    async def start(self, path: Path) -> None:
+        """Listens at `path`, whose mode lets every user connect: the token is the gate, as in the nucleus."""
+        self.loop = asyncio.get_running_loop()
+        self._listener = await self.loop.create_unix_server(lambda: Connection(self), path)
+        path.chmod(0o666)
+
+    async def stop(self) -> None:
+        """Closes the socket and every connection."""
+        self._listener.close()
+        for connection in list(self.connections):
+            connection.disconnect()
+        try:
+            await asyncio.wait_for(self._listener.wait_closed(), CLOSE_SECONDS)
+        except TimeoutError:
+            for connection in list(self.connections):
+                connection.abort()
+
+    def find(self, principal: str, operation: str) -> Handler:
+        """The handler of an operation that this profile offers. RpcError if there is none."""
+        handler = self._handlers.get(operation)
+        if self.profile is Profile.LITE and operation not in LITE_OPERATIONS and principal != CLI:
+            raise service_error("Unhandled operation")
+        if handler is None:
+            raise service_error(f"Operation {NAMESPACE}{operation} is not supported by Greengrass")
+        return handler
+
+
+LITE_OPERATIONS = frozenset({
+    "PublishToTopic",
+    "SubscribeToTopic",
+    "PublishToIoTCore",
+    "SubscribeToIoTCore",
+    "GetConfiguration",
+    "UpdateConfiguration",
+    "SubscribeToConfigurationUpdate",
+    "UpdateState",
+    "RestartComponent",
+    "CreateLocalDeployment",
+})  # fmt: skip
+
+
+def _int32(frame: Frame, name: str) -> int:
+    kind, value = frame.headers[name]
+    if kind != HeaderType.INT32:
+        raise KeyError(name)
+    return int(value)
+
+
+def _token(payload: bytes) -> str:
+    try:
+        token = json.loads(payload)["authToken"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return token if isinstance(token, str) else ""
+
+
+def _body(payload: bytes) -> Body:
+    try:
+        body = json.loads(payload)
+    except ValueError as problem:
+        raise RpcError("InvalidArgumentsError", f"the request is no JSON: {problem}") from problem
+    if not isinstance(body, dict):
+        raise RpcError("InvalidArgumentsError", "the request is no JSON object")
+    return {key: value for key, value in body.items() if value is not None}
