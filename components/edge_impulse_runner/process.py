@@ -1,0 +1,94 @@
+"""The process of an .eim model: its socket's folder, its last words, and its end."""
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from pathlib import Path
+
+from edgeml.errors import BackendError
+from edgeml.log import kv
+
+log = logging.getLogger(__name__)
+
+STOP_TIMEOUT_S = 0.8  # for each of: closed socket, SIGTERM, SIGKILL
+_LAST_LINES, _LINE_LENGTH = 8, 500
+
+
+class EimError(BackendError):
+    """An .eim model did not do what was asked."""
+
+
+class EimRefused(EimError):  # noqa: N818  (names the verdict)
+    """The model answered that it cannot; it goes on running."""
+
+
+class EimGone(EimError):  # noqa: N818
+    """The model died, hangs or speaks nonsense; only a new one can help."""
+
+
+class ModelProcess:
+    """Runs `model <socket>` from the start; the model listens on `address` when it is ready. Raises EimGone."""
+
+    def __init__(self, model: Path) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="eim-"))  # short: a socket's path has at most 107 bytes
+        self.address = self._folder / "runner.sock"
+        self._lines: deque[str] = deque(maxlen=_LAST_LINES)
+        try:
+            self._process = subprocess.Popen(
+                [model, self.address],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # its helpers form one group with it, and go with it
+            )
+        except OSError as error:
+            shutil.rmtree(self._folder)
+            raise EimGone(f"cannot run {model}: {error.strerror}") from error
+        self._reader = threading.Thread(target=self._read, name="eim-output", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def obituary(self) -> str:
+        """How it ended and what it said last; to be asked when it has ended or is about to."""
+        try:
+            code = self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return "it still runs"
+        self._reader.join(STOP_TIMEOUT_S)
+        how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        return f"{how}: {' | '.join(self._lines)}" if self._lines else how
+
+    def stop(self) -> None:
+        """Let it follow its closed socket, else signal its whole group; reap it and remove its folder."""
+        for number in (None, signal.SIGTERM, signal.SIGKILL):
+            if number is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, number)
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self._reader.join(STOP_TIMEOUT_S)
+        if self._process.stdout is not None and not self._reader.is_alive():
+            self._process.stdout.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            text = line.decode(errors="replace").strip()[:_LINE_LENGTH]
+            if text:
+                self._lines.append(text)
+                log.debug("model says %s", kv(line=text))

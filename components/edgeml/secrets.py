@@ -1,0 +1,65 @@
+"""Secrets from the Greengrass core, or from AWS Secrets Manager where the core has none to give.
+
+Nucleus Lite has no GetSecretValue, and the Java nucleus knows only secrets that were deployed to it. The device's
+own credentials (the token exchange service, found by boto3) then fetch the secret directly.
+"""
+
+import json
+import logging
+from typing import Any
+
+from edgeml.errors import DisconnectedError, IpcError, NotFoundError
+from edgeml.ipc import Ipc
+from edgeml.log import kv
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 5, 10, 3
+
+
+def api_key(ipc: Ipc, secret_id: str, key: str) -> str:
+    """The value of `key` in a secret that is a JSON object; a secret that is plain text as a whole.
+
+    Raises NotFoundError when there is no such secret or key, IpcError when nobody could be asked.
+    """
+    try:
+        text = ipc.secret(secret_id)
+    except DisconnectedError:
+        raise
+    except IpcError as refusal:
+        log.info("asking Secrets Manager, the core has no such secret %s", kv(secret=secret_id, reason=refusal))
+        text = _from_secrets_manager(secret_id, refusal)
+    return _value(text, secret_id, key)
+
+
+def _from_secrets_manager(secret_id: str, refusal: IpcError) -> str:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S, retries={"total_max_attempts": ATTEMPTS}
+    )
+    try:
+        answer: dict[str, Any] = boto3.client("secretsmanager", config=config).get_secret_value(SecretId=secret_id)
+    except (BotoCoreError, ClientError) as error:
+        kind = NotFoundError if _code(error) == "ResourceNotFoundException" else IpcError
+        raise kind(f"secret {secret_id}: {error}; the core: {refusal}") from error
+    return str(answer["SecretString"]) if "SecretString" in answer else bytes(answer["SecretBinary"]).decode()
+
+
+def _code(error: Exception) -> str:
+    response: dict[str, Any] = getattr(error, "response", {})
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def _value(text: str, secret_id: str, key: str) -> str:
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        return text.strip()
+    if not isinstance(fields, dict):
+        return text.strip()
+    if key not in fields:
+        raise NotFoundError(f"secret {secret_id}: it has no key {key!r}")
+    return str(fields[key])
