@@ -1,0 +1,85 @@
+"""SNS -> Firehose -> S3: every message becomes one line of a sample file.
+
+A message that SNS or Lambda delivers twice is written once: its MessageId is remembered for an hour.
+"""
+
+import json
+import os
+import time
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.data_classes import SNSEvent
+from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer, IdempotencyConfig, idempotent
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+
+STREAM = os.environ["DELIVERY_STREAM"]
+MAX_RECORD_BYTES = 1_024_000  # of Firehose, before base64
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+MAX_BATCH_RECORDS = 500
+ATTEMPTS = 5
+
+logger = Logger()
+config = Config(connect_timeout=3, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 3})
+firehose = boto3.client("firehose", config=config)
+seen = DynamoDBPersistenceLayer(
+    table_name=os.environ["IDEMPOTENCY_TABLE"], boto3_client=boto3.client("dynamodb", config=config)
+)
+
+
+class SampleError(Exception):
+    """Samples were not taken: one is too large, or Firehose kept refusing some."""
+
+
+@logger.inject_lambda_context
+@idempotent(
+    persistence_store=seen,
+    config=IdempotencyConfig(event_key_jmespath="Records[].Sns.MessageId", raise_on_no_idempotency_key=True),
+)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
+    """How many samples were written. Raises SampleError, and Lambda tries again, then keeps the event."""
+    samples = [line(record.sns.message) for record in SNSEvent(event).records]
+    for batch in batches(samples):
+        send(batch)
+    return {"samples": len(samples)}
+
+
+def line(message: str) -> bytes:
+    """The message on one line: JSON is made compact, other text becomes a JSON string when it has line breaks."""
+    try:
+        text = json.dumps(json.loads(message), separators=(",", ":"), ensure_ascii=False)
+    except ValueError:
+        text = message if message.splitlines() == [message] else json.dumps(message, ensure_ascii=False)
+    data = text.encode() + b"\n"
+    if len(data) > MAX_RECORD_BYTES:
+        raise SampleError(f"a sample has {len(data)} bytes, Firehose takes {MAX_RECORD_BYTES}")
+    return data
+
+
+def batches(lines: list[bytes]) -> list[list[bytes]]:
+    """The lines in order, in groups that PutRecordBatch takes."""
+    groups: list[list[bytes]] = [[]]
+    size = 0
+    for data in lines:
+        if groups[-1] and (len(groups[-1]) == MAX_BATCH_RECORDS or size + len(data) > MAX_BATCH_BYTES):
+            groups.append([])
+            size = 0
+        groups[-1].append(data)
+        size += len(data)
+    return groups if groups[0] else []
+
+
+def send(lines: list[bytes]) -> None:
+    """PutRecordBatch may take some records and refuse others: only those are sent again."""
+    for attempt in range(ATTEMPTS):
+        answer = firehose.put_record_batch(DeliveryStreamName=STREAM, Records=[{"Data": data} for data in lines])
+        results = answer["RequestResponses"]
+        lines = [data for data, result in zip(lines, results, strict=True) if "ErrorCode" in result]
+        if not lines:
+            return
+        errors = {result["ErrorCode"] for result in results if "ErrorCode" in result}
+        logger.warning("records refused", count=len(lines), errors=sorted(errors), attempt=attempt + 1)
+        time.sleep(0.1 * 2**attempt)
+    raise SampleError(f"Firehose refused {len(lines)} records {ATTEMPTS} times: {', '.join(sorted(errors))}")
