@@ -11,6 +11,7 @@ from localdev.core.deployment import Deployment, Request
 from localdev.core.lifecycle import Component, State
 from localdev.core.operations.requests import Body, text
 from localdev.core.policy import CLI_SERVICE
+from localdev.core.resolve import BUILTIN_VERSIONS
 from localdev.core.rpc import RpcError, invalid_arguments, not_found, unauthorized
 from localdev.core.server import Handler, Stream
 
@@ -71,13 +72,18 @@ class Components:
 
     def _restart(self, stream: Stream, body: Body) -> Body:
         component = self._component(stream, body)
+        if component.name in BUILTIN_VERSIONS:
+            return {"restartStatus": "FAILED", "message": f"{component.name} is a part of this core"}
         if component.state is State.BROKEN:
             return {"restartStatus": "FAILED", "message": f"{component.name} is BROKEN: deploy it again"}
         component.restart()
         return {"restartStatus": "SUCCEEDED"}
 
     def _stop(self, stream: Stream, body: Body) -> Body:
-        self._component(stream, body).stop_soon()
+        component = self._component(stream, body)
+        if component.name in BUILTIN_VERSIONS:
+            return {"stopStatus": "FAILED", "message": f"{component.name} is a part of this core"}
+        component.stop_soon()
         return {"stopStatus": "SUCCEEDED"}
 
     def _component(self, stream: Stream, body: Body) -> Component:

@@ -1,0 +1,55 @@
+"""The connection of scripts/core to a running core: the real IPC client, as principal aws.greengrass.Cli."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+CONNECT_SECONDS = 5.0
+
+
+class CliError(Exception):
+    """A command failed; the text is for the user."""
+
+
+def publish_credentials(root: Path, socket: Path, token: str) -> None:
+    """Writes what the CLI needs to connect, readable by the core's user only."""
+    folder = root / "cli_ipc_info"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = _credentials(root)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump({"cli_auth_token": token, "domain_socket_path": str(socket)}, file)
+
+
+def withdraw_credentials(root: Path) -> None:
+    """Removes what `publish_credentials` wrote, if anything."""
+    _credentials(root).unlink(missing_ok=True)
+
+
+def _credentials(root: Path) -> Path:
+    return root / "cli_ipc_info" / f"user-{os.getuid()}"
+
+
+@contextlib.contextmanager
+def connect(root: Path) -> Iterator[Any]:
+    """A GreengrassCoreIPCClientV2 for the core in `root`. CliError if none runs or if it answers with an error."""
+    from awsiot import greengrasscoreipc
+    from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
+
+    try:
+        info = json.loads(_credentials(root).read_text())
+        ipc = greengrasscoreipc.connect(
+            ipc_socket=info["domain_socket_path"], authtoken=info["cli_auth_token"], timeout=CONNECT_SECONDS
+        )
+    except (OSError, RuntimeError) as error:
+        raise CliError(f"no core runs in {root} (scripts/core start): {error}") from error
+    client = GreengrassCoreIPCClientV2(client=ipc, executor=None)
+    try:
+        yield client
+    except RuntimeError as error:  # the base of all its errors
+        raise CliError(f"{type(error).__name__}: {getattr(error, 'message', None) or error}") from error
+    finally:
+        client.close().result(CONNECT_SECONDS)
