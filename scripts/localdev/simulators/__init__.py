@@ -1,0 +1,1 @@
+"""Stand-ins for what a device is connected to: models, microcontrollers, services."""
