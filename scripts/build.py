@@ -1,4 +1,4 @@
-"""Builds components: `greengrass-build/recipes/<recipe>` and `greengrass-build/artifacts/<name>/<version>/<package>.zip`.
+"""Builds components: `greengrass-build/recipes/<recipe>`, `greengrass-build/artifacts/<name>/<version>/<package>.zip`.
 
 `gdk component build` runs this in a component's folder (custom build system); `scripts/build` runs it for all of
 them. Zips are reproducible: names sorted, times and modes fixed. Needs the standard library only, but for model
@@ -37,7 +37,7 @@ def build(folder: Path, wheels: str = "") -> Path:
     text = recipe.read_text(encoding="utf-8")
     if not re.search(rf"^ComponentName: {re.escape(name)}$", text, re.MULTILINE):
         raise SystemExit(f"{recipe}: ComponentName is not {name}, which gdk-config.json says")
-    text, found = re.subn(r'^ComponentVersion: .*$', f'ComponentVersion: "{version}"', text, flags=re.MULTILINE)
+    text, found = re.subn(r"^ComponentVersion: .*$", f'ComponentVersion: "{version}"', text, flags=re.MULTILINE)
     if found != 1:
         raise SystemExit(f"{recipe}: expected one line 'ComponentVersion: ...', found {found}")
     target = folder / "greengrass-build"
@@ -55,7 +55,7 @@ def build(folder: Path, wheels: str = "") -> Path:
 
 def _identity(folder: Path) -> tuple[str, str]:
     components = json.loads((folder / "gdk-config.json").read_text(encoding="utf-8"))["component"]
-    (name, settings), = components.items()
+    ((name, settings),) = components.items()
     version = settings["version"]
     if not re.fullmatch(r"\d+\.\d+\.\d+(-[\w.]+)?", version):
         raise SystemExit(f"{folder / 'gdk-config.json'}: version must be like 1.2.3, found {version}")
@@ -80,7 +80,8 @@ def _stage(folder: Path, staging: Path, wheels: str) -> None:
 def _run_bundle_build(folder: Path, staging: Path) -> None:
     """A model bundle makes itself: `build(out)` in its build.py, with the tools of .venv."""
     spec = importlib.util.spec_from_file_location(f"bundle_{folder.name}", folder / "build.py")
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"{folder / 'build.py'}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.build(staging)
@@ -108,7 +109,7 @@ def _in_venv() -> None:
         sys.path[:0] = [str(COMPONENTS), str(ROOT / "scripts")]
         return
     subprocess.run([str(ROOT / "scripts" / "setup")], check=True, timeout=1800)
-    os.execv(ROOT / ".venv" / "bin" / "python", [".venv/bin/python", __file__, *sys.argv[1:]])
+    os.execv(ROOT / ".venv" / "bin" / "python", [".venv/bin/python", __file__, *sys.argv[1:]])  # noqa: S606
 
 
 def main() -> None:

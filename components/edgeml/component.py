@@ -132,9 +132,10 @@ def _arguments(kind: type[Component[C]], argv: list[str] | None) -> argparse.Nam
 
 def _run(component: Component[C], config_type: type[C], context: Context) -> int:
     try:
-        config = _configuration(config_type, context)
+        # Subscribed first: a change made while this configuration is being read is not missed.
         context.ipc.on_configuration(lambda: context._events.put(_CONFIGURATION))
-        component.start(config)
+        component.start(_configuration(config_type, context))
+        context.ipc.ready()
     except EdgemlError as error:
         log.error("%s", error)
         return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILED

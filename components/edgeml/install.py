@@ -26,7 +26,8 @@ def main() -> None:
     wanted = hashlib.sha256(lock.read_bytes() + repr((sys.version_info[:3], sys.prefix)).encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return
-    print(f"INFO install making {venv} from {lock}", flush=True)
+    sys.stdout.write(f"INFO install making {venv} from {lock}\n")
+    sys.stdout.flush()
     if venv.is_symlink():
         venv.unlink()
     shutil.rmtree(venv, ignore_errors=True)

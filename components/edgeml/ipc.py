@@ -57,6 +57,9 @@ class Ipc(Protocol):
     def dropped(self) -> int:
         """Messages received or sent that were lost because a queue was full or the core refused them."""
 
+    def ready(self) -> None:
+        """The component has made its first subscriptions: messages may come."""
+
     def close(self) -> None: ...
 
 
@@ -200,6 +203,9 @@ class GreengrassIpc:
     def dropped(self) -> int:
         return self._inbox.dropped + sum(self._refused.values())
 
+    def ready(self) -> None:
+        return
+
     def close(self) -> None:
         self._closing = True
         self._inbox.close()
@@ -263,7 +269,6 @@ class StandaloneIpc:
         self._stdout = threading.Lock()
         self._closed = threading.Event()
         self.max_iot_bytes = MAX_IOT_BYTES
-        threading.Thread(target=self._read_stdin, name="stdin", daemon=True).start()
 
     def publish(self, topic: str, payload: bytes) -> None:
         if len(payload) > MAX_IPC_BYTES:
@@ -311,6 +316,9 @@ class StandaloneIpc:
 
     def dropped(self) -> int:
         return self._inbox.dropped
+
+    def ready(self) -> None:
+        threading.Thread(target=self._read_stdin, name="stdin", daemon=True).start()
 
     def close(self) -> None:
         self._closed.set()

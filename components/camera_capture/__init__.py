@@ -1,0 +1,3 @@
+"""edgeml.CameraCapture: frames from cameras, streams and files into shared-memory rings."""
+
+__version__ = "1.0.0"
