@@ -152,7 +152,10 @@ Results = list[Classification] | list[Detection] | Anomaly | Regression
 
 
 class InferenceResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One answer of one pipeline. `backend` says which backend answered when a pipeline has a fallback."""
+    """One answer of one pipeline. `backend` says which backend answered when a pipeline has a fallback.
+
+    `truncated` results were left out, the least sure ones, because a message would have been too long.
+    """
 
     pipeline: str
     model: ModelRef
@@ -164,6 +167,7 @@ class InferenceResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     backend: str = ""
     request_id: str = ""
     error: str = ""
+    truncated: int = 0
 
 
 class ModelActivate(msgspec.Struct, frozen=True, kw_only=True):

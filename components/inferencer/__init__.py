@@ -1,0 +1,3 @@
+"""edgeml.Inferencer: pipelines from a source through a model to sinks, any number side by side."""
+
+__version__ = "1.0.0"

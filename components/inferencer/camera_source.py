@@ -1,0 +1,48 @@
+"""Frames of a camera as samples, read in place from its ring."""
+
+import time
+from pathlib import Path
+
+from edgeml.frames import FrameReader
+from edgeml.health import Health
+from edgeml.messages import Source
+from inferencer.config import CameraSource
+from inferencer.sample import Sample
+
+
+class CameraSamples:
+    """Samples of one camera's frames. The camera may come, go and change its size at any time."""
+
+    def __init__(self, settings: CameraSource, directory: Path, health: Health, prefix: str) -> None:
+        self._camera = settings.camera
+        self._interval = 1 / settings.max_fps if settings.max_fps else 0.0
+        self._due = 0.0
+        self._reader = FrameReader(settings.camera, directory=directory, policy=settings.policy)
+        self._health, self._prefix = health, prefix
+        stats = self._reader.stats
+        health.gauge(f"{prefix}.frames_skipped", lambda: float(stats.skipped))
+        health.gauge(f"{prefix}.frames_lapped", lambda: float(stats.lapped))
+        health.gauge(f"{prefix}.frames_torn", lambda: float(stats.torn))
+
+    def next(self, timeout: float) -> Sample | None:
+        wait = self._due - time.monotonic()
+        if wait > 0:
+            time.sleep(min(wait, timeout))
+            if wait > timeout:
+                return None
+        frame = self._reader.read(timeout, copy=False)
+        if frame is None:
+            waiting = "" if self._reader.writer_alive() else f"waiting for camera {self._camera}"
+            self._health.note(f"{self._prefix}.camera", waiting)
+            return None
+        self._due = max(self._due + self._interval, time.monotonic())
+        return Sample(
+            data=frame.image,
+            source=Source(camera=self._camera, frame_id=frame.frame_id, captured_at=frame.wall_ns / 1e9),
+            arrived_ns=frame.captured_ns,
+            pixel_format=frame.pixel_format,
+            valid=frame.valid,
+        )
+
+    def close(self) -> None:
+        self._reader.close()

@@ -1,0 +1,168 @@
+"""Bundles on ONNX Runtime: loaded and probed in the background, swapped between two samples."""
+
+import logging
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edgeml import messages, models
+from edgeml.component import Context
+from edgeml.errors import BackendError, EdgemlError
+from edgeml.log import kv
+from edgeml.messages import ModelActivate, ModelStatus
+from edgeml.models import Bundle
+from inferencer.config import OnnxBackend
+from inferencer.decoders import Wanted, decoder_of
+from inferencer.preprocess import Preprocessor
+from inferencer.sample import Outcome, Sample, Timer
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+DEFAULT_THRESHOLD = 0.3
+
+
+class Runner:
+    """One loaded bundle. Immutable, so that it can be swapped as a whole."""
+
+    def __init__(self, bundle: Bundle, session: "ort.InferenceSession", score_threshold: float, top_k: int) -> None:
+        self.bundle, self._session = bundle, session
+        manifest = bundle.manifest
+        own = manifest.thresholds.get("score", manifest.output.parameters.get("threshold", DEFAULT_THRESHOLD))
+        self._wanted = Wanted(score_threshold or float(own if isinstance(own, float | int) else own[0]), top_k)
+        self._decode = decoder_of(bundle)
+        self._preprocess = Preprocessor(manifest.input)
+        self._names = [output.name for output in session.get_outputs()]
+
+    def infer(self, sample: Sample) -> Outcome | None:
+        timer = Timer()
+        tensor, geometry = self._preprocess(sample.data, sample.pixel_format)
+        if not sample.valid():
+            return None
+        timer.lap("preprocess")
+        try:
+            raw: list[Any] = self._session.run(self._names, {self.bundle.manifest.input.name: tensor})
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise BackendError(f"{self.bundle.ref.name}: {error}") from error
+        timer.lap("inference")
+        outputs = dict(zip(self._names, raw, strict=True))
+        parameters = self.bundle.manifest.output.parameters
+        results = self._decode(outputs, geometry, self.bundle.labels, self._wanted, parameters)
+        timer.lap("postprocess")
+        return Outcome(self.bundle.manifest.task, self.bundle.ref, results, timer, backend="onnx")
+
+
+class OnnxModel:
+    """The newest good version of a bundle. A version that does not load or run leaves the running one in place."""
+
+    def __init__(
+        self, settings: OnnxBackend, context: Context, prefix: str, *, score_threshold: float, top_k: int
+    ) -> None:
+        self._settings, self._context, self._prefix = settings, context, prefix
+        self._score_threshold, self._top_k = score_threshold, top_k
+        place = Path(settings.path) if settings.path else None
+        self._watcher = models.Watcher(settings.model, context.root, place)
+        self._runner: Runner | None = None
+        self._loaded: Runner | None = None  # put by the loader, taken by the pipeline's thread
+        self._wake = threading.Event()
+        self._closed = False
+        self._request: ModelActivate | None = None
+        context.health.note(f"{prefix}.model", f"waiting for model {settings.model}")
+        self._thread = context.spawn(f"{prefix}-loader", self._load_for_ever)
+
+    def poll(self) -> bool:
+        if (loaded := self._loaded) is not None:
+            self._runner, self._loaded = loaded, None
+        return self._runner is not None
+
+    def infer(self, sample: Sample) -> Outcome | None:
+        if self._runner is None:
+            raise BackendError(f"model {self._settings.model} is not loaded")
+        return self._runner.infer(sample)
+
+    def activate(self, topic: str, payload: bytes) -> None:
+        """Handler of `edgeml/model/<name>/activate`: look now, and answer."""
+        try:
+            self._request = messages.decode(payload, ModelActivate)
+        except msgspec.MsgspecError as error:
+            log.warning("not an activation %s", kv(topic=topic, error=error))
+            return
+        self._wake.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake.set()
+        self._thread.join(timeout=2)
+
+    def _load_for_ever(self) -> None:
+        while not self._closed:
+            request, self._request = self._request, None
+            folder = self._watcher.changed()
+            if folder is not None:
+                self._load(folder, request)
+            elif request is not None:
+                self._answer(self._state(request), request)
+            self._wake.wait(POLL_S)
+            self._wake.clear()
+
+    def _load(self, folder: Path, request: ModelActivate | None) -> None:
+        health = self._context.health
+        try:
+            runner = self._opened(folder)
+        except EdgemlError as error:
+            health.error(error)
+            health.count(f"{self._prefix}.models_refused")
+            log.error("model refused %s", kv(folder=folder, error=error))
+            version = request.version if request else _version(folder)
+            self._answer(self._status("refused", version, str(error)), request)
+            return
+        self._loaded = runner
+        health.note(f"{self._prefix}.model", "")
+        health.count(f"{self._prefix}.models_loaded")
+        log.info("model loaded %s", kv(model=runner.bundle.ref.name, version=runner.bundle.ref.version, folder=folder))
+        self._answer(self._status("accepted", runner.bundle.ref.version), request)
+
+    def _opened(self, folder: Path) -> Runner:
+        bundle = models.load(folder)
+        session = models.open_session(
+            bundle,
+            providers=self._settings.providers,
+            threads=self._settings.threads,
+            optimization=self._settings.optimization,
+        )
+        models.probe(session, bundle)
+        return Runner(bundle, session, self._score_threshold, self._top_k)
+
+    def _state(self, request: ModelActivate) -> ModelStatus:
+        """The answer to an activation of what is there already."""
+        runner = self._loaded or self._runner
+        running = runner.bundle.ref.version if runner else ""
+        if running == request.version:
+            return self._status("accepted", running)
+        return self._status("refused", request.version, f"the newest usable version here is {running or 'none'}")
+
+    def _status(self, status: Any, version: str, reason: str = "") -> ModelStatus:
+        return ModelStatus(
+            model=self._settings.model, version=version, status=status, component="edgeml.Inferencer", reason=reason
+        )
+
+    def _answer(self, status: ModelStatus, request: ModelActivate | None) -> None:
+        if request is not None:
+            status = msgspec.structs.replace(status, request_id=request.request_id)
+        try:
+            self._context.ipc.publish(messages.model_status(self._settings.model), messages.encode(status))
+        except EdgemlError as error:
+            self._context.health.error(error)
+            log.error("%s", error)
+
+
+def _version(folder: Path) -> str:
+    try:
+        return models.read_manifest(folder).version
+    except EdgemlError:
+        return "unknown"

@@ -1,0 +1,153 @@
+"""Where results go: local topics, AWS IoT Core, crops to S3. One thread per pipeline, so that a disk's pace is not
+the pipeline's."""
+
+import logging
+import queue
+from datetime import UTC, datetime
+from typing import Protocol
+
+import cv2
+import msgspec
+
+from edgeml import messages
+from edgeml.component import Context
+from edgeml.errors import EdgemlError, IpcError, SpoolError
+from edgeml.log import kv
+from edgeml.messages import MAX_IPC_BYTES, InferenceResult
+from edgeml.s3 import Uploader
+from edgeml.spool import Drainer, Item, Spool
+from inferencer.config import Crops, IotCore, Local
+from inferencer.sample import Array, Outcome, Sample
+
+log = logging.getLogger(__name__)
+
+QUEUE = 64  # results on their way to disk, per pipeline
+
+
+class Sink(Protocol):
+    """Takes results on the pipeline's thread; must not wait for a disk or the network."""
+
+    def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None: ...
+
+
+class LocalSink:
+    """Publishes results on `edgeml/inference/<pipeline>`."""
+
+    def __init__(self, pipeline: str, settings: Local, context: Context) -> None:
+        self._topic, self._settings, self._context = messages.inference(pipeline), settings, context
+
+    def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
+        if self._settings.empty or not outcome.empty:
+            self._context.ipc.publish(self._topic, fitted(result, MAX_IPC_BYTES))
+
+
+class IotRelay:
+    """Results for IoT Core, of all pipelines, kept on disk until the core has taken them."""
+
+    def __init__(self, context: Context, max_bytes: int) -> None:
+        self._ipc, self._health = context.ipc, context.health
+        self._spool = Spool(context.work / "iot_core.spool", max_bytes=max_bytes)
+        self._drainer = Drainer(self._spool, self._send, transient=(IpcError,))
+        self._health.gauge("iot_core.waiting", lambda: float(self._spool.depth))
+        self._health.gauge("iot_core.dropped", lambda: float(self._spool.dropped))
+
+    def put(self, topic: str, payload: bytes, qos: int) -> None:
+        self._spool.put(topic, payload, headers={"qos": str(qos)})
+
+    def close(self) -> None:
+        self._drainer.stop(flush_timeout=1.5)
+        self._spool.close()
+
+    def _send(self, item: Item) -> None:
+        self._ipc.publish_iot(item.topic, item.payload, qos=int(item.headers["qos"]))
+        self._health.count("iot_core.published")
+
+
+class Stored:
+    """Results and crops that go through a spool, written by a thread of their own."""
+
+    def __init__(
+        self,
+        pipeline: str,
+        iot_core: IotCore,
+        crops: Crops,
+        context: Context,
+        relay: IotRelay,
+        uploader: Uploader | None,
+    ) -> None:
+        self._pipeline, self._iot, self._crops = pipeline, iot_core, crops
+        self._context, self._relay, self._uploader = context, relay, uploader
+        self._found = 0
+        self._queue: queue.Queue[tuple[InferenceResult, list[Array]] | None] = queue.Queue(QUEUE)
+        context.health.gauge(f"pipelines.{pipeline}.store_queue", lambda: float(self._queue.qsize()))
+        self._thread = context.spawn(f"store-{pipeline}", self._run)
+
+    def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
+        if outcome.empty:
+            return
+        self._found += 1
+        wants_message = self._iot.enabled and (self._found - 1) % self._iot.every == 0
+        wants_crops = self._uploader is not None and bool(self._crops.bucket)
+        pictures: list[Array] = []
+        if wants_crops and (self._found - 1) % self._crops.every == 0:
+            pictures = cut(sample, outcome, self._crops)
+            if not sample.valid():  # the writer came round while we cut: these pixels may be of two frames
+                self._context.health.count(f"pipelines.{self._pipeline}.crops_lost", len(pictures))
+                pictures = []
+        if wants_message or pictures:
+            kept = result if wants_message else msgspec.structs.replace(result, results=[])
+            # Waits when the disk cannot keep up: the pipeline slows down instead of losing results.
+            self._queue.put((kept, pictures))
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            result, pictures = item
+            try:
+                self._store(result, pictures)
+            except (EdgemlError, cv2.error) as error:
+                self._context.health.error(error)
+                log.error("result not stored %s", kv(pipeline=self._pipeline, error=error))
+
+    def _store(self, result: InferenceResult, pictures: list[Array]) -> None:
+        if result.results:
+            self._relay.put(self._iot.topic, fitted(result, MAX_IPC_BYTES), self._iot.qos)
+        moment = datetime.fromtimestamp(result.source.captured_at, UTC)
+        name = f"{moment:%H%M%S}{moment.microsecond:06d}-{result.source.frame_id}"
+        folder = f"{self._crops.prefix}/{self._context.thing_name}/{moment:%Y/%m/%d}"
+        for number, picture in enumerate(pictures):
+            ok, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, self._crops.quality])
+            if not ok or self._uploader is None:
+                raise SpoolError(f"crop {name}-{number} cannot be encoded")
+            self._uploader.put(self._crops.bucket, f"{folder}/{name}-{number}.jpg", data.tobytes(), "image/jpeg")
+            self._context.health.count(f"pipelines.{self._pipeline}.crops")
+
+
+def cut(sample: Sample, outcome: Outcome, settings: Crops) -> list[Array]:
+    """A copy of each detection's pixels with its margin, in BGR or grey, clipped to the image."""
+    height, width = sample.data.shape[:2]
+    pictures = []
+    for found in outcome.detections():
+        x, y, w, h = found.box
+        if min(w, h) < settings.min_pixels:
+            continue
+        left, top = max(0, int(x - w * settings.margin)), max(0, int(y - h * settings.margin))
+        right = min(width, int(x + w * (1 + settings.margin)) + 1)
+        bottom = min(height, int(y + h * (1 + settings.margin)) + 1)
+        part = sample.data[top:bottom, left:right]
+        if part.size:
+            pictures.append(cv2.cvtColor(part, cv2.COLOR_RGB2BGR) if sample.pixel_format == "rgb24" else part.copy())
+    return pictures
+
+
+def fitted(result: InferenceResult, limit: int) -> bytes:
+    """JSON of `result` in at most `limit` bytes: the least sure results of a list go first, and how many is told."""
+    data = messages.encode(result)
+    kept = result.results
+    while len(data) > limit and isinstance(kept, list) and kept:
+        kept = kept[: min(len(kept) - 1, len(kept) * limit // len(data))]
+        data = messages.encode(msgspec.structs.replace(result, results=kept, truncated=len(result.results) - len(kept)))
+    return data
