@@ -32,7 +32,18 @@ class MessageError(ValueError):
 @logger.inject_lambda_context
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
-    """Writes one line. Raises MessageError; Lambda then keeps the event in the dead-letter queue."""
+    """Writes one line. Raises MessageError; Lambda then keeps the event in the queue of failed events."""
+    try:
+        ingest(event)
+    except MessageError:
+        metrics.add_metric(name="Refused", unit=MetricUnit.Count, value=1)
+        raise
+    metrics.add_metric(name="Lines", unit=MetricUnit.Count, value=1)
+    if anomalies := sum(map(bool, event.get("anomalies", ()))):
+        metrics.add_metric(name="Anomalies", unit=MetricUnit.Count, value=anomalies)
+
+
+def ingest(event: dict[str, Any]) -> None:
     kind = event.get("type")
     line = LINES.get(kind) if isinstance(kind, str) else None
     if line is None:
@@ -42,9 +53,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     except (KeyError, TypeError, ValueError) as error:
         raise MessageError(f"{kind} from {event.get('client_id')}: {error!r}") from error
     write(str(kind), round(seconds * 1000), message)
-    metrics.add_metric(name="Lines", unit=MetricUnit.Count, value=1)
-    if anomalies := sum(map(bool, event.get("anomalies", ()))):
-        metrics.add_metric(name="Anomalies", unit=MetricUnit.Count, value=anomalies)
 
 
 def device(event: dict[str, Any]) -> str:

@@ -36,9 +36,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 @app.get("/liveinference")
-def live_inference() -> Response[str]:
+def live_inference() -> Response[Any]:
     """The endpoint's answer as it is; 400, 502 and 504 as JSON `{"statusCode", "message"}`."""
-    row = parsed(app.current_event.get_query_string_value("features", "") or "")
+    try:
+        row = parsed(app.current_event.get_query_string_value("features", "") or "")
+    except BadRequestError:
+        metrics.add_metric(name="BadRequests", unit=MetricUnit.Count, value=1)
+        raise
     try:
         answer = runtime.invoke_endpoint(EndpointName=ENDPOINT, ContentType="text/csv", Accept="*/*", Body=row)
         body = answer["Body"].read().decode()

@@ -7,6 +7,7 @@ cannot be written. So an event that S3 or Lambda repeats changes nothing, and on
 import os
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote_plus
 
 import boto3
 from aws_lambda_powertools import Logger
@@ -44,7 +45,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
             errors.append(error)
             outcome = "failed"
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-    logger.info("images", **outcomes)
+    logger.info("images", extra={"outcomes": outcomes})
     if errors:
         raise ExceptionGroup("images failed", errors)
     return outcomes
@@ -52,7 +53,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
 
 def handle(record: S3EventRecord) -> str:
     """The outcome of one image: stored, repeated, no_face, no_emotion, not_an_image or deleted."""
-    bucket, key = record.s3.bucket.name, record.s3.get_object.key  # Powertools has decoded the key
+    bucket, key = record.s3.bucket.name, unquote_plus(record.s3.get_object.key)
     image = {"S3Object": {"Bucket": bucket, "Name": key}}
     try:
         faces = rekognition.detect_faces(Image=image, Attributes=["ALL"])["FaceDetails"]

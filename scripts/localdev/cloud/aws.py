@@ -97,7 +97,7 @@ class LocalAws:
         )
 
     def start(self) -> Self:
-        self._server = make_server("127.0.0.1", self.port, self._wsgi, threaded=True, request_handler=_QuietHandler)
+        self._server = make_server("127.0.0.1", self.port, self._wsgi, threaded=True, request_handler=QuietHandler)
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], name="local-aws", daemon=True)
         self._thread.start()
@@ -150,7 +150,7 @@ class LocalAws:
         return Response(body, int(started[0].split()[0]), dict(started[1]))
 
 
-class _QuietHandler(MotoRequestHandler):
+class QuietHandler(MotoRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:
         log.debug(message, *args)
 

@@ -9,6 +9,7 @@ a restarted broker has forgotten them.
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -35,8 +36,15 @@ class Welcome(BaseAuthPlugin):  # type: ignore[misc]
         pass
 
 
+OnPublish = Callable[[str, str, bytes], None]  # client id, topic, payload; on the broker's thread, must not block
+
+
 class IotCoreBroker(AmqttBroker):  # type: ignore[misc]
     """amqtt, which closes the connection of whoever publishes to a `$` topic, opened for `$aws/`."""
+
+    def __init__(self, config: BrokerConfig, on_publish: list[OnPublish]) -> None:
+        super().__init__(config)
+        self._on_publish = on_publish
 
     async def _handle_message_delivery(self, client_session: Any, handler: Any, wait_deliver: Any) -> bool:
         message = wait_deliver.result()
@@ -47,6 +55,8 @@ class IotCoreBroker(AmqttBroker):  # type: ignore[misc]
         await self._broadcast_message(client_session, message.topic, message.data)
         if message.publish_packet and message.publish_packet.retain_flag:
             await self.retain_message(client_session, message.topic, message.data, message.qos)
+        for callback in self._on_publish:
+            callback(client_session.client_id, message.topic, bytes(message.data))
         return True
 
 
@@ -63,6 +73,7 @@ class Broker:
 
     def __init__(self, port: int = 0) -> None:
         self.port = port
+        self.on_publish: list[OnPublish] = []
         self._thread: threading.Thread | None = None
 
     @property
@@ -113,7 +124,8 @@ class Broker:
             BrokerConfig(
                 listeners={"default": ListenerConfig(type=ListenerType.EXTERNAL)},
                 plugins={f"{__name__}.Welcome": {}},
-            )
+            ),
+            self.on_publish,
         )
         connections: set[asyncio.Task[None]] = set()
 

@@ -1,26 +1,59 @@
-"""The whole cloud: AWS's APIs and IoT Core's broker."""
+"""The whole cloud: AWS's APIs, IoT Core's broker, and a template's functions with the events that reach them."""
 
+import shutil
+import tempfile
+import time
 from contextlib import ExitStack
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 from urllib.parse import urlsplit
 
+from localdev.cloud.api import ApiGateway
 from localdev.cloud.aws import LocalAws
 from localdev.cloud.broker import Broker
+from localdev.cloud.iot import Publisher, Rules
+from localdev.cloud.lambdas import Function, setting
+from localdev.cloud.metrics import Metrics
+from localdev.cloud.resources import create
+from localdev.cloud.routes import Routes
+from localdev.cloud.template import Stack
+
+ROOT = Path(__file__).resolve().parents[3]
+TEMPLATE = ROOT / "cloud" / "template.yaml"
 
 
 class LocalCloud:
     """`with LocalCloud() as cloud:` starts AWS's APIs at `cloud.aws.url` and a broker at `cloud.mqtt_url`.
 
-    `mqtt_url` names a broker that runs already, such as mosquitto, instead.
+    With `template` its resources are made and its functions run on S3, SNS, IoT, EventBridge and API events, each in
+    `concurrency` processes. `mqtt_url` names a broker that runs already, such as mosquitto. `deliveries` is how often
+    each event is delivered, as AWS promises only "at least once".
     """
 
-    def __init__(self, mqtt_url: str = "") -> None:
+    def __init__(
+        self,
+        template: Path | None = None,
+        parameters: dict[str, str] | None = None,
+        *,
+        mqtt_url: str = "",
+        concurrency: int = 1,
+        deliveries: int = 1,
+        retry_delay_s: float = 0.1,
+    ) -> None:
         self.aws = LocalAws()
         self.mqtt_url = mqtt_url
+        self.deliveries = deliveries
         self.broker: Broker | None = None
+        self.stack = Stack(template, parameters) if template else None
+        self.functions: dict[str, Function] = {}  # by ARN
+        self.api: ApiGateway | None = None
+        self._concurrency = concurrency
+        self._retry_delay_s = retry_delay_s
         self._running = ExitStack()
+        self._busy: list[Any] = []  # whatever has `pending` work
 
     def environment(self) -> dict[str, str]:
+        """All that another process needs to reach this cloud's APIs."""
         return self.aws.environment()
 
     @property
@@ -29,14 +62,66 @@ class LocalCloud:
         parts = urlsplit(self.mqtt_url)
         return parts.hostname or "127.0.0.1", parts.port or 1883
 
+    def function(self, logical_id: str) -> Function:
+        """A function by its name in the template."""
+        assert self.stack is not None, "this cloud has no template"  # noqa: S101
+        return self.functions[self.stack.resources[logical_id].arn]
+
+    def send(self, function_arn: str, event: dict[str, Any]) -> None:
+        """Delivers an event to a function, as often as `deliveries` says."""
+        for _ in range(self.deliveries):
+            self.functions[function_arn].send(event)
+
+    def drain(self, timeout: float = 30.0) -> None:
+        """Returns when no event is on its way any more. Raises TimeoutError."""
+        deadline = time.monotonic() + timeout
+        while any(part.pending for part in self._busy):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"events are still on their way after {timeout:g} s")
+            time.sleep(0.01)
+
     def __enter__(self) -> Self:
         with ExitStack() as starting:
             starting.enter_context(self.aws)
             if not self.mqtt_url:
                 self.broker = starting.enter_context(Broker())
                 self.mqtt_url = self.broker.url
+            publisher = Publisher(*self.mqtt_address)
+            starting.callback(publisher.stop)
+            self.aws.stand_ins.append(publisher.iot_data)
+            if self.stack is not None:
+                self._start_stack(self.stack, publisher, starting)
             self._running = starting.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._running.close()
+
+    def _start_stack(self, stack: Stack, publisher: Publisher, starting: ExitStack) -> None:
+        create(stack, self.aws)
+        logs = Path(tempfile.mkdtemp(prefix="local-cloud-"))
+        starting.callback(shutil.rmtree, logs)
+        metrics = Metrics(self.aws)
+        starting.callback(metrics.stop)
+        for resource in stack.of_type("AWS::Lambda::Function"):
+            function = Function(
+                setting(stack, resource),
+                self.aws,
+                logs / f"{resource.name}.log",
+                self._concurrency,
+                self._retry_delay_s,
+            )
+            function.on_metrics = metrics.embedded
+            starting.callback(function.stop)
+            self.functions[resource.arn] = function
+        self.api = ApiGateway(stack, self.functions, metrics.api)
+        starting.callback(self.api.stop)
+        rules = Rules(stack, self.aws, self.send)
+        starting.callback(rules.stop)
+        if self.broker is not None:
+            self.broker.on_publish.append(rules.received)
+        else:  # another broker does not say who published
+            publisher.client.on_message = lambda _c, _d, m: rules.received("N/A", m.topic, bytes(m.payload))
+            publisher.client.subscribe([(topic_filter, 1) for topic_filter in rules.topic_filters])
+        self.aws.observers.append(Routes(stack, self.aws, self.send).observe)
+        self._busy = [rules, *self.functions.values(), metrics]

@@ -1,0 +1,133 @@
+"""What an AWS call needs of IAM, and whether policy statements grant it.
+
+Covers the calls that the suite's handlers make. Runs inside the handlers' processes, so it imports nothing heavy.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Need = tuple[str, str]  # action, resource ARN; "*" where AWS knows no resource
+
+_PREFIXES = {
+    "sagemaker-runtime": "sagemaker",
+    "greengrassv2": "greengrass",
+    "codebuild": "codebuild",
+    "iot-data": "iot",
+    "iot-jobs-data": "iot",
+}
+
+
+def needs(service: str, operation: str, parameters: dict[str, Any], region: str, account: str) -> list[Need]:
+    """Actions and resources that the caller must be allowed, for boto3's service and operation names."""
+    special = _SPECIAL.get(f"{service}:{operation}")
+    found = (
+        special(parameters)
+        if special
+        else [(f"{_PREFIXES.get(service, service)}:{operation}", _ARNS.get(service, _any)(parameters))]
+    )
+    return [(action, arn.replace("{r}", region).replace("{a}", account)) for action, arn in found]
+
+
+def allowed(statements: Iterable[dict[str, Any]], need: Need, context: dict[str, str]) -> bool:
+    """A Deny that matches wins, then any Allow; `context` holds condition keys such as cloudwatch:namespace."""
+    effects = {s["Effect"] for s in statements if _covers(s, need) and _holds(s.get("Condition", {}), context)}
+    return effects == {"Allow"}
+
+
+def condition_keys(service: str, parameters: dict[str, Any]) -> dict[str, str]:
+    """The condition keys of a call that the template's policies use."""
+    keys = {"cloudwatch": ("cloudwatch:namespace", "Namespace"), "s3": ("s3:prefix", "Prefix")}
+    name, parameter = keys.get(service, ("", ""))
+    return {name: str(parameters[parameter])} if parameter in parameters else {}
+
+
+def _covers(statement: dict[str, Any], need: Need) -> bool:
+    action, resource = need
+    return any(_like(p.lower(), action.lower()) for p in _list(statement["Action"])) and any(
+        _like(p, resource) for p in _list(statement["Resource"])
+    )
+
+
+def _holds(condition: dict[str, dict[str, Any]], context: dict[str, str]) -> bool:
+    for operator, tests in condition.items():
+        if operator not in ("StringEquals", "StringLike"):
+            raise ValueError(f"condition {operator} is not implemented here")
+        for key, patterns in tests.items():
+            if key == "iam:PassedToService":
+                continue  # who a role is passed to is not part of the call
+            if not any(_like(pattern, context.get(key, "\0")) for pattern in _list(patterns)):
+                return False
+    return True
+
+
+def _like(pattern: str, value: str) -> bool:
+    regex = "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
+    return re.fullmatch(regex, value, re.DOTALL) is not None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _any(_: dict[str, Any]) -> str:
+    return "*"
+
+
+def _object(p: dict[str, Any]) -> str:
+    return f"arn:aws:s3:::{p['Bucket']}/{p['Key']}"
+
+
+def _get_object(p: dict[str, Any]) -> list[Need]:
+    # Without s3:ListBucket S3 answers 403 instead of 404 for a key that is missing.
+    action = "s3:GetObjectVersion" if "VersionId" in p else "s3:GetObject"
+    return [(action, _object(p)), ("s3:ListBucket", f"arn:aws:s3:::{p['Bucket']}")]
+
+
+def _detect_faces(p: dict[str, Any]) -> list[Need]:
+    image = p["Image"].get("S3Object")
+    needed = [("rekognition:DetectFaces", "*")]
+    if image:  # Rekognition reads the object as the caller
+        needed.append(("s3:GetObject", _object({"Bucket": image["Bucket"], "Key": image["Name"]})))
+    return needed
+
+
+def _create_job(p: dict[str, Any]) -> list[Need]:
+    needed = [("iot:CreateJob", arn) for arn in (f"arn:aws:iot:{{r}}:{{a}}:job/{p['jobId']}", *p["targets"])]
+    role = p.get("presignedUrlConfig", {}).get("roleArn")
+    return [*needed, ("iam:PassRole", role)] if role else needed
+
+
+def _create_deployment(p: dict[str, Any]) -> list[Need]:
+    # Greengrass makes an IoT job in the caller's name.
+    return [
+        ("greengrass:CreateDeployment", "*"),
+        ("iot:CreateJob", p["targetArn"]),
+        ("iot:DescribeThingGroup", p["targetArn"]),
+    ]
+
+
+def _log_arn(p: dict[str, Any]) -> str:
+    group = f"arn:aws:logs:{{r}}:{{a}}:log-group:{p['logGroupName']}"
+    return f"{group}:log-stream:{p['logStreamName']}" if "logStreamName" in p else group
+
+
+_SPECIAL: dict[str, Callable[[dict[str, Any]], list[Need]]] = {
+    "s3:HeadObject": _get_object,
+    "s3:GetObject": _get_object,
+    "s3:PutObject": lambda p: [("s3:PutObject", _object(p))],
+    "s3:ListObjectsV2": lambda p: [("s3:ListBucket", f"arn:aws:s3:::{p['Bucket']}")],
+    "iot:CreateJob": _create_job,
+    "greengrassv2:CreateDeployment": _create_deployment,
+    "rekognition:DetectFaces": _detect_faces,
+    "logs:CreateLogGroup": lambda p: [("logs:CreateLogGroup", _log_arn(p))],
+    "logs:CreateLogStream": lambda p: [
+        ("logs:CreateLogStream", f"arn:aws:logs:{{r}}:{{a}}:log-group:{p['logGroupName']}:*")
+    ],
+}
+_ARNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "dynamodb": lambda p: f"arn:aws:dynamodb:{{r}}:{{a}}:table/{p['TableName']}",
+    "firehose": lambda p: f"arn:aws:firehose:{{r}}:{{a}}:deliverystream/{p['DeliveryStreamName']}",
+    "logs": _log_arn,
+    "sagemaker-runtime": lambda p: f"arn:aws:sagemaker:{{r}}:{{a}}:endpoint/{p['EndpointName']}",
+}

@@ -1,0 +1,120 @@
+"""AWS IoT Core beside its broker: topic rules with their actions, and iot-data's publish."""
+
+import json
+import logging
+import queue
+import threading
+from typing import Any
+from urllib.parse import unquote
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from localdev.cloud.aws import LocalAws, Request, Response
+from localdev.cloud.iot_rules import Message, Query, SqlError
+from localdev.cloud.routes import Send, may_invoke
+from localdev.cloud.template import Stack
+
+log = logging.getLogger(__name__)
+
+INBOX = 100_000
+CONNECT_TIMEOUT_S = 10.0
+
+
+class Publisher:
+    """An MQTT client of the broker for whatever the cloud itself publishes."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        connected = threading.Event()
+        self.client.on_connect = lambda *_: connected.set()
+        self.client.connect(host, port)
+        self.client.loop_start()
+        if not connected.wait(CONNECT_TIMEOUT_S):
+            raise TimeoutError(f"no MQTT broker answers at {host}:{port}")
+
+    def iot_data(self, request: Request) -> Response | None:
+        """Stands in for iot-data's Publish."""
+        if request.service != "iotdata" or request.method != "POST" or not request.path.startswith("/topics/"):
+            return None
+        topic = unquote(request.path.removeprefix("/topics/"))
+        retain = request.query.get("retain") == "true"
+        self.client.publish(topic, request.body, int(request.query.get("qos", "0")), retain)
+        return Response(b"")
+
+    def stop(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+class Rules:
+    """Runs the stack's topic rules, in order of arrival, on a thread of its own."""
+
+    def __init__(self, stack: Stack, aws: LocalAws, send: Send) -> None:
+        self._stack = stack
+        self._aws = aws
+        self._send = send
+        payloads = [r.properties["TopicRulePayload"] for r in stack.of_type("AWS::IoT::TopicRule")]
+        self._rules = [(Query(p["Sql"]), p) for p in payloads if not p.get("RuleDisabled")]
+        self._inbox: queue.Queue[Message | None] = queue.Queue(INBOX)
+        self._thread = threading.Thread(target=self._run, name="iot-rules", daemon=True)
+        self._thread.start()
+
+    @property
+    def topic_filters(self) -> list[str]:
+        return [query.topic_filter for query, _ in self._rules]
+
+    @property
+    def pending(self) -> int:
+        return self._inbox.unfinished_tasks
+
+    def received(self, client_id: str, topic: str, payload: bytes) -> None:
+        """Called by the broker for every message."""
+        self._inbox.put_nowait(Message(topic, payload, client_id))
+
+    def stop(self) -> None:
+        self._inbox.put(None)
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while (message := self._inbox.get()) is not None:
+            for query, rule in self._rules:
+                self._apply(query, rule, message)
+            self._inbox.task_done()
+
+    def _apply(self, query: Query, rule: dict[str, Any], message: Message) -> None:
+        try:
+            selected = query.run(message)
+            if selected is None:
+                return
+            for action in rule["Actions"]:
+                self._act(action, selected)
+        except Exception as error:  # noqa: BLE001  (a failed rule must not end the others; its error action gets it)
+            level = log.warning if isinstance(error, SqlError) else log.exception
+            level("rule on %s failed: %s", message.topic, error)
+            self._failed(rule, message, error)
+
+    def _act(self, action: dict[str, Any], selected: dict[str, Any]) -> None:
+        ((kind, settings),) = action.items()
+        match kind:
+            case "Lambda":
+                if not may_invoke(self._stack, settings["FunctionArn"], "iot.amazonaws.com"):
+                    raise PermissionError(f"no AWS::Lambda::Permission for IoT on {settings['FunctionArn']}")
+                self._send(settings["FunctionArn"], selected)
+            case "Sns":
+                self._aws.client("sns").publish(TopicArn=settings["TargetArn"], Message=json.dumps(selected))
+            case "CloudwatchMetric":
+                datum = {"MetricName": settings["MetricName"], "Value": float(settings["MetricValue"])}
+                datum["Unit"] = settings["MetricUnit"]
+                self._aws.client("cloudwatch").put_metric_data(
+                    Namespace=settings["MetricNamespace"], MetricData=[datum]
+                )
+            case _:
+                raise ValueError(f"rule action {kind} is not implemented here")
+
+    def _failed(self, rule: dict[str, Any], message: Message, error: Exception) -> None:
+        action = rule.get("ErrorAction", {}).get("Sqs")
+        if action is None:
+            return
+        body = {"topic": message.topic, "clientId": message.client_id, "failures": [{"errorMessage": str(error)}]}
+        self._aws.client("sqs").send_message(QueueUrl=action["QueueUrl"], MessageBody=json.dumps(body))

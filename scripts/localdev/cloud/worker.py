@@ -1,0 +1,88 @@
+"""One Lambda execution environment: a process that runs one handler for as long as it is fed.
+
+The first line on stdin is the setting, each further line an invocation; each gets one line of answer on what was
+stdout at the start. What the handler prints goes to stderr. AWS calls that the function's role does not grant are
+refused here, as IAM would. Run with -I: only the standard library, site-packages and the function's folder are found.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+
+class Context:
+    """What Lambda gives a handler beside the event."""
+
+    def __init__(self, name: str, arn: str, memory: int, timeout_s: float, request_id: str) -> None:
+        self.function_name = name
+        self.function_version = "$LATEST"
+        self.invoked_function_arn = arn
+        self.memory_limit_in_mb = memory
+        self.aws_request_id = request_id
+        self.log_group_name = f"/aws/lambda/{name}"
+        self.log_stream_name = "local"
+        self.identity = self.client_context = None
+        self._deadline = time.monotonic() + timeout_s
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self._deadline - time.monotonic()) * 1000))
+
+
+def guard(statements: list[dict[str, Any]], region: str, account: str) -> None:
+    """From here on every boto3 client refuses what `statements` do not grant."""
+    import boto3
+    from botocore.awsrequest import AWSResponse
+
+    sys.path.append(str(Path(__file__).parent))
+    iam = importlib.import_module("iam")
+    sys.path.pop()
+
+    def remember(params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
+        context["call"] = (model.service_model.service_name, model.name, params)
+
+    def check(model: Any, context: dict[str, Any], **_: Any) -> Any:
+        service, operation, params = context["call"]
+        keys = iam.condition_keys(service, params)
+        for need in iam.needs(service, operation, params, region, account):
+            if not iam.allowed(statements, need, keys):
+                message = f"the function's role does not allow {need[0]} on {need[1]}"
+                error = {"Error": {"Code": "AccessDeniedException", "Message": message}, "ResponseMetadata": {}}
+                return AWSResponse("", 403, {}, None), error
+        return None
+
+    boto3.setup_default_session()
+    events = boto3.DEFAULT_SESSION.events
+    events.register("provide-client-params.*.*", remember)
+    events.register("before-call.*.*", check)
+
+
+def main() -> None:
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    setting = json.loads(sys.stdin.readline())
+    guard(setting["statements"], setting["region"], setting["account"])
+    module, _, name = setting["handler"].rpartition(".")
+    sys.path.insert(0, setting["folder"])
+    handler = getattr(importlib.import_module(module), name)
+    for line in sys.stdin:
+        call = json.loads(line)
+        context = Context(setting["name"], setting["arn"], setting["memory"], setting["timeout_s"], call["id"])
+        try:
+            answer = {"result": handler(call["event"], context)}
+        except Exception as error:  # noqa: BLE001  (becomes the invocation's answer, as in Lambda)
+            trace = traceback.format_exception(error)
+            sys.stderr.write("".join(trace))
+            answer = {"error": {"errorType": type(error).__name__, "errorMessage": str(error), "stackTrace": trace}}
+        sys.stderr.flush()
+        sys.stdout.flush()
+        channel.write(json.dumps(answer) + "\n")
+        channel.flush()
+
+
+if __name__ == "__main__":
+    main()
