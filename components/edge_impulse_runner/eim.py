@@ -33,11 +33,12 @@ class Eim:
     """The model at `path`: an executable to run, or the Unix socket of one that runs already.
 
     `open`, then ask from one thread; `close` may be called from any thread at any time and wakes the one that waits.
-    `hello` is what the model said of itself. Everything raises EimRefused when the model says no, and EimGone when it
-    died, hangs or speaks nonsense, after which only a new Eim can help.
+    `hello` is what the model said of itself, `parameters` its model_parameters word for word. All raise EimRefused
+    when the model says no, and EimGone when it died, hangs or speaks nonsense: then only a new Eim can help.
     """
 
     hello: Hello
+    parameters: dict[str, Any]
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Eim:
             reply = self._exchange(b'{"hello":1,"id":1}', max(0.1, deadline - time.monotonic()))
             _accept(_decoded(reply, Reply), 1)
             self.hello = _decoded(reply, Hello)
+            self.parameters = msgspec.json.decode(reply)["model_parameters"]
             self._blocks = [b for b in (self.hello.features_shm, *self.hello.freeform_output_shm) if b is not None]
             self._map()
         except BaseException:
@@ -158,10 +160,11 @@ class Eim:
 
     def _classify(self, verb: str, features: NDArray[np.float32], timeout_s: float) -> Inference:
         request: dict[str, Any]
-        if self._input is None or features.size > self._input.size:
+        memory = self._input  # close() in another thread lets go of it
+        if memory is None or features.size > memory.size:
             request = {verb: features.tolist()}
         else:
-            self._input[: features.size] = features
+            memory[: features.size] = features
             request = {f"{verb}_shm": {"elements": features.size}}
         reply = self._ask(request, timeout_s)
         return Inference(result=self._result(reply.result), timing=reply.timing, info=reply.info)

@@ -16,7 +16,7 @@ from edgeml.log import kv
 
 log = logging.getLogger(__name__)
 
-STOP_TIMEOUT_S = 0.8  # for each of: closed socket, SIGTERM, SIGKILL
+STOP_TIMEOUT_S = 0.5  # for each of: closed socket, SIGTERM, SIGKILL
 _LAST_LINES, _LINE_LENGTH = 8, 500
 
 

@@ -85,6 +85,10 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def sensor_type(self) -> str:
+        return SENSORS.get(self.model_parameters.sensor, "unknown")
+
+    @property
     def is_regression(self) -> bool:
         parameters = self.model_parameters
         return parameters.model_type == "classification" and parameters.label_count == 1

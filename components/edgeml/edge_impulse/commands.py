@@ -60,7 +60,7 @@ class Commands:
             log.warning("command not known %s", kv(command=name))
             return None
         answer = handler(message.get("value"))
-        log.info("command %s", kv(command=name, answer=json.dumps(answer)))
+        log.info("command %s", kv(command=name))
         return answer
 
     def _config(self) -> Answer:

@@ -1,0 +1,122 @@
+"""Sound for audio models: 16 bit mono samples from ALSA's arecord, or from a WAV file at its own pace."""
+
+import contextlib
+import os
+import selectors
+import subprocess
+import time
+import wave
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_impulse_runner.inputs import Window
+from edge_impulse_runner.protocol import ModelParameters
+from edgeml.errors import SourceError
+
+STOP_TIMEOUT_S = 1.0
+_PIPE_BYTES = 1 << 16
+
+
+class Sound(Protocol):
+    def read(self, timeout: float) -> bytes:
+        """What has come, little-endian int16; empty when nothing came in `timeout` seconds. Raises SourceError."""
+
+    def close(self) -> None: ...
+
+
+class AudioInput:
+    """Slices of a stream for models that listen continuously, else whole windows, one after the other."""
+
+    def __init__(self, sound: Sound, parameters: ModelParameters) -> None:
+        self._sound = sound
+        self._continuous = parameters.use_continuous_mode and parameters.slice_size > 0
+        self._bytes = 2 * (parameters.slice_size if self._continuous else parameters.input_features_count)
+        self._heard = bytearray()
+
+    def next(self, timeout: float) -> Window | None:
+        deadline = time.monotonic() + timeout
+        while len(self._heard) < self._bytes:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self._heard += self._sound.read(left)
+        samples: NDArray[np.float32] = np.frombuffer(self._heard[: self._bytes], dtype="<i2").astype(np.float32)
+        del self._heard[: self._bytes]
+        return Window(samples, time.monotonic(), continuous=self._continuous)
+
+    def close(self) -> None:
+        self._sound.close()
+
+
+class Microphone:
+    """An ALSA device (`default`, `hw:1,0`, `plughw:...`) through arecord. Raises SourceError when it cannot start."""
+
+    def __init__(self, device: str, rate: int) -> None:
+        command = ["arecord", "-q", "-D", device, "-f", "S16_LE", "-r", str(rate), "-c", "1", "-t", "raw"]
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        except OSError as error:
+            raise SourceError(f"arecord: {error.strerror}; it comes with the package alsa-utils") from error
+        assert self._process.stdout is not None and self._process.stderr is not None  # noqa: S101  (PIPE above)
+        self._stdout, self._stderr = self._process.stdout, self._process.stderr
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._stdout, selectors.EVENT_READ)
+        self._device = device
+
+    def read(self, timeout: float) -> bytes:
+        if not self._selector.select(timeout):
+            return b""
+        heard = os.read(self._stdout.fileno(), _PIPE_BYTES)
+        if not heard:
+            words = self._stderr.read(500).decode(errors="replace").strip()
+            raise SourceError(f"microphone {self._device}: {words or 'arecord ended'}")
+        return heard
+
+    def close(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(STOP_TIMEOUT_S)
+        self._selector.close()
+        self._stdout.close()
+        self._stderr.close()
+
+
+class WavFile:
+    """The first channel of a 16 bit WAV file, as fast as it would sound. Ends with SourceError."""
+
+    def __init__(self, path: Path, rate: int) -> None:
+        try:
+            with contextlib.closing(wave.open(str(path), "rb")) as file:
+                self._check(path, file, rate)
+                channels = file.getnchannels()
+                self._samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")[::channels]
+        except (OSError, EOFError, wave.Error) as error:
+            raise SourceError(f"{path}: {error}") from error
+        self._path, self._rate = path, rate
+        self._began, self._at = time.monotonic(), 0
+
+    def read(self, timeout: float) -> bytes:
+        if self._at >= len(self._samples):
+            raise SourceError(f"{self._path}: the file has ended")
+        due = self._began + (self._at + 1) / self._rate
+        time.sleep(min(timeout, max(0.0, due - time.monotonic())))
+        until = min(len(self._samples), int((time.monotonic() - self._began) * self._rate))
+        heard, self._at = self._samples[self._at : until], max(self._at, until)
+        return heard.tobytes()
+
+    def close(self) -> None:
+        pass
+
+    @staticmethod
+    def _check(path: Path, file: wave.Wave_read, rate: int) -> None:
+        bits, found = 8 * file.getsampwidth(), file.getframerate()
+        if (bits, found) != (16, rate):
+            raise SourceError(f"{path}: {bits} bit at {found} Hz; the model wants 16 bit at {rate} Hz")

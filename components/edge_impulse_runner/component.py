@@ -1,0 +1,164 @@
+"""Lives of the runner one after the other, and the commands that reach the one of the moment."""
+
+import functools
+import logging
+import threading
+
+from edge_impulse_runner import __version__
+from edge_impulse_runner.config import Config
+from edge_impulse_runner.life import Life
+from edge_impulse_runner.models import ModelSource
+from edge_impulse_runner.outbox import Outbox
+from edge_impulse_runner.s3_cache import S3Cache
+from edge_impulse_runner.senses import Senses
+from edgeml.component import Component, Context
+from edgeml.edge_impulse.cache import Cache, FileCache
+from edgeml.edge_impulse.device import Topics, default_mac, device_name
+from edgeml.edge_impulse.parameters import Settings, interpret
+from edgeml.edge_impulse.reporter import Reporter, s3_prefix
+from edgeml.edge_impulse.retained import RetainedGuard
+from edgeml.edge_impulse.studio import Studio
+from edgeml.errors import IpcError, SpoolError
+from edgeml.log import kv
+from edgeml.secrets import api_key
+from edgeml.spool import full_jitter
+
+log = logging.getLogger(__name__)
+
+JOIN_TIMEOUT_S = 1.0
+
+
+class EdgeImpulseRunner(Component[Config]):
+    """Runs an Edge Impulse .eim model and relays what it says."""
+
+    name = "edgeml.EdgeImpulseRunner"
+    version = __version__
+
+    _config: Config
+    _settings: Settings
+    _topics: Topics
+    _life: Life
+    _outbox: Outbox
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._senses = Senses(context.ipc, context.health)
+        self._lock = threading.Lock()
+        self._subscribed: set[str] = set()
+        self._s3: S3Cache | None = None
+
+    def start(self, config: Config) -> None:
+        settings = interpret(config.parameters)
+        context = self.context
+        self._outbox = Outbox(
+            context.work / "outbox.spool", context.ipc, context.health, max_bytes=config.spool_bytes, qos=settings.qos
+        )
+        self._apply(config, settings)
+        self._thread = context.spawn("runner", self._run)
+
+    def reconfigure(self, config: Config) -> None:
+        if config == self._config:
+            return
+        old = self._life
+        self._apply(config, interpret(config.parameters))
+        old.stop()
+
+    def stop(self) -> None:
+        self._life.stop()
+        self._thread.join(JOIN_TIMEOUT_S)
+        if self._s3 is not None:
+            self._s3.close()
+        self._outbox.close()
+
+    def _apply(self, config: Config, settings: Settings) -> None:
+        for note in settings.notes:
+            log.info("Parameters: %s", note)
+        with self._lock:
+            self._config, self._settings = config, settings
+            self._topics = Topics(device_name(settings.device_name, default_mac()), config.topic_prefix)
+            self._outbox.configure(max_bytes=config.spool_bytes, qos=settings.qos)
+            if self._s3 is not None:
+                self._s3.close()
+            self._s3 = self._s3_cache() if settings.s3_bucket else None
+            self._life = self._new_life()
+            topic = self._topics.command_input
+            if topic not in self._subscribed:
+                self._subscribed.add(topic)
+                self.context.spawn("commands", lambda: self._listen(topic))
+        log.info("topics %s", kv(inference=self._topics.inference, commands=topic))
+
+    def _run(self) -> None:
+        while not self.context.stopping.is_set():
+            life = self._life
+            life.run()
+            with self._lock:
+                if self._life is life:  # it ended by `restart`; a changed configuration has put a new one there
+                    self._life = self._new_life()
+
+    def _new_life(self) -> Life:
+        config, settings, context = self._config, self._settings, self.context
+        caches: dict[str, Cache] = {}
+        if settings.cache_folder is not None:
+            ledger = context.work / "cache.ledger"
+            bounds = {"max_items": config.cache.max_items, "max_bytes": config.cache.max_bytes}
+            caches["local"] = FileCache(settings.cache_folder, ledger, **bounds)
+        if self._s3 is not None:
+            caches["s3"] = self._s3
+        reporter = Reporter(
+            settings,
+            self._topics,
+            self._outbox.send,
+            health=context.health,
+            max_bytes=context.ipc.max_iot_bytes,
+            restart=self._restart,
+            caches=caches,
+        )
+        source = ModelSource(settings, config.model, root=context.root, work=context.work, studio=self._studio)
+        return Life(config, settings, source, lambda hello: self._senses.open(hello, config), reporter, context.health)
+
+    def _studio(self) -> Studio:
+        return Studio(api_key(self.context.ipc, self._settings.secret_id, self._settings.secret_key))
+
+    def _s3_cache(self) -> S3Cache:
+        cache = self._config.cache
+        return S3Cache(
+            self._settings.s3_bucket,
+            lambda: s3_prefix(self._life.reporter.model),
+            self.context.work,
+            self.context.health,
+            max_items=cache.max_items,
+            max_bytes=cache.max_bytes,
+            spool_bytes=cache.max_bytes,
+        )
+
+    def _restart(self) -> None:
+        """Not in the thread that commands arrive in: the next one must not wait until the model has ended."""
+        self.context.spawn("restart", self._life.stop)
+
+    def _listen(self, topic: str) -> None:
+        """Subscribe to commands, as soon as the core lets us: IoT Core may be out of reach now."""
+        failures = 0
+        while not self.context.stopping.is_set():
+            guard = RetainedGuard(self.context.work / "last-command")
+            try:
+                self.context.ipc.subscribe_iot(topic, functools.partial(self._command, guard))
+                return
+            except IpcError as error:
+                failures += 1
+                self.context.health.error(error)
+                log.error("commands cannot be received yet %s", kv(topic=topic, reason=error))
+                self.context.stopping.wait(full_jitter(failures))
+
+    def _command(self, guard: RetainedGuard, topic: str, payload: bytes) -> None:
+        with self._lock:
+            if topic != self._topics.command_input:
+                return  # of a name that this device no longer has
+            reporter = self._life.reporter
+        try:
+            if payload and guard.repeated(payload):
+                log.info("retained command was carried out before %s", kv(payload=payload[:200]))
+                return
+            reporter.command(payload)
+        except (OSError, SpoolError) as error:
+            self.context.health.error(error)
+            log.error("command not answered %s", kv(payload=payload[:200], reason=error))

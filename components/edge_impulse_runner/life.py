@@ -1,0 +1,163 @@
+"""One life of the runner, from the start or a `restart` to the next: a model kept running on its input."""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_impulse_runner.config import Config
+from edge_impulse_runner.eim import Eim
+from edge_impulse_runner.inputs import Input
+from edge_impulse_runner.models import ModelSource
+from edge_impulse_runner.process import EimError
+from edge_impulse_runner.protocol import Hello
+from edge_impulse_runner.pump import Pump, model_info
+from edgeml.edge_impulse.parameters import Settings
+from edgeml.edge_impulse.reporter import Reporter
+from edgeml.errors import BundleError, EdgemlError, SourceError
+from edgeml.health import Health
+from edgeml.log import kv
+from edgeml.spool import full_jitter
+
+log = logging.getLogger(__name__)
+
+MODEL_CHECK_S = 2.0
+STEADY_S = 60.0  # what worked for so long begins again with short pauses
+
+OpenInput = Callable[[Hello], Input]  # raises SourceError, ConfigError
+
+
+class Life:
+    """`run` returns after `stop`, which any thread may call. Failures of model and input are repaired with backoff.
+
+    `pause` gives the seconds to wait after the nth failure in a row.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        settings: Settings,
+        source: ModelSource,
+        open_input: OpenInput,
+        reporter: Reporter,
+        health: Health,
+        pause: Callable[[int], float] = full_jitter,
+    ) -> None:
+        self._config, self._settings, self._source = config, settings, source
+        self._open_input, self.reporter, self._health, self._pause = open_input, reporter, health, pause
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._model: Eim | None = None
+        self._refused: Path | None = None
+
+    def run(self) -> None:
+        self.reporter.started()
+        metrics = threading.Thread(target=self._publish_metrics, name="metrics", daemon=True)
+        metrics.start()
+        failures = 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                self._serve()
+            except EdgemlError as error:
+                if self._stopping.is_set():
+                    break  # the model was closed under its asker, on purpose
+                failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
+                self._failed(error, failures)
+        metrics.join()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        with self._lock:
+            model = self._model
+        if model is not None:
+            model.close()
+
+    def _failed(self, error: EdgemlError, failures: int) -> None:
+        self._health.count("failures")
+        self._health.error(error)
+        self._health.note("state", str(error))
+        if isinstance(error, SourceError) and self._settings.wait_on_restart:
+            log.error("waiting for the restart command %s", kv(reason=error))
+            self._stopping.wait()
+            return
+        pause = self._pause(failures)
+        log.error("trying again %s", kv(reason=error, failures=failures, pause_s=pause))
+        self._stopping.wait(pause)
+
+    def _serve(self) -> None:
+        """Make model and input, and use them until one fails, another model appears, or the life ends."""
+        path = self._source.locate(self._stopping)
+        model = self._new_model(path)
+        try:
+            self._prepare(model)
+            with contextlib.closing(self._open_input(model.hello)) as source:
+                pump = Pump(model, source, self.reporter, self._health, self._config.input.max_fps)
+                next_check = time.monotonic() + MODEL_CHECK_S
+                while not self._stopping.is_set():
+                    pump.step()
+                    if time.monotonic() > next_check:
+                        next_check = time.monotonic() + MODEL_CHECK_S
+                        if self._replaced(path):
+                            return
+        finally:
+            model.close()
+
+    def _new_model(self, path: Path) -> Eim:
+        limits = self._config.model
+        return Eim(path, start_timeout_s=limits.start_timeout_s, classify_timeout_s=limits.classify_timeout_s)
+
+    def _prepare(self, model: Eim) -> None:
+        with self._lock:
+            self._model = model
+        if self._stopping.is_set():  # stop() may have looked before there was a model to close
+            model.close()
+        hello = model.open().hello
+        if hello.needs_warm_up:
+            self._health.note("state", "warming up the model")
+            model.warm_up(self._config.model.warm_up_timeout_s)
+        for block, values in self._config.model.thresholds.items():
+            model.set_threshold(int(block), values)
+        self.reporter.model = model_info(model)
+        self._health.note("state", "")
+        self._health.note("model", f"{hello.project.name} v{hello.project.deploy_version}")
+        log.info(
+            "model runs %s",
+            kv(
+                project=hello.project.name,
+                version=hello.project.deploy_version,
+                type=hello.model_parameters.model_type,
+                sensor=hello.sensor_type,
+                features=hello.model_parameters.input_features_count,
+                shared_memory=model.uses_shared_memory,
+            ),
+        )
+
+    def _replaced(self, path: Path) -> bool:
+        """Whether another model has been installed that starts; one that does not leaves this one running."""
+        try:
+            found = self._source.installed()
+        except BundleError:
+            return False  # in the middle of an installation
+        if found in (None, path, self._refused):
+            return False
+        try:
+            with self._new_model(found):
+                return True
+        except EimError as error:
+            self._refused = found
+            self._health.error(error)
+            log.error("new model does not start, keeping the old one %s", kv(path=found, reason=error))
+            return False
+
+    def _publish_metrics(self) -> None:
+        while True:
+            try:
+                self.reporter.publish_metrics()
+            except EdgemlError as error:
+                self._health.error(error)
+                log.error("metrics not published %s", kv(reason=error))
+            if self._stopping.wait(self._settings.metrics_interval_s):
+                return

@@ -1,0 +1,109 @@
+"""Published results in S3: `<model>_v<version>/<uuid>.img` and `.json`, bounded, and removed when asked.
+
+Uploads and removals go through one durable queue in the order they were asked for, so that an outage delays them and
+loses none, and an object can never arrive after its removal.
+"""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgeml.edge_impulse.cache import Ledger, is_uuid
+from edgeml.errors import IpcError, SpoolError, Undeliverable
+from edgeml.health import Health
+from edgeml.spool import Drainer, Item, Spool
+
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 20
+CLOSE_TIMEOUT_S = 1.0
+_TYPES = {".img": "image/jpeg", ".json": "application/json"}
+
+
+class S3Error(IpcError):
+    """S3 did not do what was asked this time."""
+
+
+class S3Cache:
+    """A Cache in `bucket`, below the prefix that `prefix` gives at the time. Raises SpoolError when made."""
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: Callable[[], str],
+        work: Path,
+        health: Health,
+        *,
+        max_items: int,
+        max_bytes: int,
+        spool_bytes: int,
+    ) -> None:
+        self._bucket, self._prefix, self._health = bucket, prefix, health
+        self._spool = Spool(work / "s3.spool", max_bytes=spool_bytes)
+        self._ledger = Ledger(work / "s3.ledger", self._remove, max_items=max_items, max_bytes=max_bytes)
+        self._client: Any = None
+        self._lock = threading.Lock()
+        self._drainer = Drainer(self._spool, self._send, transient=(S3Error,))
+        health.gauge("s3.waiting", lambda: float(self._spool.depth))
+        health.gauge("s3.dropped", lambda: float(self._spool.dropped))
+
+    def put(self, uuid: str, payload: bytes, image: bytes) -> None:
+        base = f"{self._bucket}/{self._prefix()}{uuid}"
+        self._ledger.add(base, len(payload) + len(image))
+        try:
+            self._spool.put(f"{base}.json", payload, headers={"verb": "put"})
+            self._spool.put(f"{base}.img", image, headers={"verb": "put"})
+        except SpoolError as error:
+            raise OSError(str(error)) from error
+
+    def clear(self) -> bool:
+        """True when the removal of all is written down; it then happens as soon as S3 can be reached."""
+        return self._ledger.clear(self._ledger.entries())
+
+    def clear_one(self, uuid: str) -> bool:
+        bases = [base for base in self._ledger.entries() if is_uuid(uuid) and base.rpartition("/")[2] == uuid]
+        return bool(bases) and self._ledger.clear(bases)
+
+    def close(self) -> None:
+        self._drainer.stop(flush_timeout=CLOSE_TIMEOUT_S)
+        self._spool.close()
+        self._health.forget("s3.")
+
+    def _remove(self, base: str) -> None:
+        try:
+            for suffix in _TYPES:
+                self._spool.put(base + suffix, b"", headers={"verb": "delete"})
+        except SpoolError as error:
+            raise OSError(str(error)) from error
+
+    def _send(self, item: Item) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+        bucket, _, key = item.topic.partition("/")
+        try:
+            if item.headers["verb"] == "put":
+                kind = _TYPES[Path(key).suffix]
+                self._s3().put_object(Bucket=bucket, Key=key, Body=item.payload, ContentType=kind)
+            else:
+                self._s3().delete_object(Bucket=bucket, Key=key)
+        except ParamValidationError as error:
+            raise Undeliverable(f"s3://{bucket}/{key}: {error}") from error
+        except (BotoCoreError, ClientError) as error:
+            self._health.error(f"s3://{bucket}/{key}: {error}")
+            raise S3Error(f"s3://{bucket}/{key}: {error}") from error
+        self._health.count(f"s3.{item.headers['verb']}")
+
+    def _s3(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                import boto3
+                from botocore.config import Config
+
+                # One attempt: the drainer is the one that retries.
+                config = Config(
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    read_timeout=READ_TIMEOUT_S,
+                    retries={"total_max_attempts": 1},
+                    s3={"addressing_style": "auto"},
+                )
+                self._client = boto3.client("s3", config=config)
+            return self._client

@@ -1,0 +1,58 @@
+"""The input that a model asks for, made from the configuration."""
+
+import threading
+from pathlib import Path
+
+from edge_impulse_runner.audio import AudioInput, Microphone, WavFile
+from edge_impulse_runner.config import Config
+from edge_impulse_runner.inputs import CameraInput, Input, SensorInput
+from edge_impulse_runner.protocol import CAMERA, MICROPHONE, Hello
+from edgeml import messages
+from edgeml.errors import ConfigError
+from edgeml.health import Health
+from edgeml.ipc import Ipc
+
+
+class Senses:
+    """Opens inputs. Subscriptions cannot be ended, so each topic has one, that feeds the sensor of the day."""
+
+    def __init__(self, ipc: Ipc, health: Health) -> None:
+        self._ipc, self._health = ipc, health
+        self._lock = threading.Lock()
+        self._sensors: dict[str, SensorInput | None] = {}
+
+    def open(self, hello: Hello, config: Config) -> Input:
+        """Raises SourceError, ConfigError when the configuration does not say where the samples come from."""
+        parameters = hello.model_parameters
+        given = config.input
+        if parameters.sensor == CAMERA or parameters.image_input_width:
+            mode = given.resize_mode or parameters.image_resize_mode
+            return CameraInput(given.camera, Path(given.ring_directory), parameters, mode)
+        if parameters.sensor == MICROPHONE:
+            rate = round(parameters.frequency)
+            sound = WavFile(Path(given.audio_file), rate) if given.audio_file else Microphone(given.audio_device, rate)
+            return AudioInput(sound, parameters)
+        topic = given.topic or (messages.serial_record(given.serial_port) if given.serial_port else "")
+        if not topic:
+            raise ConfigError("input", f"the model's sensor is {hello.sensor_type}: set topic or serial_port")
+        sensor = SensorInput(parameters, given.axes, given.stride_ms / 1000, self._health)
+        self._feed(topic, sensor)
+        return sensor
+
+    def _feed(self, topic: str, sensor: SensorInput) -> None:
+        with self._lock:
+            is_new = topic not in self._sensors
+            self._sensors = {**dict.fromkeys(self._sensors), topic: sensor}
+        if is_new:
+            try:
+                self._ipc.subscribe(topic, self._arrived)
+            except BaseException:
+                with self._lock:
+                    del self._sensors[topic]
+                raise
+
+    def _arrived(self, topic: str, payload: bytes) -> None:
+        with self._lock:
+            sensor = self._sensors.get(topic)
+        if sensor is not None:
+            sensor.feed(payload)
