@@ -44,3 +44,5 @@ def setup(level: str = "INFO", *, stdout_is_data: bool = False) -> None:
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(level)
     logging.raiseExceptions = False
+    for chatty in ("awsiot", "botocore", "boto3", "urllib3"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.root.level))

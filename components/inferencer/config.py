@@ -22,9 +22,9 @@ Source = CameraSource
 class OnnxBackend(msgspec.Struct, frozen=True, tag="onnx", tag_field="type"):
     model: Annotated[Name, Meta(description="Name of an installed model bundle (edgeml.model.<name> or an update)")]
     path: Annotated[str, Meta(description="Folder of a bundle, instead of an installed one")] = ""
-    providers: Annotated[list[str], Meta(description="ONNX Runtime execution providers, the preferred one first")] = [
-        "CPUExecutionProvider"
-    ]
+    providers: Annotated[
+        tuple[str, ...], Meta(description="ONNX Runtime execution providers, the preferred one first")
+    ] = ("CPUExecutionProvider",)
     threads: Annotated[int, Meta(ge=0, le=256, description="Threads of one inference; 0 lets ONNX Runtime choose")] = 1
     optimization: Annotated[
         Literal["all", "extended", "basic", "off"], Meta(description="Graph optimization level")

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import msgspec
 
 from edgeml import messages, models
@@ -41,7 +42,10 @@ class Runner:
 
     def infer(self, sample: Sample) -> Outcome | None:
         timer = Timer()
-        tensor, geometry = self._preprocess(sample.data, sample.pixel_format)
+        try:
+            tensor, geometry = self._preprocess(sample.data, sample.pixel_format)
+        except cv2.error as error:
+            raise BackendError(f"image {sample.data.shape} {sample.data.dtype} cannot be prepared: {error}") from error
         if not sample.valid():
             return None
         timer.lap("preprocess")

@@ -61,7 +61,7 @@ class Preprocessor:
             swap = (pixel_format == "rgb24") != (declared.color == "rgb")
         if declared.dtype == "uint8":
             return self._raw(small, swap), geometry
-        blob: Array = cv2.dnn.blobFromImage(small, self._factor, (), self._offset, swap, False, cv2.CV_32F)
+        blob: Array = cv2.dnn.blobFromImage(small, self._factor, (0, 0), self._offset, swap, False, cv2.CV_32F)
         if self._std is not None:
             blob /= self._std
         if declared.layout == "NHWC":
