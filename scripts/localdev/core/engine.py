@@ -84,14 +84,14 @@ class Engine:
         self.pubsub = PubSub(self.authorizer, self.profile)
         self.updates = Updates()
         self._deployer = Deployer(self)
-        self._iot_core = IotCore(settings.mqtt_url, settings.thing_name, self.profile)
+        self.iot_core = IotCore(settings.mqtt_url, settings.thing_name, self.profile)
         self._tes = tes.TokenExchange(settings.credentials, lambda token: token in self._principals)
         self._server = Server(self.profile, self._handlers(known_secrets), self._principals.get, self._complain)
 
     def _handlers(self, known_secrets: Mapping[str, dict[str, Any]]) -> dict[str, Handler]:
         return {
             **self.pubsub.handlers(),
-            **IotCoreProxy(self.authorizer, self._iot_core, self.profile).handlers(),
+            **IotCoreProxy(self.authorizer, self.iot_core, self.profile).handlers(),
             **Configuration(self.store, self.profile).handlers(),
             **Secrets(self.authorizer, known_secrets, self.components.__contains__).handlers(),
             **Components(self).handlers(),
@@ -110,7 +110,7 @@ class Engine:
     async def start(self) -> None:
         """Opens the socket and the services, with the nucleus and the CLI deployed."""
         await self._tes.start()
-        self._iot_core.start()
+        self.iot_core.start()
         await self._server.start(self.socket)
         try:
             self.packages.add_recipes(self.root / "packages" / "recipes")
@@ -130,7 +130,7 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.stop_components(set(self.components))
         await self._server.stop()
-        await self._iot_core.stop()
+        await self.iot_core.stop()
         await self._tes.stop()
         self.socket.unlink(missing_ok=True)
         if self._socket_folder:

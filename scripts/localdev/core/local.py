@@ -89,6 +89,11 @@ class LocalCore:
         return self._engine.socket
 
     @property
+    def online(self) -> bool:
+        """Whether the core is connected to its MQTT broker."""
+        return self._engine.iot_core.online
+
+    @property
     def root(self) -> Path:
         """The root folder, resolved."""
         return self._engine.root
@@ -127,6 +132,10 @@ class LocalCore:
     def state(self, name: str) -> str:
         """State of a component. KeyError if it is not deployed."""
         return self._engine.components[name].state.value
+
+    def names(self) -> list[str]:
+        """Names of the deployed components, those of the core itself included."""
+        return list(self._engine.components)
 
     def wait_state(self, name: str, state: str, timeout: float = 10.0) -> None:
         """Waits until a component has a state. TimeoutError, with the end of its log, if it does not."""

@@ -28,6 +28,7 @@ from localdev.core.wire import MAX_FRAME_BYTES, Decoder, Frame, FrameError, Head
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 MAX_LITE_CLIENTS = 50
 CLOSE_SECONDS = 1.0
+LAST_WORDS_SECONDS = 0.05
 
 Body = dict[str, Any]
 Handler = Callable[["Stream", Body], Body | Coroutine[Any, Any, Body]]
@@ -51,6 +52,9 @@ class Stream:
         except FrameError as problem:
             self._connection.complain(f"event lost: {problem}")
             return
+        if len(frame) > self._connection.frame_limit:
+            self._connection.complain(f"event lost: frame of {len(frame)} bytes")
+            return
         self._connection.send(frame)
 
     def close(self) -> None:
@@ -67,9 +71,15 @@ class Connection(asyncio.Protocol):
         self._decoder = Decoder(server.profile.frame_limit)
         self._streams: dict[int, Stream] = {}
         self._last_stream = 0
+        self._closing = False
         self._unsent: list[bytes] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport
+
+    @property
+    def frame_limit(self) -> int:
+        """Bytes of the largest frame that this client may send and get."""
+        return self._decoder.limit
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  (what create_unix_server makes)
@@ -90,7 +100,7 @@ class Connection(asyncio.Protocol):
         try:
             for frame in self._decoder.feed(data):
                 self._receive(frame)
-                if self._transport.is_closing():
+                if self._closing:
                     return
         except FrameError as problem:
             self.complain(str(problem))
@@ -117,9 +127,15 @@ class Connection(asyncio.Protocol):
 
     def disconnect(self, last_words: bytes = b"") -> None:
         """Closes the connection after everything queued has been sent."""
+        self._closing = True
         self._unsent.append(last_words)
         self._flush()
-        self._transport.close()
+        if last_words and not self._transport.is_closing():
+            # A client that sees the end of the connection with the last words does not read them.
+            self._transport.pause_reading()
+            self._server.loop.call_later(LAST_WORDS_SECONDS, self._transport.close)
+        else:
+            self._transport.close()
 
     def abort(self) -> None:
         """Closes the connection at once."""
