@@ -1,0 +1,161 @@
+"""Generated documents: configuration tables in READMEs and JSON Schemas in recipes/schema, both from the Config structs.
+
+`--check` writes nothing and fails on any difference; it also holds each recipe against its Config's defaults and
+against what both nuclei accept.
+"""
+
+import argparse
+import importlib
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from msgspec import inspect
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "components"), str(ROOT / "scripts")]
+
+from localdev.core import Profile, check_recipe  # noqa: E402
+
+MARKERS = re.compile(r"(<!-- config -->\n).*?(<!-- /config -->)", re.DOTALL)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="report differences instead of writing")
+    check = parser.parse_args().check
+    problems = [problem for path in sorted((ROOT / "recipes").glob("*.yaml")) for problem in recipe_problems(path)]
+    for folder in sorted((ROOT / "components").glob("*/config.py")):
+        package = folder.parent.name
+        recipe = (folder.parent / "recipe.yaml").resolve()
+        if package == "edgeml" or not recipe.exists():
+            continue
+        kind = importlib.import_module(f"{package}.config").Config
+        problems += default_problems(recipe, kind)
+        schema = json.dumps(msgspec.json.schema(kind), indent=2) + "\n"
+        problems += written(ROOT / "recipes" / "schema" / f"{recipe.stem}.json", schema, check)
+        problems += written(folder.parent / "README.md", with_table(folder.parent / "README.md", kind), check)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+def recipe_problems(path: Path) -> list[str]:
+    """What either nucleus would refuse."""
+    raw = path.read_bytes()
+    recipe = yaml.safe_load(raw)
+    return [f"{path.name} ({p.value}): {text}" for p in Profile for text in check_recipe(recipe, raw, p)]
+
+
+def default_problems(path: Path, kind: Any) -> list[str]:
+    """Differences between a recipe's DefaultConfiguration and the defaults of its Config."""
+    recipe = yaml.safe_load(path.read_bytes())
+    stated = dict(recipe.get("ComponentConfiguration", {}).get("DefaultConfiguration", {}))
+    stated.pop("accessControl", None)
+    defaults = json.loads(msgspec.json.encode(kind()))
+    return [
+        f"{path.name}: {key} is {stated.get(key)!r}, Config says {defaults.get(key)!r}"
+        for key in sorted(stated.keys() | defaults.keys())
+        if stated.get(key) != defaults.get(key)
+    ]
+
+
+def with_table(readme: Path, kind: Any) -> str:
+    """The README with its configuration table renewed."""
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    if not MARKERS.search(text):
+        return text + "\n<!-- config -->\n<!-- /config -->\n"
+    lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    lines += [f"| `{key}` | {shown} | {default} | {text} |" for key, shown, default, text in rows(kind)]
+    table = "\n".join(lines)
+    return MARKERS.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
+
+
+def rows(kind: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """(key, type, default, description) of each field, nested ones after their parent."""
+    info = inspect.type_info(kind) if isinstance(kind, type) else kind
+    if info.tag_field is not None and prefix:
+        yield f"{prefix}{info.tag_field}", "text", f"`{info.tag}`", f"chooses {info.tag}"
+    for field in info.fields:
+        key = f"{prefix}{field.encode_name}"
+        meta = field.type if isinstance(field.type, inspect.Metadata) else None
+        described = (meta.extra_json_schema or {}).get("description", "") if meta else ""
+        inner = meta.type if meta else field.type
+        nested = list(_nested(inner, key))
+        yield key, _type_name(inner), _default(field, bool(nested)), described.replace("|", "\\|")
+        for member, path in nested:
+            yield from rows(member, path)
+
+
+def _nested(kind: Any, key: str) -> Iterator[tuple[Any, str]]:
+    """The structs inside a field's type, with the prefix their fields have."""
+    if isinstance(kind, inspect.Metadata):
+        yield from _nested(kind.type, key)
+    elif isinstance(kind, inspect.StructType):
+        yield kind, f"{key}."
+    elif isinstance(kind, inspect.DictType):
+        yield from _nested(kind.value_type, f"{key}.<name>")
+    elif isinstance(kind, inspect.ListType | inspect.VarTupleType):
+        yield from _nested(kind.item_type, f"{key}[]")
+    elif isinstance(kind, inspect.UnionType):
+        for member in kind.types:
+            yield from _nested(member, key)
+
+
+def _type_name(kind: Any) -> str:
+    names = {
+        inspect.StrType: "text",
+        inspect.IntType: "integer",
+        inspect.FloatType: "number",
+        inspect.BoolType: "true or false",
+        inspect.NoneType: "null",
+        inspect.AnyType: "any",
+    }
+    if isinstance(kind, inspect.Metadata):
+        return _type_name(kind.type)
+    if isinstance(kind, inspect.LiteralType):
+        return ", ".join(f"`{value}`" for value in kind.values)
+    if isinstance(kind, inspect.ListType | inspect.VarTupleType):
+        return f"list of {_type_name(kind.item_type)}"
+    if isinstance(kind, inspect.DictType):
+        return "map by name"
+    if isinstance(kind, inspect.UnionType):
+        return " or ".join(dict.fromkeys(_type_name(member) for member in kind.types))
+    text = names.get(type(kind), "object")
+    bounds = [f"{sign} {value}" for sign, value in _bounds(kind)]
+    return f"{text} {', '.join(bounds)}" if bounds else text
+
+
+def _bounds(kind: Any) -> Iterator[tuple[str, Any]]:
+    for sign, name in ((">", "gt"), ("≥", "ge"), ("<", "lt"), ("≤", "le")):
+        if getattr(kind, name, None) is not None:
+            yield sign, getattr(kind, name)
+
+
+def _default(field: inspect.Field, nested: bool) -> str:
+    if field.required:
+        return "required"
+    value = field.default if field.default is not inspect.NODEFAULT else field.default_factory()  # type: ignore[attr-defined,misc]
+    if nested and not isinstance(value, dict | list | tuple):
+        return ""
+    return f"`{msgspec.json.encode(value).decode()}`"
+
+
+def written(path: Path, text: str, check: bool) -> list[str]:
+    """Write `text`; with `check`, say instead that the file differs."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return []
+    if check:
+        return [f"{path.relative_to(ROOT)} is not what the Config structs give; run scripts/docs.py"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return []
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
