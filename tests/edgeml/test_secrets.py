@@ -1,0 +1,77 @@
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from edgeml.errors import DisconnectedError, IpcError, NotFoundError
+from edgeml.ipc import StandaloneIpc
+from edgeml.secrets import api_key
+
+
+class Core(StandaloneIpc):
+    """A core that answers or refuses GetSecretValue; the rest of Ipc is not asked."""
+
+    def __init__(self, answer: str | IpcError) -> None:
+        self._answer = answer
+
+    def secret(self, secret_id: str) -> str:
+        if isinstance(self._answer, IpcError):
+            raise self._answer
+        return self._answer
+
+
+# Nucleus Lite's answer to an operation it does not have.
+LITE = Core(IpcError("secret EI_API_KEY: Unhandled operation (ServiceError)"))
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[str]:
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def secrets_manager(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+
+
+def test_the_core_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody is there
+    assert api_key(Core('{"ei_api_key": "ei_123", "other": "x"}'), "EI_API_KEY", "ei_api_key") == "ei_123"
+
+
+def test_a_secret_that_is_no_object_is_the_key_itself() -> None:
+    assert api_key(Core(" ei_123\n"), "EI_API_KEY", "ei_api_key") == "ei_123"
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(NotFoundError, match="EI_API_KEY: it has no key 'ei_api_key'"):
+        api_key(Core('{"api_key": "ei_123"}'), "EI_API_KEY", "ei_api_key")
+
+
+def test_where_the_core_has_no_secrets_secrets_manager_has(secrets_manager: None) -> None:
+    boto3.client("secretsmanager").create_secret(Name="EI_API_KEY", SecretString='{"ei_api_key": "ei_456"}')
+    assert api_key(LITE, "EI_API_KEY", "ei_api_key") == "ei_456"
+
+
+def test_a_secret_that_nobody_has(secrets_manager: None) -> None:
+    with pytest.raises(NotFoundError, match=r"ABSENT.*Unhandled operation"):
+        api_key(LITE, "ABSENT", "ei_api_key")
+
+
+def test_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch, secrets_manager: None) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(IpcError, match=r"EI_API_KEY: .*Unhandled operation"):
+        api_key(LITE, "EI_API_KEY", "ei_api_key")
+
+
+def test_a_lost_connection_is_not_hidden_by_a_second_try() -> None:
+    with pytest.raises(DisconnectedError):
+        api_key(Core(DisconnectedError("gone")), "EI_API_KEY", "ei_api_key")
