@@ -1,0 +1,132 @@
+"""Configuration to running parts: which sinks, which logs, the journal, health metrics."""
+
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from edgeml import messages
+from edgeml.component import Component, Context
+from edgeml.errors import ConfigError
+from log_shipper import __version__
+from log_shipper.batch import Batch
+from log_shipper.cloudwatch import CloudWatch
+from log_shipper.config import Config, Files
+from log_shipper.destination import Names
+from log_shipper.emf import HealthLog
+from log_shipper.endpoint import READ_TIMEOUT_S
+from log_shipper.iot_core import IotCoreSink
+from log_shipper.scan import Log, Scanner
+from log_shipper.shipper import Send, Shipper
+
+_STOP_S = 3.0
+_LITE_SOCKET = "gg-ipc.socket"
+
+
+class LogShipper(Component[Config]):
+    """Sends the device's logs to CloudWatch Logs or AWS IoT Core, near real time, losing none."""
+
+    name = "edgeml.LogShipper"
+    version = __version__
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._shipper: Shipper | None = None
+        self._iot: IotCoreSink | None = None
+        self._health_log: HealthLog | None = None
+        self._listening = False
+
+    def start(self, config: Config) -> None:
+        _raise_file_limit()
+        context = self.context
+        files = dict(config.files)
+        if config.health_metrics.enabled:
+            files["edgeml.health"] = self._listen(config)
+        config = _with_files(config, files)
+        logs_folder = Path(config.logs_directory) if config.logs_directory else context.root / "logs"
+        journal = _wants_journal(config)
+        context.health.note("logs", "" if journal or logs_folder.is_dir() else f"no folder {logs_folder} yet")
+        scanner = Scanner(config, logs_folder.resolve())
+        sinks: dict[str, Send] = {
+            sink: self._cloudwatch(config) if sink == "cloudwatch" else self._iot_core(config) for sink in config.sinks
+        }
+        shipper = self._shipper = Shipper(config, scanner, sinks, context, journal)
+        context.health.gauge("backlog_bytes", shipper.backlog)
+        context.health.gauge("lost_bytes", shipper.lost)
+        context.health.gauge("logs", lambda: len(shipper))
+        shipper.start()
+
+    def reconfigure(self, config: Config) -> None:
+        Scanner(config, self.context.root)  # a wrong pattern must not stop what is running
+        self._stop(READ_TIMEOUT_S + 5)
+        self.start(config)
+
+    def stop(self) -> None:
+        self._stop(_STOP_S)
+
+    def _stop(self, timeout: float) -> None:
+        if self._shipper is not None:
+            self._shipper.stop(timeout)
+        if self._iot is not None:
+            self._iot.close()
+            self._iot = None
+
+    def _cloudwatch(self, config: Config) -> Send:
+        region = config.region or os.environ.get("AWS_REGION", "") or os.environ.get("AWS_DEFAULT_REGION", "")
+        if not region:
+            raise ConfigError("region", "neither set here nor as AWS_REGION")
+        client = CloudWatch(region, config.retention_days)
+        names = Names(config.log_group, config.log_stream, region, self.context.thing_name)
+        health = self.context.health
+
+        def send(log: Log, batch: Batch) -> None:
+            group, stream = names.group_of(log.kind, log.name), names.stream_of(log.name, batch.day)
+            rejected = client.put(group, stream, batch)
+            if rejected.too_old or rejected.too_new:
+                health.count("events_too_old", rejected.too_old)
+                health.count("events_too_new", rejected.too_new)
+                health.error(
+                    f"{group}: CloudWatch took no events {rejected.too_old} too old, {rejected.too_new} too new"
+                )
+
+        return send
+
+    def _iot_core(self, config: Config) -> Send:
+        sink = self._iot = IotCoreSink(
+            config.iot_core, self.context.ipc, self.context.thing_name, self.context.work / "iot_core.db"
+        )
+        self.context.health.gauge("iot_core_spool_bytes", lambda: sink.spool.bytes)
+        return lambda log, batch: sink.put(log.name, batch)
+
+    def _listen(self, config: Config) -> Files:
+        health_log = HealthLog(self.context.work / "health", config.health_metrics.namespace, self.context.thing_name)
+        self._health_log = health_log
+        if not self._listening:
+            self._listening = True
+            self.context.ipc.subscribe(messages.health("+"), self._health)
+        return Files(path=health_log.pattern, minimum_log_level="TRACE", delete_log_file_after_cloud_upload=True)
+
+    def _health(self, topic: str, payload: bytes) -> None:
+        if self._health_log is not None:
+            self._health_log.received(topic, payload)
+
+
+def _with_files(config: Config, files: dict[str, Files]) -> Config:
+    return msgspec.structs.replace(config, files=files)
+
+
+def _wants_journal(config: Config) -> bool:
+    if config.journald.enabled != "auto":
+        return config.journald.enabled == "on"
+    socket = os.environ.get("AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT", "")
+    return Path(socket).name == _LITE_SOCKET and shutil.which("journalctl") is not None
+
+
+def _raise_file_limit() -> None:
+    """Logs that wait are held open, so that their deletion does not lose them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

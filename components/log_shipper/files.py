@@ -1,0 +1,187 @@
+"""Logs that are files: one component's active and rotated ones, or what a path pattern finds."""
+
+import time
+from collections.abc import Iterable
+
+from log_shipper.batch import MAX_FILES, MAX_MESSAGE, OVERHEAD, Batch, line_start, pieces, utf8_cut, whole_lines
+from log_shipper.checkpoint import Checkpoint
+from log_shipper.identity import Seen
+from log_shipper.parse import Attach, Parser, Records
+from log_shipper.tail import LogFile, Tail, marks_of
+
+FRESH_S = 0.5  # so long after the last write a record may still get more lines
+QUIET_S = 5.0  # so long after it a line without an end is taken as it is
+MIN_ROOM = 65_536  # a batch with less room than this is full
+_MAX_AGE_S = 13 * 86_400  # an older time of writing comes from a clock that was not set
+
+
+class FileSource:
+    """A Source. A scan hands over what it saw with `look`, from another thread."""
+
+    def __init__(self, name: str, parser: Parser, checkpoint: Checkpoint) -> None:
+        self.name = name
+        self.waiting = self.more = False
+        self.tail = Tail(checkpoint.marks(name))
+        self._parser = parser
+        self._checkpoint = checkpoint
+        self._seen: tuple[Seen, ...] = ()
+        self._handled: tuple[Seen, ...] = ()
+        self._read: set[LogFile] = set()
+
+    def look(self, seen: Iterable[Seen]) -> bool:
+        """Take over what a scan saw; whether it is news."""
+        self._seen = tuple(seen)
+        return self._seen != self._handled
+
+    def next_batch(self, max_events: int) -> Batch:
+        self._update()
+        batch = Batch(max_events=max_events)
+        self.waiting = self.more = False
+        for file in self.tail.unread():
+            if self._fill(batch, file):
+                self.more = True
+                break
+        return batch
+
+    def delivered(self) -> None:
+        if self._read:
+            marks = marks_of(self._read)
+            self._checkpoint.save(self.name, marks)
+            self.tail.delivered(marks)
+            self._read.clear()
+
+    def rewind(self) -> None:
+        self.tail.rewind()
+        self._read.clear()
+
+    def backlog(self) -> int:
+        return self.tail.backlog()
+
+    def has_delivered(self, seen: Seen) -> bool:
+        """Whether the whole file has been delivered; any thread may ask."""
+        file = self.tail.files.get(seen.key)
+        return file is not None and not file.copy_of and file.mark.offset >= seen.size
+
+    def close(self) -> None:
+        self.tail.close()
+
+    def _update(self) -> None:
+        seen = self._seen
+        if seen is not self._handled or any(file.gone for file in self.tail.files.values()):
+            changes = self.tail.update(seen)
+            if changes.adopted or changes.forgotten:
+                self._checkpoint.save(self.name, changes.adopted, changes.forgotten)
+            self._handled = seen
+
+    def _fill(self, batch: Batch, file: LogFile) -> bool:
+        """Add what the file has; whether the batch is full."""
+        while batch.room >= MIN_ROOM and len(batch.times) < batch.max_events and len(self._read) < MAX_FILES:
+            block = file.read(batch.room)
+            if not block:
+                return False
+            used, full = self._take(batch, file, block)
+            if used:
+                file.position += used
+                self._read.add(file)
+            if full:
+                return True
+            if not used:
+                self.waiting = True
+                return False
+        return True
+
+    def _take(self, batch: Batch, file: LogFile, block: bytes) -> tuple[int, bool]:
+        """Take records from the start of `block`: bytes used, and whether the batch is full; (0, False) says wait."""
+        size = len(block)
+        at_end = size < batch.room
+        settled = at_end and (file.gone or _age_s(file) >= (FRESH_S if block.endswith(b"\n") else QUIET_S))
+        if settled and not block.endswith(b"\n"):
+            block += b"\n"
+        end, text, growth = _whole_text(block, batch)
+        if not end:
+            return (0, False) if at_end and not settled else self._take_piece(batch, file, block)
+        lines = wanted = block.count(b"\n", 0, end)
+        records = self._parser.parse(text, _arrival_ms(file), file.attach)
+        attach, full = records.attach, False
+        if attach is Attach.RECORD and records.times and not (settled and end == len(block)):
+            # The last record may go on in what follows, unless it is all that a batch can hold.
+            if records.starts[-1] or at_end or batch.times:
+                wanted, attach = records.starts[-1], Attach.NOTHING
+                records.cut(len(records.times) - 1)
+            if not wanted:
+                return 0, not at_end
+        if end > MAX_MESSAGE:
+            records = _split(records)
+        taken = batch.add(records)
+        if taken < len(records.times):
+            wanted, attach, full = records.starts[taken], Attach.NOTHING, True
+        used = line_start(block[:end], lines - wanted) if wanted < lines else end
+        batch.size += used + (OVERHEAD - 1) * wanted + growth
+        file.attach = attach if attach is not Attach.LINE else Attach.NOTHING
+        return min(used, size), full
+
+    def _take_piece(self, batch: Batch, file: LogFile, block: bytes) -> tuple[int, bool]:
+        """Take as much as one event may hold of a line that is longer than a batch."""
+        if batch.times:
+            return 0, True
+        used = utf8_cut(block, MAX_MESSAGE)
+        text, growth = _decoded(block[:used])
+        if growth:
+            used = utf8_cut(block, MAX_MESSAGE // 3)
+            text, growth = _decoded(block[:used])
+        if file.attach is Attach.LINE:
+            records = Records([file.line_time], [text], [0])
+        else:
+            records = self._parser.parse(f"{text}\n", _arrival_ms(file), file.attach)
+        if records.times:
+            file.attach, file.line_time = Attach.LINE, records.times[0]
+        else:
+            file.attach = Attach.DROPPED
+        batch.add(records)
+        batch.size += used + growth + OVERHEAD
+        return used, True
+
+
+def _whole_text(block: bytes, batch: Batch) -> tuple[int, str, int]:
+    """Length and text of the whole lines of `block` that fit into the batch, and by how many bytes the text grew."""
+    events = batch.max_events - len(batch.times)
+    end = whole_lines(block, batch.room, events)
+    text, growth = _decoded(block[:end])
+    if growth and end + growth + OVERHEAD * block.count(b"\n", 0, end) > batch.room:
+        end = whole_lines(block[: end // 3], batch.room, events)  # a byte becomes three at most
+        text, growth = _decoded(block[:end])
+    return end, text, growth
+
+
+def _decoded(data: bytes) -> tuple[str, int]:
+    """Text of `data`, invalid UTF-8 replaced, and by how many bytes that made it longer."""
+    try:
+        return data.decode(), 0
+    except UnicodeDecodeError:
+        text = data.decode(errors="replace")
+        return text, max(0, len(text.encode()) - len(data))
+
+
+def _split(records: Records) -> Records:
+    """The same with each text that is too long for an event in several."""
+    found = Records(attach=records.attach)
+    for time_ms, text, start in zip(records.times, records.texts, records.starts, strict=True):
+        for piece in pieces(text):
+            found.times.append(time_ms)
+            found.texts.append(piece)
+            found.starts.append(start)
+    return found
+
+
+def _age_s(file: LogFile) -> float:
+    """Seconds since the last write; the clock may have jumped since, and then nobody should wait."""
+    age = time.time() - file.mtime / 1e9
+    return age if age >= 0 else QUIET_S
+
+
+def _arrival_ms(file: LogFile) -> int:
+    """When undated lines of the file were written, as well as can be known: at the file's last write."""
+    if file.attach is Attach.LINE:
+        return file.line_time
+    now, written = time.time(), file.mtime / 1e9
+    return int((written if now - _MAX_AGE_S < written <= now else now) * 1000)
