@@ -1,0 +1,48 @@
+"""What training leaves behind: a model archive for the registry, a model bundle for the device."""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeml import models
+
+
+def npy(array: npt.NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """`archive` (model.tar.gz) of the files in `folder`: equal files give equal bytes."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.GzipFile(archive, "wb", mtime=0) as compressed, tarfile.open(fileobj=compressed, mode="w") as tar:
+        for path in sorted(folder.iterdir()):
+            entry = tarfile.TarInfo(path.name)
+            content = path.read_bytes()
+            entry.size, entry.mode = len(content), 0o644
+            tar.addfile(entry, io.BytesIO(content))
+
+
+def write_bundle(out: Path, draft: Mapping[str, Any], model: bytes, files: Mapping[str, bytes]) -> None:
+    """The bundle folder `out`: model.onnx, `files`, and model.json, which is `draft` with the digests filled in.
+
+    Raises edgeml.errors.BundleError when it does not load or its model does not run.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "model.onnx").write_bytes(model)
+    for name, content in files.items():
+        (out / name).write_bytes(content)
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    manifest = {**draft, "sha256": hashlib.sha256(model).hexdigest(), "files": digests}
+    (out / "model.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    bundle = models.load(out)
+    models.probe(models.open_session(bundle), bundle)
