@@ -1,4 +1,4 @@
-"""Generated documents: configuration tables in READMEs and JSON Schemas in recipes/schema, both from the Config structs.
+"""Generated documents: configuration tables in READMEs and JSON Schemas in recipes/schema, from the Config structs.
 
 `--check` writes nothing and fails on any difference; it also holds each recipe against its Config's defaults and
 against what both nuclei accept.
@@ -78,7 +78,7 @@ def with_table(readme: Path, kind: Any) -> str:
 
 def rows(kind: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """(key, type, default, description) of each field, nested ones after their parent."""
-    info = inspect.type_info(kind) if isinstance(kind, type) else kind
+    info: Any = inspect.type_info(kind) if isinstance(kind, type) else kind
     if info.tag_field is not None and prefix:
         yield f"{prefix}{info.tag_field}", "text", f"`{info.tag}`", f"chooses {info.tag}"
     for field in info.fields:
@@ -108,7 +108,7 @@ def _nested(kind: Any, key: str) -> Iterator[tuple[Any, str]]:
 
 
 def _type_name(kind: Any) -> str:
-    names = {
+    names: dict[Any, str] = {
         inspect.StrType: "text",
         inspect.IntType: "integer",
         inspect.FloatType: "number",
@@ -140,7 +140,7 @@ def _bounds(kind: Any) -> Iterator[tuple[str, Any]]:
 def _default(field: inspect.Field, nested: bool) -> str:
     if field.required:
         return "required"
-    value = field.default if field.default is not inspect.NODEFAULT else field.default_factory()  # type: ignore[attr-defined,misc]
+    value = field.default if field.default is not inspect.NODEFAULT else field.default_factory()  # type: ignore[attr-defined]
     if nested and not isinstance(value, dict | list | tuple):
         return ""
     return f"`{msgspec.json.encode(value).decode()}`"

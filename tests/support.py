@@ -1,10 +1,20 @@
-"""What tests share: waiting for a condition, free of fixed sleeps."""
+"""What tests share: waiting for a condition, and a component as a process outside Greengrass."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def eventually(probe: Callable[[], T], timeout: float = 10.0, what: str = "condition") -> T:
@@ -17,3 +27,109 @@ def eventually(probe: Callable[[], T], timeout: float = 10.0, what: str = "condi
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: still {value!r} after {timeout} s")
         time.sleep(0.02)
+
+
+class Standalone:
+    """A component run with --standalone: its JSON lines in `lines`, its log in `log`; stopped when the block ends."""
+
+    def __init__(
+        self,
+        package: str,
+        config: dict[str, Any],
+        work: Path,
+        *,
+        env: dict[str, str] | None = None,
+        root: Path | None = None,
+    ) -> None:
+        work.mkdir(parents=True, exist_ok=True)
+        self.config_file = work / "config.json"
+        self.config_file.write_text(json.dumps(config))
+        self.lines: list[dict[str, Any]] = []
+        self._log: list[str] = []
+        self._command = [sys.executable, "-P", "-m", package, "--standalone", "--config", str(self.config_file)]
+        self._command += ["--root", str(root)] if root else []
+        self._work, self._env = work, {**os.environ, "PYTHONPATH": str(ROOT / "components"), **(env or {})}
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            self._command,
+            cwd=self._work,
+            env=self._env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._readers = [
+            threading.Thread(target=self._read_lines, daemon=True),
+            threading.Thread(target=self._read_log, daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def log(self) -> str:
+        return "".join(self._log)
+
+    def send(self, topic: str, payload: Any, channel: str = "local") -> None:
+        """Deliver a message to the component's subscriptions."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"channel": channel, "topic": topic, "payload": payload}) + "\n")
+        self.process.stdin.flush()
+
+    def message(self, topic: str, timeout: float = 10.0, *, count: int = 1) -> Any:
+        """Payload of the `count`th message published on `topic`, awaited."""
+
+        def found() -> list[Any]:
+            here = [line for line in list(self.lines) if line["topic"] == topic]
+            return here if len(here) >= count else []
+
+        try:
+            return eventually(found, timeout, f"message {count} on {topic}")[count - 1]["payload"]
+        except AssertionError as error:
+            raise AssertionError(f"{error}; log:\n{self.log}") from error
+
+    def logged(self, text: str, timeout: float = 10.0) -> None:
+        """Wait until the log holds `text`."""
+        try:
+            eventually(lambda: text in self.log, timeout, "log")
+        except AssertionError as error:
+            raise AssertionError(f"no {text!r} in the log:\n{self.log}") from error
+
+    def stop(self, timeout: float = 8.0) -> int:
+        """SIGTERM, and the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.ended(timeout)
+
+    def ended(self, timeout: float = 8.0) -> int:
+        """Wait for the end; the exit code. A process that does not end is killed and an error."""
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"did not end within {timeout} s; log:\n{self.log}") from None
+        finally:
+            for reader in self._readers:
+                reader.join(timeout=2)
+            for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+                if stream:
+                    stream.close()
+        return code
+
+    def _read_lines(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(json.loads(line))
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._log.append(line)

@@ -134,7 +134,9 @@ class CameraWorker:
 
     def _abandon(self) -> None:
         with self._lock:
-            self._attempt = None
+            attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.cancel()
 
 
 class _Attempt(threading.Thread):
@@ -147,17 +149,23 @@ class _Attempt(threading.Thread):
         self.frames = 0
         self.ended = False
         self.error: EdgemlError | str = ""
+        self._source: Source | None = None
+
+    def cancel(self) -> None:
+        """Wake a waiting read, where the source can be woken. The right to write must be gone already."""
+        if self._source is not None:
+            self._source.cancel()
 
     def run(self) -> None:
         try:
-            source = open_source(self._worker.camera)
+            source = self._source = open_source(self._worker.camera)
         except EdgemlError as error:
             self.error = error
             return
         try:
             self._read(source)
         except EdgemlError as error:
-            self.error = error
+            self.error = self.error or error
         finally:
             source.close()
 

@@ -1,6 +1,11 @@
 """Video sources: each opens, gives frames as BGR arrays, and closes. All of them may block; `capture` copes with it."""
 
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +34,14 @@ class Source(Protocol):
     def retrieve(self) -> "Image":
         """The grabbed frame, height x width x 3 (BGR) or height x width. Does not wait."""
 
+    def cancel(self) -> None:
+        """Make a waiting `grab` of another thread return, where that can be done."""
+
     def close(self) -> None: ...
 
 
 class Video:
-    """Devices, files, streams and pipelines, through OpenCV."""
+    """Devices, files and streams, through OpenCV."""
 
     def __init__(self, camera: Camera) -> None:
         import cv2
@@ -72,6 +80,9 @@ class Video:
         decoded: Image = image
         return decoded
 
+    def cancel(self) -> None:
+        return  # OpenCV's readers cannot be interrupted
+
     def close(self) -> None:
         self._capture.release()
 
@@ -87,8 +98,6 @@ def _opened(cv2: Any, camera: Camera) -> Any:
             capture.set(cv2.CAP_PROP_FPS, camera.fps)
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return capture
-    if camera.type == "gstreamer":
-        return cv2.VideoCapture(camera.location, cv2.CAP_GSTREAMER)
     timeout_ms = int(camera.stall_timeout_s * 1000)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
     return cv2.VideoCapture(camera.location, cv2.CAP_FFMPEG, limits)
@@ -137,14 +146,16 @@ class Images:
             raise SourceError(f"{self._folder}: nothing was grabbed")
         return self._image
 
+    def cancel(self) -> None:
+        return
+
     def close(self) -> None:
         self._image = None
 
 
-class TestPattern:
+class Pattern:
     """Moving colour bars with the frame number as text: a source that needs no camera."""
 
-    __test__ = False  # not a test, whatever its name says to pytest
     live = False
 
     def __init__(self, camera: Camera) -> None:
@@ -173,16 +184,80 @@ class TestPattern:
         self._cv2.putText(image, text, (16, 48), self._cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 3)
         return image
 
+    def cancel(self) -> None:
+        return
+
     def close(self) -> None:
         return
+
+
+class GStreamer:
+    """A pipeline run by gst-launch-1.0, its frames read from a pipe: OpenCV's wheels come without GStreamer."""
+
+    fps = 0.0
+    live = True
+
+    def __init__(self, camera: Camera) -> None:
+        import numpy as np
+
+        tool = shutil.which("gst-launch-1.0")
+        if tool is None:
+            raise SourceError("gst-launch-1.0 is not installed (Debian: gstreamer1.0-tools)")
+        if not (camera.width and camera.height):
+            raise SourceError("gstreamer sources need width and height in the configuration")
+        caps = f"video/x-raw,format=BGR,width={camera.width},height={camera.height}"
+        tail = ["!", "videoconvert", "!", "videoscale", "!", caps, "!", "fdsink", "fd=1", "sync=false"]
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close)
+        self._process = subprocess.Popen(
+            [tool, "-q", *shlex.split(camera.location), *tail],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+        self._frame = bytearray(camera.height * camera.width * 3)
+        self._image: Image = np.frombuffer(self._frame, np.uint8).reshape(camera.height, camera.width, 3)
+
+    def grab(self) -> bool:
+        frame, filled = memoryview(self._frame), 0
+        while filled < len(frame):
+            count = os.readv(self._process.stdout.fileno(), [frame[filled:]]) if self._process.stdout else 0
+            if not count:
+                raise SourceError(f"the pipeline ended: {self._reason()}")
+            filled += count
+        return True
+
+    def retrieve(self) -> "Image":
+        return self._image
+
+    def cancel(self) -> None:
+        self._process.kill()
+
+    def close(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+        self._errors.close()
+
+    def _reason(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").splitlines()
+        telling = [line for line in lines if line.startswith(("ERROR", "WARNING"))]
+        return telling[0] if telling else f"exit code {self._process.poll()}"
 
 
 def open_source(camera: Camera) -> Source:
     """The source that `camera` describes, open. Raises SourceError saying what cannot be opened and why."""
     if camera.type == "images":
         return Images(camera)
+    if camera.type == "gstreamer":
+        return GStreamer(camera)
     if camera.type == "test_pattern":
-        return TestPattern(camera)
+        return Pattern(camera)
     return Video(camera)
 
 

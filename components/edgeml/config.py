@@ -73,7 +73,7 @@ def _explained(kind: Any, values: Mapping[str, Any], message: str) -> ConfigErro
     for step in path:
         found = found[step]
     dotted = ".".join(str(step) for step in path)
-    expected = problem[:1].lower() + problem[1:].replace("`", "")
+    expected = re.sub(", got `.*`", "", problem[:1].lower() + problem[1:]).replace("`", "")
     return ConfigError(dotted, f"{expected}, found {_shown(found)}")
 
 

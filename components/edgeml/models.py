@@ -51,7 +51,7 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
-    """Which decoder reads the outputs, with its parameters. `shapes` (by output name, -1 any) are checked by a probe."""
+    """Which decoder reads the outputs, with its parameters. A probe checks `shapes` (by output name, -1 is any)."""
 
     decoder: str
     parameters: dict[str, Any] = {}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from localdev import workspace
 from localdev.cloud import LocalCloud
 from localdev.core import LocalCore
@@ -42,7 +43,7 @@ def start(tmp_path: Path, built: workspace.Workspace, cloud: LocalCloud) -> Star
             core.deploy(
                 recipe_dirs=workspace.recipes(builds),
                 artifact_dirs=workspace.artifacts(builds),
-                merge={name: version for name, version in names.values()},
+                merge=dict(names.values()),
                 update_config={
                     names[package][0]: {"MERGE": dict(configuration)}
                     for package, configuration in components.items()

@@ -3,14 +3,15 @@
 import json
 import queue
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
-from bundles.clips import face_clip
-from localdev.cloud import LocalCloud
 from paho.mqtt.enums import CallbackAPIVersion
 
+from bundles.clips import face_clip
 from integration.conftest import Start
+from localdev.cloud import LocalCloud
 from support import eventually
 
 BUCKET = "faces-bucket"
@@ -20,7 +21,7 @@ BUCKET = "faces-bucket"
 def test_a_face_reaches_s3_and_mqtt(profile: str, start: Start, cloud: LocalCloud, tmp_path: Path) -> None:
     s3 = cloud.aws.client("s3")
     s3.create_bucket(Bucket=BUCKET)
-    messages: queue.Queue[dict[str, object]] = queue.Queue()
+    messages: queue.Queue[dict[str, Any]] = queue.Queue()
     listener = mqtt.Client(CallbackAPIVersion.VERSION2)
     listener.on_message = lambda client, data, message: messages.put(json.loads(message.payload))
     listener.connect(*cloud.mqtt_address)
@@ -51,7 +52,7 @@ def test_a_face_reaches_s3_and_mqtt(profile: str, start: Start, cloud: LocalClou
             )
         assert result["pipeline"] == "faces"
         assert result["model"] == {"name": "FaceDetector", "version": "1.0.0"}
-        (face,) = result["results"]  # type: ignore[misc]
+        (face,) = result["results"]
         assert face["label"] == "face"
         assert face["score"] > 0.5
         assert len(face["landmarks"]) == 5
