@@ -1,5 +1,6 @@
 """What models look at, listen to and feel: windows of features from a camera or from values that arrive."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -111,7 +112,10 @@ class SensorInput:
             if not self._axes:
                 raise ValueError("an object needs `input.axes`")
             return [value for axis in self._axes for value in self._flat(_at(found, axis))]
-        return [float(found)]
+        number = float(found)
+        if not math.isfinite(number):
+            raise ValueError(f"{number} is no measurement")
+        return [number]
 
 
 def _parsed(payload: bytes) -> Any:
