@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +25,16 @@ def _build_script() -> ModuleType:
     return module
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """Several builds in one recipe and one artifact folder; `names` by package, `versions` by component name."""
+
+    recipes: Path
+    artifacts: Path
+    names: dict[str, str]
+    versions: dict[str, str]
+
+
 class Workspace:
     """Builds each component at most once, the same way as `scripts/build` and GDK do."""
 
@@ -38,6 +49,20 @@ class Workspace:
             if package not in self._built:
                 self._built[package] = self._script.build(folders[package])
         return [self._built[package] for package in packages]
+
+    def gather(self, packages: Iterable[str], target: Path) -> Gathered:
+        """Build components and link the results into `target`, for one deployment of them all."""
+        gathered = Gathered(target / "recipes", target / "artifacts", {}, {})
+        gathered.recipes.mkdir(parents=True)
+        gathered.artifacts.mkdir()
+        for package, build in zip(packages, self.build(packages), strict=True):
+            (artifact,) = build.glob("artifacts/*/*")
+            name, version = artifact.parent.name, artifact.name
+            gathered.names[package], gathered.versions[name] = name, version
+            (gathered.artifacts / name).symlink_to(artifact.parent)
+            for recipe in (build / "recipes").iterdir():
+                (gathered.recipes / recipe.name).symlink_to(recipe)
+        return gathered
 
     def lend_venvs(self, packages: Iterable[str], root: Path) -> None:
         """Put each component's environment into its work folder under `root`, so that `install` finds it done.
