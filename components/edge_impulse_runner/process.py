@@ -1,6 +1,7 @@
 """The process of an .eim model: its socket's folder, its last words, and its end."""
 
 import contextlib
+import errno
 import logging
 import os
 import shutil
@@ -17,6 +18,7 @@ from edgeml.log import kv
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 0.5  # for each of: closed socket, SIGTERM, SIGKILL
+_MAX_ADDRESS = 107  # bytes in sockaddr_un.sun_path
 _LAST_LINES, _LINE_LENGTH = 8, 500
 
 
@@ -36,10 +38,12 @@ class ModelProcess:
     """Runs `model <socket>` from the start; the model listens on `address` when it is ready. Raises EimGone."""
 
     def __init__(self, model: Path) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="eim-"))  # short: a socket's path has at most 107 bytes
-        self.address = self._folder / "runner.sock"
+        self._folder = Path(tempfile.mkdtemp(prefix="eim-"))
+        self.address = self._folder / "s"
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
         try:
+            if len(bytes(self.address)) > _MAX_ADDRESS:
+                raise OSError(errno.ENAMETOOLONG, f"TMPDIR is too long for a socket: {self._folder.parent}")
             self._process = subprocess.Popen(
                 [model, self.address],
                 stdin=subprocess.DEVNULL,
