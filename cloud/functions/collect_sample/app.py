@@ -19,7 +19,7 @@ STREAM = os.environ["DELIVERY_STREAM"]
 MAX_RECORD_BYTES = 1_024_000  # of Firehose, before base64
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_BATCH_RECORDS = 500
-ATTEMPTS = 5
+ATTEMPTS = 4
 
 logger = Logger()
 config = Config(connect_timeout=3, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 3})
@@ -73,13 +73,15 @@ def batches(lines: list[bytes]) -> list[list[bytes]]:
 
 def send(lines: list[bytes]) -> None:
     """PutRecordBatch may take some records and refuse others: only those are sent again."""
+    errors: set[str] = set()
     for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(0.1 * 2**attempt)
         answer = firehose.put_record_batch(DeliveryStreamName=STREAM, Records=[{"Data": data} for data in lines])
         results = answer["RequestResponses"]
+        errors = {result["ErrorCode"] for result in results if "ErrorCode" in result}
         lines = [data for data, result in zip(lines, results, strict=True) if "ErrorCode" in result]
         if not lines:
             return
-        errors = {result["ErrorCode"] for result in results if "ErrorCode" in result}
-        logger.warning("records refused", count=len(lines), errors=sorted(errors), attempt=attempt + 1)
-        time.sleep(0.1 * 2**attempt)
+        logger.warning("records refused", extra={"count": len(lines), "errors": sorted(errors), "attempt": attempt + 1})
     raise SampleError(f"Firehose refused {len(lines)} records {ATTEMPTS} times: {', '.join(sorted(errors))}")

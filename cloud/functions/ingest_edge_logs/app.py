@@ -50,7 +50,7 @@ def ingest(event: dict[str, Any]) -> None:
         raise MessageError(f"type {kind!r} from {event.get('client_id')}: expected one of {', '.join(LINES)}")
     try:
         seconds, message = line(event, device(event))
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise MessageError(f"{kind} from {event.get('client_id')}: {error!r}") from error
     write(str(kind), round(seconds * 1000), message)
 

@@ -17,12 +17,13 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError,
 
 ENDPOINT = os.environ["ENDPOINT_NAME"]
 MAX_FEATURES = int(os.environ.get("MAX_FEATURES", "1000"))
+TIMEOUT_S = float(os.environ.get("ENDPOINT_TIMEOUT_S", "20"))  # API Gateway gives up after 29
 MAX_CHARACTERS = 7000  # API Gateway takes 10,240 bytes of headers and query together
 
 logger = Logger()
 metrics = Metrics()
-# One attempt within API Gateway's 29 s: the caller asks again sooner than a retry would answer.
-config = Config(connect_timeout=2, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 1})
+# One attempt: the caller asks again sooner than a retry would answer.
+config = Config(connect_timeout=2, read_timeout=TIMEOUT_S, retries={"mode": "standard", "total_max_attempts": 1})
 runtime = boto3.client("sagemaker-runtime", config=config)
 app = APIGatewayRestResolver(
     cors=CORSConfig(allow_origin=os.environ.get("ALLOW_ORIGIN", "*"), allow_headers=["x-api-key"], max_age=600)

@@ -47,7 +47,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
     logger.info("images", extra={"outcomes": outcomes})
     if errors:
-        raise ExceptionGroup("images failed", errors)
+        raise ExceptionGroup("; ".join(map(str, errors)), errors)
     return outcomes
 
 

@@ -29,7 +29,11 @@ class ApiGateway:
         self._functions = functions
         self._on_request = on_request
         self._routes = {
-            (f"/{stage.properties['StageName']}{path}", method.upper()): (api.properties["Name"], path, operation)
+            (f"/{stage.properties['StageName']}{path}", method.upper()): (
+                api.properties.get("Name", api.id),
+                path,
+                operation,
+            )
             for stage in stack.of_type("AWS::ApiGateway::Stage")
             for api in [stack.resources[stage.properties["RestApiId"]]]
             for path, operations in api.properties["Body"]["paths"].items()

@@ -14,11 +14,12 @@ from localdev.cloud.broker import Broker
 from localdev.cloud.iot import Publisher, Rules
 from localdev.cloud.lambdas import Function, setting
 from localdev.cloud.metrics import Metrics
+from localdev.cloud.rekognition import Rekognition
 from localdev.cloud.resources import create
 from localdev.cloud.routes import Routes
-from localdev.cloud.template import Stack
+from localdev.cloud.sagemaker import Endpoints
+from localdev.cloud.template import ROOT, Stack
 
-ROOT = Path(__file__).resolve().parents[3]
 TEMPLATE = ROOT / "cloud" / "template.yaml"
 
 
@@ -41,6 +42,7 @@ class LocalCloud:
         retry_delay_s: float = 0.1,
     ) -> None:
         self.aws = LocalAws()
+        self.endpoints = Endpoints()
         self.mqtt_url = mqtt_url
         self.deliveries = deliveries
         self.broker: Broker | None = None
@@ -88,7 +90,8 @@ class LocalCloud:
                 self.mqtt_url = self.broker.url
             publisher = Publisher(*self.mqtt_address)
             starting.callback(publisher.stop)
-            self.aws.stand_ins.append(publisher.iot_data)
+            starting.callback(self.endpoints.stop)
+            self.aws.stand_ins += [publisher.iot_data, self.endpoints, Rekognition(self.aws)]
             if self.stack is not None:
                 self._start_stack(self.stack, publisher, starting)
             self._running = starting.pop_all()

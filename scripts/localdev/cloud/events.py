@@ -130,10 +130,10 @@ def _matches_value(wanted: Any, found: Any) -> bool:
             case "prefix":
                 return isinstance(found, str) and found.startswith(operand)
             case "exists":
-                return (found is not None) == operand
+                return bool((found is not None) == operand)
         raise ValueError(f"pattern operator {operator} is not implemented here")
     options: list[Any] = found if isinstance(found, list) else [found]
-    return wanted in options
+    return bool(wanted in options)
 
 
 def transformed(transformer: dict[str, Any], event: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ import boto3
 
 from localdev.cloud.aws import ACCOUNT, REGION
 
+ROOT = Path(__file__).resolve().parents[3]
 PSEUDO = {
     "AWS::AccountId": ACCOUNT,
     "AWS::Partition": "aws",

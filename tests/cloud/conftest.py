@@ -1,0 +1,30 @@
+"""The template's functions in a local cloud, one per test module, and faults for it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cloud_support import Faults
+from localdev.cloud import LocalCloud
+from localdev.cloud.cloud import TEMPLATE
+
+
+@pytest.fixture(scope="module")
+def running_cloud() -> Iterator[LocalCloud]:
+    with LocalCloud(TEMPLATE, retry_delay_s=0.01) as cloud:
+        cloud.aws.stand_ins.insert(0, Faults())
+        yield cloud
+
+
+@pytest.fixture
+def cloud(running_cloud: LocalCloud) -> LocalCloud:
+    return running_cloud
+
+
+@pytest.fixture
+def faults(running_cloud: LocalCloud) -> Iterator[Faults]:
+    found = running_cloud.aws.stand_ins[0]
+    assert isinstance(found, Faults)
+    found.clear()
+    yield found
+    found.clear()
