@@ -16,7 +16,8 @@ DEFAULT_THRESHOLD = 0.7
 DEFAULT_METRICS_INTERVAL_MS = 60_000
 
 Criterion = Literal["gt", "ge", "eq", "le", "lt"]
-Scalar = str | int | float | bool
+Number = str | float  # deployments quote numbers at will
+YesNo = str | bool
 
 NOT_NEEDED = {
     "node_version": "no Node is used",
@@ -32,7 +33,7 @@ NOT_NEEDED = {
     "gst_args": "cameras belong to edgeml.CameraCapture: give one a `gstreamer` source and name it in `input.camera`",
 }
 
-_Unused = Annotated[Scalar, msgspec.Meta(description="Accepted from older deployments; not needed.")]
+_Unused = Annotated[str | float | bool, msgspec.Meta(description="Accepted and not needed.")]
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +42,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     device_name: Annotated[
         str, msgspec.Meta(description="Device part of the topics; the MAC address of the default route is appended.")
     ] = "MyEdgeImpulseDevice"
-    iotcore_backoff: Annotated[Scalar, msgspec.Meta(description="Publish each Nth non-empty result; 0: every one.")] = 5
-    iotcore_qos: Annotated[Scalar, msgspec.Meta(description="MQTT quality of service, 0 or 1.")] = 1
+    iotcore_backoff: Annotated[Number, msgspec.Meta(description="Publish each Nth non-empty result; 0: every one.")] = 5
+    iotcore_qos: Annotated[Number, msgspec.Meta(description="MQTT quality of service, 0 or 1.")] = 1
     ei_sm_secret_id: Annotated[str, msgspec.Meta(description="Secret that holds the Edge Impulse API key.")] = (
         "EI_API_KEY"  # noqa: S105  (the secret's name)
     )
@@ -56,23 +57,23 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         str, msgspec.Meta(description="`wait_on_restart`: when the input ends, wait for the `restart` command.")
     ] = UNSET
     publish_inference_base64_image: Annotated[
-        Scalar, msgspec.Meta(description="`yes`: add the model's input image as base64 JPEG.")
+        YesNo, msgspec.Meta(description="`yes`: add the model's input image as base64 JPEG.")
     ] = "no"
     enable_cache_to_file: Annotated[
-        Scalar, msgspec.Meta(description="`yes`: keep image and payload of published results as files.")
+        YesNo, msgspec.Meta(description="`yes`: keep image and payload of published results as files.")
     ] = "no"
     cache_file_directory: Annotated[str, msgspec.Meta(description="Folder of these files.")] = UNSET
     enable_threshold_limit: Annotated[
-        Scalar, msgspec.Meta(description="`yes`: publish only results whose mean confidence meets the threshold.")
+        YesNo, msgspec.Meta(description="`yes`: publish only results whose mean confidence meets the threshold.")
     ] = "no"
     default_threshold: Annotated[
-        Scalar, msgspec.Meta(description="Threshold of the confidence, as a fraction (0, 1] or in percent (1, 100].")
+        Number, msgspec.Meta(description="Threshold of the confidence, as a fraction (0, 1] or in percent (1, 100].")
     ] = 50.0
     threshold_criteria: Annotated[str, msgspec.Meta(description="gt, ge, eq, le or lt.")] = "ge"
     metrics_sleeptime_ms: Annotated[
-        Scalar, msgspec.Meta(description="Milliseconds between metrics messages; 100 and less mean 60000.")
+        Number, msgspec.Meta(description="Milliseconds between metrics messages; 100 and less mean 60000.")
     ] = 30_000
-    enable_cache_to_s3: Annotated[Scalar, msgspec.Meta(description="`yes`: keep them in S3.")] = "no"
+    enable_cache_to_s3: Annotated[YesNo, msgspec.Meta(description="`yes`: keep them in S3.")] = "no"
     s3_bucket: Annotated[str, msgspec.Meta(description="Existing bucket for them.")] = UNSET
     gst_args: _Unused = ""
     ei_poll_sleeptime_ms: _Unused = ""
@@ -154,7 +155,7 @@ def _criterion(text: str, notes: list[str]) -> Criterion:
     return found or "ge"
 
 
-def _threshold(value: Scalar, notes: list[str]) -> float:
+def _threshold(value: Number, notes: list[str]) -> float:
     number = _number(value)
     if 0 < number <= 1:
         notes.append(f"default_threshold {value} is read as the fraction {number:g}")
@@ -166,12 +167,12 @@ def _threshold(value: Scalar, notes: list[str]) -> float:
     return DEFAULT_THRESHOLD
 
 
-def _every(value: Scalar) -> int:
+def _every(value: Number) -> int:
     number = _number(value)
     return math.ceil(number) if 1 < number < math.inf else 1
 
 
-def _qos(value: Scalar, notes: list[str]) -> int:
+def _qos(value: Number, notes: list[str]) -> int:
     number = _number(value)
     if number not in (0, 1):
         used = 1 if number in (2, 3) else 0
@@ -180,7 +181,7 @@ def _qos(value: Scalar, notes: list[str]) -> int:
     return int(number)
 
 
-def _metrics_interval_s(value: Scalar, notes: list[str]) -> float:
+def _metrics_interval_s(value: Number, notes: list[str]) -> float:
     number = _number(value)
     if 100 < number < math.inf:
         return number / 1000
@@ -188,7 +189,7 @@ def _metrics_interval_s(value: Scalar, notes: list[str]) -> float:
     return DEFAULT_METRICS_INTERVAL_MS / 1000
 
 
-def _number(value: Scalar) -> float:
+def _number(value: Number) -> float:
     """NaN, which compares false with everything, when `value` is no number."""
     try:
         return float(value)
@@ -196,7 +197,7 @@ def _number(value: Scalar) -> float:
         return math.nan
 
 
-def _yes(value: Scalar) -> bool:
+def _yes(value: YesNo) -> bool:
     return str(value).strip().lower() in ("yes", "true", "1", "on")
 
 
