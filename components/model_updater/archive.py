@@ -1,0 +1,123 @@
+"""Unpacking an artifact that someone else made: plain files into one folder, bounded in number and bytes."""
+
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from gzip import GzipFile
+from pathlib import Path, PurePosixPath
+from typing import IO, Protocol, cast
+
+from edgeml.files import sync_folder
+from model_updater.errors import UpdateError
+
+MAX_FILES = 64
+CHUNK = 1 << 20
+GZIP_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
+
+
+class Readable(Protocol):
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+Member = tuple[str, int, IO[bytes]]  # name, declared bytes, content
+
+
+def unpack(artifact: Path, folder: Path, max_bytes: int) -> None:
+    """Unpack a zip or tar.gz into the new `folder`, durably.
+
+    A bundle is flat: members are regular files without a path (a leading `./` is passed over). Raises UpdateError
+    for anything else, for more than `max_bytes` or MAX_FILES, and for an archive that is damaged.
+    """
+    with artifact.open("rb") as file:
+        magic = file.read(4)
+    if magic != ZIP_MAGIC and not magic.startswith(GZIP_MAGIC):
+        raise UpdateError("the artifact is neither a zip nor a tar.gz")
+    folder.mkdir()
+    left = max_bytes
+    try:
+        with _zip(artifact) if magic == ZIP_MAGIC else _tar(artifact, max_bytes) as members:
+            for count, (name, size, content) in enumerate(members):
+                if count >= MAX_FILES or size > left:
+                    raise UpdateError(f"the artifact unpacks to more than {MAX_FILES} files or {max_bytes} bytes")
+                left -= _write(folder / _plain(name), content, left)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise UpdateError(f"the artifact is damaged: {error}") from error
+    sync_folder(folder)
+
+
+def _plain(name: str) -> str:
+    path = PurePosixPath(name)
+    if len(path.parts) != 1 or path.is_absolute() or path.name in ("", "..") or "\\" in name or "\0" in name:
+        raise UpdateError(f"the artifact holds {name[:200]!r}: only plain file names are allowed")
+    return path.name
+
+
+def _write(path: Path, content: Readable, limit: int) -> int:
+    """Copies at most `limit` bytes: what a header declares and what follows need not agree."""
+    written = 0
+    try:
+        with path.open("xb") as file:
+            while chunk := content.read(CHUNK):
+                written += len(chunk)
+                if written > limit:
+                    raise UpdateError(f"{path.name} unpacks to more than the {limit} bytes that are left")
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError as error:
+        raise UpdateError(f"the artifact holds {path.name} twice") from error
+    return written
+
+
+@contextmanager
+def _zip(artifact: Path) -> Iterator[Iterator[Member]]:
+    with zipfile.ZipFile(artifact) as archive:
+
+        def members() -> Iterator[Member]:
+            for info in archive.infolist():
+                kind = (info.external_attr >> 16) & 0o170000
+                if info.is_dir() or kind not in (0, 0o100000):
+                    raise UpdateError(f"the artifact holds {info.filename[:200]!r}, which is no regular file")
+                with archive.open(info) as content:
+                    yield info.filename, info.file_size, content
+
+        yield members()
+
+
+@contextmanager
+def _tar(artifact: Path, max_bytes: int) -> Iterator[Iterator[Member]]:
+    overhead = (MAX_FILES + 2) * 3 * tarfile.BLOCKSIZE + tarfile.RECORDSIZE
+    with (
+        GzipFile(artifact) as unzipped,
+        tarfile.open(
+            fileobj=cast(IO[bytes], _Bounded(unzipped, max_bytes + overhead)), mode="r|", bufsize=CHUNK
+        ) as archive,
+    ):
+
+        def members() -> Iterator[Member]:
+            for info in archive:
+                if info.isdir() and PurePosixPath(info.name) == PurePosixPath("."):
+                    continue
+                content = archive.extractfile(info) if info.isreg() else None
+                if content is None:
+                    raise UpdateError(f"the artifact holds {info.name[:200]!r}, which is no regular file")
+                yield info.name, info.size, content
+
+        yield members()
+
+
+class _Bounded:
+    """Ends a stream that inflates without end, also where tarfile skips or reads a header of any length."""
+
+    def __init__(self, stream: Readable, limit: int) -> None:
+        self._stream, self._left = stream, limit
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(min(size, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise UpdateError("the artifact unpacks to more bytes than are allowed")
+        return data

@@ -1,0 +1,46 @@
+"""Glue: configuration in, one worker thread."""
+
+import threading
+from typing import ClassVar
+
+from edgeml.component import Component, Context
+from model_updater import __version__
+from model_updater.config import Config
+from model_updater.document import key_bytes
+from model_updater.updater import Updater
+
+STOP_TIMEOUT_S = 3.0
+
+
+class ModelUpdater(Component[Config]):
+    """Installs model bundles that AWS IoT Jobs offer, or leaves everything as it was."""
+
+    name: ClassVar[str] = "edgeml.ModelUpdater"
+    version: ClassVar[str] = __version__
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._updater: Updater | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, config: Config) -> None:
+        _check(config)
+        self._updater = Updater(self.context, config)
+        self._thread = self.context.spawn("updater", self._updater.run)
+
+    def reconfigure(self, config: Config) -> None:
+        """Holds from the next job on; the job in hand goes on under the rules it began with."""
+        _check(config)
+        if self._updater is not None:
+            self._updater.config = config
+
+    def stop(self) -> None:
+        if self._updater is not None and self._thread is not None:
+            self._updater.wake()
+            self._thread.join(STOP_TIMEOUT_S)
+
+
+def _check(config: Config) -> None:
+    """Raises ConfigError: a key that cannot be used must stop us now, not at the next update."""
+    if config.public_key:
+        key_bytes(config.public_key)

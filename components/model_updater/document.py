@@ -1,0 +1,79 @@
+"""The job document: what the cloud asks for, checked before anything is done about it."""
+
+import base64
+from typing import Annotated, Any
+
+import msgspec
+
+from edgeml.errors import ConfigError
+from edgeml.models import Name, Sha256, version_key
+from model_updater.errors import UpdateError
+
+OPERATION = "update_model"
+DOCUMENT_VERSION = "1"  # the major version this code understands
+KEY_BYTES = 32
+URL_PLACEHOLDER = "${aws:iot:s3-presigned-url"
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """`deployment_artifact_path` is a presigned URL of `size` bytes with this sha256: a zip or tar.gz of a bundle."""
+
+    operation: str
+    version: str
+    model_name: Name
+    model_version: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    deployment_artifact_path: Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
+    sha256: Sha256
+    size: Annotated[int, msgspec.Meta(ge=1)]
+    onnxruntime_version: str = ""
+    signature: Annotated[str, msgspec.Meta(max_length=128)] = ""
+
+
+def parse(raw: Any) -> Document:
+    """A document this device can act on. Raises UpdateError with the reason it cannot, BundleError for its version."""
+    if not isinstance(raw, dict):
+        raise UpdateError(f"the job document is no object but {type(raw).__name__}")
+    if raw.get("operation") != OPERATION:
+        raise UpdateError(f"unknown operation {str(raw.get('operation'))[:64]!r}, {OPERATION!r} is known")
+    version = str(raw.get("version"))
+    if version.split(".")[0] != DOCUMENT_VERSION:
+        raise UpdateError(f"unknown document version {version[:64]!r}, {DOCUMENT_VERSION}.x is known")
+    try:
+        document = msgspec.convert(raw, Document, strict=False)
+    except msgspec.ValidationError as error:
+        raise UpdateError(f"job document: {error}") from error
+    version_key(document.model_version)
+    if document.deployment_artifact_path.startswith(URL_PLACEHOLDER):
+        raise UpdateError("the presigned URL was not filled in: the job has no presignedUrlConfig, or no access")
+    return document
+
+
+def signed_text(document: Document) -> bytes:
+    """What an Ed25519 signature covers: the content (by its hash) and the name and version it may be installed as."""
+    fields = (document.model_name, document.model_version, document.sha256, str(document.size))
+    return "\n".join(("edgeml-model", *fields, "")).encode()
+
+
+def key_bytes(public_key: str) -> bytes:
+    """The raw key of the configuration's base64. Raises ConfigError."""
+    try:
+        raw = base64.b64decode(public_key, validate=True)
+    except ValueError as error:
+        raise ConfigError("public_key", f"not base64: {error}") from error
+    if len(raw) != KEY_BYTES:
+        raise ConfigError("public_key", f"expected {KEY_BYTES} bytes of an Ed25519 key, found {len(raw)}")
+    return raw
+
+
+def check_signature(document: Document, public_key: str) -> None:
+    """Raises UpdateError unless `document` was signed with the private half of `public_key` (base64)."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    if not document.signature:
+        raise UpdateError("the model is not signed and a public key is configured")
+    key = Ed25519PublicKey.from_public_bytes(key_bytes(public_key))
+    try:
+        key.verify(base64.b64decode(document.signature, validate=True), signed_text(document))
+    except (InvalidSignature, ValueError) as error:
+        raise UpdateError("the signature does not fit the model, its version and the configured key") from error

@@ -1,0 +1,187 @@
+"""Download with resume: what is on disk already is not fetched again, and never more than was announced."""
+
+import http.client
+import logging
+import os
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from edgeml.log import kv
+from model_updater.errors import Stopped, UpdateError
+
+log = logging.getLogger(__name__)
+
+CHUNK = 256 * 1024
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
+
+
+class Interrupted(Exception):  # noqa: N818  (an event the loop below deals with, never seen outside)
+    """This attempt ended early; another one may get further."""
+
+
+class Expired(Interrupted):
+    """The server no longer honours this URL."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`total_s` bounds the whole download, `stall_s` the wait for each piece."""
+
+    total_s: float
+    stall_s: float
+    allow_http: bool
+
+
+def download(
+    url: Callable[[bool], str],
+    path: Path,
+    size: int,
+    limits: Limits,
+    stopping: threading.Event,
+    progress: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Fetch exactly `size` bytes into `path`, going on from what it holds. Interruptions are retried.
+
+    `url(renew)` gives the URL; `renew` asks for a fresh one because the last has expired. `progress` is told the
+    bytes on disk. Raises UpdateError when the server refuses or the time is up, Stopped when told to stop.
+    """
+    deadline = time.monotonic() + limits.total_s
+    pause, address = FIRST_PAUSE_S, url(False)
+    while True:
+        before = path.stat().st_size if path.exists() else 0
+        if before == size:
+            return
+        try:
+            _attempt(address, path, size, limits, deadline, stopping, progress)
+            return
+        except Interrupted as interruption:
+            done = path.stat().st_size if path.exists() else 0
+            pause = FIRST_PAUSE_S if done > before else min(pause * 2, LONGEST_PAUSE_S)
+            log.warning("download interrupted %s", kv(reason=interruption, bytes=done, of=size, pause_s=pause))
+            if time.monotonic() + pause > deadline:
+                raise UpdateError(
+                    f"download: {interruption}, no more time after {limits.total_s:g} s"
+                ) from interruption
+            if stopping.wait(pause):
+                raise Stopped from None
+            if isinstance(interruption, Expired):
+                address = url(True)
+
+
+def check_url(url: str, allow_http: bool) -> None:
+    """Raises UpdateError for a scheme other than https (and http where allowed), a missing host, or credentials."""
+    parts = urlsplit(url)
+    allowed = ("https", "http") if allow_http else ("https",)
+    if parts.scheme not in allowed or not parts.hostname or parts.username is not None:
+        raise UpdateError(f"download URL {parts.scheme}://{parts.hostname}: only {' and '.join(allowed)} are allowed")
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """S3 redirects to a bucket's region; no redirect leads from https to something weaker."""
+
+    max_redirections = 3
+
+    def __init__(self, allow_http: bool) -> None:
+        self._allow_http = allow_http
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        check_url(newurl, self._allow_http and not req.full_url.startswith("https"))
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener(allow_http: bool) -> urllib.request.OpenerDirector:
+    """urllib without the handlers for ftp, file and data URLs."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        _Redirects(allow_http),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _attempt(
+    url: str,
+    path: Path,
+    size: int,
+    limits: Limits,
+    deadline: float,
+    stopping: threading.Event,
+    progress: Callable[[int], None],
+) -> None:
+    check_url(url, limits.allow_http)
+    start = path.stat().st_size if path.exists() else 0
+    if start > size:
+        path.unlink()
+        start = 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310  (checked above)
+    try:
+        with _opener(limits.allow_http).open(request, timeout=limits.stall_s) as response:
+            start = _begins_at(response, start, size)
+            with path.open("r+b" if path.exists() else "xb") as file:
+                file.truncate(start)
+                file.seek(start)
+                _copy(response, file, start, size, deadline, stopping, progress)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416:  # the object is shorter than what we hold, so it is not the one that was announced
+            raise UpdateError(f"download: the object has fewer than {size} bytes") from error
+        if error.code in (401, 403):
+            raise Expired(f"HTTP {error.code}") from error
+        if error.code >= 500 or error.code in (408, 429):
+            raise Interrupted(f"HTTP {error.code}") from error
+        raise UpdateError(f"download: HTTP {error.code} {error.reason}") from error
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        raise Interrupted(str(getattr(error, "reason", error)) or type(error).__name__) from error
+
+
+def _begins_at(response: Any, start: int, size: int) -> int:
+    """The offset at which this answer begins: `start` for 206, 0 where the server ignores ranges."""
+    if response.status == 200:
+        length = response.headers.get("Content-Length")
+        if length is not None and length != str(size):
+            raise UpdateError(f"download: the object has {length} bytes, the job says {size}")
+        return 0
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    if response.status != 206 or found is None or int(found[1]) != start:
+        raise UpdateError(f"download: unexpected answer, HTTP {response.status}")
+    if found[2] not in ("*", str(size)):
+        raise UpdateError(f"download: the object has {found[2]} bytes, the job says {size}")
+    return start
+
+
+def _copy(
+    response: Any,
+    file: Any,
+    done: int,
+    size: int,
+    deadline: float,
+    stopping: threading.Event,
+    progress: Callable[[int], None],
+) -> None:
+    while done < size:
+        if stopping.is_set():
+            raise Stopped
+        if time.monotonic() > deadline:
+            raise Interrupted("too slow")
+        # read1 returns what has arrived, so that a trickle cannot keep us from looking at the clock
+        chunk = response.read1(min(CHUNK, size - done))
+        if not chunk:
+            raise Interrupted(f"the connection ended after {done} bytes")
+        file.write(chunk)
+        done += len(chunk)
+        progress(done)
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,109 @@
+"""AWS IoT Jobs over the core's connection: the device half of the MQTT API.
+
+https://docs.aws.amazon.com/iot/latest/developerguide/jobs-mqtt-api.html
+"""
+
+import logging
+import queue
+import secrets
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from edgeml import messages
+from edgeml.errors import IpcError
+from edgeml.ipc import Ipc
+from edgeml.log import kv
+
+log = logging.getLogger(__name__)
+
+REPLY_TIMEOUT_S = 15.0
+MAX_DETAIL = 1024  # characters of one value of statusDetails
+GONE = ("InvalidStateTransition", "ResourceNotFound", "TerminalStateReached")  # cancelled, timed out, deleted, finished
+
+
+class JobGone(IpcError):  # noqa: N818  (names what happened to the job, as a state)
+    """The cloud does not expect anything of this execution any more."""
+
+
+class Execution(msgspec.Struct, frozen=True, rename="camel"):
+    """One job on this thing. `execution_number` tells a repeated attempt at the same job from the first."""
+
+    job_id: str
+    status: str = "QUEUED"
+    execution_number: int = 1
+    job_document: Any = None
+
+
+class Jobs:
+    """Asks for jobs and reports on them. `on_change` is called when the next job may have become another one."""
+
+    def __init__(self, ipc: Ipc, thing: str, on_change: Callable[[], None]) -> None:
+        self._ipc, self._base, self._on_change = ipc, f"$aws/things/{thing}/jobs", on_change
+        self._lock = threading.Lock()
+        self._waiting: dict[str, queue.SimpleQueue[tuple[bool, dict[str, Any]]]] = {}
+
+    def subscribe(self) -> None:
+        """Raises IpcError. On the Java nucleus this waits for a connection to the cloud."""
+        for request in ("start-next", "+/get", "+/update"):
+            for verdict in ("accepted", "rejected"):
+                self._ipc.subscribe_iot(f"{self._base}/{request}/{verdict}", self._replied)
+        self._ipc.subscribe_iot(f"{self._base}/notify-next", lambda topic, payload: self._on_change())
+
+    def start_next(self) -> Execution | None:
+        """The job in progress, or else the oldest queued one, now in progress. Raises IpcError."""
+        return self._execution(self._ask("start-next", {}))
+
+    def get(self, job_id: str) -> Execution:
+        """The job with a fresh presigned URL. Raises IpcError."""
+        execution = self._execution(self._ask(f"{job_id}/get", {"includeJobDocument": True}))
+        if execution is None:
+            raise JobGone(f"job {job_id}: the cloud sent no execution")
+        return execution
+
+    def update(self, execution: Execution, status: str, details: dict[str, str]) -> None:
+        """Report. Raises JobGone when the job is no longer ours, IpcError when there was no answer."""
+        body = {
+            "status": status,
+            "statusDetails": {key: value[:MAX_DETAIL] for key, value in details.items()},
+            "executionNumber": execution.execution_number,
+        }
+        self._ask(f"{execution.job_id}/update", body)
+
+    def _execution(self, reply: dict[str, Any]) -> Execution | None:
+        if not reply.get("execution"):
+            return None
+        try:
+            return msgspec.convert(reply["execution"], Execution, strict=False)
+        except msgspec.ValidationError as error:
+            raise IpcError(f"job execution not understood: {error}") from error
+
+    def _ask(self, request: str, body: dict[str, Any]) -> dict[str, Any]:
+        token, reply = secrets.token_hex(8), queue.SimpleQueue[tuple[bool, dict[str, Any]]]()
+        with self._lock:
+            self._waiting[token] = reply
+        try:
+            self._ipc.publish_iot(f"{self._base}/{request}", messages.encode({**body, "clientToken": token}))
+            accepted, answer = reply.get(timeout=REPLY_TIMEOUT_S)
+        except queue.Empty:
+            raise IpcError(f"AWS IoT Jobs: no answer to {request} in {REPLY_TIMEOUT_S:g} s") from None
+        finally:
+            with self._lock:
+                del self._waiting[token]
+        if accepted:
+            return answer
+        kind = JobGone if answer.get("code") in GONE else IpcError
+        raise kind(f"AWS IoT Jobs refused {request}: {answer.get('code')}, {answer.get('message', '')}")
+
+    def _replied(self, topic: str, payload: bytes) -> None:
+        try:
+            answer = messages.decode(payload, dict[str, Any])
+        except msgspec.MsgspecError as error:
+            log.warning("reply not understood %s", kv(topic=topic, error=error))
+            return
+        with self._lock:
+            reply = self._waiting.get(str(answer.get("clientToken")))
+        if reply is not None:  # otherwise it came too late, or is the answer to another client of this thing
+            reply.put((topic.endswith("/accepted"), answer))

@@ -1,0 +1,279 @@
+"""The worker: one job at a time, from the cloud's offer to its outcome in the cloud, across restarts."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from edgeml import messages
+from edgeml.component import Context
+from edgeml.errors import DisconnectedError, EdgemlError, IpcError
+from edgeml.log import kv
+from edgeml.messages import ModelActivate, ModelStatus
+from model_updater.config import Config
+from model_updater.document import Document, parse
+from model_updater.errors import Stopped, UpdateError
+from model_updater.installation import Installation, Tools
+from model_updater.jobs import Execution, JobGone, Jobs
+from model_updater.journal import Journal, JournalFile, Outcome
+
+log = logging.getLogger(__name__)
+
+MAX_INTERRUPTIONS = 10  # restarts within one step, after which the step itself must be what ends us
+ASK_AGAIN_S = 5.0  # an activation may get lost while its receiver starts
+RETRY_MIN_S, RETRY_MAX_S = 1.0, 60.0
+PROGRESS_S = 10.0
+
+
+class Updater:
+    """Runs on a thread of its own until `context.stopping`. `config` may be replaced between two jobs."""
+
+    def __init__(self, context: Context, config: Config) -> None:
+        self.config = config
+        self._context = context
+        self._wake = threading.Event()
+        self._jobs = Jobs(context.ipc, context.thing_name, self._wake.set)
+        self._journal = JournalFile(context.work / "journal.json")
+        self._answers = Answers()
+        self._listening: set[str] = set()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def run(self) -> None:
+        try:
+            self._settle()
+            self._retried("subscribe", self._jobs.subscribe)
+            while not self._context.stopping.is_set():
+                self._wake.clear()
+                execution = self._retried("start-next", self._jobs.start_next)
+                self._close_other(execution)
+                if execution is None:
+                    self._context.health.note("job", "")
+                    self._wake.wait(self.config.poll_interval_s)
+                else:
+                    self._work_on(execution)
+        except Stopped:
+            log.info("stopped in the middle of a job; it goes on after the next start")
+
+    def _settle(self) -> None:
+        """What needs no cloud: a version that is active but not confirmed must not stay so until we are online."""
+        journal = self._journal.load()
+        if journal is None or journal.document is None:
+            return
+        log.info(
+            "job found %s", kv(job=journal.job_id, done=journal.done or "nothing", outcome=journal.outcome or "none")
+        )
+        if journal.outcome is None and self._installation(journal, journal.document).active:
+            self._install(journal, journal.document)
+        if journal.outcome is not None:
+            self._tidy(journal, journal.outcome)
+
+    def _close_other(self, execution: Execution | None) -> None:
+        """A job in the journal that the cloud no longer offers was cancelled, timed out, or only lacks its report."""
+        journal = self._journal.load()
+        if journal is None or (execution is not None and journal.is_about(execution)):
+            return
+        if journal.outcome is None:
+            journal.outcome = Outcome("abandoned", {"reason": "the cloud does not offer this job any more"})
+            self._journal.save(journal)
+        self._finish(journal)
+
+    def _work_on(self, execution: Execution) -> None:
+        journal = self._journal.load()
+        if journal is None:
+            journal = Journal(job_id=execution.job_id, execution_number=execution.execution_number, document=None)
+            log.info("job %s", kv(job=execution.job_id, execution=execution.execution_number))
+        if journal.outcome is None:
+            self._attempt(journal, execution)
+        self._finish(journal)
+
+    def _attempt(self, journal: Journal, execution: Execution) -> None:
+        try:
+            document = parse(execution.job_document)
+        except EdgemlError as error:
+            self._failed(journal, "document", error)
+            return
+        # What the journal knows of this job was checked; the URL is the only thing that changes.
+        journal.document = msgspec.structs.replace(document, deployment_artifact_path="-")
+        self._install(journal, document)
+
+    def _install(self, journal: Journal, document: Document) -> None:
+        """All steps that are left. The journal has an outcome afterwards, unless we are stopped."""
+        installation = self._installation(journal, document)
+        names = [name for name, _ in installation.steps()]
+        left = installation.steps()[names.index(journal.done) + 1 if journal.done else 0 :]
+        journal.interruptions += 1
+        self._journal.save(journal)
+        if journal.interruptions > MAX_INTERRUPTIONS:
+            self._failed(journal, left[0][0], UpdateError(f"interrupted {MAX_INTERRUPTIONS} times in this step"))
+            return
+        for name, step in left:
+            log.info("step %s", kv(step=name, job=journal.job_id, model=document.model_name))
+            try:
+                self._tell(journal, name)
+                step()
+            except (Stopped, DisconnectedError):
+                raise  # the job is as good as before: it goes on after the next start
+            except JobGone as error:
+                journal.outcome = Outcome("abandoned", {"reason": str(error)})
+                self._journal.save(journal)
+                return
+            except (EdgemlError, OSError) as error:
+                self._failed(journal, name, error)
+                return
+            except Exception as error:  # a job that ends the process would be offered again for ever
+                log.exception("step %s", kv(step=name, job=journal.job_id))
+                self._failed(journal, name, UpdateError(f"internal error: {type(error).__name__}: {error}"))
+                return
+            journal.done, journal.interruptions = name, 0
+            self._journal.save(journal)
+        journal.outcome = Outcome("SUCCEEDED", _versions(journal))
+        self._journal.save(journal)
+
+    def _installation(self, journal: Journal, document: Document) -> Installation:
+        address = document.deployment_artifact_path
+
+        def url(renew: bool) -> str:
+            nonlocal address
+            if renew:
+                address = parse(self._jobs.get(journal.job_id).job_document).deployment_artifact_path
+            return address
+
+        reported = time.monotonic()
+
+        def progress(done: int) -> None:
+            nonlocal reported
+            if time.monotonic() - reported > PROGRESS_S:
+                reported = time.monotonic()
+                self._tell(journal, "download", f"{done * 100 // document.size} %")
+
+        tools = Tools(url, self._confirm, progress, self._context.stopping)
+        return Installation(journal, self.config, self._context.work, self._context.root, tools)
+
+    def _tell(self, journal: Journal, step: str, progress: str = "") -> None:
+        """Best effort: a device that is offline for the moment goes on. Raises JobGone."""
+        self._context.health.note("job", f"{journal.job_id}: {step}")
+        if step in ("switch", "confirm"):  # a matter of moments, and possibly before we are online
+            return
+        details = {**_versions(journal), "step": step, **({"progress": progress} if progress else {})}
+        try:
+            self._jobs.update(journal.execution, "IN_PROGRESS", details)
+        except JobGone:
+            raise
+        except IpcError as error:
+            log.warning("progress not reported %s", kv(error=error))
+
+    def _failed(self, journal: Journal, step: str, error: BaseException) -> None:
+        log.error("job failed %s", kv(job=journal.job_id, step=step, reason=error))
+        self._context.health.error(error)
+        journal.outcome = Outcome("FAILED", {**_versions(journal), "step": step, "reason": str(error)})
+        self._journal.save(journal)
+
+    def _finish(self, journal: Journal) -> None:
+        """Report the outcome until the cloud has heard, then forget the job. May be repeated."""
+        outcome = journal.outcome
+        if outcome is None:
+            raise ValueError(f"job {journal.job_id} has no outcome")
+        self._tidy(journal, outcome)
+        if outcome.status != "abandoned":
+            self._retried("report", lambda: self._report(journal, outcome))
+        self._journal.clear()
+        self._context.health.count(f"jobs.{outcome.status.lower()}")
+        log.info("job ended %s", kv(job=journal.job_id, status=outcome.status, **outcome.details))
+
+    def _tidy(self, journal: Journal, outcome: Outcome) -> None:
+        if journal.document is not None:
+            installation = self._installation(journal, journal.document)
+            if outcome.status != "SUCCEEDED":
+                installation.undo()
+            installation.clean()
+
+    def _report(self, journal: Journal, outcome: Outcome) -> None:
+        try:
+            self._jobs.update(journal.execution, outcome.status, outcome.details)
+        except JobGone as error:
+            log.warning("the cloud no longer waits for this job %s", kv(job=journal.job_id, answer=error))
+
+    def _confirm(self, activation: ModelActivate) -> str:
+        """Ask the users of a model whether they run the new version; "" for yes, else the reason against it."""
+        topic = messages.model_status(activation.model)
+        if activation.model not in self._listening:
+            self._context.ipc.subscribe(topic, lambda topic, payload: self._answers.put(payload))
+            self._listening.add(activation.model)
+        question = self._answers.expect(activation)
+        deadline = time.monotonic() + self.config.confirmation_timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            self._context.ipc.publish(messages.model_activate(activation.model), messages.encode(activation))
+            again = time.monotonic() + min(left, ASK_AGAIN_S)
+            while not question.answered.wait(0.1) and time.monotonic() < again:
+                if self._context.stopping.is_set():
+                    raise Stopped
+            if (answer := question.answer) is not None:
+                return "" if answer.status == "accepted" else f"{answer.component} refused the model: {answer.reason}"
+        if self.config.require_confirmation:
+            return f"nobody who uses {activation.model} answered within {self.config.confirmation_timeout_s:g} s"
+        return ""
+
+    def _retried(self, what: str, request: Any) -> Any:
+        """The request's answer, asked for until there is one. Raises Stopped."""
+        pause = RETRY_MIN_S
+        while True:
+            try:
+                return request()
+            except IpcError as error:
+                log.warning("will try again %s", kv(what=what, error=error, pause_s=pause))
+                self._context.health.error(error)
+                if self._context.stopping.wait(pause):
+                    raise Stopped from None
+                pause = min(pause * 2, RETRY_MAX_S)
+
+
+@dataclass
+class Question:
+    activation: ModelActivate
+    answered: threading.Event
+    answer: ModelStatus | None = None
+
+
+class Answers:
+    """Holds the last activation against the statuses that arrive. The first one that fits it decides."""
+
+    def __init__(self) -> None:
+        self._question: Question | None = None
+
+    def expect(self, activation: ModelActivate) -> Question:
+        self._question = Question(activation, threading.Event())
+        return self._question
+
+    def put(self, payload: bytes) -> None:
+        question = self._question
+        try:
+            status = messages.decode(payload, ModelStatus)
+        except msgspec.MsgspecError as error:
+            log.warning("model status not understood %s", kv(error=error))
+            return
+        if question is None or question.answered.is_set():
+            return
+        asked = question.activation
+        # Who noticed the new link by itself before it heard of us answers without our request's id.
+        if (status.model, status.version) == (asked.model, asked.version) and status.request_id in (
+            "",
+            asked.request_id,
+        ):
+            question.answer = status
+            question.answered.set()
+
+
+def _versions(journal: Journal) -> dict[str, str]:
+    if journal.document is None:
+        return {}
+    document = journal.document
+    return {
+        "model": document.model_name,
+        "from_version": journal.from_version or "none",
+        "to_version": document.model_version,
+    }
