@@ -1,0 +1,151 @@
+"""`run` with a small component, as a process of its own, outside Greengrass."""
+
+import signal
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import Standalone
+
+COMPONENT = """
+    import sys, threading, time
+    import msgspec
+    from edgeml.component import Component, run
+    from edgeml.errors import SourceError
+
+    class Config(msgspec.Struct):
+        word: str = "hello"
+        crash: str = ""
+        stop_s: float = 0
+
+    class Echo(Component[Config]):
+        name, version = "edgeml.Echo", "1.0.0"
+
+        def start(self, config):
+            self.config = config
+            if config.crash == "start":
+                raise SourceError("no such thing")
+            if config.crash == "thread":
+                self.context.spawn("worker", lambda: 1 / 0)
+            self.context.ipc.subscribe("say/+", self.say)
+            self.context.ipc.subscribe_iot("cloud/#", lambda _, data: self.context.ipc.publish_iot("back", data))
+
+        def say(self, topic, payload):
+            if payload == b'"boom"':
+                raise ValueError("bad message")
+            self.context.ipc.publish("said", payload)
+
+        def reconfigure(self, config):
+            self.config = config
+            self.context.ipc.publish("changed", msgspec.json.encode(config.word))
+
+        def stop(self):
+            time.sleep(self.config.stop_s)
+            self.context.ipc.publish("stopped", b"1")
+
+    raise SystemExit(run(Echo, Config))
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    (tmp_path / "echo_component.py").write_text(textwrap.dedent(COMPONENT))
+    return tmp_path
+
+
+def echo(package: Path, **config: Any) -> Standalone:
+    path = f"{package}:{Path(__file__).parents[2] / 'components'}"
+    return Standalone("echo_component", config, package / "w", env={"PYTHONPATH": path})
+
+
+def test_messages_come_in_order_on_both_channels(package: Path) -> None:
+    with echo(package) as running:
+        for number in range(200):
+            running.send("say/it", number)
+        running.message("said", count=200)
+        assert [line["payload"] for line in running.lines if line["topic"] == "said"] == list(range(200))
+        running.send("cloud/a/b", {"x": 1}, channel="iot_core")
+        assert running.message("back") == {"x": 1}
+        assert running.lines[-1]["channel"] == "iot_core"
+
+
+def test_sigterm_stops_flushes_and_exits_with_zero(package: Path) -> None:
+    with echo(package) as running:
+        running.logged("started component=edgeml.Echo version=1.0.0")
+        assert running.stop() == 0
+    assert [line["topic"] for line in running.lines] == ["stopped", "edgeml/health/Echo"]
+
+
+def test_a_stop_that_hangs_is_cut_short(package: Path) -> None:
+    with echo(package, stop_s=60) as running:
+        running.logged("started")
+        assert running.stop(timeout=7) == 1
+    assert "stop took longer than" in running.log
+
+
+def test_a_handler_that_fails_does_not_end_the_others(package: Path) -> None:
+    with echo(package) as running:
+        running.send("say/it", "boom")
+        running.send("say/it", "fine")
+        assert running.message("said") == "fine"
+        running.logged("handler failed topic=say/it")
+
+
+def test_a_thread_that_dies_ends_the_process(package: Path) -> None:
+    with echo(package, crash="thread") as running:
+        assert running.ended() == 1
+    assert "ZeroDivisionError" in running.log
+
+
+def test_a_start_that_fails_says_why(package: Path) -> None:
+    with echo(package, crash="start") as running:
+        assert running.ended() == 1
+    assert "ERROR edgeml.component no such thing" in running.log
+
+
+def test_a_changed_file_reconfigures_and_unknown_keys_are_told(package: Path) -> None:
+    with echo(package, wrod="x") as running:
+        running.logged("configuration: wrod is not known, did you mean word?")
+        new = running.config_file.with_suffix(".new")
+        new.write_text('{"word": "bye"}')
+        new.rename(running.config_file)
+        assert running.message("changed") == "bye"
+
+
+def test_broken_lines_on_stdin_are_reported_and_passed_over(package: Path) -> None:
+    with echo(package) as running:
+        assert running.process.stdin is not None
+        running.process.stdin.write('not json\n{"topic": 1}\n')
+        running.send("say/it", 1)
+        assert running.message("said") == 1
+        running.logged("stdin line not understood")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("{", "Expecting property name"), ("[1]", "expected an object, found list")],
+)
+def test_a_broken_configuration_file_is_named(package: Path, text: str, words: str) -> None:
+    with echo(package) as running:
+        running.logged("started")
+        running.config_file.write_text(text)
+        running.logged(words)
+        assert running.process.poll() is None  # what runs goes on
+        running.process.send_signal(signal.SIGINT)
+        assert running.ended() == 0
+
+
+def test_outside_greengrass_without_standalone_it_says_what_to_do(package: Path) -> None:
+    import os
+    import subprocess
+
+    environment = {k: v for k, v in os.environ.items() if k not in ("SVCUID",)}
+    environment["PYTHONPATH"] = f"{package}:{Path(__file__).parents[2] / 'components'}"
+    done = subprocess.run(
+        [sys.executable, "-m", "echo_component"], env=environment, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 1
+    assert "not started by Greengrass? Use --standalone --config FILE" in done.stderr
