@@ -41,8 +41,9 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--noise", type=float, default=0.1, help="deviation added to the code while training")
     parser.add_argument("--swap", type=float, default=0.2, help="share of signals taken from another window")
-    parser.add_argument("--threshold-margin", type=float, default=1.5, help="factor on the largest healthy error")
+    parser.add_argument("--threshold-margin", type=float, default=1.25, help="factor on the largest healthy error")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="more add in another order and give other weights")
     parser.add_argument("--model-version", default="1.0.0")
     for name, variable, default in (
         ("--train", "SM_CHANNEL_TRAIN", "data"),
@@ -67,6 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
     print(f"{len(cuts)} cuts of {cuts.shape[1]} windows", flush=True)
     torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(options.threads)
     errors = np.concatenate([held_out_errors(cuts, fold, options) for fold in range(options.folds)])
     thresholds = errors.max(axis=0) * options.threshold_margin
     model = fit(cuts, None, options, "final")

@@ -41,7 +41,7 @@ METRICS = [
 def candidates(options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
     """The models that compete. Trees take the columns as they are: scaling in float32 would move their splits."""
     return {
-        "knn": lambda: make_pipeline(StandardScaler(), KNeighborsRegressor(options.neighbors, weights="distance")),
+        "knn": lambda: make_pipeline(StandardScaler(), KNeighborsRegressor(options.neighbors)),
         "linear": lambda: make_pipeline(StandardScaler(), LinearRegression()),
         "boosting": lambda: GradientBoostingRegressor(
             n_estimators=options.trees, max_depth=options.depth, subsample=0.8, random_state=options.seed
