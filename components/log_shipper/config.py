@@ -108,6 +108,9 @@ class Config(msgspec.Struct, frozen=True, rename="camel"):
     periodic_upload_interval_sec: Annotated[
         float, Meta(ge=0.05, le=86400, description="Longest time between a line and its being sent")
     ] = 1.0
+    max_retry_delay_sec: Annotated[
+        float, Meta(ge=0.05, le=3600, description="Longest pause of a log that cannot be delivered; pauses double")
+    ] = 60.0
     update_to_tlog_interval_sec: Annotated[
         float, Meta(ge=0, description="Accepted and not used: progress is kept with every delivery")
     ] = 0

@@ -81,7 +81,7 @@ class FileSource:
                 return False
             used, full = self._take(batch, file, block)
             if used:
-                file.position += used
+                file.advance(block, used)
                 self._read.add(file)
             if full:
                 return True
@@ -105,11 +105,12 @@ class FileSource:
         attach, full = records.attach, False
         if attach is Attach.RECORD and records.times and not (settled and end == len(block)):
             # The last record may go on in what follows, unless it is all that a batch can hold.
-            if records.starts[-1] or at_end or batch.times:
+            limited = not at_end or block.rfind(b"\n") >= end
+            if records.starts[-1] or batch.times or not limited:
                 wanted, attach = records.starts[-1], Attach.NOTHING
                 records.cut(len(records.times) - 1)
             if not wanted:
-                return 0, not at_end
+                return 0, limited
         if end > MAX_MESSAGE:
             records = _split(records)
         taken = batch.add(records)

@@ -37,24 +37,17 @@ class Mark(NamedTuple):
         return (
             size >= max(self.offset, self.head_size)
             and digest(fd, 0, self.head_size) == self.head
-            and _anchor(fd, self.offset) == self.anchor
+            and digest(fd, max(0, self.offset - ANCHOR), min(ANCHOR, self.offset)) == self.anchor
         )
 
 
 START = Mark(0, 0, b"", b"")
 
 
-def mark(fd: int, offset: int) -> Mark:
-    """The mark of a file delivered up to `offset`."""
-    size = min(HEAD, offset)
-    return Mark(offset, size, digest(fd, 0, size), _anchor(fd, offset))
-
-
 def digest(fd: int, start: int, size: int) -> bytes:
     """Of `size` bytes from `start`; of nothing if there are none."""
-    return hashlib.blake2b(os.pread(fd, size, start), digest_size=16).digest() if size else b""
+    return hashed(os.pread(fd, size, start)) if size else b""
 
 
-def _anchor(fd: int, offset: int) -> bytes:
-    size = min(ANCHOR, offset)
-    return digest(fd, offset - size, size)
+def hashed(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest() if data else b""

@@ -1,30 +1,33 @@
 """One log on its way to one sink: read, send, record; on failure wait and read again."""
 
 import logging
+import random
 import time
 from collections.abc import Callable
 
 from edgeml.health import Health
 from edgeml.log import kv
-from edgeml.spool import full_jitter
 from log_shipper.batch import MAX_EVENTS, Batch
 from log_shipper.errors import BatchRefused, CheckpointError, DeliveryError
 from log_shipper.source import Source
 
 log = logging.getLogger(__name__)
 
+_FIRST_DELAY_S = 0.5
 _REMIND_S = 300.0  # between log lines about a delivery that goes on failing
 
 
 class Pipeline:
     """`step` runs on one thread at a time; `due` may be asked from another."""
 
-    def __init__(self, source: Source, send: Callable[[Batch], None], health: Health, interval: float) -> None:
+    def __init__(
+        self, source: Source, send: Callable[[Batch], None], health: Health, interval: float, max_delay: float
+    ) -> None:
         self.source = source
         self.busy = False  # queued or in a step; owned by the scheduler
         self._send = send
         self._health = health
-        self._interval = interval
+        self._interval, self._max_delay = interval, max_delay
         self._max_events = MAX_EVENTS
         self._failures = 0
         self._not_before = 0.0
@@ -94,7 +97,7 @@ class Pipeline:
         self._failures += 1
         # A refused batch is made smaller at once; everything else waits.
         again_at_once = isinstance(error, BatchRefused) and self._max_events > 1
-        wait = 0.0 if again_at_once else full_jitter(self._failures)
+        wait = 0.0 if again_at_once else self._delay()
         self._not_before = now + wait
         self._health.count("failures")
         self._health.error(error)
@@ -106,6 +109,11 @@ class Pipeline:
             log.error(
                 "%s", f"not delivered, will be sent again: {error} {kv(log=self.source.name, failures=self._failures)}"
             )
+
+    def _delay(self) -> float:
+        """Seconds, with full jitter, so that a fleet spreads out."""
+        longest = min(self._max_delay, _FIRST_DELAY_S * 2 ** min(self._failures - 1, 16))
+        return random.uniform(0.0, longest)  # noqa: S311
 
     def _succeeded(self) -> None:
         if self._failures:

@@ -141,5 +141,11 @@ class Shipper:
 
     def _pipeline(self, source: FileSource | JournalSource, sink: str, found: Log) -> Pipeline:
         send = self._sinks[sink]
-        interval = self._config.periodic_upload_interval_sec
-        return Pipeline(source, lambda batch: send(found, batch), self._context.health, interval)
+        config = self._config
+        return Pipeline(
+            source,
+            lambda batch: send(found, batch),
+            self._context.health,
+            config.periodic_upload_interval_sec,
+            config.max_retry_delay_sec,
+        )

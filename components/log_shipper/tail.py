@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeml.log import kv
-from log_shipper.identity import HEAD, MIN_CONTENT, START, Key, Mark, Seen, digest, mark
+from log_shipper.identity import ANCHOR, HEAD, MIN_CONTENT, START, Key, Mark, Seen, digest, hashed
 from log_shipper.parse import Attach
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,9 @@ class LogFile:
         self.position = 0
         self.attach = self.delivered_attach = Attach.NOTHING
         self.line_time = 0  # with Attach.LINE: the time of the line, Unix ms
+        self._first = self._last = self._delivered_last = (
+            b""  # bytes at the start and before `position`, as they were read
+        )
         self.head_size, self.head = 0, b""  # how the file began when it was looked at last
         self.fd = -1
         self.gone = False
@@ -65,11 +68,30 @@ class LogFile:
     def read(self, size: int) -> bytes:
         return os.pread(self.fd, size, self.position)
 
+    def advance(self, block: bytes, used: int) -> None:
+        """Go on after the first `used` bytes of what was read."""
+        self.position += used
+        if len(self._first) < HEAD:
+            self._first = (self._first + block[: min(used, HEAD)])[:HEAD]
+        self._last = (self._last + block[max(0, used - ANCHOR) : used])[-ANCHOR:]
+
+    def reached(self) -> Mark:
+        """The mark of `position`. It is made of what was read, for the file may have been truncated since."""
+        return Mark(self.position, len(self._first), hashed(self._first), hashed(self._last))
+
     def delivered(self, upto: Mark) -> None:
-        self.mark, self.position, self.delivered_attach = upto, upto.offset, self.attach
+        self.mark, self.delivered_attach, self._delivered_last = upto, self.attach, self._last
 
     def rewind(self) -> None:
-        self.position, self.attach = self.mark.offset, self.delivered_attach
+        self.position, self.attach, self._last = self.mark.offset, self.delivered_attach, self._delivered_last
+        self._first = self._first[: self.position]
+
+    def resume(self, at: Mark) -> None:
+        """Go on where an earlier run, or the file of which this is a copy, was. The file is open and fits the mark."""
+        self._first = os.pread(self.fd, at.head_size, 0)
+        self._last = os.pread(self.fd, min(ANCHOR, at.offset), max(0, at.offset - ANCHOR))
+        self.position = at.offset
+        self.delivered(at)
 
     def begins_as_before(self) -> bool:
         """Whether the open file still begins as it did; what identifies it grows with it up to HEAD bytes."""
@@ -79,6 +101,14 @@ class LogFile:
             self.head_size = min(HEAD, self.size)
             self.head = digest(self.fd, 0, self.head_size)
         return True
+
+    def holds(self, other: "LogFile") -> bool:
+        """Whether the other file is a piece of this one, from its start: both begin and end alike. Both are open."""
+        size, end = other.size, other.size - MIN_CONTENT
+        return os.fstat(self.fd).st_size >= size and all(
+            digest(self.fd, start, length) == digest(other.fd, start, length)
+            for start, length in ((0, min(HEAD, size)), (end, MIN_CONTENT))
+        )
 
 
 @dataclass
@@ -184,7 +214,7 @@ class Tail:
             own = next((orphan for orphan in self._orphans if orphan.key == file.key), None)
             if own is not None and own.mark.fits(file.fd, file.size):
                 self._orphans.remove(own)
-                file.delivered(own.mark)
+                file.resume(own.mark)
                 self.files[file.key] = file
             else:
                 unknown.append(file)
@@ -202,7 +232,7 @@ class Tail:
         for orphan in self._orphans:
             if orphan.mark.head_size >= MIN_CONTENT and orphan.mark.fits(file.fd, file.size):
                 self._orphans.remove(orphan)
-                file.delivered(orphan.mark)
+                file.resume(orphan.mark)
                 changes.adopted[file.key] = orphan.mark
                 return True
         return False
@@ -260,7 +290,7 @@ class Tail:
 
 def marks_of(files: Iterable[LogFile]) -> dict[Key, Mark]:
     """What to record once everything that was read of `files` has been delivered."""
-    return {file.key: mark(file.fd, file.position) for file in files}
+    return {file.key: file.reached() for file in files}
 
 
 def _is_copy(copy: LogFile, original: LogFile) -> bool:
@@ -271,10 +301,10 @@ def _is_copy(copy: LogFile, original: LogFile) -> bool:
     name, source = Path(copy.path).name, Path(original.path)
     if not name.startswith((f"{source.name}.", f"{source.name}-", f"{source.stem}-")):
         return False
-    size = copy.size
-    if not MIN_CONTENT <= size <= original.size or not original.open():
+    if copy.size < MIN_CONTENT or not original.open():
         return False
-    end = size - MIN_CONTENT
-    return digest(copy.fd, 0, min(HEAD, size)) == digest(original.fd, 0, min(HEAD, size)) and digest(
-        copy.fd, end, MIN_CONTENT
-    ) == digest(original.fd, end, MIN_CONTENT)
+    if original.holds(copy):
+        return True
+    # The original has been truncated since the scan: what has been delivered of it must be in its copy.
+    intact = os.fstat(original.fd).st_size >= copy.size and original.begins_as_before()
+    return not intact and original.mark.head_size >= MIN_CONTENT and original.mark.fits(copy.fd, copy.size)
