@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import threading
 import time
@@ -87,29 +88,38 @@ def stop_components(options: argparse.Namespace) -> None:
 def show_logs(options: argparse.Namespace) -> None:
     """`logs get`: prints log files; with --follow, what is appended to the last one until Ctrl-C."""
     paths = options.log_file or [options.root / "logs" / "greengrass.log"]
-    for path in paths:
-        try:
+    try:
+        for path in paths[:-1]:
             sys.stdout.write(path.read_text(errors="replace"))
-        except OSError as error:
-            raise CliError(str(error)) from error
-    if options.follow:
-        _follow(paths[-1])
+        _show(paths[-1], follow=options.follow)
+    except OSError as error:
+        raise CliError(str(error)) from error
 
 
-def _follow(path: Path) -> None:
+def _show(path: Path, *, follow: bool) -> None:
     file = path.open(errors="replace")
-    file.seek(0, 2)
     try:
         while True:
             sys.stdout.write(file.read())
             sys.stdout.flush()
-            if path.exists() and not path.samefile(f"/proc/self/fd/{file.fileno()}"):
-                file.close()  # rotated: the name is another file now
-                file = path.open(errors="replace")
-            else:
+            if not follow:
+                return
+            if _is_open(path, file.fileno()):
                 time.sleep(_FOLLOW_SECONDS)
+            else:
+                sys.stdout.write(file.read())
+                file.close()
+                file = path.open(errors="replace")
     finally:
         file.close()
+
+
+def _is_open(path: Path, descriptor: int) -> bool:
+    """Whether a name still means the open file; true while a rotation has left no file of that name."""
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return True
 
 
 def publish(options: argparse.Namespace) -> None:

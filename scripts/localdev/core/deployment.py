@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdev.core.config_store import Tree, plain
-from localdev.core.lifecycle import SETTLED, Component, State
+from localdev.core.lifecycle import Component
 from localdev.core.recipe import Recipe, RecipeError, Step, steps
 from localdev.core.resolve import BUILTIN_VERSIONS, ResolutionError, resolve
+from localdev.core.states import SETTLED, State
 from localdev.core.variables import Scope, interpolate
 
 if TYPE_CHECKING:
@@ -75,12 +76,18 @@ class Deployer:
             try:
                 await self._apply(deployment)
             except (DeploymentError, RecipeError, ResolutionError, OSError) as error:
-                deployment.error = str(error)
-                deployment.status = "FAILED"
-                self._engine.logs.system("ERROR", "deployment-failed", str(error), deploymentId=deployment.id)
+                self._fail(deployment, str(error))
+            except Exception as error:  # a fault of the core itself
+                self._fail(deployment, repr(error))
+                raise
             else:
                 deployment.status = "SUCCEEDED"
                 self._engine.logs.system("INFO", "deployment-succeeded", deploymentId=deployment.id)
+                self._engine.announce()
+
+    def _fail(self, deployment: Deployment, reason: str) -> None:
+        deployment.error, deployment.status = reason, "FAILED"
+        self._engine.logs.system("ERROR", "deployment-failed", reason, deploymentId=deployment.id)
         self._engine.announce()
 
     async def _apply(self, deployment: Deployment) -> None:

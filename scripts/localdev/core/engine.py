@@ -1,6 +1,7 @@
 """The core itself: what is deployed, who may do what, and the services that components use."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import secrets
@@ -14,7 +15,7 @@ from typing import IO, Any
 from localdev.core import tes
 from localdev.core.config_store import ConfigStore
 from localdev.core.deployment import Deployer, Deployment, Request
-from localdev.core.lifecycle import Component, State
+from localdev.core.lifecycle import Component
 from localdev.core.logs import FILE_BYTES, TOTAL_BYTES, LogFormat, Logs, Record
 from localdev.core.mqtt import IotCore
 from localdev.core.operations.components import Components
@@ -29,9 +30,11 @@ from localdev.core.profiles import CLI, Profile
 from localdev.core.recipe import RecipeError
 from localdev.core.resolve import BUILTIN_VERSIONS, resolve
 from localdev.core.server import Handler, Server
+from localdev.core.states import State
 from localdev.core.variables import Paths
 
 MAX_SOCKET_PATH_BYTES = 107
+MAX_DEPLOYMENTS = 100
 NUCLEUS = {Profile.JAVA: "aws.greengrass.Nucleus", Profile.LITE: "aws.greengrass.NucleusLite"}
 
 
@@ -75,6 +78,7 @@ class Engine:
         self.roots: dict[str, str] = {}
         self.deployments: dict[str, Deployment] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._services = contextlib.AsyncExitStack()
         self._principals: dict[str, str] = {}
         self._tokens: dict[str, str] = {}
         self._changed = asyncio.Event()
@@ -108,10 +112,13 @@ class Engine:
         return path
 
     async def start(self) -> None:
-        """Opens the socket and the services, with the nucleus and the CLI deployed."""
+        """Opens the socket and the services, with the nucleus and the CLI deployed. Then, too, `close` is due."""
         await self._tes.start()
+        self._services.push_async_callback(self._tes.stop)
         self.iot_core.start()
+        self._services.push_async_callback(self.iot_core.stop)
         await self._server.start(self.socket)
+        self._services.push_async_callback(self._server.stop)
         try:
             self.packages.add_recipes(self.root / "packages" / "recipes")
         except RecipeError as error:
@@ -129,9 +136,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.stop_components(set(self.components))
-        await self._server.stop()
-        await self.iot_core.stop()
-        await self._tes.stop()
+        await self._services.aclose()
         self.socket.unlink(missing_ok=True)
         if self._socket_folder:
             shutil.rmtree(self._socket_folder, ignore_errors=True)
@@ -142,6 +147,8 @@ class Engine:
         """Begins a deployment; it is queued behind those under way."""
         deployment = Deployment(request)
         self.deployments[deployment.id] = deployment
+        for forgotten in list(self.deployments)[:-MAX_DEPLOYMENTS]:
+            del self.deployments[forgotten]
         task = asyncio.create_task(self._deployer.run(deployment), name=f"deployment {deployment.id}")
         self._tasks.add(task)
         task.add_done_callback(self._deployment_ended)

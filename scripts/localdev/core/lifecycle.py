@@ -5,57 +5,17 @@ at once and gives up after three errors in a row; Nucleus Lite waits a second an
 """
 
 import asyncio
-import re
-import shutil
 import time
-from enum import Enum, StrEnum
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from enum import Enum
+from typing import Literal, NamedTuple
 
 from localdev.core.logs import Record
 from localdev.core.process import Process
 from localdev.core.profiles import Profile
-from localdev.core.recipe import Recipe, Step
+from localdev.core.recipe import Recipe, RecipeError, Step
+from localdev.core.states import ErrorCount, Host, State, skips
 
-MAX_ERRORS = 3
-ERROR_RESET_SECONDS = 3600.0
 LITE_RESTART_SECONDS = 1.0
-
-_SKIPIF = re.compile(r"(!)?\s*(exists|onpath) +(.+)")
-
-
-class State(StrEnum):
-    """State of a component, as the core reports it."""
-
-    NEW = "NEW"
-    INSTALLED = "INSTALLED"
-    STARTING = "STARTING"
-    RUNNING = "RUNNING"
-    STOPPING = "STOPPING"
-    ERRORED = "ERRORED"
-    BROKEN = "BROKEN"
-    FINISHED = "FINISHED"
-
-
-SETTLED = frozenset({State.RUNNING, State.FINISHED, State.BROKEN})
-
-
-class Host(Protocol):
-    """What a component needs of its core."""
-
-    profile: Profile
-
-    def environment(self, name: str) -> dict[str, str]:
-        """Environment variables of a component's processes."""
-
-    def work(self, name: str) -> Path:
-        """The component's working directory, which exists."""
-
-    def log(self, name: str, record: Record) -> None:
-        """Appends to the component's log."""
-
-    def state_changed(self, component: "Component", before: State) -> None:
-        """Is told of every change of state."""
 
 
 class _Signal(Enum):
@@ -96,7 +56,7 @@ class Component:
         self._stopping = False
         self._start_failed = False
         self._shutdown: Step | None = None
-        self._errors: dict[State, list[float]] = {}
+        self._errors = ErrorCount(recipe.error_reset, sliding=host.profile is Profile.LITE)
 
     @property
     def pid(self) -> int | None:
@@ -187,7 +147,7 @@ class Component:
                 return await self._error(State.NEW)
             if outcome is not _Outcome.DONE:
                 return outcome is _Outcome.RESTART
-        self._errors.pop(State.NEW, None)
+        self._errors.succeeded(State.NEW)
         self._installed = True
         self._set(State.INSTALLED)
         return True
@@ -210,7 +170,7 @@ class Component:
             outcome = await self._follow(None, None)
         if outcome is _Outcome.FAILED:
             return await self._error(self.state)
-        self._errors.pop(State.RUNNING, None)
+        self._errors.succeeded(State.RUNNING)
         await self._shut_down()
         if outcome is _Outcome.RESTART:
             self._set(State.INSTALLED)
@@ -258,12 +218,7 @@ class Component:
 
     async def _error(self, origin: State) -> bool:
         """Handles an error out of `origin`; False if the component is broken."""
-        now = time.monotonic()
-        errors = self._errors.setdefault(origin, [])
-        if errors and now - errors[-1] >= self._error_reset():
-            errors.clear()
-        errors.append(now)
-        broken = len(errors) >= MAX_ERRORS
+        broken = self._errors.add(origin)
         self._set(State.BROKEN if broken else State.ERRORED)
         recover = self._step("recover")
         if recover and not broken:
@@ -329,25 +284,15 @@ class Component:
     def _step(self, name: str) -> Step | None:
         """A step that the recipe has and that its Skipif does not skip."""
         step = self.steps.get(name)
-        return None if step is None or (step.skipif and self._skips(step.skipif)) else step
-
-    def _skips(self, condition: str) -> bool:
-        match = _SKIPIF.fullmatch(condition.strip())
-        if not match:
-            self._say("ERROR", f"Skipif {condition!r} is neither `exists PATH` nor `onpath PROGRAM`")
-            return False
-        found = Path(match[3]).exists() if match[2] == "exists" else shutil.which(match[3]) is not None
-        return found != bool(match[1])
-
-    def _error_reset(self) -> float:
-        value: Any = next(
-            (value for key, value in self.recipe.lifecycle.items() if key.lower() == "errorresettime"), None
-        )
-        return ERROR_RESET_SECONDS if value is None else float(value)
+        try:
+            return None if step is None or (step.skipif and skips(step.skipif)) else step
+        except RecipeError as error:
+            self._say("ERROR", str(error))
+            return step
 
     def _advance_to_running(self) -> None:
         if self.state is State.STARTING:
-            self._errors.pop(State.STARTING, None)
+            self._errors.succeeded(State.STARTING)
             self._set(State.RUNNING)
 
     def _set(self, state: State) -> None:

@@ -9,12 +9,14 @@ stand-in's deployments take the place of cloud deployments.
 import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from localdev.core import policy
 from localdev.core.profiles import Profile
-from localdev.core.recipe import Fields, RecipeError, choose_manifest, interpret, steps
+from localdev.core.recipe import Fields, RecipeError, check_shape, choose_manifest, interpret, steps
 from localdev.core.semver import Version, VersionError, satisfies
+from localdev.core.variables import Paths, Scope, interpolate
 
 JAVA_RECIPE_BYTES = 16_000
 LITE_RECIPE_BYTES = 8_000
@@ -66,12 +68,17 @@ def check_recipe(recipe: dict[str, Any], raw: bytes, profile: Profile | str) -> 
     `recipe` is the parsed document, `raw` its bytes.
     """
     profile = Profile(profile)
+    try:
+        check_shape(recipe, profile)
+    except RecipeError as error:
+        return [str(error)]
     configuration = Fields(recipe, profile).inner("ComponentConfiguration").inner("DefaultConfiguration")
     return refusals(recipe, raw, profile) + policy.parse(configuration.get("accessControl"))[1]
 
 
 def refusals(recipe: dict[str, Any], raw: bytes, profile: Profile) -> list[str]:
-    """As `check_recipe`, without the policies that a core logs and ignores."""
+    """As `check_recipe`, without the policies that a core logs and ignores. RecipeError if it is malformed."""
+    check_shape(recipe, profile)
     problems = [*_common(recipe, raw, profile)]
     if profile is Profile.LITE:
         problems += _lite(recipe, raw)
@@ -86,12 +93,13 @@ def _common(recipe: dict[str, Any], raw: bytes, profile: Profile) -> Iterator[st
         yield 'RecipeFormatVersion must be "2020-01-25"'
     if not _NAME.fullmatch(str(top.get("ComponentName", ""))):
         yield f"ComponentName {top.get('ComponentName')!r} is no name of letters, digits and -_."
-    if not isinstance(top.get("Manifests"), list) or not all(top.get("Manifests")):
-        yield "Manifests must be a list that is not empty, without empty entries"
+    if not top.get("Manifests"):
+        yield "Manifests must be a list that is not empty"
         return
     try:
         found = interpret(recipe, profile)
-        steps(found.lifecycle, profile)
+        scope = Scope(found.name, str(found.version), Paths(Path("/")), "thing", found.defaults)
+        steps(interpolate(found.lifecycle, scope, {}, Profile.JAVA, lambda problem: None), profile)
     except RecipeError as error:
         yield str(error)
         return
@@ -217,7 +225,8 @@ def _check_policies(access_control: Any) -> Iterator[str]:
         if size > LITE_SERVICE_POLICY_BYTES:
             yield f"accessControl.{service}: {size} bytes, at most {LITE_SERVICE_POLICY_BYTES}"
         for policy_id, rules in _items(policies):
-            for resource in (rules or {}).get("resources") or ():
+            resources = rules.get("resources") if isinstance(rules, Mapping) else None
+            for resource in resources if isinstance(resources, list) else ():
                 if "?" in str(resource):
                     yield f"accessControl.{service}.{policy_id}: {resource!r}: Lite fails on a ? in a policy"
 

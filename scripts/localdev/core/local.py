@@ -9,10 +9,11 @@ from typing import Any, Self, TypeVar
 
 from localdev.core.deployment import Deployment, DeploymentError, Request
 from localdev.core.engine import CoreError, Engine, Settings
-from localdev.core.lifecycle import Component, State
+from localdev.core.lifecycle import Component
 from localdev.core.logs import FILE_BYTES, TOTAL_BYTES, LogFormat
 from localdev.core.operations.pubsub import binary_message, json_message, payload_of
 from localdev.core.profiles import CLI, Profile
+from localdev.core.states import State
 
 T = TypeVar("T")
 
@@ -223,9 +224,9 @@ class LocalCore:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._engine = Engine(self.settings)
-        await self._engine.start()
-        self._started.set()
         try:
+            await self._engine.start()
+            self._started.set()
             await self._stop.wait()
         finally:
             await self._engine.close()

@@ -84,7 +84,7 @@ def parse(access_control: Any) -> tuple[dict[str, list[Rule]], list[str]]:
 
 
 def _parse_policy(service: str, policy: Any) -> tuple[list[Rule], list[str]]:
-    if not isinstance(policy, dict) or not policy.get("operations"):
+    if not isinstance(policy, dict) or not isinstance(policy.get("operations"), list) or not policy["operations"]:
         return [], ["no operations"]
     problems = []
     operations = frozenset(str(operation).removeprefix(NAMESPACE) for operation in policy["operations"])

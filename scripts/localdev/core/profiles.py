@@ -19,3 +19,17 @@ class Profile(StrEnum):
 
 CLI = "aws.greengrass.Cli"
 """Principal of scripts/core. It may do everything, in both profiles."""
+
+LITE_OPERATIONS = frozenset({
+    "PublishToTopic",
+    "SubscribeToTopic",
+    "PublishToIoTCore",
+    "SubscribeToIoTCore",
+    "GetConfiguration",
+    "UpdateConfiguration",
+    "SubscribeToConfigurationUpdate",
+    "UpdateState",
+    "RestartComponent",
+    "CreateLocalDeployment",
+})  # fmt: skip
+"""What Nucleus Lite offers to components."""

@@ -19,6 +19,8 @@ from localdev.core.semver import Version, VersionError
 
 SUFFIXES = (".yaml", ".yml", ".json")
 
+ERROR_RESET_SECONDS = 3600.0
+
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "aarch64", "armv7l": "arm", "armv6l": "arm", "i686": "x86"}
 _STEPS = ("bootstrap", "install", "startup", "run", "shutdown", "recover", "uninstall")
 DEFAULT_TIMEOUTS = {"install": 120.0, "startup": 120.0, "shutdown": 15.0, "recover": 60.0}
@@ -85,6 +87,7 @@ class Recipe:
     dependencies: dict[str, Dependency]
     artifacts: list[Artifact]
     lifecycle: dict[str, Any] = field(default_factory=dict)
+    error_reset: float = ERROR_RESET_SECONDS
 
 
 def read(path: Path, profile: Profile) -> tuple[dict[str, Any], bytes]:
@@ -108,11 +111,17 @@ def parse(raw: bytes, suffix: str, profile: Profile, where: str = "recipe") -> d
     return document
 
 
+_KINDS: dict[Any, str] = {dict: "mapping", list: "list"}
+
+
 class Fields:
     """Access to a mapping's keys: without case in Java, exact in Lite."""
 
     def __init__(self, mapping: Any, profile: Profile) -> None:
-        self.mapping: Mapping[str, Any] = mapping if isinstance(mapping, dict) else {}
+        """RecipeError if `mapping` is no mapping; None stands for an empty one."""
+        if not isinstance(mapping, dict | None):
+            raise RecipeError(f"{mapping!r} must be a mapping")
+        self.mapping: dict[Any, Any] = mapping or {}
         self._exact = profile is Profile.LITE
         self._profile = profile
 
@@ -128,6 +137,17 @@ class Fields:
         value = self.mapping[key] if key is not None else None
         return default if value is None else value
 
+    def expect(self, kind: type | tuple[type, ...], *names: str) -> None:
+        """RecipeError if the value at a key is of another type; null and absence are fine."""
+        for name in names:
+            value = self.get(name)
+            if value is not None and not isinstance(value, kind):
+                raise RecipeError(f"{name} must be a {_KINDS.get(kind, 'script or a mapping')}, not {value!r}")
+
+    def expect_each(self, kind: type) -> None:
+        """RecipeError if the value at any key is of another type."""
+        self.expect(kind, *(str(key) for key in self.mapping))
+
     def inner(self, name: str) -> "Fields":
         """The mapping at a key; empty if there is none."""
         return Fields(self.get(name), self._profile)
@@ -135,6 +155,7 @@ class Fields:
 
 def interpret(document: dict[str, Any], profile: Profile) -> Recipe:
     """The recipe for this machine. RecipeError if it lacks something or no manifest fits the platform."""
+    check_shape(document, profile)
     top = Fields(document, profile)
     name = top.get("ComponentName")
     try:
@@ -147,6 +168,8 @@ def interpret(document: dict[str, Any], profile: Profile) -> Recipe:
     lifecycle = manifest.get("Lifecycle") or _select(
         top.get("Lifecycle", {}), [str(selection) for selection in manifest.get("Selections", [])]
     )
+    if not isinstance(lifecycle, dict):
+        raise RecipeError(f"{name} {version}: Lifecycle selects {lifecycle!r}, which is no mapping")
     return Recipe(
         name=str(name),
         version=version,
@@ -156,8 +179,32 @@ def interpret(document: dict[str, Any], profile: Profile) -> Recipe:
             for dependency, properties in top.get("ComponentDependencies", {}).items()
         },
         artifacts=[_artifact(Fields(artifact, profile)) for artifact in manifest.get("Artifacts", [])],
-        lifecycle=lifecycle if isinstance(lifecycle, dict) else {},
+        lifecycle=lifecycle,
+        error_reset=_seconds("errorResetTime", Fields(lifecycle, profile).get("errorResetTime", ERROR_RESET_SECONDS)),
     )
+
+
+def check_shape(document: dict[str, Any], profile: Profile) -> None:
+    """RecipeError if something that must be a mapping or a list is not."""
+    top = Fields(document, profile)
+    top.expect(dict, "ComponentConfiguration", "ComponentDependencies", "Lifecycle")
+    top.inner("ComponentConfiguration").expect(dict, "DefaultConfiguration")
+    top.inner("ComponentDependencies").expect_each(dict)
+    top.expect(list, "Manifests")
+    for manifest in top.get("Manifests", []):
+        if manifest is None:
+            raise RecipeError("Manifests must not have empty entries")
+        fields = Fields(manifest, profile)
+        fields.expect(dict, "Platform", "Lifecycle")
+        fields.expect(list, "Artifacts", "Selections")
+        for artifact in fields.get("Artifacts", []):
+            Fields(artifact, profile).expect(dict, "Permission")
+        lifecycle = fields.inner("Lifecycle")
+        lifecycle.expect(dict, "Setenv")
+        for step in _STEPS:
+            if isinstance(lifecycle.get(step), dict):
+                lifecycle.inner(step).expect(dict, "Setenv")
+            lifecycle.expect((dict, str), step)
 
 
 def platform_attributes(profile: Profile) -> dict[str, str]:
@@ -238,14 +285,19 @@ def _step(name: str, key: str, value: Any, shared: dict[str, str], profile: Prof
     fields = Fields(value, profile)
     script_key = fields.key("Script")
     given = fields.get("Timeout")
-    try:
-        timeout = timeout if given is None else float(given)
-    except ValueError as error:
-        raise RecipeError(f"{key}.Timeout: {given!r} is no number of seconds") from error
+    if given is not None:
+        timeout = _seconds(f"{key}.Timeout", given)
     setenv = shared | {str(name): as_text(text) for name, text in fields.get("Setenv", {}).items()}
     skipif = fields.get("Skipif")
     script = str(fields.get("Script", ""))
     return Step(f"{key}.{script_key}", script, timeout, setenv, str(skipif) if skipif else None)
+
+
+def _seconds(where: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{where}: {value!r} is no number of seconds") from error
 
 
 def as_text(value: Any) -> str:

@@ -85,11 +85,6 @@ def message(stream_id: int, shape: str, payload: bytes, flags: int = 0) -> bytes
     return seal(block + _I32.pack(stream_id), payload)
 
 
-def terminate(stream_id: int) -> bytes:
-    """Ends a stream from the server's side."""
-    return seal(_block(MessageType.APPLICATION_MESSAGE, TERMINATE_STREAM, None, None) + _I32.pack(stream_id), b"")
-
-
 def error(stream_id: int, failure: RpcError, *, short: bool = False) -> bytes:
     """A modelled error; it ends the stream. `short`: the body of Nucleus Lite, which lacks the modelled fields."""
     body: dict[str, Any] = {"_message": failure.message, "_errorCode": failure.code}
@@ -129,3 +124,23 @@ def connection_error(message_type: MessageType, text: str) -> bytes:
 def dump(body: Any) -> bytes:
     """JSON, compact."""
     return json.dumps(body, separators=(",", ":")).encode()
+
+
+def parse_token(payload: bytes) -> str:
+    """The authToken of a CONNECT payload; empty if there is none."""
+    try:
+        token = json.loads(payload)["authToken"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return token if isinstance(token, str) else ""
+
+
+def parse_request(payload: bytes) -> dict[str, Any]:
+    """The members of a request that are not null. InvalidArgumentsError if it is no JSON object."""
+    try:
+        body = json.loads(payload)
+    except ValueError as problem:
+        raise invalid_arguments(f"the request is no JSON: {problem}") from problem
+    if not isinstance(body, dict):
+        raise invalid_arguments("the request is no JSON object")
+    return {key: value for key, value in body.items() if value is not None}

@@ -1,12 +1,11 @@
 """The IPC socket: connections, their streams, and the way from a frame to an operation's handler."""
 
 import asyncio
-import json
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from localdev.core.profiles import CLI, Profile
+from localdev.core.profiles import CLI, LITE_OPERATIONS, Profile
 from localdev.core.rpc import (
     NAMESPACE,
     TERMINATE_STREAM,
@@ -19,9 +18,10 @@ from localdev.core.rpc import (
     error,
     internal_error,
     message,
+    parse_request,
+    parse_token,
     ping_response,
     service_error,
-    terminate,
 )
 from localdev.core.wire import MAX_FRAME_BYTES, Decoder, Frame, FrameError, HeaderType
 
@@ -56,10 +56,6 @@ class Stream:
             self._connection.complain(f"event lost: frame of {len(frame)} bytes")
             return
         self._connection.send(frame)
-
-    def close(self) -> None:
-        """Ends the stream from the core's side."""
-        self._connection.end(self._id)
 
 
 class Connection(asyncio.Protocol):
@@ -141,26 +137,21 @@ class Connection(asyncio.Protocol):
         """Closes the connection at once."""
         self._transport.abort()
 
-    def end(self, stream_id: int) -> None:
-        """Ends a stream; no effect if it is gone."""
-        if self._streams.pop(stream_id, None):
-            self.send(terminate(stream_id))
-
     def _receive(self, frame: Frame) -> None:
         try:
-            kind, flags, stream_id = (_int32(frame, name) for name in (":message-type", ":message-flags", ":stream-id"))
+            kind = _int32(frame, ":message-type")
+            flags = _int32(frame, ":message-flags")
+            stream_id = _int32(frame, ":stream-id")
         except KeyError:
             self._refuse("a required header is missing")
             return
         if not self.principal:
             self._connect(kind, stream_id, frame)
-        elif stream_id > 0 and kind in (MessageType.APPLICATION_MESSAGE, MessageType.APPLICATION_ERROR):
+        elif stream_id > 0 and kind in _ON_STREAMS:
             self._receive_on_stream(stream_id, flags, frame)
         elif stream_id == 0 and kind == MessageType.PING and self._server.profile is Profile.JAVA:
             self.send(ping_response(frame))
-        elif stream_id == 0 and kind == MessageType.PING_RESPONSE:
-            pass
-        else:
+        elif stream_id != 0 or kind != MessageType.PING_RESPONSE:
             self.complain(f"message type {kind} on stream {stream_id}")
             self.disconnect(connection_error(MessageType.INTERNAL_ERROR, "Unexpected message"))
 
@@ -173,7 +164,7 @@ class Connection(asyncio.Protocol):
             self._refuse("the first message must be CONNECT")
             return
         version = frame.headers.get(":version", (HeaderType.STRING, None))[1]
-        principal = self._server.authenticate(_token(frame.payload)) if version == VERSION else None
+        principal = self._server.authenticate(parse_token(frame.payload)) if version == VERSION else None
         if principal is None:
             self.complain("refused: unknown token or protocol version")
             self.disconnect(connect_ack(False))
@@ -201,7 +192,7 @@ class Connection(asyncio.Protocol):
     def _call(self, stream: Stream, stream_id: int, payload: bytes) -> None:
         try:
             handler = self._server.find(stream.principal, stream.operation)
-            answer = handler(stream, _body(payload))
+            answer = handler(stream, parse_request(payload))
         except Exception as failure:  # noqa: BLE001  (the client gets it; the core must live on)
             self._fail(stream, stream_id, failure)
             return
@@ -285,40 +276,13 @@ class Server:
         return handler
 
 
-LITE_OPERATIONS = frozenset({
-    "PublishToTopic",
-    "SubscribeToTopic",
-    "PublishToIoTCore",
-    "SubscribeToIoTCore",
-    "GetConfiguration",
-    "UpdateConfiguration",
-    "SubscribeToConfigurationUpdate",
-    "UpdateState",
-    "RestartComponent",
-    "CreateLocalDeployment",
-})  # fmt: skip
+_ON_STREAMS = (int(MessageType.APPLICATION_MESSAGE), int(MessageType.APPLICATION_ERROR))
+_INT32 = int(HeaderType.INT32)
 
 
 def _int32(frame: Frame, name: str) -> int:
     kind, value = frame.headers[name]
-    if kind != HeaderType.INT32:
+    if kind != _INT32:
         raise KeyError(name)
-    return int(value)
-
-
-def _token(payload: bytes) -> str:
-    try:
-        token = json.loads(payload)["authToken"]
-    except (ValueError, KeyError, TypeError):
-        return ""
-    return token if isinstance(token, str) else ""
-
-
-def _body(payload: bytes) -> Body:
-    try:
-        body = json.loads(payload)
-    except ValueError as problem:
-        raise RpcError("InvalidArgumentsError", f"the request is no JSON: {problem}") from problem
-    if not isinstance(body, dict):
-        raise RpcError("InvalidArgumentsError", "the request is no JSON object")
-    return {key: value for key, value in body.items() if value is not None}
+    assert isinstance(value, int)  # noqa: S101  (the decoder made one)
+    return value

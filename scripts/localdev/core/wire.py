@@ -41,6 +41,10 @@ class HeaderType(IntEnum):
     UUID = 9
 
 
+# Plain integers: an IntEnum's members are slow to compare, and these are compared for every header.
+_INT32, _BYTES, _STRING = int(HeaderType.INT32), int(HeaderType.BYTES), int(HeaderType.STRING)
+_I32 = _INTEGERS[_INT32]
+
 Header = tuple[int, Any]
 """A header's type (see HeaderType) and its value: bool, int, bytes or str."""
 
@@ -125,14 +129,16 @@ def decode_headers(block: bytes) -> dict[str, Header]:
 
 
 def _decode_value(kind: int, block: bytes, position: int) -> tuple[Any, int]:
-    if kind == HeaderType.STRING or kind == HeaderType.BYTES:
+    if kind == _INT32:
+        return _I32.unpack_from(block, position)[0], position + 4
+    if kind in (_STRING, _BYTES):
         start = position + 2
         length = (block[position] << 8) | block[position + 1]
         position = start + length
         data = block[start:position]
         if len(data) != length or length > MAX_VALUE_BYTES:
             raise FrameError(f"malformed header block: value of {length} bytes")
-        return (data.decode() if kind == HeaderType.STRING else data), position
+        return (data.decode() if kind == _STRING else data), position
     if kind in _INTEGERS:
         integer = _INTEGERS[kind]
         return integer.unpack_from(block, position)[0], position + integer.size
@@ -171,11 +177,6 @@ class Decoder:
                 yield _decode(frame, header_length)
         finally:
             del buffer[:position]
-
-    @property
-    def pending(self) -> int:
-        """Bytes held of a frame that is not complete yet."""
-        return len(self._buffer)
 
 
 def _decode(frame: bytes, header_length: int) -> Frame:

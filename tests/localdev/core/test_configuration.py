@@ -9,6 +9,7 @@ import pytest
 from awsiot.greengrasscoreipc import model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from localdev.core import LocalCore
 from localdev.core.config_store import ConfigStore, build, fill, merge, plain, reset
 

@@ -1,10 +1,10 @@
 """Deployments: versions, configuration, variables, artifacts, removal, and the services of built-in components."""
 
+import http.client
 import io
 import json
 import queue
-import urllib.error
-import urllib.request
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from awsiot.greengrasscoreipc import model
+
 from localdev.core import CoreError, DeploymentError, LocalCore
 from support import eventually
 
@@ -106,7 +107,7 @@ class TestConfiguration:
 
     def test_configuration_of_a_component_that_is_not_deployed(self, core: LocalCore, packages: Any) -> None:
         packages.add(NAME)
-        with pytest.raises(DeploymentError, match="test.Absent"):
+        with pytest.raises(DeploymentError, match=r"test\.Absent"):
             packages.deploy(core, NAME, update_config={"test.Absent": {"MERGE": {}}})
 
 
@@ -297,7 +298,7 @@ class TestArtifacts:
     def test_a_file_that_is_no_zip(self, core: LocalCore, packages: Any) -> None:
         packages.artifact(NAME, "bad.zip", b"no zip")
         packages.add(NAME, artifacts=[{"Uri": self.URI + "bad.zip", "Unarchive": "ZIP"}])
-        with pytest.raises(DeploymentError, match="bad.zip: File is not a zip file"):
+        with pytest.raises(DeploymentError, match=r"bad\.zip: File is not a zip file"):
             packages.deploy(core, NAME)
 
     def test_an_artifact_that_is_not_there(self, core: LocalCore, packages: Any) -> None:
@@ -356,18 +357,19 @@ class TestServices:
         with LocalCore(tmp_path / "core", credentials=given) as core:
             packages.deploy(core, NAME)
             file = core.root / "work" / NAME / "uri"
-            uri = eventually(lambda: file.exists() and file.read_text().strip(), what="uri")
-            assert uri.startswith("http://localhost:")
-            assert uri.endswith("/2016-11-01/credentialprovider/")
-            request = urllib.request.Request(uri, headers={"Authorization": core.token(NAME)})
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                credentials = json.load(answer)
-            assert {key: credentials[key] for key in given} == given
+            uri = eventually(lambda: file.read_text().strip() if file.exists() else "", what="uri")
+            match = re.fullmatch(r"http://(localhost:\d+)(/2016-11-01/credentialprovider/)", uri)
+            assert match
+            address, path = match.groups()
+            token = {"Authorization": core.token(NAME)}
+            status, body = _ask(address, "GET", path, token)
+            credentials = json.loads(body)
+            assert (status, {key: credentials[key] for key in given}) == (200, given)
             assert credentials["Expiration"].endswith("Z")
-            assert _status(urllib.request.Request(uri)) == 403
-            assert _status(urllib.request.Request(uri, headers={"Authorization": "WRONG"})) == 403
-            assert _status(urllib.request.Request(uri, method="POST", headers=dict(request.headers))) == 405
-            assert _status(urllib.request.Request(uri.replace("2016-11-01", "x"))) == 404
+            assert _ask(address, "GET", path, {})[0] == 403
+            assert _ask(address, "GET", path, {"Authorization": "WRONG"})[0] == 403
+            assert _ask(address, "POST", path, token)[0] == 405
+            assert _ask(address, "GET", "/latest", token)[0] == 404
 
     def test_lite_gives_the_credentials_address_to_direct_dependers_only(self, lite: LocalCore, packages: Any) -> None:
         show = {"run": "echo uri=$AWS_CONTAINER_CREDENTIALS_FULL_URI; exec sleep 60"}
@@ -406,13 +408,14 @@ class TestServices:
             pass
 
 
-def _status(request: urllib.request.Request) -> int:
+def _ask(address: str, method: str, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(address, timeout=5)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
 
 
 def test_one_core_per_root(core: LocalCore) -> None:

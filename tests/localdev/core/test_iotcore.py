@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from awsiot.greengrasscoreipc import model
+
 from localdev.cloud.broker import Broker
 from localdev.core import LocalCore
 from localdev.core.mqtt import SPOOL_BYTES
@@ -26,6 +27,7 @@ def broker() -> Iterator[Broker]:
 @pytest.fixture
 def online(tmp_path: Path, broker: Broker) -> Iterator[LocalCore]:
     with LocalCore(tmp_path / "core", mqtt_url=broker.url, thing_name="online") as running:
+        eventually(lambda: running.online, what="online")
         yield running
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from awsiot.greengrasscoreipc import model
+
 from localdev.core import LocalCore
 
 Connect = Callable[..., Any]

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from localdev.core.semver import Version, VersionError, satisfies
 
 # A busy machine is no failure.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from localdev.core import LocalCore
 from localdev.core.rpc import MessageType
 from localdev.core.wire import Decoder, Frame, Header, HeaderType, encode
@@ -171,7 +172,7 @@ def test_events_published_in_one_go_arrive_in_order(core: LocalCore, connected: 
     for number in range(1, 101):
         body = {"topic": "t", "publishMessage": {"jsonMessage": {"message": {"n": number}}}}
         connected.call(number + 1, "PublishToTopic", body)
-    events = []
+    events: list[int] = []
     while len(events) < 100:
         frame = connected.receive()
         assert frame is not None

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from localdev.core.topics import TopicTrie, has_wildcard, mqtt_matches, split_levels
 
 # A busy machine is no failure.

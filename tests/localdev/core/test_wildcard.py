@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from localdev.core.wildcard import PatternError, compile_mqtt, compile_standard
 
 # A busy machine is no failure.

@@ -4,6 +4,7 @@ import zlib
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from localdev.core.wire import MAX_FRAME_BYTES, Decoder, Frame, FrameError, Header, HeaderType, encode, seal
 
 # A busy machine is no failure.
@@ -50,7 +51,6 @@ def test_frames_survive_any_cut_of_the_stream(frames: list[Frame], data: st.Data
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         decoded += list(decoder.feed(stream[start:end]))
     assert decoded == frames
-    assert decoder.pending == 0
 
 
 @quick

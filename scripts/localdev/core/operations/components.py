@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdev.core.deployment import Deployment, Request
-from localdev.core.lifecycle import Component, State
+from localdev.core.lifecycle import Component
 from localdev.core.operations.requests import Body, text
 from localdev.core.policy import CLI_SERVICE
 from localdev.core.resolve import BUILTIN_VERSIONS
 from localdev.core.rpc import RpcError, invalid_arguments, not_found, unauthorized
 from localdev.core.server import Handler, Stream
+from localdev.core.states import State
 
 if TYPE_CHECKING:
     from localdev.core.engine import Engine
