@@ -1,0 +1,102 @@
+"""What GDK and the core need of a build, asserted without GDK; with `gdk` on PATH, by GDK itself."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from localdev import workspace
+from support import ROOT
+
+PACKAGES = sorted(p.parent.name for p in (ROOT / "components").glob("*/gdk-config.json"))
+FOLDERS = sorted(p.parent for p in (ROOT / "components").rglob("gdk-config.json") if "greengrass-build" not in p.parts)
+
+
+@pytest.fixture(scope="module")
+def builds() -> workspace.Workspace:
+    return workspace.Workspace()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_build_has_what_gdk_looks_for(package: str, builds: workspace.Workspace) -> None:
+    (build,) = builds.build([package])
+    folder = ROOT / "components" / package
+    recipe_name = (folder / "recipe.yaml").resolve().name
+    recipe = yaml.safe_load((build / "recipes" / recipe_name).read_text())
+    ((name, settings),) = json.loads((folder / "gdk-config.json").read_text())["component"].items()
+    assert (recipe["ComponentName"], recipe["ComponentVersion"]) == (name, settings["version"])
+    artifacts = build / "artifacts" / name / settings["version"]
+    assert [path.name for path in artifacts.iterdir()] == [f"{package}.zip"]  # flat: GDK cannot publish folders
+    (artifact,) = recipe["Manifests"][0]["Artifacts"]
+    assert artifact["Uri"] == f"s3://BUCKET_NAME/COMPONENT_NAME/COMPONENT_VERSION/{package}.zip"
+    with zipfile.ZipFile(artifacts / f"{package}.zip") as archive:
+        names = set(archive.namelist())
+    assert {"requirements.lock", "edgeml/install.py", f"{package}/__main__.py"} <= names
+    assert not [name for name in names if "__pycache__" in name or "recipe.yaml" in name or "greengrass-build" in name]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_version_and_name_are_the_same_everywhere(package: str) -> None:
+    folder = ROOT / "components" / package
+    ((name, settings),) = json.loads((folder / "gdk-config.json").read_text())["component"].items()
+    code = f"import {package}; print({package}.__version__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "components", capture_output=True, text=True)
+    assert done.stdout.strip() == settings["version"]
+    recipe = (folder / "recipe.yaml").resolve()
+    assert recipe == ROOT / "recipes" / f"{name}.yaml"
+    assert yaml.safe_load(recipe.read_text())["ComponentVersion"] == settings["version"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_gdk_configuration_is_complete(folder: Path) -> None:
+    """What GDK's own schema demands: see its static/config_schema.json."""
+    config = json.loads((folder / "gdk-config.json").read_text())
+    ((_, settings),) = config["component"].items()
+    assert settings["author"]
+    assert settings["build"]["build_system"] == "custom"
+    command = settings["build"]["custom_build_command"]
+    assert (folder / command[1]).resolve() == ROOT / "scripts" / "build.py"
+    assert settings["publish"].keys() >= {"bucket", "region"}
+    assert config["gdk_version"] == "1.3.0"
+
+
+def test_the_same_sources_give_the_same_bytes(builds: workspace.Workspace, tmp_path: Path) -> None:
+    (build,) = builds.build(["camera_capture"])
+    (first,) = build.glob("artifacts/*/*/*.zip")
+    digest = hashlib.sha256(first.read_bytes()).hexdigest()
+    copy = tmp_path / "copy"
+    wanted = ("components/camera_capture", "components/edgeml", "recipes", "gdk-config", "scripts/build.py")
+    for part in wanted:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("greengrass-build"))
+        else:
+            (copy / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / part, copy / part)
+    for path in copy.rglob("*.py"):
+        os.utime(path, (1, 1))
+    subprocess.run(["python3", "../../scripts/build.py"], cwd=copy / "components" / "camera_capture", check=True)
+    (second,) = (copy / "components").glob("camera_capture/greengrass-build/artifacts/*/*/*.zip")
+    assert hashlib.sha256(second.read_bytes()).hexdigest() == digest
+
+
+def test_an_unknown_component_is_named() -> None:
+    done = subprocess.run([sys.executable, "scripts/build.py", "nothing"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no component 'nothing', there are " in done.stderr
+
+
+def test_gdk_itself_builds(tmp_path: Path) -> None:
+    if shutil.which("gdk") is None:
+        pytest.skip("gdk is not on PATH")
+    folder = ROOT / "components" / "camera_capture"
+    # GDK asks the network for newer versions of itself without a timeout; a closed proxy answers at once.
+    environment = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+    subprocess.run(["gdk", "component", "build"], cwd=folder, env=environment, check=True, timeout=120)
+    assert (folder / "greengrass-build" / "recipes" / "edgeml.CameraCapture.yaml").exists()
