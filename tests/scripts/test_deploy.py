@@ -127,11 +127,11 @@ def test_what_is_not_mentioned_stays_as_it_is(field: Field) -> None:
 def test_configuration_is_merged_and_reset(field: Field, tmp_path: Path) -> None:
     field.build("edgeml.B", "1.0.0")
     config = tmp_path / "config.yaml"
-    config.write_text("edgeml.A: {fps: 5}\nedgeml.B: {merge: {on: true}, reset: [/old]}\n")
+    config.write_text("edgeml.A: {fps: 5}\nedgeml.B: {merge: {enabled: true}, reset: [/old]}\n")
     assert field.deploy("--yes", "--config", str(config)) == 0
     updates = {name: c["configurationUpdate"] for name, c in field.components().items()}
     assert updates["edgeml.A"] == {"merge": '{"fps": 5}'}
-    assert updates["edgeml.B"] == {"merge": '{"on": true}', "reset": ["/old"]}
+    assert updates["edgeml.B"] == {"merge": '{"enabled": true}', "reset": ["/old"]}
     config.write_text("edgeml.C: {}\n")
     assert field.deploy("--yes", "--config", str(config)) == 1
 

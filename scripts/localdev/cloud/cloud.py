@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from localdev.cloud.api import ApiGateway
 from localdev.cloud.aws import LocalAws
 from localdev.cloud.broker import Broker
+from localdev.cloud.greengrass import Greengrass
 from localdev.cloud.iot import Publisher, Rules
 from localdev.cloud.lambdas import Function, setting
 from localdev.cloud.metrics import Metrics
@@ -43,6 +44,7 @@ class LocalCloud:
     ) -> None:
         self.aws = LocalAws()
         self.endpoints = Endpoints()
+        self.greengrass = Greengrass(self.aws)
         self.mqtt_url = mqtt_url
         self.deliveries = deliveries
         self.broker: Broker | None = None
@@ -91,7 +93,7 @@ class LocalCloud:
             publisher = Publisher(*self.mqtt_address)
             starting.callback(publisher.stop)
             starting.callback(self.endpoints.stop)
-            self.aws.stand_ins += [publisher.iot_data, self.endpoints, Rekognition(self.aws)]
+            self.aws.stand_ins += [publisher.iot_data, self.endpoints, self.greengrass, Rekognition(self.aws)]
             if self.stack is not None:
                 self._start_stack(self.stack, publisher, starting)
             self._running = starting.pop_all()
