@@ -82,10 +82,11 @@ class EdgeImpulseRunner(Component[Config]):
             self._s3 = self._s3_cache() if settings.s3_bucket else None
             self._life = self._new_life()
             topic = self._topics.command_input
-            if topic not in self._subscribed:
-                self._subscribed.add(topic)
-                self.context.spawn("commands", lambda: self._listen(topic))
         log.info("topics %s", kv(inference=self._topics.inference, commands=topic))
+        if topic not in self._subscribed:  # before the new life says that it has started
+            self._subscribed.add(topic)
+            if not self._subscribe(topic):
+                self.context.spawn("commands", lambda: self._insist(topic))
 
     def _run(self) -> None:
         while not self.context.stopping.is_set():
@@ -135,19 +136,21 @@ class EdgeImpulseRunner(Component[Config]):
         """Not in the thread that commands arrive in: the next one must not wait until the model has ended."""
         self.context.spawn("restart", self._life.stop)
 
-    def _listen(self, topic: str) -> None:
-        """Subscribe to commands, as soon as the core lets us: IoT Core may be out of reach now."""
-        failures = 0
-        while not self.context.stopping.is_set():
-            guard = RetainedGuard(self.context.work / "last-command")
-            try:
-                self.context.ipc.subscribe_iot(topic, functools.partial(self._command, guard))
-                return
-            except IpcError as error:
-                failures += 1
-                self.context.health.error(error)
-                log.error("commands cannot be received yet %s", kv(topic=topic, reason=error))
-                self.context.stopping.wait(full_jitter(failures))
+    def _subscribe(self, topic: str) -> bool:
+        guard = RetainedGuard(self.context.work / "last-command")
+        try:
+            self.context.ipc.subscribe_iot(topic, functools.partial(self._command, guard))
+        except IpcError as error:
+            self.context.health.error(error)
+            log.error("commands cannot be received yet %s", kv(topic=topic, reason=error))
+            return False
+        return True
+
+    def _insist(self, topic: str) -> None:
+        """Subscribe as soon as the core lets us: IoT Core may be out of reach now."""
+        failures = 1
+        while not self.context.stopping.wait(full_jitter(failures)) and not self._subscribe(topic):
+            failures += 1
 
     def _command(self, guard: RetainedGuard, topic: str, payload: bytes) -> None:
         with self._lock:
