@@ -30,7 +30,10 @@ def eventually(probe: Callable[[], T], timeout: float = 10.0, what: str = "condi
 
 
 class Standalone:
-    """A component run with --standalone: its JSON lines in `lines`, its log in `log`; stopped when the block ends."""
+    """A component run with --standalone: its JSON lines in `lines`, its log in `log`; stopped when the block ends.
+
+    `on_line` is given the whole of stdout instead, to read from a thread of its own.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Standalone:
         *,
         env: dict[str, str] | None = None,
         root: Path | None = None,
+        on_line: Callable[[Any], None] | None = None,
     ) -> None:
         work.mkdir(parents=True, exist_ok=True)
         self.config_file = work / "config.json"
@@ -48,6 +52,7 @@ class Standalone:
         self._log: list[str] = []
         self._command = [sys.executable, "-P", "-m", package, "--standalone", "--config", str(self.config_file)]
         self._command += ["--root", str(root)] if root else []
+        self._read_stdout = on_line or self._read_lines
         self._work, self._env = work, {**os.environ, "PYTHONPATH": str(ROOT / "components"), **(env or {})}
 
     def __enter__(self) -> Self:
@@ -61,7 +66,7 @@ class Standalone:
             text=True,
         )
         self._readers = [
-            threading.Thread(target=self._read_lines, daemon=True),
+            threading.Thread(target=self._read_stdout, args=[self.process.stdout], daemon=True),
             threading.Thread(target=self._read_log, daemon=True),
         ]
         for reader in self._readers:
@@ -124,9 +129,8 @@ class Standalone:
                     stream.close()
         return code
 
-    def _read_lines(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
+    def _read_lines(self, stdout: Any) -> None:
+        for line in stdout:
             self.lines.append(json.loads(line))
 
     def _read_log(self) -> None:
