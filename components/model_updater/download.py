@@ -84,7 +84,7 @@ def check_url(url: str, allow_http: bool) -> None:
         raise UpdateError(f"download URL {parts.scheme}://{parts.hostname}: only {' and '.join(allowed)} are allowed")
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class Redirects(urllib.request.HTTPRedirectHandler):
     """S3 redirects to a bucket's region; no redirect leads from https to something weaker."""
 
     max_redirections = 3
@@ -106,7 +106,7 @@ def _opener(allow_http: bool) -> urllib.request.OpenerDirector:
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
-        _Redirects(allow_http),
+        Redirects(allow_http),
     ):
         opener.add_handler(handler)
     return opener

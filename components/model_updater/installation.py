@@ -60,6 +60,7 @@ class Installation:
             ("admit", self._admit),
             ("download", self._download),
             ("unpack", self._unpack),
+            ("inspect", self._inspect),
             ("probe", self._probe),
             ("place", self._place),
             ("switch", self._switch),
@@ -128,15 +129,21 @@ class Installation:
         free = shutil.disk_usage(self._work).free - self._config.min_free_bytes
         unpack(self._artifact, self._unpacked, min(self._config.max_unpacked_bytes, free))
 
-    def _probe(self) -> None:
-        """The bundle is whole, is the model it was announced as, and ONNX Runtime runs it."""
+    @property
+    def _folder(self) -> Path:
         kept = self._store.path(self._entry)
-        folder = kept if kept.exists() else self._unpacked
-        manifest = models.load(folder).manifest
+        return kept if kept.exists() else self._unpacked
+
+    def _inspect(self) -> None:
+        """The bundle is whole, and is the model it was announced as."""
+        manifest = models.load(self._folder).manifest
         if (manifest.name, manifest.version) != (self._document.model_name, self._document.model_version):
             raise BundleError(f"the bundle is {manifest.name} {manifest.version}, not what the job says")
+
+    def _probe(self) -> None:
+        """ONNX Runtime loads it, and one run gives finite outputs of the declared shapes."""
         try:
-            probe(folder, self._config.probe_timeout_s, self._config.probe_memory_bytes, self._tools.stopping)
+            probe(self._folder, self._config.probe_timeout_s, self._config.probe_memory_bytes, self._tools.stopping)
         except UpdateError as error:
             made_with = self._document.onnxruntime_version
             raise UpdateError(f"{error} (made with ONNX Runtime {made_with})" if made_with else str(error)) from error

@@ -38,10 +38,10 @@ class Journal(msgspec.Struct, kw_only=True):
 
 
 class JournalFile:
-    """The one journal, or none between jobs."""
+    """The one journal, in a folder of its own, or none between jobs."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "job.json"
 
     def load(self) -> Journal | None:
         """None also for a file of another version of this component: the cloud offers its job again."""
@@ -51,7 +51,10 @@ class JournalFile:
             return None
 
     def save(self, journal: Journal) -> None:
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
         write_atomic(self._path, msgspec.json.encode(journal), mode=0o600)
 
     def clear(self) -> None:
         self._path.unlink(missing_ok=True)
+        for unfinished in self._path.parent.glob(".*"):  # the power went while one was written
+            unfinished.unlink()

@@ -22,6 +22,8 @@ class Store:
         self._folder = folder
         self._versions = folder / "versions"
         self._link = folder / "current"
+        self._fresh = folder / ".current"
+        self._rubbish = folder / ".removed"
 
     def path(self, entry: str) -> Path:
         return self._versions / entry
@@ -45,23 +47,23 @@ class Store:
             self._link.unlink()
         else:
             os.utime(self.path(entry))  # `prune` keeps those that were active last
-            fresh = self._folder / ".current"
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(Path("versions") / entry)
-            fresh.replace(self._link)
+            self._fresh.unlink(missing_ok=True)
+            self._fresh.symlink_to(Path("versions") / entry)
+            self._fresh.replace(self._link)
         sync_folder(self._folder)
 
     def remove(self, entry: str) -> None:
         """Delete a version. It loses its name first, so that a half deleted one is never taken for a whole one."""
         if entry == self.active() or not self.path(entry).exists():
             return
-        rubbish = self._folder / ".removed"
-        shutil.rmtree(rubbish, ignore_errors=True)
-        self.path(entry).rename(rubbish)
-        shutil.rmtree(rubbish)
+        shutil.rmtree(self._rubbish, ignore_errors=True)
+        self.path(entry).rename(self._rubbish)
+        shutil.rmtree(self._rubbish)
 
     def prune(self, keep: int) -> None:
         """Delete all but the active version and the `keep` versions that were active most recently."""
+        shutil.rmtree(self._rubbish, ignore_errors=True)
+        self._fresh.unlink(missing_ok=True)
         if not self._versions.is_dir():
             return
         others = [path for path in self._versions.iterdir() if path.name != self.active()]

@@ -36,7 +36,7 @@ class Updater:
         self._context = context
         self._wake = threading.Event()
         self._jobs = Jobs(context.ipc, context.thing_name, self._wake.set)
-        self._journal = JournalFile(context.work / "journal.json")
+        self._journal = JournalFile(context.work / "journal")
         self._answers = Answers()
         self._listening: set[str] = set()
 

@@ -1,0 +1,125 @@
+import gzip
+import io
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from model_updater.archive import MAX_FILES, unpack
+from model_updater.errors import UpdateError
+from ota_support import tarred, zipped
+
+LIMIT = 1 << 20
+
+
+def unpacked(content: bytes, folder: Path, limit: int = LIMIT) -> dict[str, bytes]:
+    artifact = folder / "artifact"
+    artifact.write_bytes(content)
+    unpack(artifact, folder / "out", limit)
+    return {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+
+
+def tar_with(*entries: tarfile.TarInfo, content: bytes = b"") -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for entry in entries:
+            entry.size = len(content) if entry.isreg() else 0
+            archive.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, target
+    return made
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_files_come_out_as_they_went_in(pack: Callable[[dict[str, bytes]], bytes], tmp_path: Path) -> None:
+    files = {"model.onnx": bytes(range(256)) * 1000, "model.json": b"{}", "labels.txt": b""}
+    assert unpacked(pack(files), tmp_path) == files
+
+
+def test_a_tar_of_the_current_folder_is_accepted(tmp_path: Path) -> None:
+    content = tar_with(entry(".", tarfile.DIRTYPE), entry("./model.json"), content=b"{}")
+    assert unpacked(content, tmp_path) == {"model.json": b"{}"}
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../evil", "a/../../evil", "folder/file", "..", "C:\\evil", "a\\..\\b"]
+)
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_a_path_is_refused(pack: Callable[[dict[str, bytes]], bytes], name: str, tmp_path: Path) -> None:
+    before = set(tmp_path.parent.iterdir())
+    with pytest.raises(UpdateError, match="plain file names"):
+        unpacked(pack({name: b"x"}), tmp_path)
+    assert list((tmp_path / "out").iterdir()) == []
+    assert set(tmp_path.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
+def test_links_devices_and_folders_are_refused(kind: bytes, tmp_path: Path) -> None:
+    with pytest.raises(UpdateError, match="no regular file"):
+        unpacked(tar_with(entry("model.onnx", kind, "/etc/passwd")), tmp_path)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        link = zipfile.ZipInfo("model.onnx")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(UpdateError, match="no regular file"):
+        unpacked(file.getvalue(), tmp_path)
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_a_name_twice_is_refused(pack: Callable[[dict[str, bytes]], bytes], tmp_path: Path) -> None:
+    with pytest.raises(UpdateError, match="twice"):
+        unpacked(pack({"./model.onnx": b"1", "model.onnx": b"2"}), tmp_path)
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_size_and_number_are_bounded(pack: Callable[[dict[str, bytes]], bytes], tmp_path: Path) -> None:
+    with pytest.raises(UpdateError, match="more"):
+        unpacked(pack({"a": b"x" * 600, "b": b"x" * 600}), tmp_path, 1000)
+    (tmp_path / "many").mkdir()
+    with pytest.raises(UpdateError, match="more than 64 files"):
+        unpacked(pack({f"f{n}": b"" for n in range(MAX_FILES + 1)}), tmp_path / "many")
+
+
+def test_a_zip_that_lies_about_its_size_is_stopped_at_the_limit(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.onnx", b"\0" * 5_000_000)
+    content = file.getvalue().replace((5_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    with pytest.raises(UpdateError):
+        unpacked(content, tmp_path, 1000)
+    assert sum(path.stat().st_size for path in (tmp_path / "out").iterdir()) <= 1000
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_tar_that_inflates_without_end_is_stopped(kind: bytes, tmp_path: Path) -> None:
+    """Also where the endless part is a header, which tarfile reads into memory as a whole."""
+    huge = tarfile.TarInfo("x")
+    huge.type, huge.size = kind, 300_000_000
+    content = gzip.compress(huge.tobuf() + b"\0" * 3_000_000, compresslevel=1)
+    with pytest.raises(UpdateError):
+        unpacked(content, tmp_path)
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_a_damaged_or_foreign_archive_is_an_update_error(
+    pack: Callable[[dict[str, bytes]], bytes], tmp_path: Path
+) -> None:
+    good = pack({"model.onnx": bytes(range(256)) * 40})
+    for number, content in enumerate(
+        [good[: len(good) // 2], good[:40] + b"\xff" * 40 + good[80:], b"PK\x03\x04", b"\x1f\x8b", b"", b"hello"]
+    ):
+        (tmp_path / str(number)).mkdir()
+        with pytest.raises(UpdateError):
+            unpacked(content, tmp_path / str(number))

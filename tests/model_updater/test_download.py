@@ -1,0 +1,167 @@
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import Request
+
+import pytest
+
+from model_updater import download as module
+from model_updater.download import Limits, check_url, download
+from model_updater.errors import Stopped, UpdateError
+from ota_support import FileServer
+from support import eventually
+
+CONTENT = bytes(range(256)) * 8000
+LIMITS = Limits(total_s=10, stall_s=5, allow_http=True)
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with FileServer() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.01)
+
+
+def fetch(url: str, path: Path, size: int = len(CONTENT), limits: Limits = LIMITS) -> bytes:
+    download(lambda renew: url, path, size, limits, threading.Event())
+    return path.read_bytes()
+
+
+def test_a_file_arrives_whole(server: FileServer, tmp_path: Path) -> None:
+    assert fetch(server.add(CONTENT), tmp_path / "part") == CONTENT
+    assert server.requests[0][1] == ""
+
+
+def test_what_is_on_disk_is_not_fetched_again(server: FileServer, tmp_path: Path) -> None:
+    (tmp_path / "part").write_bytes(CONTENT[:1_000_000])
+    assert fetch(server.add(CONTENT), tmp_path / "part") == CONTENT
+    assert server.requests[0][1] == "bytes=1000000-"
+    assert fetch("http://127.0.0.1:1/never-asked", tmp_path / "part") == CONTENT
+
+
+def test_cut_connections_and_busy_servers_are_survived(server: FileServer, tmp_path: Path) -> None:
+    url = server.add(CONTENT)
+    server.cut_after = [500_000, 0, 700_000]
+    server.statuses = [503, 429]
+    assert fetch(url, tmp_path / "part") == CONTENT
+    assert [wanted for _, wanted in server.requests] == ["", "", "", "bytes=500000-", "bytes=500000-", "bytes=1200000-"]
+
+
+def test_a_server_without_ranges_is_read_from_the_beginning(server: FileServer, tmp_path: Path) -> None:
+    server.ranges = False
+    (tmp_path / "part").write_bytes(b"other bytes")
+    assert fetch(server.add(CONTENT), tmp_path / "part") == CONTENT
+
+
+def test_an_expired_url_is_renewed(server: FileServer, tmp_path: Path) -> None:
+    server.statuses = [403]
+    old, new = server.add(CONTENT, "/old"), server.add(CONTENT, "/new")
+    asked: list[bool] = []
+
+    def url(renew: bool) -> str:
+        asked.append(renew)
+        return new if renew else old
+
+    download(url, tmp_path / "part", len(CONTENT), LIMITS, threading.Event())
+    assert asked == [False, True]
+    assert [path for path, _ in server.requests] == ["/old", "/new"]
+
+
+@pytest.mark.parametrize(("announced", "held"), [(len(CONTENT) - 1, 0), (len(CONTENT) + 1, 0), (len(CONTENT) + 5, 100)])
+def test_an_object_of_another_size_is_refused(server: FileServer, tmp_path: Path, announced: int, held: int) -> None:
+    (tmp_path / "part").write_bytes(CONTENT[:held])
+    with pytest.raises(UpdateError, match="the object has"):
+        fetch(server.add(CONTENT), tmp_path / "part", announced)
+    assert (tmp_path / "part").stat().st_size == held
+
+
+def test_a_shorter_object_than_what_we_hold_is_refused(server: FileServer, tmp_path: Path) -> None:
+    (tmp_path / "part").write_bytes(CONTENT)
+    with pytest.raises(UpdateError, match="fewer than"):
+        fetch(server.add(CONTENT), tmp_path / "part", len(CONTENT) + 1)
+
+
+def test_a_missing_object_fails_at_once(server: FileServer, tmp_path: Path) -> None:
+    server.statuses = [404]
+    with pytest.raises(UpdateError, match="HTTP 404"):
+        fetch(server.add(CONTENT), tmp_path / "part")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://host/x",
+        "ftp://host/x",
+        "file:///etc/passwd",
+        "data:,x",
+        "https:///x",
+        "https://user:pw@host/x",
+        "host/x",
+    ],
+)
+def test_only_https_by_default(url: str) -> None:
+    with pytest.raises(UpdateError, match="only https"):
+        check_url(url, allow_http=False)
+    check_url("https://host/x", allow_http=False)
+    check_url("http://host/x", allow_http=True)
+
+
+def test_a_redirect_to_another_scheme_is_refused(server: FileServer, tmp_path: Path) -> None:
+    server.statuses, server.location = [302], "ftp://127.0.0.1/etc/passwd"
+    with pytest.raises(UpdateError, match="only https"):
+        fetch(server.add(CONTENT), tmp_path / "part")
+
+
+def test_a_redirect_from_https_to_http_is_refused_even_where_http_is_allowed() -> None:
+    redirects = module.Redirects(allow_http=True)
+    request = Request("https://host/x")
+    with pytest.raises(UpdateError, match="only https"):
+        redirects.redirect_request(request, None, 302, "Found", {}, "http://host/x")
+    assert redirects.redirect_request(request, None, 302, "Found", {}, "https://other/x").full_url == "https://other/x"
+
+
+def test_a_redirect_is_followed(server: FileServer, tmp_path: Path) -> None:
+    server.location = server.add(CONTENT, "/there")
+    server.statuses = [307]
+    assert fetch(f"{server.url}/here", tmp_path / "part") == CONTENT
+
+
+def test_time_runs_out(tmp_path: Path) -> None:
+    with pytest.raises(UpdateError, match="no more time"):
+        fetch("http://127.0.0.1:1/", tmp_path / "part", limits=Limits(total_s=0.1, stall_s=1, allow_http=True))
+
+
+def test_a_stalled_connection_is_left(server: FileServer, tmp_path: Path) -> None:
+    server.pause = threading.Event()
+    url = server.add(CONTENT)
+    reader = threading.Thread(
+        target=fetch, args=(url, tmp_path / "part"), kwargs={"limits": Limits(total_s=10, stall_s=0.3, allow_http=True)}
+    )
+    reader.start()
+    eventually(lambda: len(server.requests) > 1, 5, "a second connection")
+    server.pause.set()
+    reader.join(5)
+    assert (tmp_path / "part").read_bytes() == CONTENT
+
+
+def test_a_stop_is_heard_and_keeps_what_arrived(server: FileServer, tmp_path: Path) -> None:
+    server.pause = threading.Event()
+    url, stopping, seen = server.add(CONTENT), threading.Event(), []
+
+    def progress(done: int) -> None:
+        seen.append(done)
+        stopping.set()
+        assert server.pause is not None
+        server.pause.set()
+
+    started = time.monotonic()
+    with pytest.raises(Stopped):
+        download(lambda renew: url, tmp_path / "part", len(CONTENT), LIMITS, stopping, progress)
+    assert time.monotonic() - started < 3
+    assert (tmp_path / "part").stat().st_size == seen[-1] > 0

@@ -1,0 +1,175 @@
+"""What tests of model updates share: tiny bundles, artifacts, job documents, and a file server with faults."""
+
+import base64
+import contextlib
+import hashlib
+import io
+import json
+import tarfile
+import threading
+import zipfile
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+import numpy as np
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from onnx import TensorProto, helper
+
+MODEL = "Tiny"
+
+
+def tiny_model(offset: float = 0.0, *, padding: int = 0) -> bytes:
+    """`y = x + offset` on [batch, 4], with `padding` random floats that make the file larger."""
+    constants = [helper.make_tensor("c", TensorProto.FLOAT, [1], [offset])]
+    if padding:
+        noise = np.random.default_rng(1).random(padding, dtype=np.float32)
+        constants.append(helper.make_tensor("noise", TensorProto.FLOAT, [padding], noise.tobytes(), raw=True))
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "c"], ["y"])],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def bundle_files(version: str, model: bytes | None = None, *, name: str = MODEL, **changes: Any) -> dict[str, bytes]:
+    """The files of a bundle of the tiny model."""
+    model = tiny_model(float(len(version))) if model is None else model
+    manifest = {
+        "name": name,
+        "version": version,
+        "task": "anomaly",
+        "sha256": hashlib.sha256(model).hexdigest(),
+        "input": {"name": "x", "layout": "tensor", "shape": [4]},
+        "output": {"decoder": "anomaly", "shapes": {"y": [-1, 4]}},
+        **changes,
+    }
+    return {"model.onnx": model, "model.json": json.dumps(manifest).encode()}
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return file.getvalue()
+
+
+def tarred(files: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+def document(artifact: bytes, version: str, url: str, *, name: str = MODEL, **changes: Any) -> dict[str, Any]:
+    """The job document that offers `artifact`."""
+    return {
+        "operation": "update_model",
+        "version": "1.0.0",
+        "model_name": name,
+        "model_version": version,
+        "onnxruntime_version": "1.23.0",
+        "deployment_artifact_path": url,
+        "sha256": hashlib.sha256(artifact).hexdigest(),
+        "size": len(artifact),
+        **changes,
+    }
+
+
+class Signer:
+    """A key pair; `public` is what the configuration takes."""
+
+    def __init__(self) -> None:
+        self.private = Ed25519PrivateKey.generate()
+        raw = self.private.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        self.public = base64.b64encode(raw).decode()
+
+    def signed(self, job: dict[str, Any]) -> dict[str, Any]:
+        lines = ["edgeml-model", job["model_name"], job["model_version"], job["sha256"], str(job["size"]), ""]
+        return {**job, "signature": base64.b64encode(self.private.sign("\n".join(lines).encode())).decode()}
+
+
+@dataclass
+class FileServer:
+    """`with FileServer() as server: url = server.add(content)`. Ranges as S3 has them, and faults on demand."""
+
+    requests: list[tuple[str, str]] = field(default_factory=list)  # path, Range header
+    cut_after: list[int] = field(default_factory=list)  # the next answers end after so many bytes
+    statuses: list[int] = field(default_factory=list)  # the next requests get these instead of content
+    ranges: bool = True
+    location: str = ""  # of redirects
+    pause: threading.Event | None = None  # the answer waits in its middle until this is set
+    reached: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._files: dict[str, bytes] = {}
+
+    def add(self, content: bytes, path: str = "") -> str:
+        path = path or f"/{hashlib.sha256(content).hexdigest()[:12]}"
+        self._files[path] = content
+        return f"{self.url}{path}"
+
+    def __enter__(self) -> Self:
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                owner.answer(self)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        path, wanted = handler.path.partition("?")[0], handler.headers.get("Range", "")
+        self.requests.append((path, wanted))
+        if self.statuses:
+            handler.send_response(self.statuses.pop(0))
+            if self.location:
+                handler.send_header("Location", self.location)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        content = self._files[path]
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.ranges else 0
+        if start >= len(content):
+            handler.send_response(416)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        handler.send_response(206 if wanted and self.ranges else 200)
+        if wanted and self.ranges:
+            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        handler.send_header("Content-Length", str(len(content) - start))
+        handler.end_headers()
+        end = start + self.cut_after.pop(0) if self.cut_after else len(content)
+        if self.pause is not None:
+            middle = (start + end) // 2
+            handler.wfile.write(content[start:middle])
+            handler.wfile.flush()
+            self.reached.set()
+            self.pause.wait(20)
+            start = middle
+        with contextlib.suppress(OSError):  # the client was killed, as some tests want it
+            handler.wfile.write(content[start:end])
+        handler.close_connection = True
