@@ -22,17 +22,17 @@ def tidy(files: Iterable[Seen], options: Options, is_delivered: Callable[[Seen],
     ordered = sorted(files, key=lambda seen: (seen.mtime, seen.path))
     excess = sum(seen.size for seen in ordered) - options.limit_bytes if options.limit_bytes else 0
     deleted = 0
-    for seen in ordered[:-1]:
+    for seen in ordered:
         if not options.delete_log_file_after_cloud_upload and excess <= 0:
             break
-        if _is_done_with(seen) and is_delivered(seen) and _delete(seen):
+        if (is_rotated(seen.path) or _is_left(seen, ordered[-1])) and is_delivered(seen) and _delete(seen):
             excess -= seen.size
             deleted += 1
     return deleted
 
 
-def _is_done_with(seen: Seen) -> bool:
-    return is_rotated(seen.path) or time.time() - seen.mtime / 1e9 > _QUIET_S
+def _is_left(seen: Seen, newest: Seen) -> bool:
+    return seen is not newest and time.time() - seen.mtime / 1e9 > _QUIET_S
 
 
 def _delete(seen: Seen) -> bool:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,8 +96,8 @@ class Shipper:
         self.process.stdin.flush()
 
     def said(self) -> str:
-        """All it has printed, over all starts."""
-        return self.output.read_text()
+        """All whole lines it has printed, over all starts."""
+        return self.output.read_text().rpartition("\n")[0] if self.output.exists() else ""
 
     def published(self, channel: str) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self.said().splitlines() if line.startswith('{"channel"')]
@@ -164,6 +165,7 @@ class FaultySink:
         self.fault: Callable[[Request], Fault | None] = lambda request: None
         self.requests: list[Request] = []
         self.events: list[Event] = []
+        self.enforce_age = False  # off, so that tests may use any date
         self.retention: dict[str, int] = {}
         self.refused: list[str] = []
         self._streams: dict[str, set[str]] = {}
@@ -221,8 +223,21 @@ class FaultySink:
         elif problem := _problem(request.body["logEvents"]):
             return 400, {"__type": "InvalidParameterException", "message": problem}
         else:
-            self.events += [Event(group, stream, e["timestamp"], e["message"]) for e in request.body["logEvents"]]
+            kept, answer = self._aged(request.body["logEvents"])
+            self.events += [Event(group, stream, event["timestamp"], event["message"]) for event in kept]
+            return 200, answer
         return 200, {}
+
+    def _aged(self, events: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The events that are neither too old nor too new, and the answer that tells of the others."""
+        now = time.time() * 1000
+        first = sum(event["timestamp"] < now - 14 * DAY_MS for event in events)
+        last = sum(event["timestamp"] <= now + 7_200_000 for event in events)
+        if not self.enforce_age or (first, last) == (0, len(events)):
+            return events, {}
+        info = {"tooOldLogEventEndIndex": first} if first else {}
+        info |= {"tooNewLogEventStartIndex": last} if last < len(events) else {}
+        return events[first:last], {"rejectedLogEventsInfo": info}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         sink = self

@@ -219,3 +219,21 @@ def test_without_network_lines_wait_and_arrive_when_it_is_back(tmp_path: Path, s
         sink.fault = lambda request: None
         sink.wait_for(5000)
     assert sorted(sink.messages()) == sorted(lines(5000))
+
+
+def test_a_clock_that_jumps_costs_only_the_lines_that_cloudwatch_does_not_take(
+    tmp_path: Path, sink: FaultySink
+) -> None:
+    def at(offset: timedelta, number: int) -> str:
+        return f"{(datetime.now(UTC) + offset).isoformat(timespec='milliseconds')[:23]}Z [INFO] (main) a: {number}"
+
+    sink.enforce_age = True
+    jumps = [timedelta(), -timedelta(days=20_000), timedelta(minutes=-5), timedelta(days=400), timedelta(hours=-30)]
+    written = [at(jumps[number // 10 % 5], number) for number in range(100)]
+    with shipper(tmp_path, {}, AWS_ENDPOINT_URL=sink.url) as process:
+        (process.logs / "edgeml.A.log").write_text(text_of(written))
+        sink.wait_for(60)
+        eventually(lambda: process.stop() == 0, what="the end")
+    assert sorted(sink.messages()) == sorted(line for n, line in enumerate(written) if n // 10 % 5 in (0, 2, 4))
+    counters = process.published("local")[-1]["payload"]["counters"]
+    assert (counters["events_too_old"], counters["events_too_new"]) == (20, 20)

@@ -1,0 +1,317 @@
+"""What is shipped: by pattern, LogManager's configuration, globs, the journal, health messages; and to where."""
+
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from benchmarks.log_rig import FaultySink, shipper
+from moto.server import ThreadedMotoServer
+from support import eventually
+
+STAMP = "2026-11-21T10:00:00.000Z"
+
+
+def line(text: str, level: str = "INFO") -> str:
+    return f"{STAMP} [{level}] (main) a: {text}\n"
+
+
+# As in the guide to aws.greengrass.LogManager, numbers and booleans as strings.
+LOG_MANAGER: dict[str, Any] = {
+    "logsUploaderConfiguration": {
+        "systemLogsConfiguration": {
+            "uploadToCloudWatch": "true",
+            "minimumLogLevel": "INFO",
+            "diskSpaceLimit": "10",
+            "diskSpaceLimitUnit": "MB",
+            "deleteLogFileAfterCloudUpload": "false",
+        },
+        "componentLogsConfigurationMap": {
+            "com.example.A": {"minimumLogLevel": "WARN", "diskSpaceLimit": "20", "diskSpaceLimitUnit": "MB"},
+            "com.example.A_B": {"deleteLogFileAfterCloudUpload": "true"},
+        },
+    },
+    "periodicUploadIntervalSec": "0.05",
+}
+
+
+def test_a_logmanager_deployment_works_unchanged_and_names_that_prefix_one_another_stay_apart(
+    tmp_path: Path, sink: FaultySink
+) -> None:
+    with shipper(tmp_path, LOG_MANAGER, AWS_ENDPOINT_URL=sink.url) as process:
+        logs = process.logs
+        (logs / "greengrass.log").write_text(line("nucleus"))
+        (logs / "greengrass_2026_11_21_09_0.log").write_text(line("nucleus before"))
+        (logs / "main.log").write_text(line("loader"))
+        (logs / "com.example.A.log").write_text(line("a", "WARN") + line("a, too low"))
+        (logs / "com.example.A_2026_11_21_09_0.log").write_text(line("a before", "ERROR"))
+        (logs / "com.example.A_B.log").write_text(line("a_b"))
+        (logs / "com.example.A_B_2026_11_21_09_0.log").write_text(line("a_b before"))
+        (logs / "com.example.A_2026_11_21_08_0.log.gz").write_bytes(b"\x1f\x8b compressed")
+        (logs / "com.example.AB.log").write_text(line("not asked for"))
+        (logs / "com.example.A.log.bak").write_text(line("not asked for"))
+        (logs / "empty.log").write_text("")
+        sink.wait_for(6)
+        eventually(lambda: not (logs / "com.example.A_B_2026_11_21_09_0.log").exists(), what="deletion")
+        time.sleep(0.3)
+        assert (logs / "com.example.A_B.log").exists()
+        assert (logs / "com.example.A_2026_11_21_09_0.log").exists()
+    prefix = "/aws/greengrass/UserComponent/eu-west-1/com.example"
+    found = {(event.group, event.message.rpartition(": ")[2].strip()) for event in sink.events}
+    assert found == {
+        ("/aws/greengrass/GreengrassSystemComponent/eu-west-1/System", "nucleus"),
+        ("/aws/greengrass/GreengrassSystemComponent/eu-west-1/System", "nucleus before"),
+        (f"{prefix}.A", "a"),
+        (f"{prefix}.A", "a before"),
+        (f"{prefix}.A_B", "a_b"),
+        (f"{prefix}.A_B", "a_b before"),
+    }
+
+
+def test_javas_quoted_regex_a_folder_of_its_own_and_globs(tmp_path: Path, sink: FaultySink) -> None:
+    (tmp_path / "app" / "deep").mkdir(parents=True)
+    config = {
+        "logsUploaderConfiguration": {
+            "componentLogsConfigurationMap": {
+                "app": {"logFileDirectoryPath": str(tmp_path / "app"), "logFileRegex": "^\\Qa+b\\E\\w*.txt"}
+            }
+        },
+        "files": {"deep": {"path": f"{tmp_path}/app/**/*.out"}},
+        "logGroup": "/mine/{componentName}",
+        "logStream": "{thingName}-{componentName}",
+    }
+    (tmp_path / "app" / "a+b_1.txt").write_text("plain one\nplain two\n")
+    (tmp_path / "app" / "aab.txt").write_text("not matched\n")
+    (tmp_path / "app" / "deep" / "x.out").write_text("deep\n")
+    before = time.time() - 5
+    with shipper(tmp_path, config, AWS_ENDPOINT_URL=sink.url):
+        sink.wait_for(3)
+    assert sorted((event.group, event.stream, event.message) for event in sink.events) == [
+        ("/mine/app", "thing-1-app", "plain one"),
+        ("/mine/app", "thing-1-app", "plain two"),
+        ("/mine/deep", "thing-1-deep", "deep"),
+    ]
+    assert all(before * 1000 < event.timestamp < time.time() * 1000 for event in sink.events)
+
+
+def test_a_wrong_expression_ends_the_start_with_its_path(tmp_path: Path) -> None:
+    config = {"logsUploaderConfiguration": {"componentLogsConfigurationMap": {"a": {"logFileRegex": "("}}}}
+    with shipper(tmp_path, config) as process:
+        assert process.process is not None
+        assert process.process.wait(10) == 78
+    assert "componentLogsConfigurationMap.a.logFileRegex: not a regular expression" in process.said()
+
+
+def test_disk_limit_deletes_the_oldest_delivered_rotated_files_and_nothing_that_is_not_delivered(
+    tmp_path: Path, sink: FaultySink
+) -> None:
+    from benchmarks.log_rig import Fault
+
+    sink.fault = lambda request: Fault(0)
+    limits = {"diskSpaceLimit": 10, "diskSpaceLimitUnit": "KB"}
+    config = {"logsUploaderConfiguration": {"componentLogsConfigurationMap": {"a": limits}}}
+    with shipper(tmp_path, config, AWS_ENDPOINT_URL=sink.url) as process:
+        files = [process.logs / f"a_2026_11_21_0{hour}_0.log" for hour in range(5)] + [process.logs / "a.log"]
+        for number, file in enumerate(files):
+            file.write_text(line("x" * 3900))
+            os.utime(file, (1.7e9 + number, 1.7e9 + number))
+        eventually(lambda: len(sink.requests) > 3, what="tries")
+        assert all(file.exists() for file in files)
+        sink.fault = lambda request: None
+        sink.wait_for(6)
+        eventually(lambda: [file.exists() for file in files] == [False] * 4 + [True] * 2, what="the limit")
+
+
+JOURNALCTL = """#!{python}
+# A stand-in for journalctl in tests, not the real one: prints what lies in $JOURNAL and goes on following it.
+import json, os, select, sys
+hung_up = select.poll()
+hung_up.register(1, 0)
+sys.stderr.write("stand-in journalctl " + " ".join(sys.argv[1:]) + "\\n")
+if "--field=_SYSTEMD_UNIT" in sys.argv:
+    print("ggl.com.example.A.service\\nggl.core.ggipcd.service\\nssh.service")
+    sys.exit()
+options = dict(option.lstrip("-").split("=", 1) for option in sys.argv[1:] if "=" in option)
+assert options["output"] == "json" and "--follow" in sys.argv
+after = options.get("after-cursor", "")
+skipping = bool(after)
+with open(os.environ["JOURNAL"]) as file:
+    while True:
+        line = file.readline()
+        if not line.endswith("\\n"):
+            sys.stdout.flush()
+            if hung_up.poll(20):  # as the real one, it ends with its reader
+                sys.exit(1)
+            continue
+        entry = json.loads(line)
+        if not skipping and entry["_SYSTEMD_UNIT"] == options["unit"]:
+            sys.stdout.write(line)
+        skipping = skipping and entry["__CURSOR"] != after
+"""
+
+
+def test_the_journal_is_followed_from_the_delivered_cursor(tmp_path: Path, sink: FaultySink) -> None:
+    import sys
+
+    tool = tmp_path / "bin" / "journalctl"
+    tool.parent.mkdir()
+    tool.write_text(JOURNALCTL.replace("{python}", sys.executable))
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    journal = tmp_path / "journal"
+    now = int(time.time())
+
+    def entry(number: int, unit: str = "ggl.com.example.A.service", message: Any = None, priority: str = "6") -> str:
+        fields = {
+            "__CURSOR": f"s=1;i={number:x}",
+            "__REALTIME_TIMESTAMP": str((now + number) * 1_000_000),
+            "_SYSTEMD_UNIT": unit,
+            "MESSAGE": f"entry {number}" if message is None else message,
+            "PRIORITY": priority,
+        }
+        return json.dumps(fields) + "\n"
+
+    journal.write_text(
+        "".join(entry(number) for number in range(50))
+        + entry(50, message=list(b"not utf-8: \xff"))
+        + entry(51, priority="7")
+        + entry(52, unit="ggl.core.ggipcd.service", message="core")
+        + entry(53, unit="ssh.service", message="not asked for")
+    )
+    environment = {"PATH": f"{tool.parent}:{os.environ['PATH']}", "JOURNAL": str(journal), "AWS_ENDPOINT_URL": sink.url}
+    with shipper(tmp_path, {"journald": {"enabled": "on"}}, **environment) as process:
+        sink.wait_for(52)
+        process.kill()
+        with journal.open("a") as file:
+            file.write(entry(54))
+        process.start()
+        sink.wait_for(53)
+        time.sleep(0.3)
+        assert "--after-cursor=s=1;i=33" in process.said()  # 51, the last one before the other units
+    user = [event for event in sink.events if event.group == "/aws/greengrass/UserComponent/eu-west-1/com.example.A"]
+    assert [event.message for event in user] == [f"entry {n}" for n in range(50)] + ["not utf-8: �", "entry 54"]
+    assert user[7].timestamp == (now + 7) * 1000
+    core = sink.messages("/GreengrassSystemComponent/eu-west-1/core.ggipcd")
+    assert core == ["core"]
+
+
+def test_lines_go_to_iot_core_in_messages_that_fit(tmp_path: Path) -> None:
+    config = {"sinks": ["iot_core"], "iotCore": {"content": "records"}}
+    with shipper(tmp_path, config) as process:
+        context = "{scriptName=services.edgeml.A.lifecycle.run, serviceName=edgeml.A, currentState=RUNNING}"
+        written = [f"{STAMP} [WARN] (Copier) edgeml.A: stderr. line {n} {'y' * 900}. {context}\n" for n in range(400)]
+        (process.logs / "edgeml.A.log").write_text("".join(written) + line("z" * 300_000))
+        records: list[dict[str, Any]] = eventually(
+            lambda: (
+                found
+                if len(found := [r for m in process.published("iot_core") for r in m["payload"]["records"]]) >= 403
+                else []
+            ),
+            what="records",
+        )
+        messages = process.published("iot_core")
+    assert {message["topic"] for message in messages} == {"device/thing-1/logs"}
+    assert all(len(json.dumps(message["payload"], separators=(",", ":"))) <= 131_072 for message in messages)
+    assert records[0] == {
+        "timestamp": 1795255200000,
+        "level": "WARN",
+        "thread": "Copier",
+        "logger": "edgeml.A",
+        "message": f"line 0 {'y' * 900}",
+    }
+    assert [record["message"].split(" ")[1] for record in records[:400]] == [str(n) for n in range(400)]
+    assert sum(record["message"].count("z") for record in records[400:]) == 300_000
+
+
+def test_health_messages_become_metrics(tmp_path: Path, sink: FaultySink) -> None:
+    report = {
+        "component": "edgeml.Inferencer",
+        "version": "1.0.0",
+        "at": time.time(),
+        "uptime_s": 12.0,
+        "counters": {"frames": 7},
+        "rates": {"frames": 3.5},
+        "latency_ms": {"inference": {"p50": 1.5, "p99": 2.5}},
+        "gauges": {"queue": 1},
+        "notes": {},
+        "last_error": None,
+    }
+    with shipper(tmp_path, {"healthMetrics": {"enabled": True}}, AWS_ENDPOINT_URL=sink.url) as process:
+        eventually(lambda: "started" in process.said(), what="start")
+        process.send("edgeml/health/Inferencer", report)
+        process.send("edgeml/health/Inferencer", {"nonsense": 1})
+        document = json.loads(sink.wait_for(1)[0])
+        eventually(lambda: "health message not kept" in process.said(), what="a word on nonsense")
+    directive = document["_aws"]["CloudWatchMetrics"][0]
+    assert directive["Namespace"] == "EdgeML"
+    assert {metric["Name"]: document[metric["Name"]] for metric in directive["Metrics"]} == {
+        "frames_per_s": 3.5,
+        "inference_p50": 1.5,
+        "inference_p99": 2.5,
+        "queue": 1.0,
+        "uptime_s": 12.0,
+    }
+    assert {document[name] for name in directive["Dimensions"][0]} == {"edgeml.Inferencer", "thing-1"}
+
+
+def test_a_changed_configuration_takes_over_and_repeats_nothing(tmp_path: Path, sink: FaultySink) -> None:
+    with shipper(tmp_path, {}, AWS_ENDPOINT_URL=sink.url) as process:
+        (process.logs / "edgeml.A.log").write_text(line("a"))
+        (process.logs / "other.log").write_text(line("b"))
+        sink.wait_for(1)
+        eventually(lambda: "started" in process.said(), what="start")
+        process.configure({"components": ["edgeml.*", "oth*"]})
+        sink.wait_for(2)
+    assert sorted(message[-1] for message in sink.messages()) == ["a", "b"]
+
+
+def test_both_sinks_get_every_line(tmp_path: Path, sink: FaultySink) -> None:
+    with shipper(tmp_path, {"sinks": ["cloudwatch", "iot_core"]}, AWS_ENDPOINT_URL=sink.url) as process:
+        (process.logs / "edgeml.A.log").write_text(line("a"))
+        assert sink.wait_for(1) == [line("a").rstrip()]
+        messages = eventually(lambda: process.published("iot_core"), what="the message")
+    expected = [{"timestamp": 1795255200000, "message": line("a").rstrip()}]
+    assert messages[0]["payload"] == {"thing": "thing-1", "component": "edgeml.A", "lines": expected}
+
+
+@pytest.fixture
+def moto() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def test_moto_keeps_the_lines_the_retention_and_refuses_what_is_too_new(tmp_path: Path, moto: str) -> None:
+    def at(offset_s: float, text: str) -> str:
+        return time.strftime(f"%Y-%m-%dT%H:%M:%SZ [INFO] (main) a: {text}\n", time.gmtime(time.time() + offset_s))
+
+    config = {"logStream": "one", "retentionDays": 7}
+    with shipper(tmp_path, config, AWS_ENDPOINT_URL=moto) as process:
+        good = [at(-3600, f"line {number}") for number in range(500)]
+        bad = [at(-20 * 86400, "old"), at(3 * 86400, "new")]
+        (process.logs / "edgeml.A.log").write_text("".join([*good, *bad, at(-10, "last")]))
+        client = boto3.client(
+            "logs", endpoint_url=moto, region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b"
+        )
+        group = "/aws/greengrass/UserComponent/eu-west-1/edgeml.A"
+
+        def stored() -> list[str]:
+            found = client.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+            if not found:
+                return []
+            pages = client.get_paginator("filter_log_events").paginate(logGroupName=group)
+            return [event["message"] for page in pages for event in page["events"]]
+
+        messages = eventually(lambda: m if len(m := stored()) > 500 else [], what="events in moto")
+        assert process.stop() == 0
+        assert messages[:-1] == [text.rstrip("\n") for text in good]
+        assert messages[-1].endswith("last")
+        health = process.published("local")[-1]["payload"]
+        assert health["counters"]["events_too_new"] == 1  # moto's index of the oldest ones is one too low
+        assert client.describe_log_groups(logGroupNamePrefix=group)["logGroups"][0]["retentionInDays"] == 7
