@@ -25,7 +25,7 @@ from autoencoder import Autoencoder
 from rich.progress import track
 from torch import Tensor
 
-from inferencer.turbine import FEATURES, RING, Statistics, Windows
+from inferencer.turbine import FEATURES, Statistics, Windows
 
 # For the estimator's `metric_definitions`: SageMaker finds these in the log.
 METRICS = [
@@ -45,6 +45,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="more add in another order and give other weights")
     parser.add_argument("--model-version", default="1.0.0")
+    parser.add_argument("--data-source", default="data of its user", help="told in the bundle")
     for name, variable, default in (
         ("--train", "SM_CHANNEL_TRAIN", "data"),
         ("--model-dir", "SM_MODEL_DIR", "model"),
@@ -63,9 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parsed(arguments)
     cuts, statistics = turbine_data.prepare(turbine_data.read_recordings(options.train))
     if len(cuts) < options.folds:
-        raise SystemExit(
-            f"{options.train}: recordings of {RING} readings and more are needed, for {options.folds} folds"
-        )
+        raise SystemExit(f"{options.train}: {len(cuts)} cuts are too few for {options.folds} folds")
     print(f"{len(cuts)} cuts of {cuts.shape[1]} windows", flush=True)
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(options.threads)
@@ -151,7 +150,7 @@ def save(
     """model.pth, bundle.json (model.json but for the digests) and statistics; archive and bundle if wanted."""
     options.model_dir.mkdir(parents=True, exist_ok=True)
     options.output_data_dir.mkdir(parents=True, exist_ok=True)
-    draft = draft_manifest(options.model_version, thresholds)
+    draft = draft_manifest(options.model_version, thresholds, options.data_source)
     arrays = {f"{name}.npy": packing.npy(array) for name, array in vars(statistics).items()}
     torch.save(model.state_dict(), options.model_dir / "model.pth")
     (options.model_dir / "bundle.json").write_text(json.dumps(draft, indent=2) + "\n", encoding="utf-8")
@@ -165,7 +164,7 @@ def save(
         packing.write_bundle(options.bundle, draft, autoencoder.to_onnx(model), arrays)
 
 
-def draft_manifest(version: str, thresholds: npt.NDArray[Any]) -> dict[str, Any]:
+def draft_manifest(version: str, thresholds: npt.NDArray[Any], data_source: str) -> dict[str, Any]:
     shape = [autoencoder.CHANNELS, autoencoder.SIDE, autoencoder.SIDE]
     return {
         "name": "WindTurbine",
@@ -176,7 +175,7 @@ def draft_manifest(version: str, thresholds: npt.NDArray[Any]) -> dict[str, Any]
         "labels": list(FEATURES),
         "thresholds": {"mae": [round(float(threshold), 4) for threshold in thresholds]},
         "license": "Apache-2.0",
-        "source": "cloud/training/train_autoencoder.py on simulated recordings of a healthy turbine",
+        "source": f"cloud/training/train_autoencoder.py on {data_source}",
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from inferencer.turbine import FEATURES, FIELDS, STEP, TAIL, WINDOW, Statistics, TurbineFeatures, Windows, extract
+from inferencer.turbine import FEATURES, FIELDS, RING, STEP, TAIL, WINDOW, Statistics, TurbineFeatures, Windows, extract
 
 Recording = npt.NDArray[Any]  # [readings, FIELDS]
 
@@ -39,10 +39,12 @@ def cut(recording: Recording, statistics: Statistics, stride: int = STRIDE) -> W
 
 
 def prepare(recordings: Sequence[Recording], stride: int = STRIDE) -> tuple[Windows, Statistics]:
-    """The cuts of all recordings, normalised, and the statistics that did it."""
+    """The cuts of all recordings, normalised, and the statistics that did it. SystemExit if all are too short."""
     raw_std = np.concatenate([features(recording) for recording in recordings]).std(axis=0)
     unscaled = Statistics(np.zeros(len(FEATURES)), np.ones(len(FEATURES)), raw_std)
     cuts = np.concatenate([cut(recording, unscaled, stride) for recording in recordings])
+    if not len(cuts):
+        raise SystemExit(f"recordings of more than {RING} readings are needed")
     mean, std = (getattr(cuts, name)(axis=(0, 1, 3, 4), dtype=np.float64) for name in ("mean", "std"))
     normal = (cuts - mean[:, None, None]) / std[:, None, None]
     return normal.astype(np.float32), Statistics(mean, std, raw_std)
