@@ -1,0 +1,3 @@
+"""Microcontrollers on serial ports: their text becomes inference results and records."""
+
+__version__ = "1.0.0"

@@ -1,0 +1,132 @@
+"""Where records go: the local topic, IoT Core, and for Edge Impulse results what its own components publish."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from edgeml import messages
+from edgeml.edge_impulse.reporter import Reporter
+from edgeml.edge_impulse.results import Box, Result, Timing
+from edgeml.errors import IpcError, SpoolError
+from edgeml.health import Health
+from edgeml.ipc import Ipc
+from edgeml.log import kv
+from edgeml.messages import encode
+from serial_scraper.config import Port
+from serial_scraper.records import Record, SerialRecord
+
+log = logging.getLogger(__name__)
+
+Outlet = Callable[[Record, bytes], None]  # a record, and the message that holds it
+
+
+class RateLimit:
+    """A bucket that holds one second's worth and fills continuously."""
+
+    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s, self._clock = per_s, clock
+        self._tokens, self._at = max(1.0, per_s), clock()
+
+    def allows(self) -> bool:
+        now = self._clock()
+        self._tokens = min(max(1.0, self._per_s), self._tokens + (now - self._at) * self._per_s)
+        self._at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
+class Outlets:
+    """All outlets of one port. A failing one is counted and logged, and keeps nothing from the others."""
+
+    def __init__(self, port: str, config: Port, health: Health, outlets: dict[str, Outlet]) -> None:
+        self._port, self._format, self._health, self._outlets = port, config.format, health, outlets
+        self._failed: dict[str, int] = {}
+
+    def __call__(self, records: list[Record]) -> None:
+        for record in records:
+            message = SerialRecord(port=self._port, at=time.time(), format=self._format, record=record)
+            payload = encode(message)
+            for name, outlet in self._outlets.items():
+                try:
+                    outlet(record, payload)
+                except (IpcError, SpoolError, OSError) as error:
+                    self._failure(name, error)
+
+    def _failure(self, name: str, error: Exception) -> None:
+        count = self._failed[name] = self._failed.get(name, 0) + 1
+        self._health.count(f"ports.{self._port}.{name}_failed")
+        self._health.error(error)
+        if count & (count - 1) == 0:  # 1, 2, 4, 8 ...: not once per record
+            log.error("record not delivered %s", kv(port=self._port, to=name, reason=error, times=count))
+
+
+def local(port: str, config: Port, ipc: Ipc, health: Health) -> Outlet:
+    """To `edgeml/serial/<port>/record`, as many as `max_records_per_s` allows."""
+    topic = messages.serial_record(port)
+    limit = RateLimit(config.max_records_per_s)
+
+    def publish(record: Record, payload: bytes) -> None:
+        if limit.allows():
+            ipc.publish(topic, payload)
+        else:
+            health.count(f"ports.{port}.local_over_rate")
+
+    return publish
+
+
+def iot_core(port: str, config: Port, send: Callable[[str, bytes], None], health: Health) -> Outlet:
+    """Each Nth record to the configured topic, as many as the rate limit allows; `send` keeps it until delivered."""
+    limit = RateLimit(config.iot_core.max_per_s)
+    seen = 0
+
+    def publish(record: Record, payload: bytes) -> None:
+        nonlocal seen
+        seen = (seen + 1) % config.iot_core.every
+        if seen:
+            return
+        if limit.allows():
+            send(config.iot_core.topic, payload)
+        else:
+            health.count(f"ports.{port}.iot_core_over_rate")
+
+    return publish
+
+
+def edge_impulse(reporter: Reporter) -> Outlet:
+    """What the runner publishes for a Linux model, for a result that a microcontroller computed."""
+
+    def publish(record: Record, payload: bytes) -> None:
+        times = {name: _whole(value) for name, value in record["timing"].items()}
+        splits = {"time_splits": {**{_SPLITS[name]: value for name, value in times.items()}, "UOM": "ms"}}
+        reporter.result(
+            _result(record["result"]),
+            msgspec.convert(times, Timing),
+            info="",
+            extras=splits if times else None,
+        )
+
+    return publish
+
+
+_SPLITS = {"dsp": "DSP", "classification": "Classification", "anomaly": "Anomaly", "postprocessing": "Postprocessing"}
+
+
+def _result(found: dict[str, Any]) -> Result:
+    result = msgspec.convert(found, Result)
+    if result.object_tracking is not None and result.bounding_boxes is None:
+        # Firmware may print tracks alone; an .eim always has the boxes too, and readers look for these.
+        boxes = [
+            Box(label=track.label, value=track.value, x=track.x, y=track.y, width=track.width, height=track.height)
+            for track in result.object_tracking
+        ]
+        result = msgspec.structs.replace(result, bounding_boxes=boxes)
+    return result
+
+
+def _whole(value: float) -> int | float:
+    return int(value) if value.is_integer() else value

@@ -1,0 +1,114 @@
+"""What the lines of a port mean: results of Edge Impulse firmware, or records of a format the user describes."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from edgeml.errors import ConfigError
+from serial_scraper.edge_impulse import EdgeImpulseParser
+
+Record = dict[str, Any]
+Type = Literal["int", "float", "str", "bool"]
+Unknown = Callable[[str], None]
+
+_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+TYPES: dict[Type, Callable[[str], Any]] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": lambda text: _BOOLEANS[text.lower()],
+}
+
+
+class SerialRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Message on `edgeml/serial/<port>/record`. `at` is when its last line arrived, Unix seconds."""
+
+    port: str
+    at: float
+    format: str
+    record: Record
+
+
+class Format(Protocol):
+    """Incremental: `unknown`, given when it is made, is called with each line that is no part of a record."""
+
+    def feed(self, lines: Iterable[str]) -> list[Record]:
+        """The records that these lines complete."""
+
+    def flush(self) -> list[Record]:
+        """The record that is complete because nothing followed for a while."""
+
+
+class EdgeImpulse:
+    """Records are `{"timing": ..., "result": ...}`: see edge_impulse.Block."""
+
+    def __init__(self, unknown: Unknown) -> None:
+        self._parser = EdgeImpulseParser(unknown)
+
+    def feed(self, lines: Iterable[str]) -> list[Record]:
+        return [{"timing": block.timing, "result": block.result} for block in self._parser.feed(lines)]
+
+    def flush(self) -> list[Record]:
+        return [{"timing": block.timing, "result": block.result} for block in self._parser.flush()]
+
+
+class LinePerRecord:
+    """Formats whose records are single lines. `parse` raises ValueError or KeyError for what is none."""
+
+    def __init__(self, parse: Callable[[str], Record], unknown: Unknown) -> None:
+        self._parse, self._unknown = parse, unknown
+
+    def feed(self, lines: Iterable[str]) -> list[Record]:
+        records = []
+        for line in lines:
+            try:
+                records.append(self._parse(line))
+            except (ValueError, KeyError):
+                self._unknown(line)
+        return records
+
+    def flush(self) -> list[Record]:
+        return []
+
+
+def jsonl(unknown: Unknown) -> Format:
+    """One JSON object per line."""
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    return LinePerRecord(decoder.decode, unknown)
+
+
+def csv(columns: dict[str, Type], delimiter: str, unknown: Unknown) -> Format:
+    """One value per column, in the order of `columns`. Values are not quoted: microcontrollers do not."""
+    if not columns:
+        raise ConfigError("columns", "the csv format needs the names and types of its columns")
+    converters = [(name, TYPES[kind]) for name, kind in columns.items()]
+
+    def parse(line: str) -> Record:
+        values = line.split(delimiter)
+        return {name: convert(text.strip()) for (name, convert), text in zip(converters, values, strict=True)}
+
+    return LinePerRecord(parse, unknown)
+
+
+def regex(pattern: str, columns: dict[str, Type], unknown: Unknown) -> Format:
+    """Named groups of a pattern that must match somewhere in the line; groups without a type are text."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError("pattern", f"no regular expression: {error}, found {pattern!r}") from error
+    if not compiled.groupindex:
+        raise ConfigError("pattern", f"named groups as (?P<name>...) are needed, found {pattern!r}")
+    if strangers := columns.keys() - compiled.groupindex.keys():
+        raise ConfigError("columns", f"no groups of the pattern: {', '.join(sorted(strangers))}")
+    converters = {name: TYPES[columns.get(name, "str")] for name in compiled.groupindex}
+
+    def parse(line: str) -> Record:
+        found = compiled.search(line)
+        if found is None:
+            raise ValueError(line)
+        groups = found.groupdict()
+        return {name: convert(groups[name]) for name, convert in converters.items() if groups[name] is not None}
+
+    return LinePerRecord(parse, unknown)

@@ -1,0 +1,144 @@
+"""One configured port at work: its reader, its outlets, and for Edge Impulse firmware its metrics and commands."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgeml.component import Context
+from edgeml.edge_impulse.device import Topics, device_name
+from edgeml.edge_impulse.parameters import Settings, interpret
+from edgeml.edge_impulse.reporter import Reporter
+from edgeml.edge_impulse.results import ModelInfo
+from edgeml.errors import ConfigError, SpoolError
+from edgeml.log import kv
+from serial_scraper import outlets, records
+from serial_scraper.config import Config, Port
+from serial_scraper.outlets import Outlet, Outlets
+from serial_scraper.port import Noise, PortReader
+from serial_scraper.records import Format
+
+log = logging.getLogger(__name__)
+
+JOIN_TIMEOUT_S = 2.0
+Send = Callable[[str, bytes], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a port is to do; equal plans need no restart. `topics` are those of Edge Impulse firmware."""
+
+    name: str
+    port: Port
+    settings: Settings
+    topics: Topics | None
+
+
+def plans(config: Config, mac: str) -> dict[str, Plan]:
+    """By name. Several boards with Edge Impulse firmware must not share topics: their ports' names set them apart."""
+    ports = config.ports or {"mcu": Port()}
+    settings = interpret(config.parameters)
+    boards = [name for name, port in ports.items() if port.format == "edge_impulse"]
+    planned = {}
+    for name, port in ports.items():
+        topics = None
+        if name in boards:
+            common = settings.device_name if len(boards) == 1 else f"{settings.device_name}_{name}"
+            topics = Topics(device_name(port.device_name or common, mac), config.topic_prefix)
+        planned[name] = Plan(name, port, settings, topics)
+    devices = [plan.topics.device for plan in planned.values() if plan.topics]
+    if twice := {device for device in devices if devices.count(device) > 1}:
+        raise ConfigError("ports", f"each board needs a device_name of its own, found twice {', '.join(twice)}")
+    return planned
+
+
+def new_format(plan: Plan, context: Context) -> Format:
+    """Raises ConfigError."""
+    port, noise = plan.port, Noise(plan.name, context.health)
+    try:
+        if port.format == "jsonl":
+            return records.jsonl(noise)
+        if port.format == "csv":
+            return records.csv(port.columns, port.delimiter, noise)
+        if port.format == "regex":
+            return records.regex(port.pattern, port.columns, noise)
+    except ConfigError as error:
+        raise ConfigError(f"ports.{plan.name}.{error.path}", str(error).partition(": ")[2]) from error
+    return records.EdgeImpulse(noise)
+
+
+class Service:
+    """Runs from `start` to `stop`."""
+
+    def __init__(self, plan: Plan, context: Context, send: Send) -> None:
+        self.plan, self._context = plan, context
+        self._stopping = threading.Event()
+        self._reporter: Reporter | None = None
+        targets: dict[str, Outlet] = {"local": outlets.local(plan.name, plan.port, context.ipc, context.health)}
+        if plan.port.iot_core.topic:
+            targets["iot_core"] = outlets.iot_core(plan.name, plan.port, send, context.health)
+        if plan.topics is not None:
+            self._reporter = Reporter(
+                plan.settings,
+                plan.topics,
+                send,
+                health=context.health,
+                max_bytes=context.ipc.max_iot_bytes,
+                restart=self._restart,
+            )
+            targets["edge_impulse"] = outlets.edge_impulse(self._reporter)
+        self._reader = PortReader(
+            plan.name,
+            plan.port,
+            new_format(plan, context),
+            Outlets(plan.name, plan.port, context.health, targets),
+            context.health,
+            model=self._runs,
+        )
+
+    def start(self) -> None:
+        self._threads = [self._context.spawn(f"port {self.plan.name}", self._reader.run)]
+        if self._reporter is not None:
+            self._threads.append(self._context.spawn(f"metrics {self.plan.name}", self._metrics(self._reporter)))
+
+    def ask_to_stop(self) -> None:
+        self._stopping.set()
+        self._reader.stop()
+
+    def join(self) -> None:
+        """Wait for the end of what `ask_to_stop` told to end."""
+        for thread in self._threads:
+            thread.join(JOIN_TIMEOUT_S)
+        self._context.health.forget(f"ports.{self.plan.name}")
+
+    def command(self, payload: bytes) -> None:
+        if self._reporter is not None:
+            self._reporter.command(payload)
+
+    def _runs(self, model: ModelInfo) -> None:
+        if self._reporter is not None:
+            self._reporter.model = model
+
+    def _restart(self) -> None:
+        """As the answer to the `restart` command: begin anew, which says so."""
+        self._reader.restart()
+        if self._reporter is not None:
+            self._reporter.started()
+
+    def _metrics(self, reporter: Reporter) -> Callable[[], None]:
+        """What says `started` once, and the metrics at once and in intervals from then on."""
+
+        def publish() -> None:
+            messages = [reporter.started, reporter.publish_metrics]
+            while True:
+                try:
+                    for message in messages:
+                        message()
+                    messages = [reporter.publish_metrics]
+                except SpoolError as error:
+                    self._context.health.error(error)
+                    log.error("metrics not published %s", kv(port=self.plan.name, reason=error))
+                if self._stopping.wait(self.plan.settings.metrics_interval_s):
+                    return
+
+        return publish

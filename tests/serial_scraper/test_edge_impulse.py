@@ -1,0 +1,225 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from localdev.simulators.dialects import Inference, Style, render, short_number
+from serial_scraper.edge_impulse import Block, EdgeImpulseParser
+from serial_scraper.lines import LineSplitter, text
+
+NUMBERS: dict[str, Callable[[float], str]] = {
+    "%.5f": "{:.5f}".format,
+    "%.3f": "{:.3f}".format,
+    "%f": "{:f}".format,
+    "short": short_number,
+}
+# Said between results, and never a part of one.
+NOISE = [
+    "Starting inferencing in 2 seconds...",
+    "Taking photo...",
+    "Recording...\r\nRecording done",
+    "Inferencing settings:\n\tInterval: 16.000000ms.\n\tFrame size: 9216\n\tNo. of classes: 2",
+    "\tNo. of classes: 2\nClasses:\n\tyes\n\tno",
+    "I (164) esp_image: segment 0: paddr=00010020",
+    "ets Jul 29 2019 12:21:46",
+    "Begin output\nFramebuffer: /9j/4AAQSkZJRgABAQ==",
+    "End output",
+    "----------------------------------",
+    "ERR: Failed to get frame",
+    "Failed to run impulse (-3)",
+    "> AT+RUNIMPULSE\r",
+    "\x1b[2K\r> \x1b[s\x1b[u",
+    "Predictions (time: 12 ms.):\nidle:\t0.99\nwave:\t0.01",
+    "Features (0.1, 0.2): 3",
+    "Time resizing: 12",
+    "temperature=21.5 \ufffd\u2603",
+]
+
+words = st.text(
+    st.characters(exclude_categories=["C", "Z"], include_characters=" :(-#[]{},."), min_size=1, max_size=12
+).filter(lambda label: label == label.strip() and not label.isdecimal())
+labels = words.filter(lambda label: label not in ("anomaly score",))
+scores = st.floats(0, 1, allow_nan=False)
+numbers = st.floats(-1000, 1000, allow_nan=False)
+pixels = st.integers(0, 320)
+
+
+def boxes(values: st.SearchStrategy[float] = scores, **more: Any) -> st.SearchStrategy[list[dict[str, Any]]]:
+    fields = {"label": labels, "value": values, "x": pixels, "y": pixels, "width": pixels, "height": pixels}
+    return st.lists(st.fixed_dictionaries({**fields, **more}), max_size=4)
+
+
+classes = st.fixed_dictionaries({"classification": st.dictionaries(labels, scores, min_size=1, max_size=5)})
+anomaly = st.fixed_dictionaries({"anomaly": numbers})
+detections = st.fixed_dictionaries({"bounding_boxes": boxes()})
+tracks = st.fixed_dictionaries({"bounding_boxes": boxes(), "object_tracking": boxes(object_id=pixels)})
+freeform = st.fixed_dictionaries(
+    {"freeform": st.lists(st.lists(numbers, min_size=1, max_size=6), min_size=1, max_size=3)}
+)
+grid = st.fixed_dictionaries(
+    {"visual_anomaly_grid": boxes(numbers), "visual_anomaly_mean": numbers, "visual_anomaly_max": numbers}
+)
+counted = st.fixed_dictionaries(
+    {
+        "bounding_boxes": boxes(),
+        "object_tracking": boxes(object_id=pixels),
+        "counters": st.dictionaries(pixels.map(str), pixels, min_size=1, max_size=3),
+    }
+)
+calibrated = st.fixed_dictionaries({**{"detected_label": words}, "classification": st.just({"yes": 0.75, "no": 0.25})})
+bits = st.fixed_dictionaries(
+    {"classification": st.dictionaries(labels, st.sampled_from([0.0, 1.0]), min_size=1, max_size=4)}
+)
+
+
+def both(first: st.SearchStrategy[dict[str, Any]], second: st.SearchStrategy[dict[str, Any]]) -> Any:
+    return st.builds(lambda a, b: {**a, **b}, first, second)
+
+
+modern = classes | both(classes, anomaly) | detections | tracks | freeform | grid | anomaly
+RESULTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "D1": classes | both(classes, anomaly),
+    "D1b": classes | both(classes, anomaly),
+    "D2": detections,
+    "D3": classes | both(classes, anomaly) | detections | grid | anomaly,
+    "D4": classes | both(classes, anomaly) | detections | grid | counted | calibrated,
+    "D5": modern,
+    "D6": modern,
+    "D7": bits,
+    "D8": both(bits, st.fixed_dictionaries({"match": st.integers(0, 9)}))
+    | labels.map(lambda label: {"classification": {label: 1.0}}),
+    "D9": classes | both(classes, anomaly) | detections,
+}
+TIMED = ("D1", "D1b", "D2", "D3", "D4", "D5", "D6")
+HAS_REGRESSION = ("D3", "D4", "D5", "D6")
+
+times = st.fixed_dictionaries({"dsp": pixels, "classification": pixels, "anomaly": pixels})
+
+
+@st.composite
+def inferences(draw: st.DrawFn, dialect: str) -> Inference:
+    timing = dict(draw(times))
+    if dialect == "D6" and draw(st.booleans()):
+        timing["postprocessing"] = draw(pixels)
+    if dialect in HAS_REGRESSION and draw(st.integers(0, 4)) == 0:
+        label = "value" if dialect in ("D5", "D6") else draw(labels)
+        return Inference(timing, {"classification": {label: draw(numbers)}}, regression=True)
+    return Inference(timing, draw(RESULTS[dialect]))
+
+
+def expected(inference: Inference, dialect: str, number: Callable[[float], str]) -> Block:
+    """What the text of an inference says: its numbers as they were printed, and no more than the dialect prints."""
+
+    def printed(value: Any) -> Any:
+        if isinstance(value, float):
+            return float(number(value))
+        if isinstance(value, dict):
+            return {key: printed(item) for key, item in value.items()}
+        return [printed(item) for item in value] if isinstance(value, list) else value
+
+    result = printed(inference.result)
+    if dialect in ("D4", "D5"):
+        for track in result.get("object_tracking", []):
+            track["value"] = 1.0
+    if inference.regression:
+        result["is_regression"] = True
+    return Block({name: float(ms) for name, ms in inference.timing.items()} if dialect in TIMED else {}, result)
+
+
+def parsed(chunks: list[bytes]) -> tuple[list[Block], list[str]]:
+    unknown: list[str] = []
+    splitter, parser = LineSplitter(16_384), EdgeImpulseParser(unknown.append)
+    found = [block for chunk in chunks for block in parser.feed([text(line)[0] for line in splitter.feed(chunk)])]
+    return found + parser.flush(), unknown
+
+
+def split(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+
+
+@pytest.mark.parametrize("dialect", RESULTS)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_what_comes_out_is_what_went_in(dialect: str, data: st.DataObject) -> None:
+    number = NUMBERS[data.draw(st.sampled_from(list(NUMBERS)))]
+    newline = data.draw(st.sampled_from(["\n", "\r\n", "\r\r\n"]))
+    said = ""
+    blocks = data.draw(st.lists(inferences(dialect), max_size=4))
+    for inference in blocks:
+        for noise in data.draw(st.lists(st.sampled_from(NOISE), max_size=3)):
+            said += noise + newline
+        said += render(inference, dialect, Style(newline, number))
+    cuts = data.draw(st.lists(st.integers(0, 10_000), max_size=12))
+    found, _ = parsed(split(said.encode(), cuts))
+    assert found == [expected(inference, dialect, number) for inference in blocks]
+
+
+@given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_binary_garbage_neither_stops_nor_spoils_what_follows(garbage: bytes, cuts: list[int]) -> None:
+    good = Inference({"dsp": 1, "classification": 2, "anomaly": 0}, {"classification": {"idle": 0.5}})
+    chunks = [*split(garbage, cuts), b"\n", render(good, "D6").encode()]
+    found, _ = parsed(chunks)
+    assert found[-1] == expected(good, "D6", NUMBERS["%.5f"])
+
+
+HEADER = "Timing: DSP 2 ms, inference 14 ms, anomaly 0 ms\n"
+
+
+def test_a_block_is_complete_when_the_next_thing_begins() -> None:
+    parser = EdgeImpulseParser(lambda line: None)
+    for ending in ("Taking photo...", "Starting inferencing in 2 seconds...", "Recording...", "> ", HEADER.strip()):
+        assert parser.feed([HEADER, "#Classification predictions:", "  idle: 0.99"]) == []
+        (block,) = parser.feed([ending])
+        assert block.result == {"classification": {"idle": 0.99}}, ending
+    assert parser.flush() == []
+
+
+def test_microseconds_become_milliseconds() -> None:
+    (block,), _ = parsed([b"Timing: DSP 250 us, inference 1500 us, anomaly 0 us\nRegression prediction: 12.3\n"])
+    assert block.timing == {"dsp": 0.25, "classification": 1.5, "anomaly": 0.0}
+    assert block.result == {"classification": {"value": 12.3}, "is_regression": True}
+
+
+def test_detection_without_objects_is_a_result_with_no_boxes() -> None:
+    for said in ("#Object detection bounding boxes:\n", "#Object detection results:\r\n    No objects found\r\n"):
+        (block,), _ = parsed([(HEADER + said).encode()])
+        assert block.result == {"bounding_boxes": []}
+
+
+def test_a_header_with_nothing_after_it_is_no_result() -> None:
+    said = HEADER + "Could not determine how to print the results for this impulse\n"
+    assert parsed([said.encode()]) == ([], [])
+
+
+def test_printers_that_leave_digits_out_are_understood() -> None:
+    (block,), _ = parsed([f"{HEADER}Classification predictions:\n  a: 0.\n  b: 1\n  c: -0.5\n  d: nan\n".encode()])
+    scores = block.result["classification"]
+    assert [scores["a"], scores["b"], scores["c"]] == [0.0, 1.0, -0.5]
+    assert scores["d"] != scores["d"]
+
+
+def test_a_matched_label_alone_and_a_matched_index_before_a_block() -> None:
+    found, _ = parsed(
+        [b"Match: glass break\n\nMatch: 1\n\nPredictions:\r\n    on: \t0\r\n    off: \t1\r\nMatch: glass break\n"]
+    )
+    assert [block.result for block in found] == [
+        {"classification": {"glass break": 1.0}},
+        {"match": 1, "classification": {"on": 0.0, "off": 1.0}},
+        {"classification": {"glass break": 1.0}},
+    ]
+
+
+def test_settings_and_debug_output_are_not_mistaken_for_results() -> None:
+    said = NOISE[3] + "\n    Frame size: 9216\n" + NOISE[14] + "\n" + NOISE[15] + "\n"
+    found, unknown = parsed([said.encode()])
+    assert found == []
+    assert unknown == ["    Frame size: 9216"]
+
+
+def test_unknown_lines_and_errors_of_the_firmware_are_told() -> None:
+    _, unknown = parsed([f"{HEADER}what is this\nERR: Failed to get frame\nTaking photo...\n".encode()])
+    assert unknown == ["what is this", "ERR: Failed to get frame"]
