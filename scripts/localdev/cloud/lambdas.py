@@ -83,6 +83,7 @@ class Worker:
         self._on_line = on_line
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
+        self.asked: set[iam.Need] = set()
 
     def invoke(self, event: Any, request_id: str) -> Any:
         """The handler's answer. Raises FunctionError."""
@@ -98,6 +99,7 @@ class Worker:
         if not line:
             raise FunctionError({"errorType": "Runtime.ExitError", "errorMessage": "the process ended"})
         answer = json.loads(line)
+        self.asked |= {(action, resource) for action, resource in answer["asked"]}
         if "error" in answer:
             raise FunctionError(answer["error"])
         return answer["result"]
@@ -211,6 +213,11 @@ class Function:
     def pending(self) -> int:
         """Events sent and not yet done with."""
         return self._events.unfinished_tasks
+
+    @property
+    def asked(self) -> set[iam.Need]:
+        """Actions and resources that the handler has asked for, granted or not."""
+        return set().union(*(worker.asked for worker in self._workers))
 
     def stop(self) -> None:
         self._stopping.set()

@@ -72,18 +72,18 @@ class Stack:
 
     def __init__(self, template: Path, parameters: dict[str, str] | None = None) -> None:
         self.folder = template.parent
-        self._raw = _expand(template)
-        defaults = {name: spec.get("Default") for name, spec in self._raw.get("Parameters", {}).items()}
+        self.raw = _expand(template)
+        defaults = {name: spec.get("Default") for name, spec in self.raw.get("Parameters", {}).items()}
         unknown = set(parameters or {}) - set(defaults)
         if unknown:
             raise TemplateError(f"{template.name} has no parameters {', '.join(sorted(unknown))}")
         self.parameters = {**defaults, **(parameters or {})}
         self.resources = {
             name: Resource(name, spec["Type"], self._name(name), self._resolve(spec.get("Properties", {})))
-            for name, spec in self._raw["Resources"].items()
+            for name, spec in self.raw["Resources"].items()
             if "Condition" not in spec or self._condition(spec["Condition"])
         }
-        self.outputs = {name: self._resolve(spec["Value"]) for name, spec in self._raw.get("Outputs", {}).items()}
+        self.outputs = {name: self._resolve(spec["Value"]) for name, spec in self.raw.get("Outputs", {}).items()}
 
     def of_type(self, kind: str) -> list[Resource]:
         return [resource for resource in self.resources.values() if resource.type == kind]
@@ -96,12 +96,12 @@ class Stack:
         raise TemplateError(f"{arn} is not a resource of this template")
 
     def _name(self, logical_id: str) -> str:
-        spec = self._raw["Resources"][logical_id]
+        spec = self.raw["Resources"][logical_id]
         given = spec.get("Properties", {}).get(NAMES.get(spec["Type"], ""))
         return str(self._resolve(given)) if given else logical_id
 
     def _condition(self, name: str) -> bool:
-        return bool(self._resolve(self._raw["Conditions"][name]))
+        return bool(self._resolve(self.raw["Conditions"][name]))
 
     def _resolve(self, node: Any) -> Any:
         if isinstance(node, list):
@@ -141,7 +141,7 @@ class Stack:
             return PSEUDO[name]
         if name in self.parameters:
             return self.parameters[name]
-        kind = self._raw["Resources"].get(name, {}).get("Type")
+        kind = self.raw["Resources"].get(name, {}).get("Type")
         if kind is None:
             raise TemplateError(f"Ref {name}: no such parameter or resource")
         if kind in ("AWS::SNS::Topic", "AWS::IAM::ManagedPolicy"):
@@ -151,7 +151,7 @@ class Stack:
         return self._name(name)
 
     def _attribute(self, logical_id: str, attribute: str) -> str:
-        kind = self._raw["Resources"].get(logical_id, {}).get("Type")
+        kind = self.raw["Resources"].get(logical_id, {}).get("Type")
         if attribute.endswith("Arn") and kind in ARNS:
             return ARNS[kind].format(self._name(logical_id))
         if attribute.endswith("Name") and kind is not None:

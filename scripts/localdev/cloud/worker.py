@@ -33,14 +33,16 @@ class Context:
         return max(0, int((self._deadline - time.monotonic()) * 1000))
 
 
-def guard(statements: list[dict[str, Any]], region: str, account: str) -> None:
-    """From here on every boto3 client refuses what `statements` do not grant."""
+def guard(statements: list[dict[str, Any]], region: str, account: str) -> set[tuple[str, str]]:
+    """From here on boto3's clients refuse what `statements` do not grant. What is asked for collects in the set."""
     import boto3
     from botocore.awsrequest import AWSResponse
 
     sys.path.append(str(Path(__file__).parent))
     iam = importlib.import_module("iam")
     sys.path.pop()
+
+    asked: set[tuple[str, str]] = set()
 
     def remember(params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
         context["call"] = (model.service_model.service_name, model.name, params)
@@ -49,6 +51,7 @@ def guard(statements: list[dict[str, Any]], region: str, account: str) -> None:
         service, operation, params = context["call"]
         keys = iam.condition_keys(service, params)
         for need in iam.needs(service, operation, params, region, account):
+            asked.add(need)
             if not iam.allowed(statements, need, keys):
                 message = f"the function's role does not allow {need[0]} on {need[1]}"
                 error = {"Error": {"Code": "AccessDeniedException", "Message": message}, "ResponseMetadata": {}}
@@ -59,13 +62,14 @@ def guard(statements: list[dict[str, Any]], region: str, account: str) -> None:
     events = boto3.DEFAULT_SESSION.events
     events.register("provide-client-params.*.*", remember)
     events.register("before-call.*.*", check)
+    return asked
 
 
 def main() -> None:
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     setting = json.loads(sys.stdin.readline())
-    guard(setting["statements"], setting["region"], setting["account"])
+    asked = guard(setting["statements"], setting["region"], setting["account"])
     module, _, name = setting["handler"].rpartition(".")
     sys.path.insert(0, setting["folder"])
     handler = getattr(importlib.import_module(module), name)
@@ -73,13 +77,14 @@ def main() -> None:
         call = json.loads(line)
         context = Context(setting["name"], setting["arn"], setting["memory"], setting["timeout_s"], call["id"])
         try:
-            answer = {"result": handler(call["event"], context)}
+            answer: dict[str, Any] = {"result": handler(call["event"], context)}
         except Exception as error:  # noqa: BLE001  (becomes the invocation's answer, as in Lambda)
             trace = traceback.format_exception(error)
             sys.stderr.write("".join(trace))
             answer = {"error": {"errorType": type(error).__name__, "errorMessage": str(error), "stackTrace": trace}}
         sys.stderr.flush()
         sys.stdout.flush()
+        answer["asked"] = sorted(asked)
         channel.write(json.dumps(answer) + "\n")
         channel.flush()
 

@@ -1,0 +1,376 @@
+"""AWS IoT Jobs beside moto: moto keeps jobs, this gives them executions, a rollout and the devices' MQTT API.
+
+CreateJob is checked as AWS checks it (moto takes anything), thing groups are expanded, executions are rolled out at
+the job's rate, timed out, and aborted at its thresholds. Devices talk to it on `$aws/things/<thing>/jobs/...`. Not
+here: schedules, continuous jobs, retries, job templates, `iot-jobs-data` over HTTP.
+
+https://docs.aws.amazon.com/iot/latest/developerguide/jobs-mqtt-api.html
+"""
+
+import json
+import logging
+import re
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import paho.mqtt.client as mqtt
+from moto.core.utils import utcnow
+from moto.iot.models import FakeJobExecution, iot_backends
+from paho.mqtt.enums import CallbackAPIVersion
+
+from localdev.cloud.aws import ACCOUNT, REGION, LocalAws, Request, Response
+from localdev.cloud.iot_jobs_rules import DEFAULT_EXPIRY_S, refusal
+
+log = logging.getLogger(__name__)
+
+OPEN, ENDED = ("QUEUED", "IN_PROGRESS"), ("SUCCEEDED", "FAILED", "REJECTED", "TIMED_OUT", "CANCELED", "REMOVED")
+REPORTED = ("IN_PROGRESS", "SUCCEEDED", "FAILED", "REJECTED")  # what a device may say
+TOPICS = ("start-next", "get", "+/get", "+/update")
+TICK_S = 0.05
+CONNECT_TIMEOUT_S = 10.0
+PLACEHOLDER = re.compile(
+    r"\$\{aws:iot:s3-presigned-url(?:-v2)?:https://s3[.-][a-z0-9-]+\.amazonaws\.com/([^/}]+)/([^}]+)\}"
+)
+_TOPIC = re.compile(r"\$aws/things/([^/]+)/jobs/(?:([^/]+)/)?(start-next|get|update)")
+
+
+@dataclass
+class Job:
+    """A job's plan. `waiting` are things that the rollout has not reached."""
+
+    job_id: str
+    request: dict[str, Any]
+    waiting: deque[str]
+    credit: float = 0.0
+    executions: dict[str, "Execution"] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        return not self.waiting and all(execution.status in ENDED for execution in self.executions.values())
+
+    def counts(self) -> Counter[str]:
+        return Counter(execution.status for execution in self.executions.values())
+
+    def rate(self) -> float:
+        """Things per minute, now."""
+        rollout = self.request.get("jobExecutionsRolloutConfig") or {}
+        limit = float(rollout.get("maximumPerMinute", 1000))
+        growth = rollout.get("exponentialRate")
+        if not growth:
+            return limit
+        criteria = growth["rateIncreaseCriteria"]
+        reached = self.counts()["SUCCEEDED"] if "numberOfSucceededThings" in criteria else len(self.executions)
+        steps = reached // next(iter(criteria.values()))
+        return float(min(limit, growth["baseRatePerMinute"] * growth["incrementFactor"] ** steps))
+
+
+@dataclass
+class Execution:
+    job: Job
+    thing: str
+    record: FakeJobExecution
+    number: int  # place in the queue of all executions
+    status: str = "QUEUED"
+    details: dict[str, str] = field(default_factory=dict)
+    version: int = 1
+    queued_at: float = field(default_factory=time.time)
+    updated_at: float = field(default_factory=time.time)
+    started_at: float = 0.0
+    started: float = 0.0  # monotonic
+
+    def change(self, status: str, details: dict[str, str] | None = None) -> None:
+        if status == "IN_PROGRESS" and not self.started_at:
+            self.started_at, self.started = time.time(), time.monotonic()
+        self.status, self.version, self.updated_at = status, self.version + 1, time.time()
+        self.details = self.details if details is None else details
+        self.record.status, self.record.status_details_map = status, self.details
+        self.record.version_number, self.record.last_updated_at = self.version, utcnow()
+
+
+class IotJobs:
+    """`with IotJobs(aws, host, port):`. `minute_s` is how long a minute of rollouts and timeouts lasts."""
+
+    def __init__(self, aws: LocalAws, host: str, port: int, *, minute_s: float = 60.0) -> None:
+        self._aws, self._address, self._minute_s = aws, (host, port), minute_s
+        self._jobs: dict[str, Job] = {}
+        self._queued = 0
+        self._offered: dict[str, str] = {}  # thing -> job that notify-next named last
+        self._lock = threading.RLock()
+        self._stopping = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._s3 = self._aws.client("s3")
+        self._backend = iot_backends[ACCOUNT][REGION]
+        self._aws.stand_ins.append(self.check)
+        self._aws.observers.append(self.observe)
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        self._client.max_inflight_messages_set(1000)
+        subscribed = threading.Event()
+        self._client.on_connect = lambda client, *_: client.subscribe([(f"$aws/things/+/jobs/{t}", 1) for t in TOPICS])
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.on_message = self._message
+        self._client.connect(*self._address)
+        self._client.loop_start()
+        if not subscribed.wait(CONNECT_TIMEOUT_S):
+            raise TimeoutError(f"no MQTT broker answers at {self._address}")
+        self._thread = threading.Thread(target=self._tick_for_ever, name="iot-jobs", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join(5)
+        self._client.disconnect()
+        self._client.loop_stop()
+        self._aws.stand_ins.remove(self.check)
+        self._aws.observers.remove(self.observe)
+
+    # --- the HTTP API ---------------------------------------------------------------------------------------------------
+
+    def check(self, request: Request) -> Response | None:
+        """Stands in for CreateJob where AWS would refuse it."""
+        if request.service == "iot" and request.method == "PUT" and re.fullmatch(r"/jobs/[^/]*", request.path):
+            job_id = request.path.removeprefix("/jobs/")
+            return refusal(job_id, json.loads(request.body or b"{}"), job_id in self._jobs, self._known_target)
+        return None
+
+    def observe(self, request: Request, response: Response) -> None:
+        if request.service != "iot":
+            return
+        parts = request.path.strip("/").split("/")
+        with self._lock:
+            if request.method == "PUT" and parts[0] == "jobs" and len(parts) == 2:
+                self._created(parts[1], json.loads(request.body))
+            elif request.method == "PUT" and parts[0] == "jobs" and parts[2:] == ["cancel"]:
+                self._cancel(self._jobs[parts[1]], force=request.query.get("force") == "true")
+            elif request.method == "DELETE" and parts[0] == "jobs" and len(parts) == 2:
+                self._jobs.pop(parts[1], None)
+
+    def _known_target(self, arn: str) -> bool:
+        kind, _, name = arn.rpartition(":")[2].partition("/")
+        if kind == "thing":
+            return any(thing.thing_name == name for thing in self._backend.things.values())
+        return any(group.thing_group_name == name for group in self._backend.thing_groups.values())
+
+    def _created(self, job_id: str, request: dict[str, Any]) -> None:
+        for arn in request["targets"]:  # moto takes a group for a thing
+            self._backend.job_executions.pop((job_id, arn.rpartition("/")[2]), None)
+        things = dict.fromkeys(thing for arn in request["targets"] for thing in self._expanded(arn))
+        self._jobs[job_id] = Job(job_id, request, deque(things))
+        self._backend.jobs[job_id].status = "IN_PROGRESS"
+        self._refresh(self._jobs[job_id])
+
+    def _expanded(self, arn: str) -> Iterator[str]:
+        """The things of a target; those of a group's subgroups belong to it."""
+        kind, _, name = arn.rpartition(":")[2].partition("/")
+        if kind == "thing":
+            yield name
+            return
+        for group in self._backend.thing_groups.values():
+            if group.thing_group_name == name:
+                yield from (thing.thing_name for thing in group.things.values())
+            elif group.parent_group_name == name:
+                yield from self._expanded(group.arn)
+
+    def _cancel(self, job: Job, *, force: bool) -> None:
+        job.waiting.clear()
+        for execution in job.executions.values():
+            if execution.status == "QUEUED" or (force and execution.status == "IN_PROGRESS"):
+                execution.change("CANCELED")
+        self._backend.jobs[job.job_id].status = "CANCELED"
+        self._refresh(job)
+
+    # --- time -----------------------------------------------------------------------------------------------------------
+
+    def _tick_for_ever(self) -> None:
+        last = time.monotonic()
+        while not self._stopping.wait(TICK_S):
+            now = time.monotonic()
+            with self._lock:
+                for job in list(self._jobs.values()):
+                    self._roll_out(job, (now - last) / self._minute_s)
+                    self._time_out(job, now)
+            last = now
+
+    def _roll_out(self, job: Job, minutes: float) -> None:
+        if not job.waiting:
+            return
+        job.credit = min(job.credit + job.rate() * minutes, float(len(job.waiting)))
+        while job.credit >= 1 or not job.executions:
+            job.credit = max(0.0, job.credit - 1)
+            thing = job.waiting.popleft()
+            record = FakeJobExecution(job.job_id, f"arn:aws:iot:{REGION}:{ACCOUNT}:thing/{thing}")
+            record.execution_number, record.version_number = 1, 1
+            self._backend.job_executions[(job.job_id, thing)] = record
+            self._queued += 1
+            job.executions[thing] = Execution(job, thing, record, self._queued)
+        self._refresh(job)
+
+    def _time_out(self, job: Job, now: float) -> None:
+        minutes = (job.request.get("timeoutConfig") or {}).get("inProgressTimeoutInMinutes")
+        late = [
+            execution
+            for execution in job.executions.values()
+            if minutes and execution.status == "IN_PROGRESS" and now - execution.started > minutes * self._minute_s
+        ]
+        for execution in late:
+            execution.change("TIMED_OUT")
+        if late:
+            self._judge(job)
+
+    def _judge(self, job: Job) -> None:
+        """After an execution has ended: is it time to abort the job?"""
+        counts = job.counts()
+        executed = sum(counts[status] for status in ("SUCCEEDED", "FAILED", "REJECTED", "TIMED_OUT"))
+        for criterion in (job.request.get("abortConfig") or {}).get("criteriaList", []):
+            kind = criterion["failureType"]
+            failed = sum(counts[k] for k in ("FAILED", "REJECTED", "TIMED_OUT")) if kind == "ALL" else counts[kind]
+            enough = executed >= criterion["minNumberOfExecutedThings"]
+            if enough and failed * 100 >= criterion["thresholdPercentage"] * executed:
+                self._cancel(job, force=False)
+                return
+        self._refresh(job)
+
+    def _refresh(self, job: Job) -> None:
+        """Make moto show the counts, and tell things whose next job has become another one."""
+        record, counts = self._backend.jobs[job.job_id], job.counts()
+        names = {"QUEUED": "Queued", "IN_PROGRESS": "InProgress", "TIMED_OUT": "TimedOut"}
+        for status in (*OPEN, *ENDED):
+            record.job_process_details[f"numberOf{names.get(status, status.title())}Things"] = counts[status]
+        if record.status == "IN_PROGRESS" and job.ended:
+            record.status, record.completed_at = "COMPLETED", utcnow()
+        for thing in job.executions:
+            self._notify(thing)
+
+    def _notify(self, thing: str) -> None:
+        upcoming = self._next(thing)
+        name = upcoming.job.job_id if upcoming else ""
+        if self._offered.get(thing, "") == name:
+            return
+        self._offered[thing] = name
+        body = {"execution": self._described(upcoming)} if upcoming else {}
+        self._publish(f"$aws/things/{thing}/jobs/notify-next", body)
+
+    # --- the MQTT API -----------------------------------------------------------------------------------------------------
+
+    def _message(self, client: mqtt.Client, data: Any, message: mqtt.MQTTMessage) -> None:
+        found = _TOPIC.fullmatch(message.topic)
+        if found is None:
+            return
+        thing, job_id, request = found[1], found[2] or "", found[3]
+        try:
+            body = json.loads(message.payload or b"{}")
+        except ValueError:
+            self._publish(f"{message.topic}/rejected", {"code": "InvalidJson", "message": "not JSON"})
+            return
+        token = {"clientToken": body["clientToken"]} if "clientToken" in body else {}
+        answers: dict[str, Callable[[str, str, dict[str, Any]], dict[str, Any]]] = {
+            "start-next": self._start_next,
+            "get": self._get if job_id else self._list,
+            "update": self._update,
+        }
+        try:
+            with self._lock:
+                answer = answers[request](thing, job_id, body)
+        except Rejected as rejected:
+            problem = {"code": rejected.code, "message": str(rejected), **rejected.state}
+            self._publish(f"{message.topic}/rejected", {**problem, **token})
+        else:
+            self._publish(f"{message.topic}/accepted", {**answer, **token})
+
+    def _start_next(self, thing: str, job_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        upcoming = self._next(thing)
+        if upcoming is None:
+            return {}
+        if upcoming.status == "QUEUED":
+            upcoming.change("IN_PROGRESS", body.get("statusDetails"))
+            self._refresh(upcoming.job)
+        return {"execution": self._described(upcoming)}
+
+    def _get(self, thing: str, job_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        if job_id == "$next":
+            upcoming = self._next(thing)
+            return {"execution": self._described(upcoming)} if upcoming else {}
+        return {"execution": self._described(self._find(thing, job_id), body.get("includeJobDocument", True))}
+
+    def _list(self, thing: str, job_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        lists = {"inProgressJobs": "IN_PROGRESS", "queuedJobs": "QUEUED"}
+        mine = [e for e in self._of(thing) if e.status in OPEN]
+        return {name: [self._described(e, False) for e in mine if e.status == status] for name, status in lists.items()}
+
+    def _update(self, thing: str, job_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        execution = self._find(thing, job_id)
+        status = body.get("status")
+        if status not in REPORTED:
+            raise Rejected("InvalidRequest", f"status {status!r} is not one of {', '.join(REPORTED)}")
+        if execution.status in ENDED:
+            raise Rejected("InvalidStateTransition", f"the execution is {execution.status}", _state(execution))
+        if body.get("expectedVersion") not in (None, execution.version):
+            raise Rejected("VersionMismatch", f"the version is {execution.version}", _state(execution))
+        if body.get("executionNumber") not in (None, execution.record.execution_number):
+            raise Rejected("ResourceNotFound", f"no execution {body['executionNumber']}")
+        execution.change(status, body.get("statusDetails"))
+        if status in ENDED:
+            self._judge(execution.job)
+        else:
+            self._refresh(execution.job)
+        return _state(execution) if body.get("includeJobExecutionState") else {}
+
+    def _of(self, thing: str) -> list[Execution]:
+        return [job.executions[thing] for job in self._jobs.values() if thing in job.executions]
+
+    def _find(self, thing: str, job_id: str) -> Execution:
+        try:
+            return self._jobs[job_id].executions[thing]
+        except KeyError:
+            raise Rejected("ResourceNotFound", f"no execution of {job_id} for {thing}") from None
+
+    def _next(self, thing: str) -> Execution | None:
+        """In progress before queued, then the order in which they were queued."""
+        mine = [execution for execution in self._of(thing) if execution.status in OPEN]
+        return min(mine, key=lambda execution: (execution.status == "QUEUED", execution.number), default=None)
+
+    def _described(self, execution: Execution, document: bool = True) -> dict[str, Any]:
+        described = {
+            "jobId": execution.job.job_id,
+            "thingName": execution.thing,
+            "status": execution.status,
+            "statusDetails": execution.details,
+            "queuedAt": int(execution.queued_at),
+            "lastUpdatedAt": int(execution.updated_at),
+            "versionNumber": execution.version,
+            "executionNumber": execution.record.execution_number,
+        }
+        if execution.started_at:
+            described["startedAt"] = int(execution.started_at)
+        if document:
+            described["jobDocument"] = self._document(execution.job)
+        return described
+
+    def _document(self, job: Job) -> Any:
+        """The document with presigned URLs, made at the moment a device asks."""
+        expires = job.request.get("presignedUrlConfig", {}).get("expiresInSec", DEFAULT_EXPIRY_S)
+
+        def url(found: re.Match[str]) -> str:
+            where = {"Bucket": found[1], "Key": found[2]}
+            return json.dumps(self._s3.generate_presigned_url("get_object", Params=where, ExpiresIn=expires))[1:-1]
+
+        return json.loads(PLACEHOLDER.sub(url, job.request["document"]))
+
+    def _publish(self, topic: str, body: dict[str, Any]) -> None:
+        self._client.publish(topic, json.dumps({"timestamp": int(time.time()), **body}), qos=1)
+
+
+class Rejected(Exception):  # noqa: N818  (the API's own word)
+    def __init__(self, code: str, message: str, state: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code, self.state = code, state or {}
+
+
+def _state(execution: Execution) -> dict[str, Any]:
+    state = {"status": execution.status, "statusDetails": execution.details, "versionNumber": execution.version}
+    return {"executionState": state}

@@ -1,0 +1,257 @@
+"""The template as data: what AWS will be told to make."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_support import EVENTS, sample
+from localdev.cloud import events, iam
+from localdev.cloud.cloud import TEMPLATE
+from localdev.cloud.template import Resource, Stack
+
+FUNCTIONS = TEMPLATE.parent / "functions"
+DATA, MODELS = "edgeml-data-123456789012-us-east-1", "edgeml-models-123456789012-us-east-1"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Stack:
+    return Stack(TEMPLATE)
+
+
+def functions(stack: Stack) -> list[Resource]:
+    return stack.of_type("AWS::Lambda::Function")
+
+
+def statements(stack: Stack, role: str) -> list[dict[str, Any]]:
+    policies = stack.resources[role].properties["Policies"]
+    return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+
+
+def test_every_handler_is_a_function_on_todays_runtime(stack: Stack) -> None:
+    folders = {path.parent.name for path in FUNCTIONS.glob("*/app.py")}
+    assert {Path(f.properties["Code"]["S3Key"]).name for f in functions(stack)} == folders
+    for function in functions(stack):
+        folder = stack.folder / function.properties["Code"]["S3Key"]
+        assert function.properties["Runtime"] == "python3.13"
+        assert function.properties["Handler"] == "app.handler"
+        assert "aws-lambda-powertools==" in (folder / "requirements.txt").read_text()
+
+
+def test_functions_get_every_variable_that_their_code_demands(stack: Stack) -> None:
+    for function in functions(stack):
+        code = (stack.folder / function.properties["Code"]["S3Key"] / "app.py").read_text()
+        given = set(function.properties["Environment"]["Variables"])
+        assert set(re.findall(r'os\.environ\["(\w+)"\]', code)) <= given
+        read = set(re.findall(r'os\.environ(?:\.get\(|\[)"(\w+)"', code))
+        assert {name for name in given if not name.startswith("POWERTOOLS_")} <= read
+
+
+def test_functions_log_into_a_group_that_forgets(stack: Stack) -> None:
+    groups = {group.name: group.properties for group in stack.of_type("AWS::Logs::LogGroup")}
+    for function in functions(stack):
+        assert int(groups[function.properties["LoggingConfig"]["LogGroup"]]["RetentionInDays"]) == 30
+    assert all("RetentionInDays" in group for group in groups.values())
+
+
+def test_asynchronous_functions_keep_what_they_fail_on(stack: Stack) -> None:
+    kept = {r.properties["FunctionName"]: r.properties for r in stack.of_type("AWS::Lambda::EventInvokeConfig")}
+    asynchronous = {f.name for f in functions(stack)} - {"LiveInference"}
+    assert set(kept) == asynchronous
+    for configuration in kept.values():
+        destination = configuration["DestinationConfig"]["OnFailure"]["Destination"]
+        assert stack.by_arn(destination).type == "AWS::SQS::Queue"
+
+
+def test_events_reach_their_handlers(stack: Stack) -> None:
+    (faces,) = stack.resources["DataBucket"].properties["NotificationConfiguration"]["LambdaConfigurations"]
+    assert faces["Function"] == stack.resources["RekognizeEmotions"].arn
+    assert faces["Event"] == "s3:ObjectCreated:*"
+    assert faces["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "faces/"}]
+    rule = stack.resources["IngestEdgeLogsDeviceLogs"].properties["TopicRulePayload"]
+    assert rule["Sql"] == "SELECT *, clientid() AS client_id, topic() AS topic FROM 'device/+/logs'"
+    assert rule["Actions"] == [{"Lambda": {"FunctionArn": stack.resources["IngestEdgeLogs"].arn}}]
+    subscription = stack.resources["CollectSampleSamplePublished"].properties
+    assert subscription["TopicArn"] == stack.outputs["SampleTopicArn"]
+    approved = stack.resources["ModelApprovedRule"].properties
+    assert events.matches(approved["EventPattern"], sample("model_package_approved"))
+    rejected = sample("model_package_approved")
+    rejected["detail"]["ModelApprovalStatus"] = "Rejected"
+    assert not events.matches(approved["EventPattern"], rejected)
+
+
+def test_buckets_are_encrypted_private_tidy_and_named_as_what_stays(stack: Stack) -> None:
+    buckets = stack.of_type("AWS::S3::Bucket")
+    for bucket in buckets:
+        rules = bucket.properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert rules[0]["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+        assert set(bucket.properties["PublicAccessBlockConfiguration"].values()) == {True}
+        assert bucket.properties["LifecycleConfiguration"]["Rules"]
+    assert stack.outputs["KeptWhenDeleted"].split() == [bucket.name for bucket in buckets]
+
+
+def test_only_the_buckets_are_kept_when_the_stack_is_deleted() -> None:
+    text = TEMPLATE.read_text(encoding="utf-8")
+    kept = re.findall(r"^  (\w+):\n    Type: (\S+)\n    DeletionPolicy: Retain$", text, re.MULTILINE)
+    assert {kind for _, kind in kept} == {"AWS::S3::Bucket"}
+    assert text.count("DeletionPolicy: Retain") == len(kept) == 3
+
+
+def test_the_face_table_is_what_the_handler_writes_to(stack: Stack) -> None:
+    table = stack.resources["FacesTable"]
+    assert table.name == "rekognize-faces"
+    assert table.properties["KeySchema"] == [{"AttributeName": "s3key", "KeyType": "HASH"}]
+
+
+def test_the_api_wants_a_key_and_is_throttled(stack: Stack) -> None:
+    operation = stack.resources["LiveApi"].properties["Body"]["paths"]["/liveinference"]["get"]
+    assert operation["security"] == [{"api_key": []}]
+    (plan,) = stack.of_type("AWS::ApiGateway::UsagePlan")
+    assert plan.properties["Throttle"]["RateLimit"] == 20
+    (stage,) = stack.of_type("AWS::ApiGateway::Stage")
+    assert stage.properties["MethodSettings"][0]["ThrottlingRateLimit"] == 20
+
+
+@pytest.mark.parametrize(
+    ("component", "action", "resource"),
+    [
+        ("nucleus", "s3:GetObject", "arn:aws:s3:::edgeml-components-123456789012-us-east-1/edgeml.A/1.0.0/a.zip"),
+        ("edgeml.CameraCapture", "s3:PutObject", f"arn:aws:s3:::{DATA}/snapshots/press-1/1.jpg"),
+        ("edgeml.Inferencer", "s3:PutObject", f"arn:aws:s3:::{DATA}/faces/press-1/1.jpg"),
+        (
+            "edgeml.Inferencer",
+            "sagemaker:InvokeEndpoint",
+            "arn:aws:sagemaker:us-east-1:123456789012:endpoint/edgeml-duration",
+        ),
+        (
+            "edgeml.LogShipper",
+            "logs:PutLogEvents",
+            "arn:aws:logs:us-east-1:123456789012:log-group:/aws/greengrass/GreengrassSystemComponent/x:log-stream:/y",
+        ),
+        (
+            "edgeml.EdgeImpulseRunner",
+            "secretsmanager:GetSecretValue",
+            "arn:aws:secretsmanager:us-east-1:123456789012:secret:EI_API_KEY-a1B2c3",
+        ),
+    ],
+)
+def test_devices_may_do_what_components_need(stack: Stack, component: str, action: str, resource: str) -> None:
+    policies = {p["PolicyName"]: p for p in stack.resources["TokenExchangeRole"].properties["Policies"]}
+    assert iam.allowed(policies[component]["PolicyDocument"]["Statement"], (action, resource), {})
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        ("s3:GetObject", f"arn:aws:s3:::{DATA}/faces/press-1/1.jpg"),
+        ("s3:PutObject", f"arn:aws:s3:::{MODELS}/x/job.json"),
+        ("s3:PutObject", f"arn:aws:s3:::{DATA}/other/1.jpg"),
+        ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:us-east-1:123456789012:secret:EI_API_KEY_2-a1B2c3"),
+        ("logs:PutLogEvents", "arn:aws:logs:us-east-1:123456789012:log-group:/edgeml/turbine:log-stream:rawdata"),
+        ("sagemaker:InvokeEndpoint", "arn:aws:sagemaker:us-east-1:123456789012:endpoint/payroll"),
+    ],
+)
+def test_devices_may_not_do_more(stack: Stack, action: str, resource: str) -> None:
+    assert not iam.allowed(statements(stack, "TokenExchangeRole"), (action, resource), {})
+
+
+def test_who_trains_does_not_deploy_and_who_deploys_does_not_train(stack: Stack) -> None:
+    package = "arn:aws:sagemaker:us-east-1:123456789012:model-package/edgeml-models/3"
+    group = "arn:aws:sagemaker:us-east-1:123456789012:model-package-group/edgeml-models"
+    training = "arn:aws:sagemaker:us-east-1:123456789012:training-job/edgeml-1"
+    science, engineering = statements(stack, "DataScienceRole"), statements(stack, "IiotEngineeringRole")
+    for need, scientist, engineer in (
+        (("sagemaker:CreateTrainingJob", training), True, False),
+        (("sagemaker:CreateModelPackage", group), True, False),
+        (("s3:GetObject", f"arn:aws:s3:::{DATA}/samples/2026/1"), True, False),
+        (("sagemaker:DescribeModelPackage", package), True, True),
+        (("sagemaker:UpdateModelPackage", package), False, True),
+        (("iot:CreateJob", "*"), False, True),
+        (("greengrass:CreateDeployment", "*"), False, True),
+        (("s3:GetObject", f"arn:aws:s3:::{DATA}/faces/press-1/1.jpg"), False, False),
+    ):
+        assert (iam.allowed(science, need, {}), iam.allowed(engineering, need, {})) == (scientist, engineer), need
+
+
+def test_no_policy_allows_every_action_of_a_service(stack: Stack) -> None:
+    for resource in [*stack.of_type("AWS::IAM::Role"), *stack.of_type("AWS::IAM::ManagedPolicy")]:
+        policies = resource.properties.get("Policies", [resource.properties])
+        for policy in policies:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                if statement["Effect"] == "Allow":
+                    assert "*" not in json.dumps(statement["Action"]), resource.id
+
+
+def test_alarms_are_heard(stack: Stack) -> None:
+    alarms = {alarm.id: alarm.properties for alarm in stack.of_type("AWS::CloudWatch::Alarm")}
+    assert set(alarms) == {
+        "AnomalyBurstAlarm",
+        "DeviceLostAlarm",
+        "DevicesSilentAlarm",
+        "FailedEventsAlarm",
+        "LiveErrorRateAlarm",
+    }
+    for alarm in alarms.values():
+        assert alarm["AlarmActions"] == [f"arn:aws:sns:us-east-1:123456789012:{stack.resources['AlarmTopic'].name}"]
+    assert alarms["DevicesSilentAlarm"]["TreatMissingData"] == "breaching"
+
+
+def test_studio_and_mail_are_made_only_when_asked_for(stack: Stack) -> None:
+    assert "StudioDomain" not in stack.resources
+    assert "AlarmMail" not in stack.resources
+    wanted = {"CreateStudioDomain": "true", "StudioVpcId": "vpc-1", "AlarmEmail": "a@example.org"}
+    full = Stack(TEMPLATE, wanted)
+    assert full.resources["StudioDomain"].properties["VpcId"] == "vpc-1"
+    assert full.resources["AlarmMail"].properties["Endpoint"] == "a@example.org"
+
+
+def test_parameters_say_what_they_are_for(stack: Stack) -> None:
+    raw = stack.raw["Parameters"]
+    assert all(len(spec["Description"]) > 20 and "Default" in spec for spec in raw.values())
+    labelled = [
+        p
+        for group in stack.raw["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+        for p in group["Parameters"]
+    ]
+    assert sorted(labelled) == sorted(raw)
+
+
+def shape(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    return [shape(value[0])] if isinstance(value, list) and value else None
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("s3_face_created", events.s3("b", "k", "ObjectCreated:Put", 1, "e", "")),
+        ("s3_job_created", events.s3("b", "k", "ObjectCreated:Put", 1, "e", "v")),
+        ("sns_sample", events.sns("t", "m", None, {})),
+        ("model_package_approved", None),
+        ("api_liveinference", None),
+    ],
+)
+def test_samples_have_the_shape_that_the_local_cloud_sends(name: str, made: dict[str, Any] | None) -> None:
+    if made is None:
+        recorded = sample(name)
+        made = (
+            events.eventbridge("s", "t", recorded["detail"], recorded["resources"])
+            if "detail" in recorded
+            else events.api("GET", "/x", "live", {"features": ["1"]}, recorded["headers"])
+        )
+    assert shape(sample(name)) == shape(made)
+
+
+def test_generated_parts_are_up_to_date() -> None:
+    generate = TEMPLATE.parent / "generate.py"
+    done = subprocess.run([sys.executable, str(generate), "--check"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_sample_event_is_json() -> None:
+    assert all(json.loads(path.read_text()) for path in EVENTS.glob("*.json"))
