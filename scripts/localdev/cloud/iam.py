@@ -20,13 +20,11 @@ _PREFIXES = {
 
 def needs(service: str, operation: str, parameters: dict[str, Any], region: str, account: str) -> list[Need]:
     """Actions and resources that the caller must be allowed, for boto3's service and operation names."""
+    at = f"{region}:{account}"
     special = _SPECIAL.get(f"{service}:{operation}")
-    found = (
-        special(parameters)
-        if special
-        else [(f"{_PREFIXES.get(service, service)}:{operation}", _ARNS.get(service, _any)(parameters))]
-    )
-    return [(action, arn.replace("{r}", region).replace("{a}", account)) for action, arn in found]
+    if special is not None:
+        return special(parameters, at)
+    return [(f"{_PREFIXES.get(service, service)}:{operation}", _ARNS.get(service, _any)(parameters, at))]
 
 
 def allowed(statements: Iterable[dict[str, Any]], need: Need, context: dict[str, str]) -> bool:
@@ -70,35 +68,35 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _any(_: dict[str, Any]) -> str:
+def _any(_: dict[str, Any], at: str) -> str:
     return "*"
 
 
-def _object(p: dict[str, Any]) -> str:
+def _object(p: dict[str, Any], at: str) -> str:
     return f"arn:aws:s3:::{p['Bucket']}/{p['Key']}"
 
 
-def _get_object(p: dict[str, Any]) -> list[Need]:
+def _get_object(p: dict[str, Any], at: str) -> list[Need]:
     # Without s3:ListBucket S3 answers 403 instead of 404 for a key that is missing.
     action = "s3:GetObjectVersion" if "VersionId" in p else "s3:GetObject"
-    return [(action, _object(p)), ("s3:ListBucket", f"arn:aws:s3:::{p['Bucket']}")]
+    return [(action, _object(p, at)), ("s3:ListBucket", f"arn:aws:s3:::{p['Bucket']}")]
 
 
-def _detect_faces(p: dict[str, Any]) -> list[Need]:
+def _detect_faces(p: dict[str, Any], at: str) -> list[Need]:
     image = p["Image"].get("S3Object")
     needed = [("rekognition:DetectFaces", "*")]
     if image:  # Rekognition reads the object as the caller
-        needed.append(("s3:GetObject", _object({"Bucket": image["Bucket"], "Key": image["Name"]})))
+        needed.append(("s3:GetObject", _object({"Bucket": image["Bucket"], "Key": image["Name"]}, at)))
     return needed
 
 
-def _create_job(p: dict[str, Any]) -> list[Need]:
-    needed = [("iot:CreateJob", arn) for arn in (f"arn:aws:iot:{{r}}:{{a}}:job/{p['jobId']}", *p["targets"])]
+def _create_job(p: dict[str, Any], at: str) -> list[Need]:
+    needed = [("iot:CreateJob", arn) for arn in (f"arn:aws:iot:{at}:job/{p['jobId']}", *p["targets"])]
     role = p.get("presignedUrlConfig", {}).get("roleArn")
     return [*needed, ("iam:PassRole", role)] if role else needed
 
 
-def _create_deployment(p: dict[str, Any]) -> list[Need]:
+def _create_deployment(p: dict[str, Any], at: str) -> list[Need]:
     # Greengrass makes an IoT job in the caller's name.
     return [
         ("greengrass:CreateDeployment", "*"),
@@ -107,27 +105,27 @@ def _create_deployment(p: dict[str, Any]) -> list[Need]:
     ]
 
 
-def _log_arn(p: dict[str, Any]) -> str:
-    group = f"arn:aws:logs:{{r}}:{{a}}:log-group:{p['logGroupName']}"
+def _log_arn(p: dict[str, Any], at: str) -> str:
+    group = f"arn:aws:logs:{at}:log-group:{p['logGroupName']}"
     return f"{group}:log-stream:{p['logStreamName']}" if "logStreamName" in p else group
 
 
-_SPECIAL: dict[str, Callable[[dict[str, Any]], list[Need]]] = {
+_SPECIAL: dict[str, Callable[[dict[str, Any], str], list[Need]]] = {
     "s3:HeadObject": _get_object,
     "s3:GetObject": _get_object,
-    "s3:PutObject": lambda p: [("s3:PutObject", _object(p))],
-    "s3:ListObjectsV2": lambda p: [("s3:ListBucket", f"arn:aws:s3:::{p['Bucket']}")],
+    "s3:PutObject": lambda p, at: [("s3:PutObject", _object(p, at))],
+    "s3:ListObjectsV2": lambda p, at: [("s3:ListBucket", f"arn:aws:s3:::{p['Bucket']}")],
     "iot:CreateJob": _create_job,
     "greengrassv2:CreateDeployment": _create_deployment,
     "rekognition:DetectFaces": _detect_faces,
-    "logs:CreateLogGroup": lambda p: [("logs:CreateLogGroup", _log_arn(p))],
-    "logs:CreateLogStream": lambda p: [
-        ("logs:CreateLogStream", f"arn:aws:logs:{{r}}:{{a}}:log-group:{p['logGroupName']}:*")
+    "logs:CreateLogGroup": lambda p, at: [("logs:CreateLogGroup", _log_arn(p, at))],
+    "logs:CreateLogStream": lambda p, at: [
+        ("logs:CreateLogStream", f"arn:aws:logs:{at}:log-group:{p['logGroupName']}:*")
     ],
 }
-_ARNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "dynamodb": lambda p: f"arn:aws:dynamodb:{{r}}:{{a}}:table/{p['TableName']}",
-    "firehose": lambda p: f"arn:aws:firehose:{{r}}:{{a}}:deliverystream/{p['DeliveryStreamName']}",
+_ARNS: dict[str, Callable[[dict[str, Any], str], str]] = {
+    "dynamodb": lambda p, at: f"arn:aws:dynamodb:{at}:table/{p['TableName']}",
+    "firehose": lambda p, at: f"arn:aws:firehose:{at}:deliverystream/{p['DeliveryStreamName']}",
     "logs": _log_arn,
-    "sagemaker-runtime": lambda p: f"arn:aws:sagemaker:{{r}}:{{a}}:endpoint/{p['EndpointName']}",
+    "sagemaker-runtime": lambda p, at: f"arn:aws:sagemaker:{at}:endpoint/{p['EndpointName']}",
 }

@@ -78,10 +78,12 @@ def main() -> None:
         context = Context(setting["name"], setting["arn"], setting["memory"], setting["timeout_s"], call["id"])
         try:
             answer: dict[str, Any] = {"result": handler(call["event"], context)}
+            json.dumps(answer)
         except Exception as error:  # noqa: BLE001  (becomes the invocation's answer, as in Lambda)
             trace = traceback.format_exception(error)
             sys.stderr.write("".join(trace))
-            answer = {"error": {"errorType": type(error).__name__, "errorMessage": str(error), "stackTrace": trace}}
+            kind = "Runtime.MarshalError" if "is not JSON serializable" in str(error) else type(error).__name__
+            answer = {"error": {"errorType": kind, "errorMessage": str(error), "stackTrace": trace}}
         sys.stderr.flush()
         sys.stdout.flush()
         answer["asked"] = sorted(asked)
