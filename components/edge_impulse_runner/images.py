@@ -25,19 +25,22 @@ _TO_GRAY = {"bgr24": cv2.COLOR_BGR2GRAY, "rgb24": cv2.COLOR_RGB2GRAY}
 
 
 def resized(image: Image, width: int, height: int, mode: ResizeMode) -> Image:
-    """The image in the model's size.
+    """The image in the model's size, pixel for pixel as Edge Impulse's Python SDK makes it.
 
     `squash` ignores the aspect ratio, `fit-shortest` cuts off what juts out, `fit-longest` adds black borders, and
     `none` does not scale: it takes the middle of the image, on black if that is smaller.
     """
     have_height, have_width = image.shape[:2]
     if mode == "fit-shortest":
-        scale = max(width / have_width, height / have_height)
-        image = _middle(image, min(have_width, round(width / scale)), min(have_height, round(height / scale)))
-        return _scaled(image, width, height)
+        aspect = width / height
+        if have_width / have_height > aspect:
+            have_width = max(1, int(have_height * aspect))
+        else:
+            have_height = max(1, int(have_width / aspect))
+        return _scaled(_middle(image, have_width, have_height), width, height)
     if mode == "fit-longest":
         scale = min(width / have_width, height / have_height)
-        image = _scaled(image, max(1, round(have_width * scale)), max(1, round(have_height * scale)))
+        image = _scaled(image, max(1, int(have_width * scale)), max(1, int(have_height * scale)))
         return _framed(image, width, height)
     if mode == "none":
         return _framed(_middle(image, min(width, have_width), min(height, have_height)), width, height)
@@ -67,9 +70,7 @@ def _middle(image: Image, width: int, height: int) -> Image:
 def _scaled(image: Image, width: int, height: int) -> Image:
     if image.shape[:2] == (height, width):
         return image
-    shrinks = width < image.shape[1] and height < image.shape[0]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method), dtype=np.uint8)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _framed(image: Image, width: int, height: int) -> Image:

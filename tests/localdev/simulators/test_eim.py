@@ -48,8 +48,11 @@ class Client:
 
     def close(self) -> None:
         self.socket.close()
-        self.process.kill()
-        self.process.wait()
+        try:
+            self.process.wait(5)
+        finally:
+            self.process.kill()
+            self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -57,6 +60,7 @@ class Client:
 @pytest.fixture
 def client() -> Iterator[Callable[..., Client]]:
     made: list[Client] = []
+    before = set(SHM.glob("shm-*"))
     with tempfile.TemporaryDirectory(prefix="eim-") as folder:
 
         def make(**options: Any) -> Client:
@@ -66,6 +70,7 @@ def client() -> Iterator[Callable[..., Client]]:
         yield make
         for one in made:
             one.close()
+    assert set(SHM.glob("shm-*")) <= before
 
 
 HELLO = {"hello": 1, "id": 1}
