@@ -12,9 +12,8 @@ import logging
 import re
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 import paho.mqtt.client as mqtt
@@ -23,11 +22,11 @@ from moto.iot.models import FakeJobExecution, iot_backends
 from paho.mqtt.enums import CallbackAPIVersion
 
 from localdev.cloud.aws import ACCOUNT, REGION, LocalAws, Request, Response
+from localdev.cloud.iot_jobs_model import ENDED, OPEN, Execution, Job
 from localdev.cloud.iot_jobs_rules import DEFAULT_EXPIRY_S, refusal
 
 log = logging.getLogger(__name__)
 
-OPEN, ENDED = ("QUEUED", "IN_PROGRESS"), ("SUCCEEDED", "FAILED", "REJECTED", "TIMED_OUT", "CANCELED", "REMOVED")
 REPORTED = ("IN_PROGRESS", "SUCCEEDED", "FAILED", "REJECTED")  # what a device may say
 TOPICS = ("start-next", "get", "+/get", "+/update")
 TICK_S = 0.05
@@ -38,65 +37,13 @@ PLACEHOLDER = re.compile(
 _TOPIC = re.compile(r"\$aws/things/([^/]+)/jobs/(?:([^/]+)/)?(start-next|get|update)")
 
 
-@dataclass
-class Job:
-    """A job's plan. `waiting` are things that the rollout has not reached."""
-
-    job_id: str
-    request: dict[str, Any]
-    waiting: deque[str]
-    credit: float = 0.0
-    executions: dict[str, "Execution"] = field(default_factory=dict)
-
-    @property
-    def ended(self) -> bool:
-        return not self.waiting and all(execution.status in ENDED for execution in self.executions.values())
-
-    def counts(self) -> Counter[str]:
-        return Counter(execution.status for execution in self.executions.values())
-
-    def rate(self) -> float:
-        """Things per minute, now."""
-        rollout = self.request.get("jobExecutionsRolloutConfig") or {}
-        limit = float(rollout.get("maximumPerMinute", 1000))
-        growth = rollout.get("exponentialRate")
-        if not growth:
-            return limit
-        criteria = growth["rateIncreaseCriteria"]
-        reached = self.counts()["SUCCEEDED"] if "numberOfSucceededThings" in criteria else len(self.executions)
-        steps = reached // next(iter(criteria.values()))
-        return float(min(limit, growth["baseRatePerMinute"] * growth["incrementFactor"] ** steps))
-
-
-@dataclass
-class Execution:
-    job: Job
-    thing: str
-    record: FakeJobExecution
-    number: int  # place in the queue of all executions
-    status: str = "QUEUED"
-    details: dict[str, str] = field(default_factory=dict)
-    version: int = 1
-    queued_at: float = field(default_factory=time.time)
-    updated_at: float = field(default_factory=time.time)
-    started_at: float = 0.0
-    started: float = 0.0  # monotonic
-
-    def change(self, status: str, details: dict[str, str] | None = None) -> None:
-        if status == "IN_PROGRESS" and not self.started_at:
-            self.started_at, self.started = time.time(), time.monotonic()
-        self.status, self.version, self.updated_at = status, self.version + 1, time.time()
-        self.details = self.details if details is None else details
-        self.record.status, self.record.status_details_map = status, self.details
-        self.record.version_number, self.record.last_updated_at = self.version, utcnow()
-
-
 class IotJobs:
     """`with IotJobs(aws, host, port):`. `minute_s` is how long a minute of rollouts and timeouts lasts."""
 
     def __init__(self, aws: LocalAws, host: str, port: int, *, minute_s: float = 60.0) -> None:
         self._aws, self._address, self._minute_s = aws, (host, port), minute_s
         self._jobs: dict[str, Job] = {}
+        self._names: set[str] = set()  # of jobs that exist or are just being made
         self._queued = 0
         self._offered: dict[str, str] = {}  # thing -> job that notify-next named last
         self._lock = threading.RLock()
@@ -129,13 +76,18 @@ class IotJobs:
         self._aws.stand_ins.remove(self.check)
         self._aws.observers.remove(self.observe)
 
-    # --- the HTTP API ---------------------------------------------------------------------------------------------------
+    # --- the HTTP API ---
 
     def check(self, request: Request) -> Response | None:
         """Stands in for CreateJob where AWS would refuse it."""
         if request.service == "iot" and request.method == "PUT" and re.fullmatch(r"/jobs/[^/]*", request.path):
             job_id = request.path.removeprefix("/jobs/")
-            return refusal(job_id, json.loads(request.body or b"{}"), job_id in self._jobs, self._known_target)
+            with self._lock:
+                taken = job_id in self._names
+                refused = refusal(job_id, json.loads(request.body or b"{}"), taken, self._known_target)
+                if refused is None:
+                    self._names.add(job_id)
+                return refused
         return None
 
     def observe(self, request: Request, response: Response) -> None:
@@ -149,6 +101,7 @@ class IotJobs:
                 self._cancel(self._jobs[parts[1]], force=request.query.get("force") == "true")
             elif request.method == "DELETE" and parts[0] == "jobs" and len(parts) == 2:
                 self._jobs.pop(parts[1], None)
+                self._names.discard(parts[1])
 
     def _known_target(self, arn: str) -> bool:
         kind, _, name = arn.rpartition(":")[2].partition("/")
@@ -184,7 +137,7 @@ class IotJobs:
         self._backend.jobs[job.job_id].status = "CANCELED"
         self._refresh(job)
 
-    # --- time -----------------------------------------------------------------------------------------------------------
+    # --- time ---
 
     def _tick_for_ever(self) -> None:
         last = time.monotonic()
@@ -220,20 +173,14 @@ class IotJobs:
         for execution in late:
             execution.change("TIMED_OUT")
         if late:
-            self._judge(job)
+            self._ended(job)
 
-    def _judge(self, job: Job) -> None:
-        """After an execution has ended: is it time to abort the job?"""
-        counts = job.counts()
-        executed = sum(counts[status] for status in ("SUCCEEDED", "FAILED", "REJECTED", "TIMED_OUT"))
-        for criterion in (job.request.get("abortConfig") or {}).get("criteriaList", []):
-            kind = criterion["failureType"]
-            failed = sum(counts[k] for k in ("FAILED", "REJECTED", "TIMED_OUT")) if kind == "ALL" else counts[kind]
-            enough = executed >= criterion["minNumberOfExecutedThings"]
-            if enough and failed * 100 >= criterion["thresholdPercentage"] * executed:
-                self._cancel(job, force=False)
-                return
-        self._refresh(job)
+    def _ended(self, job: Job) -> None:
+        """After one of the job's executions has ended."""
+        if job.must_abort():
+            self._cancel(job, force=False)
+        else:
+            self._refresh(job)
 
     def _refresh(self, job: Job) -> None:
         """Make moto show the counts, and tell things whose next job has become another one."""
@@ -242,7 +189,7 @@ class IotJobs:
         for status in (*OPEN, *ENDED):
             record.job_process_details[f"numberOf{names.get(status, status.title())}Things"] = counts[status]
         if record.status == "IN_PROGRESS" and job.ended:
-            record.status, record.completed_at = "COMPLETED", utcnow()
+            record.status, record.completed_at = "COMPLETED", utcnow()  # type: ignore[assignment]
         for thing in job.executions:
             self._notify(thing)
 
@@ -255,7 +202,7 @@ class IotJobs:
         body = {"execution": self._described(upcoming)} if upcoming else {}
         self._publish(f"$aws/things/{thing}/jobs/notify-next", body)
 
-    # --- the MQTT API -----------------------------------------------------------------------------------------------------
+    # --- the MQTT API ---
 
     def _message(self, client: mqtt.Client, data: Any, message: mqtt.MQTTMessage) -> None:
         found = _TOPIC.fullmatch(message.topic)
@@ -315,7 +262,7 @@ class IotJobs:
             raise Rejected("ResourceNotFound", f"no execution {body['executionNumber']}")
         execution.change(status, body.get("statusDetails"))
         if status in ENDED:
-            self._judge(execution.job)
+            self._ended(execution.job)
         else:
             self._refresh(execution.job)
         return _state(execution) if body.get("includeJobExecutionState") else {}

@@ -44,7 +44,7 @@ def _plan_problem(job_id: str, request: dict[str, Any]) -> str:
         return "targetSelection: only SNAPSHOT is implemented here"
     rollout = request.get("jobExecutionsRolloutConfig") or {}
     growth = rollout.get("exponentialRate") or {}
-    ranges = [
+    ranges: list[tuple[str, Any, float, float]] = [
         ("expiresInSec", request.get("presignedUrlConfig", {}).get("expiresInSec"), 60, 3600),
         ("maximumPerMinute", rollout.get("maximumPerMinute"), 1, 1000),
         ("baseRatePerMinute", growth.get("baseRatePerMinute"), 1, 1000),
