@@ -53,7 +53,7 @@ class Drainer:
     ) -> None:
         self._spool, self._send, self._transient, self._backoff = spool, send, transient, backoff
         self._sent = self._failed = 0
-        self._delivered: "Item | None" = None
+        self._delivered: Item | None = None
         self._work = threading.Event()
         self._stopping = threading.Event()
         self._deadline = float("inf")

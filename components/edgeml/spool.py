@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeml._drainer import Drainer, DrainerStats, full_jitter
-from edgeml._spool_db import connect, is_unreadable, reason, set_aside
+from edgeml._spool_db import connect, hold_reserve, is_full, is_unreadable, reason, set_aside, use_reserve
 from edgeml.errors import SpoolError
 from edgeml.log import kv
 
@@ -43,9 +43,10 @@ class Spool:
     """Items of any topics in the order they were put, in one SQLite file of mode 0600. Thread-safe; for one process.
 
     Above `max_bytes` (sum of topic, headers, payload and ITEM_OVERHEAD of each item) the oldest items are dropped. The
-    file never grows much beyond that, nor its WAL beyond 4 MiB for long. A file that is not a sound database is moved
-    aside as `<name>.corrupt-<seconds>` (only the newest such file is kept) and a new spool is begun; what was in it is
-    not counted as dropped, `corrupt` tells of it.
+    file never grows much beyond that, nor its WAL beyond 1 MiB for long; 1 MiB more is kept as `<name>-reserve`, which
+    lets items be removed on a full disk. A file that is not a sound database is moved aside as
+    `<name>.corrupt-<seconds>` (only the newest such file is kept) and a new spool is begun; what was in it is not
+    counted as dropped, `corrupt` tells of it.
 
     Raises SpoolError if the file cannot be opened or made, or another process has it.
     """
@@ -67,6 +68,7 @@ class Spool:
                 if not is_unreadable(error):
                     raise
                 self._db = self._begin_anew(error)
+            self._reserved = hold_reserve(path)
 
     def put(self, topic: str, payload: builtins.bytes, *, headers: dict[str, str] | None = None) -> int:
         """Store an item durably; its id. Blocks for one fsync.
@@ -85,6 +87,8 @@ class Spool:
             cursor = db.execute("INSERT INTO items (created_at, size, topic, headers, payload) VALUES (?,?,?,?,?)", row)
             self._depth += 1
             self._bytes += size
+        if not self._reserved:
+            self._reserved = hold_reserve(self.path)
         if victims:
             self._log_drops(len(victims))
         for listener in self._listeners:
@@ -100,13 +104,11 @@ class Spool:
 
     def ack(self, item_ids: Iterable[int]) -> None:
         """Remove items that have been delivered. Ids that are gone already are no error."""
-        with self._transaction("remove items"):
-            self._delete(item_ids, dropped=False)
+        self._remove(list(item_ids), dropped=False)
 
     def discard(self, item_ids: Iterable[int]) -> None:
         """Remove items that cannot be delivered and count them as dropped."""
-        with self._transaction("drop items"):
-            self._delete(item_ids, dropped=True)
+        self._remove(list(item_ids), dropped=True)
 
     @property
     def depth(self) -> int:
@@ -151,7 +153,8 @@ class Spool:
         counters = dict(db.execute("SELECT name, value FROM counters").fetchall())
         self._dropped = max(self._dropped, counters["dropped"])
         self._corrupt = max(self._corrupt, counters["corrupt"])
-        db.execute("UPDATE counters SET value = ? WHERE name = 'corrupt'", (self._corrupt,))
+        if self._corrupt != counters["corrupt"]:
+            db.execute("UPDATE counters SET value = ? WHERE name = 'corrupt'", (self._corrupt,))
         return db
 
     def _begin_anew(self, error: sqlite3.Error) -> sqlite3.Connection:
@@ -200,6 +203,19 @@ class Spool:
                 if excess <= 0:
                     break
         return victims
+
+    def _remove(self, item_ids: list[int], *, dropped: bool) -> None:
+        try:
+            with self._transaction("remove items"):
+                self._delete(item_ids, dropped=dropped)
+        except SpoolError as error:
+            if not (self._reserved and is_full(error.__cause__)):
+                raise
+            self._reserved = False
+            with self._translated("remove items"):
+                use_reserve(self.path, self._db)
+            with self._transaction("remove items"):
+                self._delete(item_ids, dropped=dropped)
 
     def _delete(self, item_ids: Iterable[int], *, dropped: bool) -> None:
         for key in item_ids:
