@@ -14,28 +14,38 @@ SHM = Path("/dev/shm")
 
 
 @pytest.fixture
-def launcher(tmp_path: Path) -> Callable[..., Path]:
+def tag() -> str:
+    """Begins the names of this test's shared memory: other tests may run on this machine."""
+    return os.urandom(3).hex()
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, tag: str) -> Callable[..., Path]:
     """Makes an executable model: `launcher(kind="box", misbehaves="hangs")`."""
 
     def make(**options: Any) -> Path:
-        return write_launcher(tmp_path / f"model-{len(list(tmp_path.iterdir()))}.eim", Options(**options))
+        return write_launcher(tmp_path / f"model-{len(list(tmp_path.iterdir()))}.eim", Options(tag=tag, **options))
 
     return make
 
 
 @pytest.fixture
-def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_leaks(tag: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fails the test when it leaves a socket's folder, a shared memory block or a child process behind."""
     folder = tempfile.mkdtemp(prefix="t-", dir="/tmp")
     monkeypatch.setattr(tempfile, "tempdir", folder)
-    before = {path.name for path in SHM.glob("shm-*")}
+    before = children()
     yield
     left = [path.name for path in Path(folder).iterdir()]
     shutil.rmtree(folder)
     assert left == []
-    assert {path.name for path in SHM.glob("shm-*")} <= before
-    with pytest.raises(ChildProcessError):  # no child of ours, dead or alive
-        os.waitpid(-1, os.WNOHANG)
+    assert list(SHM.glob(f"shm-{tag}*")) == []
+    assert children() <= before
+
+
+def children() -> set[str]:
+    """Process ids of our children, zombies included."""
+    return {pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()}
 
 
 @pytest.fixture

@@ -44,7 +44,8 @@ class Options:
     """What the stand-in is. `shm`: offered, not known to an `old` model, `failed` at hello, or named but `missing`.
 
     `misbehaves` begins with classify number `after` (from 0). `results` are given in turn, in place of the kind's own.
-    `record` is a file that gets one JSON line for each request.
+    `record` is a file that gets one JSON line for each request; `tag` begins the names of its shared memory, by which a
+    test knows its own.
     """
 
     kind: Kind = "classification"
@@ -65,6 +66,7 @@ class Options:
     project: str = "Stand-in"
     gpu: bool = False
     record: str = ""
+    tag: str = ""
 
 
 def write_launcher(path: Path, options: Options | None = None) -> Path:
@@ -283,7 +285,7 @@ class Model:
     def open_memory(self) -> None:
         if self._options.shm != "offered":
             return
-        self._shm_name = f"/shm-{os.urandom(6).hex()}"
+        self._shm_name = f"/shm-{(self._options.tag + os.urandom(6).hex())[:12]}"
         self.memory = _create(self._shm_name, self.elements)
         self._outputs = []
         if self._options.kind == "freeform":

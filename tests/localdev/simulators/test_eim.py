@@ -60,17 +60,17 @@ class Client:
 @pytest.fixture
 def client() -> Iterator[Callable[..., Client]]:
     made: list[Client] = []
-    before = set(SHM.glob("shm-*"))
+    tag = os.urandom(3).hex()
     with tempfile.TemporaryDirectory(prefix="eim-") as folder:
 
         def make(**options: Any) -> Client:
-            made.append(Client(Path(folder), **options))
+            made.append(Client(Path(folder), tag=tag, **options))
             return made[-1]
 
         yield make
         for one in made:
             one.close()
-    assert set(SHM.glob("shm-*")) <= before
+    assert list(SHM.glob(f"shm-{tag}*")) == []
 
 
 HELLO = {"hello": 1, "id": 1}
@@ -176,14 +176,13 @@ def test_signals_remove_its_memory_but_a_kill_leaves_it(client: Callable[..., Cl
     ],
 )
 def test_print_info(tmp_path: Path, kind: Kind, model_type: str, labels: int) -> None:
-    before = set(SHM.glob("shm-*"))
-    launcher = write_launcher(tmp_path / "m.eim", Options(kind=kind))
+    launcher = write_launcher(tmp_path / "m.eim", Options(kind=kind, tag="0ddba1"))
     output = subprocess.run([launcher, "--print-info"], capture_output=True, text=True, check=True, timeout=10).stdout
     banner, _, text = output.partition("\n")
     assert banner == "Edge Impulse Linux impulse runner - printing model metadata"
     parameters = json.loads(text)["model_parameters"]
     assert (parameters["model_type"], parameters["label_count"]) == (model_type, labels)
-    assert set(SHM.glob("shm-*")) <= before
+    assert list(SHM.glob("shm-0ddba1*")) == []
 
 
 def test_stdin_mode_ends_replies_with_a_line(tmp_path: Path) -> None:
