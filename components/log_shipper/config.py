@@ -86,7 +86,11 @@ class IotCore(msgspec.Struct, frozen=True, rename="camel"):
     ] = "lines"
     spool_bytes: Annotated[
         int,
-        Meta(ge=2**20, le=2**40, description="Disk space for messages that wait; above it, lines wait in their files"),
+        Meta(
+            ge=4 * 2**20,
+            le=2**40,
+            description="Disk space for waiting messages; at half of it lines wait in files",
+        ),
     ] = 16 * 2**20
 
 

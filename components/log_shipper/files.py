@@ -33,6 +33,10 @@ class FileSource:
         self._seen = tuple(seen)
         return self._seen != self._handled
 
+    def observe(self) -> None:
+        self._update()
+        self.waiting = self.waiting or self.backlog() > 0
+
     def next_batch(self, max_events: int) -> Batch:
         self._update()
         batch = Batch(max_events=max_events)

@@ -58,6 +58,9 @@ class JournalSource:
         self._buffer = bytearray()
         self._not_before = 0.0
 
+    def observe(self) -> None:
+        """Nothing to do: the journal keeps its entries."""
+
     def next_batch(self, max_events: int) -> Batch:
         batch = Batch(max_events=max_events)
         self.more = self._fill(batch)

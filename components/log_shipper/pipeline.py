@@ -13,6 +13,7 @@ from log_shipper.source import Source
 
 log = logging.getLogger(__name__)
 
+SCAN_INTERVAL_S = 1.0  # at most
 _FIRST_DELAY_S = 0.5
 _REMIND_S = 300.0  # between log lines about a delivery that goes on failing
 
@@ -38,12 +39,16 @@ class Pipeline:
 
     def due(self, news: bool) -> bool:
         """Whether a step is worth its while: `news` says that the source has changed."""
-        pending = news or self.source.waiting or self.source.more or self._failures > 0
-        return pending and time.monotonic() >= self._not_before
+        pending = self.source.waiting or self.source.more or self._failures > 0
+        return news or (pending and time.monotonic() >= self._not_before)
 
     def step(self) -> bool:
         """Deliver one batch, if there is one; whether there is more to be had at once."""
+        began = time.monotonic()
         try:
+            if began < self._not_before:
+                self.source.observe()
+                return False
             if self._unrecorded:
                 self._record()
             self._deliver()
@@ -56,7 +61,8 @@ class Pipeline:
             self._succeeded()
             if self.source.more:
                 return True
-            self._not_before = time.monotonic() + self._interval
+            # Half a scan early, or a scan that comes a little before its time would be in vain.
+            self._not_before = began + self._interval - min(self._interval, SCAN_INTERVAL_S) / 2
         return False
 
     def _deliver(self) -> None:

@@ -21,13 +21,12 @@ from log_shipper.files import FileSource
 from log_shipper.identity import Seen
 from log_shipper.journald import JournalSource, component_of, units
 from log_shipper.parse import Parser
-from log_shipper.pipeline import Pipeline
+from log_shipper.pipeline import SCAN_INTERVAL_S, Pipeline
 from log_shipper.scan import SYSTEM_KIND, USER_KIND, Log, Scanner, java_regex
 
 log = logging.getLogger(__name__)
 
 SENDERS = 4
-_TICK_S = 1.0
 _SCAN_SHARE = 0.05  # of the time at most: 10,000 files take 30 ms to look at
 _UNITS_EVERY_S = 60.0
 
@@ -87,7 +86,7 @@ class Shipper:
                 pipeline.busy = False
 
     def _scan(self) -> None:
-        tick = min(self._config.periodic_upload_interval_sec, _TICK_S)
+        tick = min(self._config.periodic_upload_interval_sec, SCAN_INTERVAL_S)
         wait = 0.0
         while not self._stopping.wait(wait):
             began = time.monotonic()

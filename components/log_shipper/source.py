@@ -12,6 +12,9 @@ class Source(Protocol):
     waiting: bool  # something is held back for a moment, because it may not be complete
     more: bool  # the last batch left something that can be read at once
 
+    def observe(self) -> None:
+        """Take note of what changes, without reading: what could vanish is held on to while nothing can be sent."""
+
     def next_batch(self, max_events: int) -> Batch:
         """The next events, perhaps none."""
 

@@ -1,4 +1,4 @@
-"""A stand-in for CloudWatch Logs that takes as fast as a loopback socket gives: the benchmarks' sink, a process of its own.
+"""The benchmarks' sink: a stand-in for CloudWatch Logs, in a process of its own, as fast as a loopback socket.
 
 It speaks just enough HTTP for PutLogEvents, keeps nothing but counts, and holds one request at a time in memory.
 """
@@ -20,7 +20,7 @@ _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nConte
 
 @dataclass
 class Received:
-    """Events so far, when the first and the newest came (time.monotonic), and seconds from ` sent=<time> ` to receipt."""
+    """Events so far, when the first and the newest came (time.monotonic), seconds from ` sent=<time> ` to receipt."""
 
     events: int
     first: float

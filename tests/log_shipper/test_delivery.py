@@ -208,10 +208,11 @@ def test_without_network_lines_wait_and_arrive_when_it_is_back(tmp_path: Path, s
     sink.fault = lambda request: Fault(0)
     with shipper(tmp_path, {}, AWS_ENDPOINT_URL=sink.url) as process:
         log = process.logs / "edgeml.A.log"
+        log.write_text("")
+        eventually(lambda: "log found" in process.said(), what="the log to be found")
         for hour in range(4):  # rotated and deleted meanwhile, as the nucleus does at its size limit
             log.write_text(text_of(lines(1000, hour * 1000)))
-            eventually(lambda hour=hour: process.said().count("found") >= 1 and len(sink.requests) > hour, what="a try")
-            time.sleep(0.15)
+            time.sleep(0.25)
             log.rename(log.with_name(f"edgeml.A_2026_11_21_0{hour}_0.log"))
         for rotated in process.logs.glob("*_0.log"):
             rotated.unlink()

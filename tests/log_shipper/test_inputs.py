@@ -10,8 +10,9 @@ from typing import Any
 
 import boto3
 import pytest
-from benchmarks.log_rig import FaultySink, shipper
 from moto.server import ThreadedMotoServer
+
+from benchmarks.log_rig import FaultySink, shipper
 from support import eventually
 
 STAMP = "2026-11-21T10:00:00.000Z"

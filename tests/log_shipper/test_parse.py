@@ -1,6 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from log_shipper.parse import Attach, Parser, iso_ms
 
 ARRIVAL = 1_700_000_000_000
@@ -85,20 +86,21 @@ def copier(body: str, stream: str = "stderr") -> str:
     return f"2022-04-11T11:46:28.597Z [WARN] (Copier) componentName: {stream}. {body}{separator}{CONTEXT}"
 
 
-TRACEBACK = """\
-Traceback (most recent call last):
-File "/a/b.py", line 3, in main
-run()
-^^^^^
-File "<string>", line 1, in <module>
-KeyError: 'a'
-
-During handling of the above exception, another exception occurred:
-
-Traceback (most recent call last):
-File "/a/b.py", line 9, in main
-[Previous line repeated 3 more times]
-ValueError: bad""".split("\n")
+TRACEBACK = [
+    "Traceback (most recent call last):",
+    'File "/a/b.py", line 3, in main',
+    "run()",
+    "^^^^^",
+    'File "<string>", line 1, in <module>',
+    "KeyError: 'a'",
+    "",
+    "During handling of the above exception, another exception occurred:",
+    "",
+    "Traceback (most recent call last):",
+    'File "/a/b.py", line 9, in main',
+    "[Previous line repeated 3 more times]",
+    "ValueError: bad",
+]
 
 
 def test_a_traceback_logged_line_by_line_becomes_one_record() -> None:

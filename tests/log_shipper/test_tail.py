@@ -1,9 +1,11 @@
 """Files and their identity, on a real folder, without a process."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from log_shipper.checkpoint import Checkpoint
 from log_shipper.files import FileSource
 from log_shipper.identity import Seen
@@ -65,7 +67,7 @@ class Folder:
 
 
 @pytest.fixture
-def folder(tmp_path: Path):  # noqa: ANN201
+def folder(tmp_path: Path) -> Iterator[Folder]:
     made = Folder(tmp_path)
     yield made
     made.close()

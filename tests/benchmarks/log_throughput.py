@@ -1,0 +1,86 @@
+"""Log files to PutLogEvents, beside the least that Python has to do for it, into the same bounded loopback sink."""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import log_sink
+from benchmarks.harness import Row
+from benchmarks.log_rig import Shipper
+
+FILES, LINES = 8, 50_000  # rotated files and the active one; lines in each
+ROUNDS = 3
+TIMEOUT_S = 60.0
+CONTEXT = "{scriptName=services.edgeml.A.lifecycle.run, serviceName=edgeml.A, currentState=RUNNING}"
+
+
+def run() -> list[Row]:
+    ours, limit = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        sources = _write(Path(folder) / "lines")
+        for number in range(ROUNDS):
+            ours.append(_shipper(Path(folder) / f"run-{number}", sources))
+            limit.append(_limit(sources))
+    rate, cpu, memory = (statistics.median(column) for column in zip(*ours, strict=True))
+    best_rate, best_cpu = (statistics.median(column) for column in zip(*limit, strict=True))
+    return [
+        _row("rate", "events/s", rate, best_rate, ">= 150,000", rate >= 150_000),
+        _row("cpu", "us/event", cpu, best_cpu, "<= 4", cpu <= 4),
+        _row("peak memory", "MB", memory, None, "<= 60", memory <= 60),
+    ]
+
+
+def _row(metric: str, unit: str, value: float, limit: float | None, bar: str, ok: bool) -> Row:
+    ratio = value / limit if limit else None
+    return Row(bench="log_throughput", metric=metric, unit=unit, value=value, limit=limit, ratio=ratio, bar=bar, ok=ok)
+
+
+def _write(folder: Path) -> list[Path]:
+    """Nucleus log lines of 264 bytes on average, a thousand to the second, ten to the millisecond."""
+    folder.mkdir()
+    start = time.time() - 3600
+    paths = []
+    for index in range(FILES):
+        lines = []
+        for number in range(index * LINES, (index + 1) * LINES):
+            moment = start + number / 1000
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
+            text = f"line {number} " + "x" * (60 + number % 80)
+            lines.append(
+                f"{stamp}.{int(moment * 1000) % 1000:03}Z [INFO] (Copier) edgeml.A: stdout. {text}. {CONTEXT}\n"
+            )
+        paths.append(folder / f"edgeml.A_2026_11_21_05_{index}.log")
+        paths[-1].write_text("".join(lines))
+    return paths
+
+
+def _shipper(folder: Path, sources: list[Path]) -> tuple[float, float, float]:
+    """Events/s from the first to the last request, CPU microseconds an event with start-up, peak memory in MB."""
+    with log_sink.running() as sink:
+        process = Shipper(folder, {}, AWS_ENDPOINT_URL=sink.url)
+        for source in sources[:-1]:
+            (process.logs / source.name).hardlink_to(source)
+        active = process.logs / "edgeml.A.log"
+        active.hardlink_to(sources[-1])
+        process.start()
+        try:
+            sink.wait_for(LINES, TIMEOUT_S)
+            active.rename(process.logs / sources[-1].name)  # rotated while the backlog is being read
+            received = sink.wait_for(FILES * LINES, TIMEOUT_S)
+            cpu, memory = process.cpu_s(), process.memory_mb("VmHWM")
+        finally:
+            process.stop()
+    rate = received.events / (received.last - received.first)
+    return rate, cpu / received.events * 1e6, memory
+
+
+def _limit(sources: list[Path]) -> tuple[float, float]:
+    with log_sink.running() as sink:
+        script = Path(__file__).with_name("log_limit.py")
+        command = [sys.executable, str(script), sink.url, *map(str, sources)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+        received = sink.received()
+    return received.events / (received.last - received.first), float(done.stdout.split()[1])
