@@ -54,7 +54,7 @@ class CameraWorker:
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
-        self.context.health.forget(f"cameras.{self.name}.")
+        self.context.health.forget(f"cameras.{self.name}")
 
     def put(self, attempt: "_Attempt", image: "Image", captured_ns: int) -> bool:
         """Write a frame, unless `attempt` was abandoned: then False."""

@@ -53,10 +53,10 @@ class Health:
             self._last_error = str(error)
 
     def forget(self, prefix: str) -> None:
-        """Drop gauges and notes of a part that is gone (`pipelines.door.`)."""
+        """Drop gauges and notes of a part that is gone: those named `prefix` or `prefix.` and more."""
         with self._lock:
             for table in (self._gauges, self._notes):
-                for name in [name for name in table if name.startswith(prefix)]:
+                for name in [name for name in table if f"{name}.".startswith(f"{prefix}.")]:
                     del table[name]
 
     def counter(self, name: str) -> int:

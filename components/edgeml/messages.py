@@ -144,8 +144,12 @@ class Anomaly(msgspec.Struct, frozen=True):
     thresholds: list[float]
 
 
-class Regression(msgspec.Struct, frozen=True):
+class Regression(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A predicted value; where the true one is known too, it and `error` = value - measured."""
+
     value: float
+    measured: float | None = None
+    error: float | None = None
 
 
 Results = list[Classification] | list[Detection] | Anomaly | Regression

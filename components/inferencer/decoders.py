@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edgeml.errors import BundleError
-from edgeml.messages import Classification, Detection
+from edgeml.messages import Classification, Detection, Regression
 from edgeml.models import Bundle
 from inferencer.preprocess import Array, Geometry
 
@@ -24,7 +24,7 @@ class Wanted:
 
 
 Outputs = Mapping[str, Array]
-Decoder = Callable[[Outputs, Geometry, Sequence[str], Wanted, Mapping[str, Any]], list[Any]]
+Decoder = Callable[[Outputs, Geometry, Sequence[str], Wanted, Mapping[str, Any]], Any]
 
 
 def softmax(
@@ -98,7 +98,19 @@ def yolo(
     return _detections(boxes[kept], scores[kept], names, geometry, None)
 
 
-DECODERS: dict[str, Decoder] = {"softmax": softmax, "centerface": centerface, "yolo": yolo}
+def regression(
+    outputs: Outputs, geometry: Geometry, labels: Sequence[str], wanted: Wanted, parameters: Mapping[str, Any]
+) -> Regression:
+    """The first output's only number."""
+    return Regression(float(np.asarray(_first(outputs)).reshape(-1)[0]))
+
+
+DECODERS: dict[str, Decoder] = {
+    "softmax": softmax,
+    "centerface": centerface,
+    "yolo": yolo,
+    "regression": regression,
+}
 
 
 def decoder_of(bundle: Bundle) -> Decoder:

@@ -3,9 +3,8 @@
 import logging
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
-import cv2
 import msgspec
 
 from edgeml import messages, models
@@ -13,62 +12,20 @@ from edgeml.component import Context
 from edgeml.errors import BackendError, EdgemlError
 from edgeml.log import kv
 from edgeml.messages import ModelActivate, ModelStatus
-from edgeml.models import Bundle
-from inferencer.config import OnnxBackend
-from inferencer.decoders import Wanted, decoder_of
-from inferencer.preprocess import Preprocessor
-from inferencer.sample import Outcome, Sample, Timer
-
-if TYPE_CHECKING:
-    import onnxruntime as ort
+from inferencer.config import OnnxBackend, Pipeline
+from inferencer.runners import Runner, runner_of
+from inferencer.sample import Outcome, Sample
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
-DEFAULT_THRESHOLD = 0.3
-
-
-class Runner:
-    """One loaded bundle. Immutable, so that it can be swapped as a whole."""
-
-    def __init__(self, bundle: Bundle, session: "ort.InferenceSession", score_threshold: float, top_k: int) -> None:
-        self.bundle, self._session = bundle, session
-        manifest = bundle.manifest
-        own = manifest.thresholds.get("score", manifest.output.parameters.get("threshold", DEFAULT_THRESHOLD))
-        self._wanted = Wanted(score_threshold or float(own if isinstance(own, float | int) else own[0]), top_k)
-        self._decode = decoder_of(bundle)
-        self._preprocess = Preprocessor(manifest.input)
-        self._names = [output.name for output in session.get_outputs()]
-
-    def infer(self, sample: Sample) -> Outcome | None:
-        timer = Timer()
-        try:
-            tensor, geometry = self._preprocess(sample.data, sample.pixel_format)
-        except cv2.error as error:
-            raise BackendError(f"image {sample.data.shape} {sample.data.dtype} cannot be prepared: {error}") from error
-        if not sample.valid():
-            return None
-        timer.lap("preprocess")
-        try:
-            raw: list[Any] = self._session.run(self._names, {self.bundle.manifest.input.name: tensor})
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise BackendError(f"{self.bundle.ref.name}: {error}") from error
-        timer.lap("inference")
-        outputs = dict(zip(self._names, raw, strict=True))
-        parameters = self.bundle.manifest.output.parameters
-        results = self._decode(outputs, geometry, self.bundle.labels, self._wanted, parameters)
-        timer.lap("postprocess")
-        return Outcome(self.bundle.manifest.task, self.bundle.ref, results, timer, backend="onnx")
 
 
 class OnnxModel:
     """The newest good version of a bundle. A version that does not load or run leaves the running one in place."""
 
-    def __init__(
-        self, settings: OnnxBackend, context: Context, prefix: str, *, score_threshold: float, top_k: int
-    ) -> None:
-        self._settings, self._context, self._prefix = settings, context, prefix
-        self._score_threshold, self._top_k = score_threshold, top_k
+    def __init__(self, settings: OnnxBackend, pipeline: Pipeline, context: Context, prefix: str) -> None:
+        self._settings, self._pipeline, self._context, self._prefix = settings, pipeline, context, prefix
         place = Path(settings.path) if settings.path else None
         self._watcher = models.Watcher(settings.model, context.root, place)
         self._runner: Runner | None = None
@@ -81,7 +38,8 @@ class OnnxModel:
 
     def poll(self) -> bool:
         if (loaded := self._loaded) is not None:
-            self._runner, self._loaded = loaded, None
+            self._loaded = None
+            self._runner = loaded.follow(self._runner)
         return self._runner is not None
 
     def infer(self, sample: Sample) -> Outcome | None:
@@ -139,8 +97,8 @@ class OnnxModel:
             threads=self._settings.threads,
             optimization=self._settings.optimization,
         )
-        models.probe(session, bundle)
-        return Runner(bundle, session, self._score_threshold, self._top_k)
+        models.probe(session, bundle)  # which also warms it up
+        return runner_of(bundle, session, self._pipeline)
 
     def _state(self, request: ModelActivate) -> ModelStatus:
         """The answer to an activation of what is there already."""
@@ -150,7 +108,7 @@ class OnnxModel:
             return self._status("accepted", running)
         return self._status("refused", request.version, f"the newest usable version here is {running or 'none'}")
 
-    def _status(self, status: Any, version: str, reason: str = "") -> ModelStatus:
+    def _status(self, status: Literal["accepted", "refused"], version: str, reason: str = "") -> ModelStatus:
         return ModelStatus(
             model=self._settings.model, version=version, status=status, component="edgeml.Inferencer", reason=reason
         )

@@ -1,16 +1,18 @@
-"""One pipeline: source -> model -> sinks, on a thread of its own, so that a slow one never stalls another."""
+"""One pipeline: source -> model -> sinks, on threads of its own, so that a slow one never stalls another."""
 
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from edgeml.component import Context
 from edgeml.errors import BackendError, EdgemlError
 from edgeml.log import kv
-from edgeml.messages import InferenceResult, LatencyMs
-from inferencer.sample import Model, Outcome, Sample, SampleSource
-from inferencer.sinks import Sink
+from edgeml.messages import InferenceResult, LatencyMs, ModelRef, Regression
+from inferencer.sample import Model, Outcome, Sample, SampleSource, Sink, Timer
+from inferencer.timer_sources import compared
 
 log = logging.getLogger(__name__)
 
@@ -18,41 +20,73 @@ POLL_S = 0.25  # how soon a waiting pipeline notices a new model or its end
 
 
 class PipelineWorker:
-    """Runs a pipeline until `stop`. A sample that fails is counted and logged; the next one is tried."""
+    """Runs a pipeline until `stop`. A sample that fails is counted and logged; the next one is tried.
 
-    def __init__(self, name: str, source: SampleSource, model: Model, sinks: Sequence[Sink], context: Context) -> None:
-        self.name, self._source, self._model, self._sinks = name, source, model, sinks
+    `in_flight` threads ask the model; each takes the source's newest sample when it is free, so that a slow model
+    in the network never builds a backlog. `seen` is told of every sample before the model is.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: SampleSource,
+        model: Model,
+        sinks: Sequence[Sink],
+        context: Context,
+        *,
+        in_flight: int = 1,
+        seen: Sequence[Callable[[Sample], None]] = (),
+    ) -> None:
+        self.name, self._source, self._model, self._sinks, self._seen = name, source, model, sinks, seen
         self._context, self._prefix = context, f"pipelines.{name}"
         self._stopping = threading.Event()
+        self._taking = threading.Lock()  # one thread at a time asks the source
         self._failures = 0
-        self._thread = context.spawn(f"pipeline-{name}", self._run)
+        self._threads = [context.spawn(f"pipeline-{name}", self._run) for _ in range(in_flight)]
 
     def stop(self) -> None:
-        """Finish the sample in hand and end."""
+        """Finish the samples in hand and end."""
         self._stopping.set()
-        self._thread.join(timeout=2)
+        deadline = time.monotonic() + 2
+        for thread in self._threads:
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
         self._source.close()
         self._model.close()
+        for sink in self._sinks:
+            sink.close()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            if not self._model.poll():
-                self._stopping.wait(POLL_S / 10)
-                continue
             try:
-                sample = self._source.next(POLL_S)
+                sample = self._next()
                 if sample is not None:
                     self._answer(sample)
                     self._failures = 0
             except EdgemlError as error:
                 self._failed(error)
 
+    def _next(self) -> Sample | None:
+        with self._taking:
+            if self._stopping.is_set():
+                return None
+            if not self._model.poll():
+                self._stopping.wait(POLL_S / 10)
+                return None
+            return self._source.next(POLL_S)
+
     def _answer(self, sample: Sample) -> None:
         health = self._context.health
         started_ns = time.monotonic_ns()
-        outcome = self._model.infer(sample)
+        for seen in self._seen:
+            seen(sample)
+        try:
+            outcome = self._model.infer(sample)
+        except BackendError as error:
+            if sample.reply is not None:
+                sample.reply(self._refusal(sample, error))
+            raise
         if outcome is None:
-            health.count(f"{self._prefix}.overwritten")
+            health.count(f"{self._prefix}.without_answer")
             return
         result = self._result(sample, outcome, (started_ns - sample.arrived_ns) / 1e6)
         for sink in self._sinks:
@@ -64,6 +98,8 @@ class PipelineWorker:
 
     def _result(self, sample: Sample, outcome: Outcome, queue_ms: float) -> InferenceResult:
         timer = outcome.timer
+        if isinstance(outcome.results, Regression) and sample.measured is not None:
+            outcome.results = compared(outcome.results, sample.measured)
         return InferenceResult(
             pipeline=self.name,
             model=outcome.model,
@@ -80,6 +116,10 @@ class PipelineWorker:
             backend=outcome.backend,
             request_id=sample.request_id,
         )
+
+    def _refusal(self, sample: Sample, error: BackendError) -> InferenceResult:
+        nothing = Outcome("classification", ModelRef("", ""), [], Timer())
+        return msgspec.structs.replace(self._result(sample, nothing, 0.0), error=str(error))
 
     def _failed(self, error: EdgemlError) -> None:
         self._failures += 1

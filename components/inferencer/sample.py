@@ -1,33 +1,53 @@
 """What flows through a pipeline: a sample in, an outcome out."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from edgeml.messages import Classification, Detection, InferenceResult, ModelRef, Source
+from edgeml.errors import BackendError
+from edgeml.messages import Detection, InferenceResult, ModelRef, Source
 from edgeml.models import Task
 
 Array = np.ndarray[Any, Any]
+Values = Sequence[str | float] | Mapping[str, float]
 Reply = Callable[[InferenceResult], None]
 
 
 @dataclass(slots=True)
 class Sample:
-    """One input. `data` is an image (pixel_format says its layout) or a vector; `arrived_ns` is monotonic.
+    """One input. `data` is an image (pixel_format says its layout) or numbers; `arrived_ns` is monotonic.
 
-    `valid` says whether `data` is still what it was: frames are used in place, in the ring.
+    `valid` says whether `data` is still what it was: frames are used in place, in the ring. `reply` gets the answer
+    to a request, or an error. `measured` is the true value of a regression, where it is known.
     """
 
-    data: Array
+    data: Array | Values
     source: Source
     arrived_ns: int
     pixel_format: str = ""
     request_id: str = ""
     valid: Callable[[], bool] = lambda: True
     reply: Reply | None = None
+    measured: float | None = None
+
+    @property
+    def image(self) -> Array:
+        """`data`, which must be an image or an array. Raises BackendError."""
+        if not isinstance(self.data, np.ndarray):
+            raise BackendError("the model takes images, the source gives numbers")
+        return self.data
+
+    @property
+    def values(self) -> Values:
+        """`data`, which must be numbers. Raises BackendError."""
+        if isinstance(self.data, np.ndarray):
+            if self.data.ndim == 1:
+                return [float(value) for value in self.data]
+            raise BackendError("the model takes numbers, the source gives images")
+        return self.data
 
 
 @dataclass(slots=True)
@@ -64,13 +84,9 @@ class Outcome:
         found = self.results if isinstance(self.results, list) else []
         return [item for item in found if isinstance(item, Detection)]
 
-    def classes(self) -> list[Classification]:
-        found = self.results if isinstance(self.results, list) else []
-        return [item for item in found if isinstance(item, Classification)]
-
 
 class SampleSource(Protocol):
-    """Gives a pipeline its samples, on the pipeline's thread."""
+    """Gives a pipeline its samples, to one thread at a time."""
 
     def next(self, timeout: float) -> Sample | None:
         """The next sample, or None if none came within `timeout` seconds. Raises EdgemlError."""
@@ -85,6 +101,29 @@ class Model(Protocol):
         """Whether a model is ready to answer."""
 
     def infer(self, sample: Sample) -> Outcome | None:
-        """The answer, or None if the sample was overwritten while it was read. Raises BackendError."""
+        """The answer, or None if this sample has none of its own. Raises BackendError."""
 
     def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Takes results on the pipeline's thread; must not wait for the network."""
+
+    def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def ordered(values: Values, names: Sequence[str], count: int) -> list[float]:
+    """`values` as `count` numbers, those of a mapping in the order of `names`. Raises BackendError."""
+    if isinstance(values, Mapping):
+        missing = [name for name in names if name not in values]
+        if missing or not names:
+            raise BackendError(f"features missing: {', '.join(missing) or 'the model names none, send a list'}")
+        values = [values[name] for name in names]
+    if len(values) != count:
+        raise BackendError(f"expected {count} numbers, got {len(values)}")
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError) as error:
+        raise BackendError(f"expected numbers: {error}") from error

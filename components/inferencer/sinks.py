@@ -4,7 +4,6 @@ the pipeline's."""
 import logging
 import queue
 from datetime import UTC, datetime
-from typing import Protocol
 
 import cv2
 import msgspec
@@ -24,12 +23,6 @@ log = logging.getLogger(__name__)
 QUEUE = 64  # results on their way to disk, per pipeline
 
 
-class Sink(Protocol):
-    """Takes results on the pipeline's thread; must not wait for a disk or the network."""
-
-    def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None: ...
-
-
 class LocalSink:
     """Publishes results on `edgeml/inference/<pipeline>`."""
 
@@ -39,6 +32,20 @@ class LocalSink:
     def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
         if self._settings.empty or not outcome.empty:
             self._context.ipc.publish(self._topic, fitted(result, MAX_IPC_BYTES))
+
+    def close(self) -> None:
+        return
+
+
+class ReplySink:
+    """Answers the request that a sample came from."""
+
+    def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
+        if sample.reply is not None:
+            sample.reply(result)
+
+    def close(self) -> None:
+        return
 
 
 class IotRelay:
@@ -128,7 +135,8 @@ class Stored:
 
 def cut(sample: Sample, outcome: Outcome, settings: Crops) -> list[Array]:
     """A copy of each detection's pixels with its margin, in BGR or grey, clipped to the image."""
-    height, width = sample.data.shape[:2]
+    image = sample.image
+    height, width = image.shape[:2]
     pictures = []
     for found in outcome.detections():
         x, y, w, h = found.box
@@ -137,7 +145,7 @@ def cut(sample: Sample, outcome: Outcome, settings: Crops) -> list[Array]:
         left, top = max(0, int(x - w * settings.margin)), max(0, int(y - h * settings.margin))
         right = min(width, int(x + w * (1 + settings.margin)) + 1)
         bottom = min(height, int(y + h * (1 + settings.margin)) + 1)
-        part = sample.data[top:bottom, left:right]
+        part = image[top:bottom, left:right]
         if part.size:
             pictures.append(cv2.cvtColor(part, cv2.COLOR_RGB2BGR) if sample.pixel_format == "rgb24" else part.copy())
     return pictures

@@ -41,7 +41,8 @@ def test_a_part_that_is_gone_leaves_nothing_but_its_counts() -> None:
     health.note("pipelines.a.model", "waiting")
     health.count("pipelines.a.done")
     health.note("pipelines.ab.model", "stays")
-    health.forget("pipelines.a.")
+    health.note("pipelines.a", "bad")
+    health.forget("pipelines.a")
     report = health.report()
     assert (report.gauges, report.notes) == ({}, {"pipelines.ab.model": "stays"})
     assert report.counters == {"pipelines.a.done": 1}

@@ -1,0 +1,127 @@
+"""From a pipeline's configuration to its parts."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeml.component import Context
+from edgeml.errors import ConfigError
+from edgeml.ipc import Handler
+from edgeml.s3 import Uploader
+from inferencer import config
+from inferencer.camera_source import CameraSamples
+from inferencer.onnx_backend import OnnxModel
+from inferencer.pipeline import PipelineWorker
+from inferencer.remote import HttpModel, SageMakerModel, WithFallback
+from inferencer.request_source import RequestSamples
+from inferencer.sample import Model, SampleSource, Sink
+from inferencer.sinks import IotRelay, LocalSink, ReplySink, Stored
+from inferencer.stream_sources import MqttSamples, StreamSamples
+from inferencer.telemetry import TelemetrySink
+from inferencer.timer_sources import CallerSamples, Measurements, TimerSamples
+
+
+@dataclass
+class Running:
+    """A pipeline at work: what it listens to on local topics, and the ONNX models it uses."""
+
+    worker: PipelineWorker
+    subscriptions: dict[str, Handler] = field(default_factory=dict)
+    models: list[tuple[str, OnnxModel]] = field(default_factory=list)
+
+
+class Assembly:
+    """Puts pipelines together; `relay` and `uploader` are shared by all."""
+
+    def __init__(self, context: Context, directory: Path, relay: IotRelay, uploader: Uploader | None) -> None:
+        self._context, self._directory = context, directory
+        self._relay, self._uploader = relay, uploader
+
+    def start(self, name: str, pipeline: config.Pipeline) -> Running:
+        """The pipeline, running. Raises ConfigError."""
+        prefix = f"pipelines.{name}"
+        subscriptions: dict[str, Handler] = {}
+        source = self._source(pipeline.source, prefix, subscriptions)
+        models: list[tuple[str, OnnxModel]] = []
+        model = self._model(pipeline.backend, pipeline, prefix, models)
+        if pipeline.fallback is not None:
+            spare = self._model(pipeline.fallback, pipeline, f"{prefix}.fallback", models)
+            model = WithFallback(model, spare)
+        sinks = self._sinks(name, pipeline, subscriptions)
+        in_flight = getattr(pipeline.backend, "max_in_flight", 1)
+        seen = [sink.seen for sink in sinks if isinstance(sink, TelemetrySink)]
+        worker = PipelineWorker(name, source, model, sinks, self._context, in_flight=in_flight, seen=seen)
+        return Running(worker, subscriptions, models)
+
+    def _source(self, settings: config.Source, prefix: str, subscriptions: dict[str, Handler]) -> SampleSource:
+        context = self._context
+        match settings:
+            case config.CameraSource():
+                return CameraSamples(settings, self._directory, context.health, prefix)
+            case config.RequestSource():
+                requests = RequestSamples(settings, context, prefix)
+                subscriptions[settings.topic] = requests.received
+                return requests
+            case config.TopicSource():
+                stream = StreamSamples(settings.queue, context, prefix)
+                subscriptions[settings.topic] = stream.received
+                return stream
+            case config.MqttSource():
+                return MqttSamples(settings, context, prefix)
+            case config.TimerSource():
+                return TimerSamples(settings, self._directory, prefix)
+            case config.CallerSource():
+                caller = CallerSamples(settings, context, prefix)
+                if settings.topic:
+                    subscriptions[settings.topic] = caller.received
+                return caller
+
+    def _model(
+        self,
+        settings: config.Backend,
+        pipeline: config.Pipeline,
+        prefix: str,
+        models: list[tuple[str, OnnxModel]],
+    ) -> Model:
+        match settings:
+            case config.OnnxBackend():
+                model = OnnxModel(settings, pipeline, self._context, prefix)
+                models.append((settings.model, model))
+                return model
+            case config.SageMakerBackend():
+                return SageMakerModel(settings, pipeline, self._context, prefix)
+            case config.HttpBackend():
+                return HttpModel(settings, pipeline, self._context, prefix)
+
+    def _sinks(self, name: str, pipeline: config.Pipeline, subscriptions: dict[str, Handler]) -> list[Sink]:
+        context = self._context
+        sinks: list[Sink] = [LocalSink(name, pipeline.local, context)] if pipeline.local.enabled else []
+        if isinstance(pipeline.source, config.RequestSource):
+            sinks.append(ReplySink())
+        if isinstance(pipeline.source, config.CallerSource) and pipeline.source.measured_topic:
+            measurements = Measurements(name, context)
+            subscriptions[pipeline.source.measured_topic] = measurements.received
+            sinks.append(measurements)
+        if pipeline.telemetry.enabled:
+            sinks.append(TelemetrySink(pipeline.telemetry, context, self._relay))
+        if pipeline.iot_core.enabled or pipeline.crops.bucket:
+            sinks.append(Stored(name, pipeline.iot_core, pipeline.crops, context, self._relay, self._uploader))
+        return sinks
+
+
+def check(pipelines: dict[str, config.Pipeline]) -> None:
+    """What a type cannot say about a configuration. Raises ConfigError, before anything is touched."""
+    import onnxruntime as ort
+
+    present = ort.get_available_providers()
+    for name, pipeline in pipelines.items():
+        for place, backend in (("backend", pipeline.backend), ("fallback", pipeline.fallback)):
+            providers = backend.providers if isinstance(backend, config.OnnxBackend) else ()
+            for index, provider in enumerate(providers):
+                if provider not in present:
+                    path = f"pipelines.{name}.{place}.providers.{index}"
+                    raise ConfigError(path, f"{provider} is not in this ONNX Runtime, present are {', '.join(present)}")
+        source, path = pipeline.source, f"pipelines.{name}.source"
+        if isinstance(source, config.TimerSource) and bool(source.file) == bool(source.camera):
+            raise ConfigError(path, "a timer needs either file or camera")
+        if isinstance(source, config.CallerSource) and bool(source.file) == bool(source.topic):
+            raise ConfigError(path, "a caller needs either file or topic")

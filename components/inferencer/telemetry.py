@@ -1,0 +1,76 @@
+"""A wind turbine's readings and verdicts as the cloud's dashboards know them, each at a rate of its own."""
+
+import logging
+import time
+
+from edgeml import messages
+from edgeml.component import Context
+from edgeml.errors import BackendError, SpoolError
+from edgeml.log import kv
+from edgeml.messages import Anomaly, InferenceResult
+from inferencer.config import Telemetry
+from inferencer.sample import Outcome, Sample
+from inferencer.sinks import IotRelay
+from inferencer.turbine import extract
+
+log = logging.getLogger(__name__)
+
+
+class TelemetrySink:
+    """Publishes `{"type": "rawdata", ...}` and `{"type": "inference", ...}` on device/<thing>/logs."""
+
+    def __init__(self, settings: Telemetry, context: Context, relay: IotRelay) -> None:
+        self._topic = settings.topic or f"device/{context.thing_name}/logs"
+        self._context, self._relay = context, relay
+        self._rawdata = _Rate(settings.rawdata_every_s)
+        self._inference = _Rate(settings.inference_every_s)
+
+    def seen(self, sample: Sample) -> None:
+        """Told of every sample, before the model: a reading is worth sending whether or not a verdict is due."""
+        if isinstance(sample.values, dict) or not self._rawdata.due():
+            return
+        try:
+            values = extract(sample.values)  # type: ignore[arg-type]
+        except BackendError:
+            return  # the model says so, and counts it
+        reading = {"ts": round(sample.source.captured_at, 3), "values": [round(value, 4) for value in values]}
+        self._send({"type": "rawdata", "data": reading})
+
+    def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
+        found = outcome.results
+        if not isinstance(found, Anomaly) or not self._inference.due():
+            return
+        self._send(
+            {
+                "type": "inference",
+                "model_name": outcome.model.name,
+                "model_version": outcome.model.version,
+                "anomalies": [int(anomaly) for anomaly in found.anomalies],
+                "values": found.values,
+                "ts": round(sample.source.captured_at, 3),
+            }
+        )
+
+    def close(self) -> None:
+        return
+
+    def _send(self, message: dict[str, object]) -> None:
+        try:
+            self._relay.put(self._topic, messages.encode(message), 1)
+        except SpoolError as error:
+            self._context.health.error(error)
+            log.error("telemetry not stored %s", kv(type=message["type"], error=error))
+
+
+class _Rate:
+    """Lets something through every so many seconds; 0 lets everything through."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval, self._due = interval, 0.0
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now < self._due:
+            return False
+        self._due = max(self._due + self._interval, now)
+        return True
