@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -68,7 +69,7 @@ counted = st.fixed_dictionaries(
         "counters": st.dictionaries(pixels.map(str), pixels, min_size=1, max_size=3),
     }
 )
-calibrated = st.fixed_dictionaries({**{"detected_label": words}, "classification": st.just({"yes": 0.75, "no": 0.25})})
+calibrated = st.fixed_dictionaries({"detected_label": words, "classification": st.just({"yes": 0.75, "no": 0.25})})
 bits = st.fixed_dictionaries(
     {"classification": st.dictionaries(labels, st.sampled_from([0.0, 1.0]), min_size=1, max_size=4)}
 )
@@ -100,7 +101,7 @@ times = st.fixed_dictionaries({"dsp": pixels, "classification": pixels, "anomaly
 
 @st.composite
 def inferences(draw: st.DrawFn, dialect: str) -> Inference:
-    timing = dict(draw(times))
+    timing: dict[str, float] = dict(draw(times))
     if dialect == "D6" and draw(st.booleans()):
         timing["postprocessing"] = draw(pixels)
     if dialect in HAS_REGRESSION and draw(st.integers(0, 4)) == 0:
@@ -137,7 +138,7 @@ def parsed(chunks: list[bytes]) -> tuple[list[Block], list[str]]:
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
 @pytest.mark.parametrize("dialect", RESULTS)
@@ -223,3 +224,11 @@ def test_settings_and_debug_output_are_not_mistaken_for_results() -> None:
 def test_unknown_lines_and_errors_of_the_firmware_are_told() -> None:
     _, unknown = parsed([f"{HEADER}what is this\nERR: Failed to get frame\nTaking photo...\n".encode()])
     assert unknown == ["what is this", "ERR: Failed to get frame"]
+
+
+def test_a_section_that_comes_again_belongs_to_the_next_inference_even_if_its_header_was_lost() -> None:
+    box = "  face (0.99) [ x: 1, y: 2, width: 3, height: 4 ]\n"
+    said = f"{HEADER}#Object detection bounding boxes:\n{box}#Object detection bounding boxes:\n{box}"
+    found, _ = parsed([said.encode()])
+    assert [len(block.result["bounding_boxes"]) for block in found] == [1, 1]
+    assert [bool(block.timing) for block in found] == [True, False]

@@ -1,0 +1,46 @@
+"""Start-up and idle cost: a gateway runs many components, and this one mostly waits."""
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from support import Standalone
+
+COMPONENTS = Path(__file__).resolve().parents[2] / "components"
+HEAVY = ("numpy", "cv2", "boto3", "botocore", "awsiot", "awscrt", "websockets", "serial.tools", "asyncio", "hypothesis")
+
+
+def python(code: str) -> str:
+    command = [sys.executable, "-P", "-c", code]
+    return subprocess.run(
+        command, env={"PYTHONPATH": str(COMPONENTS)}, capture_output=True, text=True, check=True, timeout=20
+    ).stdout
+
+
+def test_nothing_heavy_is_imported() -> None:
+    loaded = python("import sys, serial_scraper.component; print(*sys.modules)").split()
+    assert [name for name in loaded if name.startswith(HEAVY)] == []
+
+
+def test_import_takes_less_than_150_ms() -> None:
+    def took(code: str) -> float:
+        began = time.perf_counter()
+        python(code)
+        return time.perf_counter() - began
+
+    bare, ours = [], []
+    for _ in range(5):
+        bare.append(took("pass"))
+        ours.append(took("import serial_scraper.component, serial_scraper.config"))
+    assert min(ours) - min(bare) < 0.150, statistics.median(ours)
+
+
+def test_idle_memory_is_below_45_mb(tmp_path: Path) -> None:
+    config = {"ports": {"mcu": {"device": str(tmp_path / "nothing")}}}
+    with Standalone("serial_scraper", config, tmp_path / "work") as process:
+        process.logged("nothing is plugged in")
+        status = Path(f"/proc/{process.process.pid}/status").read_text()
+        (kilobytes,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
+        assert kilobytes < 45_000
