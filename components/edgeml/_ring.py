@@ -3,12 +3,13 @@
 One page of header, then the slots; all integers are native, all words the two sides race on are aligned.
 
     0    magic "EDGEMLFR", ABI version u32, slot count u32, writer pid u64, writer start time u64
-    32   width u32, height u32, channels u32, pixel format u32, stride u32, 0 u32, slot bytes u64, base u64
+    32   width u32, height u32, channels u32, pixel format u32, stride u32, 0 u32, slot bytes u64, stream u64, base u64
     128  newest frame id u64, sequence u32 (the futex word, moves with every frame and on close), closed u32
     4096 slot 0: generation u64, frame id u64, captured ns u64, wall ns u64, 0 x 4, pixels; slot 1 ...
 
-Frame n lies in slot n % slots. Its generation is 2n - 1 while it is being written and 2n once it is whole. `base` is
-the id of the last frame before this ring. Magic, pid and start time stay where they are in every ABI version.
+Frame n lies in slot n % slots. Its generation is 2n - 1 while it is being written and 2n once it is whole. `stream` is
+a number drawn by each writer and kept when it resizes; `base` is the id of its last frame before this ring. Magic, pid
+and start time stay where they are in every ABI version.
 
 Why a torn frame is never taken for a whole one (a seqlock): the writer stores odd generation | pixels | even
 generation | newest id, with a full fence at each bar; the reader loads newest id | generation | pixels | generation,
@@ -26,27 +27,28 @@ import re
 import stat
 import struct
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import _futex
+from edgeml._ring_header import (
+    HEADER,
+    HEADER_BYTES,
+    SLOT_HEADER_BYTES,
+    Layout,
+    Origin,
+    has_magic,
+    origin_of,
+    pack,
+    parse,
+)
 from edgeml.errors import FrameError, RingNotFoundError
-
-MAGIC = b"EDGEMLFR"
-ABI = 1
-HEADER = struct.Struct("=8sIIQQIIIIIIQQ")
-HEADER_BYTES = 4096
-SLOT_HEADER_BYTES = 64
-PIXEL_FORMATS = {"bgr24": 3, "rgb24": 3, "gray8": 1}  # name -> bytes per pixel; the position is the code in the header
 
 _NEWEST = 128 // 8
 _SEQUENCE = 136 // 4
 _CLOSED = 140 // 4
-_MAX_SIDE = 16384
-_MAX_SLOTS = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -57,59 +59,13 @@ def ring_path(directory: Path, camera: str) -> Path:
     return directory / f"edgeml-{camera}"
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Sizes of a ring. Raises FrameError for what no ring can have."""
-
-    width: int
-    height: int
-    pixel_format: str
-    slots: int
-
-    def __post_init__(self) -> None:
-        if self.pixel_format not in PIXEL_FORMATS:
-            raise FrameError(f"pixel format {self.pixel_format!r}: known are {', '.join(PIXEL_FORMATS)}")
-        if not (1 <= self.width <= _MAX_SIDE and 1 <= self.height <= _MAX_SIDE):
-            raise FrameError(f"frame size {self.width}x{self.height}: each side must be 1 to {_MAX_SIDE}")
-        if not 2 <= self.slots <= _MAX_SLOTS:
-            raise FrameError(f"{self.slots} slots: must be 2 to {_MAX_SLOTS}")
-
-    @property
-    def channels(self) -> int:
-        return PIXEL_FORMATS[self.pixel_format]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of a frame: (height, width, channels), or (height, width) for one channel."""
-        return (self.height, self.width, self.channels)[: 2 if self.channels == 1 else 3]
-
-    @property
-    def image_bytes(self) -> int:
-        return self.width * self.height * self.channels
-
-    @property
-    def slot_bytes(self) -> int:
-        return SLOT_HEADER_BYTES + -(-self.image_bytes // 64) * 64
-
-    @property
-    def file_bytes(self) -> int:
-        return HEADER_BYTES + self.slots * self.slot_bytes
-
-    def pack(self, base: int) -> bytes:
-        """Header of a ring of this process."""
-        code = list(PIXEL_FORMATS).index(self.pixel_format)
-        stride = self.width * self.channels
-        sizes = (self.width, self.height, self.channels, code, stride, 0, self.slot_bytes)
-        return HEADER.pack(MAGIC, ABI, self.slots, os.getpid(), start_time(os.getpid()), *sizes, base)
-
-
 class Ring:
     """A mapped ring file; read-only for a reader. The mapping lives as long as anything refers to it."""
 
-    def __init__(self, descriptor: int, layout: Layout, base: int, pid: int, started: int, protection: int) -> None:
+    def __init__(self, descriptor: int, layout: Layout, origin: Origin, protection: int) -> None:
         flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
         mapping = mmap.mmap(descriptor, layout.file_bytes, flags=flags, prot=protection)
-        self.layout, self.base, self.writer = layout, base, (pid, started)
+        self.layout, self.origin = layout, origin
         self._file = os.fstat(descriptor)
         self._fence = _futex.Fence()
         self._words = memoryview(mapping).cast("Q")
@@ -179,16 +135,12 @@ class Ring:
         at = self._at[slot]
         return self._images[slot], self._words[at + 2], self._words[at + 3]
 
-    def writer_alive(self) -> bool:
-        pid, started = self.writer
-        return start_time(pid) == started
-
     def is_at(self, path: Path) -> bool:
         """Whether `path` is still this file (its inode cannot be used again while it is mapped here)."""
         return _is_at(path, self._file)
 
 
-def create_ring(path: Path, layout: Layout, *, base: int, replaces: Ring | None) -> Ring:
+def create_ring(path: Path, layout: Layout, origin: Origin, *, replaces: Ring | None = None) -> Ring:
     """Make a ring at `path`, in place of `replaces` or of one whose writer has died.
 
     Raises FrameError: another writer lives, a foreign file lies there, no room, no permission.
@@ -202,10 +154,10 @@ def create_ring(path: Path, layout: Layout, *, base: int, replaces: Ring | None)
             os.ftruncate(descriptor, 0)
             # A hole in a full /dev/shm would be a SIGBUS at the first touch: reserve every page now.
             os.posix_fallocate(descriptor, 0, layout.file_bytes)
-            os.pwrite(descriptor, layout.pack(base), 0)
-            os.pwrite(descriptor, struct.pack("=Q", base), _NEWEST * 8)
+            os.pwrite(descriptor, pack(layout, origin), 0)
+            os.pwrite(descriptor, struct.pack("=Q", origin.base), _NEWEST * 8)
             protection = mmap.PROT_READ | mmap.PROT_WRITE
-            ring = Ring(descriptor, layout, base, os.getpid(), start_time(os.getpid()), protection)
+            ring = Ring(descriptor, layout, origin, protection)
             building.rename(path)
         except BaseException:
             building.unlink(missing_ok=True)
@@ -232,41 +184,12 @@ def open_ring(path: Path) -> Ring:
         raise FrameError(f"frame ring {path} cannot be opened: {error.strerror}") from error
     try:
         _check_owner(path, os.fstat(descriptor))
-        layout, base, pid, started = _parse(path, os.pread(descriptor, HEADER.size, 0), os.fstat(descriptor).st_size)
-        if start_time(pid) != started:
-            raise RingNotFoundError(f"frame ring {path} was left by process {pid}, which has died")
-        return Ring(descriptor, layout, base, pid, started, mmap.PROT_READ)
+        layout, origin = parse(path, os.pread(descriptor, HEADER.size, 0), os.fstat(descriptor).st_size)
+        if not origin.alive():
+            raise RingNotFoundError(f"frame ring {path} was left by process {origin.pid}, which has died")
+        return Ring(descriptor, layout, origin, mmap.PROT_READ)
     finally:
         os.close(descriptor)
-
-
-def start_time(pid: int) -> int:
-    """Start time of a process in clock ticks since boot (/proc/<pid>/stat field 22); 0 if it does not live."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
-
-
-def _parse(path: Path, data: bytes, file_bytes: int) -> tuple[Layout, int, int, int]:
-    """(layout, base, pid, start time) of a header whose every size agrees with the file."""
-    if len(data) < HEADER.size or not data.startswith(MAGIC):
-        raise FrameError(f"{path} is not a frame ring: expected the magic {MAGIC!r}, found {data[:8]!r}")
-    _, abi, slots, pid, started, width, height, channels, code, stride, _, slot_bytes, base = HEADER.unpack(data)
-    if abi != ABI:
-        raise FrameError(f"frame ring {path} has ABI version {abi}, expected {ABI}: writer and reader must match")
-    name = list(PIXEL_FORMATS)[code] if code < len(PIXEL_FORMATS) else f"number {code}"
-    try:
-        layout = Layout(width, height, name, slots)
-    except FrameError as error:
-        raise FrameError(f"frame ring {path} has a corrupt header: {error}") from error
-    expected = (layout.channels, width * layout.channels, layout.slot_bytes, layout.file_bytes)
-    found = (channels, stride, slot_bytes, file_bytes)
-    if found != expected:
-        problem = f"channels, stride, slot bytes, file bytes are {found}, expected {expected}"
-        raise FrameError(f"frame ring {path} is corrupt or truncated: {problem}")
-    return layout, base, pid, started
 
 
 def _refuse_live_writer(path: Path) -> None:
@@ -278,11 +201,11 @@ def _refuse_live_writer(path: Path) -> None:
         data = os.pread(descriptor, HEADER.size, 0)
     finally:
         os.close(descriptor)
-    if len(data) < HEADER.size or not data.startswith(MAGIC):
+    if not has_magic(data):
         raise FrameError(f"{path} is not a frame ring and is left alone: remove it, or name the camera otherwise")
-    pid, started = HEADER.unpack(data)[3:5]
-    if start_time(pid) == started:
-        raise FrameError(f"frame ring {path} belongs to process {pid}, which is alive: one writer per camera")
+    owner = origin_of(data)
+    if owner.alive():
+        raise FrameError(f"frame ring {path} belongs to process {owner.pid}, which is alive: one writer per camera")
 
 
 def _open_locked(path: Path) -> int:

@@ -4,6 +4,7 @@ One writer, any number of readers, no copies but the ones into and out of the ri
 Writer and readers see the same /proc (one PID namespace): a writer's death is noticed by its pid and start time.
 """
 
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import _futex
-from edgeml._ring import Layout, Ring, create_ring, open_ring, ring_path
+from edgeml._ring import Ring, create_ring, open_ring, ring_path
+from edgeml._ring_header import Layout, Origin
 from edgeml.errors import FrameError, RingNotFoundError
 
 DIRECTORY = Path("/dev/shm")  # noqa: S108  (shared memory is the point; _ring.py opens nothing it does not own)
@@ -86,9 +88,8 @@ class FrameWriter:
     ) -> None:
         self.path = ring_path(directory, camera)
         self._last = 0
-        self._ring: Ring | None = create_ring(
-            self.path, Layout(width, height, pixel_format, slots), base=0, replaces=None
-        )
+        layout, origin = Layout(width, height, pixel_format, slots), Origin.here(secrets.randbits(64), base=0)
+        self._ring: Ring | None = create_ring(self.path, layout, origin)
 
     def write(self, image: NDArray[np.uint8], *, captured_ns: int | None = None, wall_ns: int | None = None) -> int:
         """Copy `image` into the ring; the id of the frame, 1 for the first. The times default to now.
@@ -124,7 +125,8 @@ class FrameWriter:
         old = self._open()
         layout = Layout(width, height, pixel_format or old.layout.pixel_format, old.layout.slots)
         if layout != old.layout:
-            self._ring = create_ring(self.path, layout, base=self._last, replaces=old)
+            origin = Origin.here(old.origin.stream, base=self._last)
+            self._ring = create_ring(self.path, layout, origin, replaces=old)
             old.close()
 
     def close(self) -> None:
@@ -165,7 +167,7 @@ class FrameReader:
         self.stats = ReaderStats()
         self._every = policy == "every"
         self._ring: Ring | None = None
-        self._writer: tuple[int, int] | None = None
+        self._stream: int | None = None
         self._last = 0
         self._next_check = 0.0
 
@@ -200,7 +202,7 @@ class FrameReader:
     def writer_alive(self) -> bool:
         """Whether a live writer has the ring now."""
         ring = self._ring or self._attach()
-        return ring is not None and not ring.closed and ring.writer_alive()
+        return ring is not None and not ring.closed and ring.origin.alive()
 
     def close(self) -> None:
         """Let go of the ring; views that were given out stay readable."""
@@ -211,17 +213,18 @@ class FrameReader:
             ring = open_ring(self.path)
         except RingNotFoundError:
             return None
-        self.stats.reattached += self._writer is not None
-        if ring.writer != self._writer:  # else it has only resized, and its ids go on
-            self._last = max(ring.base, ring.newest - (ring.layout.slots if self._every else 1))
-        self._writer, self._ring = ring.writer, ring
+        origin = ring.origin
+        self.stats.reattached += self._stream is not None
+        if origin.stream != self._stream:  # else the writer has only resized, and its ids go on
+            self._last = max(origin.base, ring.newest - (ring.layout.slots if self._every else 1))
+        self._stream, self._ring = origin.stream, ring
         return ring
 
     def _is_abandoned(self, ring: Ring, now: float) -> bool:
         if now < self._next_check:
             return False
         self._next_check = now + _CHECK_S
-        return not (ring.is_at(self.path) and ring.writer_alive())
+        return not (ring.is_at(self.path) and ring.origin.alive())
 
     def _take(self, ring: Ring, copy: bool) -> Frame | None:
         """The frame that is due, if there is one."""

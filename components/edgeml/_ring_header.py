@@ -1,0 +1,123 @@
+"""The header of a frame ring: sizes, and whose it is, packed and checked."""
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from edgeml.errors import FrameError
+
+MAGIC = b"EDGEMLFR"
+ABI = 1
+HEADER = struct.Struct("=8sIIQQIIIIIIQQQ")
+HEADER_BYTES = 4096
+SLOT_HEADER_BYTES = 64
+PIXEL_FORMATS = {"bgr24": 3, "rgb24": 3, "gray8": 1}  # name -> bytes per pixel; the position is the code in the header
+_MAX_SIDE = 16384
+_MAX_SLOTS = 64
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of a ring. Raises FrameError for what no ring can have."""
+
+    width: int
+    height: int
+    pixel_format: str
+    slots: int
+
+    def __post_init__(self) -> None:
+        if self.pixel_format not in PIXEL_FORMATS:
+            raise FrameError(f"pixel format {self.pixel_format!r}: known are {', '.join(PIXEL_FORMATS)}")
+        if not (1 <= self.width <= _MAX_SIDE and 1 <= self.height <= _MAX_SIDE):
+            raise FrameError(f"frame size {self.width}x{self.height}: each side must be 1 to {_MAX_SIDE}")
+        if not 2 <= self.slots <= _MAX_SLOTS:
+            raise FrameError(f"{self.slots} slots: must be 2 to {_MAX_SLOTS}")
+
+    @property
+    def channels(self) -> int:
+        return PIXEL_FORMATS[self.pixel_format]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a frame: (height, width, channels), or (height, width) for one channel."""
+        return (self.height, self.width, self.channels)[: 2 if self.channels == 1 else 3]
+
+    @property
+    def image_bytes(self) -> int:
+        return self.width * self.height * self.channels
+
+    @property
+    def slot_bytes(self) -> int:
+        return SLOT_HEADER_BYTES + -(-self.image_bytes // 64) * 64
+
+    @property
+    def file_bytes(self) -> int:
+        return HEADER_BYTES + self.slots * self.slot_bytes
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose ring it is. `stream` is drawn by each writer and kept when it resizes; `base`: its last frame before."""
+
+    pid: int
+    started: int
+    stream: int
+    base: int
+
+    @classmethod
+    def here(cls, stream: int, base: int) -> Self:
+        return cls(os.getpid(), start_time(os.getpid()), stream, base)
+
+    def alive(self) -> bool:
+        """Whether the process that wrote the header still lives."""
+        return self.started != 0 and start_time(self.pid) == self.started
+
+
+def pack(layout: Layout, origin: Origin) -> bytes:
+    """The header as it stands in the file."""
+    code = list(PIXEL_FORMATS).index(layout.pixel_format)
+    sizes = (layout.width, layout.height, layout.channels, code, layout.width * layout.channels, 0, layout.slot_bytes)
+    return HEADER.pack(MAGIC, ABI, layout.slots, origin.pid, origin.started, *sizes, origin.stream, origin.base)
+
+
+def parse(path: Path, data: bytes, file_bytes: int) -> tuple[Layout, Origin]:
+    """Read a header whose every size must agree with the file. Raises FrameError saying what was expected."""
+    if not has_magic(data):
+        raise FrameError(f"{path} is not a frame ring: expected the magic {MAGIC!r}, found {data[:8]!r}")
+    _, abi, slots, pid, started, width, height, channels, code, stride, _, slot_bytes, stream, base = HEADER.unpack(
+        data
+    )
+    if abi != ABI:
+        raise FrameError(f"frame ring {path} has ABI version {abi}, expected {ABI}: writer and reader must match")
+    name = list(PIXEL_FORMATS)[code] if code < len(PIXEL_FORMATS) else f"number {code}"
+    try:
+        layout = Layout(width, height, name, slots)
+    except FrameError as error:
+        raise FrameError(f"frame ring {path} has a corrupt header: {error}") from error
+    expected = (layout.channels, width * layout.channels, layout.slot_bytes, layout.file_bytes)
+    found = (channels, stride, slot_bytes, file_bytes)
+    if found != expected:
+        problem = f"channels, stride, slot bytes, file bytes are {found}, expected {expected}"
+        raise FrameError(f"frame ring {path} is corrupt or truncated: {problem}")
+    return layout, Origin(pid, started, stream, base)
+
+
+def has_magic(data: bytes) -> bool:
+    """Whether `data` begins with a header of any ABI version."""
+    return len(data) >= HEADER.size and data.startswith(MAGIC)
+
+
+def origin_of(data: bytes) -> Origin:
+    """Whose ring it is, of a header of any ABI version: of another one only pid and start time mean something."""
+    return Origin(*HEADER.unpack(data)[3:5], *HEADER.unpack(data)[-2:])
+
+
+def start_time(pid: int) -> int:
+    """Start time of a process in clock ticks since boot (/proc/<pid>/stat field 22); 0 if it does not live."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
