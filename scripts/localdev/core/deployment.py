@@ -3,7 +3,8 @@
 A deployment adds and removes root components; what they depend on follows. Configuration is merged by the rules of
 KernelConfigResolver: reset, then recipe defaults into the gaps, then merge. A component restarts when its lifecycle
 changed and is installed anew when its version, its install step or its artifacts changed. Unlike the nucleus, which
-keeps artifacts of the same version and size, changed files of the same version count as a change.
+keeps artifacts of the same version and size, changed files of the same version count as a change, and every
+deployment gives a BROKEN component another chance.
 """
 
 import asyncio
@@ -77,6 +78,9 @@ class Deployer:
                 await self._apply(deployment)
             except (DeploymentError, RecipeError, ResolutionError, OSError) as error:
                 self._fail(deployment, str(error))
+            except asyncio.CancelledError:
+                self._fail(deployment, "the deployment was given up")
+                raise
             except Exception as error:  # a fault of the core itself
                 self._fail(deployment, repr(error))
                 raise
@@ -107,7 +111,7 @@ class Deployer:
         await engine.validate_configuration(
             deployment.id, {name: plain(plan.configuration) for name, plan in plans.items()}
         )
-        reinstall = {name for name, plan in plans.items() if self._must_reinstall(name, plan, request)}
+        reinstall = {name for name, plan in plans.items() if self._must_reinstall(name, plan)}
         restart = {name for name, plan in plans.items() if self._must_restart(name, plan)} | reinstall
         await engine.stop_components({*restart, *(engine.components.keys() - plans.keys())})
         engine.roots = roots
@@ -151,14 +155,14 @@ class Deployer:
             plans[name] = _Plan(recipe, found, configurations[name], artifacts_changed[name])
         return plans
 
-    def _must_reinstall(self, name: str, plan: _Plan, request: Request) -> bool:
+    def _must_reinstall(self, name: str, plan: _Plan) -> bool:
         component = self._engine.components.get(name)
         return (
             component is None
             or component.recipe.version != plan.recipe.version
             or component.steps.get("install") != plan.steps.get("install")
             or plan.artifacts_changed
-            or (component.state is State.BROKEN and name in request.merge)
+            or component.state is State.BROKEN
         )
 
     def _must_restart(self, name: str, plan: _Plan) -> bool:

@@ -77,7 +77,7 @@ class Engine:
         self.components: dict[str, Component] = {}
         self.roots: dict[str, str] = {}
         self.deployments: dict[str, Deployment] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._deploying: dict[str, asyncio.Task[None]] = {}
         self._services = contextlib.AsyncExitStack()
         self._principals: dict[str, str] = {}
         self._tokens: dict[str, str] = {}
@@ -132,9 +132,8 @@ class Engine:
 
     async def close(self) -> None:
         """Stops every component and service; on return no process and no socket is left."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for deployment_id in list(self._deploying):
+            await self.give_up(deployment_id)
         await self.stop_components(set(self.components))
         await self._services.aclose()
         self.socket.unlink(missing_ok=True)
@@ -150,12 +149,19 @@ class Engine:
         for forgotten in list(self.deployments)[:-MAX_DEPLOYMENTS]:
             del self.deployments[forgotten]
         task = asyncio.create_task(self._deployer.run(deployment), name=f"deployment {deployment.id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._deployment_ended)
+        self._deploying[deployment.id] = task
+        task.add_done_callback(lambda task: self._deployment_ended(deployment.id, task))
         return deployment
 
-    def _deployment_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    async def give_up(self, deployment_id: str) -> None:
+        """Ends a deployment that is queued or under way; what it has changed stays."""
+        task = self._deploying.get(deployment_id)
+        if task:
+            task.cancel()
+            await asyncio.wait({task})
+
+    def _deployment_ended(self, deployment_id: str, task: asyncio.Task[None]) -> None:
+        del self._deploying[deployment_id]
         failure = None if task.cancelled() else task.exception()
         if failure:
             self.logs.system("ERROR", "deployment-failed", f"the core failed: {failure!r}")

@@ -121,6 +121,7 @@ class LocalCore:
                 async with asyncio.timeout(timeout):
                     await self._engine.until(lambda: deployment.status in ("SUCCEEDED", "FAILED"))
             except TimeoutError as error:
+                await self._engine.give_up(deployment.id)
                 states = {component.name: component.state.value for component in self._engine.components.values()}
                 raise DeploymentError(f"the deployment has not finished in {timeout:g} s: {states}") from error
             return deployment

@@ -5,11 +5,13 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
 TERMINATE_SECONDS = 5.0
+KILL_SECONDS = 2.0
 MAX_LINE_BYTES = 1024 * 1024
 _POLL_SECONDS = 0.02
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -108,12 +110,13 @@ class Process:
 
     async def stop(self) -> None:
         """Ends the whole group: SIGTERM, and SIGKILL to what is left after five seconds."""
-        self._signal(signal.SIGTERM)
-        deadline = asyncio.get_running_loop().time() + TERMINATE_SECONDS
-        while self._alive() and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(_POLL_SECONDS)
-        if self._alive():
-            self._signal(signal.SIGKILL)
+        for number, seconds in ((signal.SIGTERM, TERMINATE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+            self._signal(number)
+            deadline = time.monotonic() + seconds
+            while self._alive() and time.monotonic() < deadline:
+                await asyncio.sleep(_POLL_SECONDS)
+            if not self._alive():
+                break
         await self.exited
         for copier in self._copiers:
             copier.read()

@@ -232,7 +232,7 @@ class TestDependencies:
         packages.add("test.A", {"startup": "sleep 0.2; echo A up >> ../order", "shutdown": "echo A down >> ../order"})
         packages.add(
             "test.B",
-            {"run": "echo B up >> ../order; exec sleep 60", "shutdown": "echo B down >> ../order"},
+            {"run": "echo B up >> ../order; exec sleep 60", "shutdown": "sleep 0.3; echo B down >> ../order"},
             depends={"test.A": {"VersionRequirement": "^1.0.0", "DependencyType": "HARD"}},
         )
         return packages
@@ -255,6 +255,23 @@ class TestDependencies:
         packages.add("test.B", depends={"test.A": {"VersionRequirement": "*", "DependencyType": "SOFT"}})
         with pytest.raises(DeploymentError, match=r"'test.A': 'STARTING', 'test.B': 'RUNNING'"):
             packages.deploy(core, "test.B", timeout=0.5)
+
+    def test_a_deployment_that_takes_too_long_does_not_hold_up_the_next(self, packages: Any, core: LocalCore) -> None:
+        packages.add("test.A", {"startup": "exec sleep 60"})
+        packages.add("test.B")
+        with pytest.raises(DeploymentError, match=r"has not finished in 0\.1 s"):
+            packages.deploy(core, "test.A", timeout=0.1)
+        core.deploy(merge={"test.B": "1.0.0"}, remove=["test.A"], timeout=5)
+        assert core.state("test.B") == "RUNNING"
+
+    def test_what_needs_a_broken_component_gives_it_another_chance(self, packages: Any, core: LocalCore) -> None:
+        packages.add("test.A", {"install": "[ -e ../../fixed ]", "run": "exec sleep 60"})
+        packages.add("test.B", depends={"test.A": {"VersionRequirement": "*"}})
+        with pytest.raises(DeploymentError, match=r"test\.A is BROKEN"):
+            packages.deploy(core, "test.B")
+        (core.root / "fixed").touch()
+        packages.deploy(core, "test.B")
+        assert (core.state("test.A"), core.state("test.B")) == ("RUNNING", "RUNNING")
 
     def test_a_finished_dependency_is_ready(self, packages: Any, core: LocalCore) -> None:
         packages.add("test.A", {"run": "exit 0"})
