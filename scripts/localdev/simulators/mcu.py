@@ -123,6 +123,11 @@ class Mcu:
         """Whether inference runs."""
         return self._running
 
+    @property
+    def pending(self) -> bool:
+        """Whether something said is not printed yet."""
+        return bool(self._outbox)
+
     def __enter__(self) -> Self:
         return self
 
