@@ -71,7 +71,8 @@ class SensorInput:
         samples = round(stride_s * 1000 / parameters.interval_ms) if parameters.interval_ms > 0 else 0
         self._stride = min(self._size, samples * self._axis_count) or self._size
         self._axes, self._health = axes, health
-        self._values: deque[float] = deque(maxlen=_MAX_WINDOWS * self._size)
+        self._most = _MAX_WINDOWS * self._size  # of whole samples, so that axes never change places
+        self._values: deque[float] = deque(maxlen=self._most)
         self._arrived = threading.Condition()
 
     def feed(self, payload: bytes) -> None:
@@ -85,12 +86,10 @@ class SensorInput:
             self._health.error(f"sample not understood: {error!r}: {payload[:100]!r}")
             return
         with self._arrived:
-            over = len(self._values) + len(values) - (self._values.maxlen or 0)
-            for _ in range(-(-over // self._axis_count) * self._axis_count if over > 0 else 0):
-                if self._values:
-                    self._values.popleft()  # whole samples, or the axes would change places
+            over = len(self._values) + len(values) - self._most
             self._values.extend(values)
-            self._health.count("input_overrun", max(0, over))
+            if over > 0:
+                self._health.count("input_overrun", over)
             self._arrived.notify()
 
     def next(self, timeout: float) -> Window | None:

@@ -148,6 +148,7 @@ class Life:
                 return True
         except EimError as error:
             self._refused = found
+            self._health.count("models_refused")
             self._health.error(error)
             log.error("new model does not start, keeping the old one %s", kv(path=found, reason=error))
             return False

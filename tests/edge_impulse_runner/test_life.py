@@ -226,7 +226,8 @@ def test_a_bundle_is_waited_for_then_swapped_and_a_bad_one_refused(
     install(bundle, launcher, deploy_version=3, misbehaves="exits_at_start")
     eventually(lambda: "exit code 127" in (running.health.report().last_error or ""), what="refusal")
     before = len(running.results)
-    eventually(lambda: len(running.results) > before, what="results of the old model")
+    eventually(lambda: len(running.results) > before + 40, what="results of the old model, over several checks")
+    assert running.health.counter("models_refused") == 1
     assert running.health.counter("failures") == failures
     assert running.health.report().notes["model"] == "Stand-in v2"
 
