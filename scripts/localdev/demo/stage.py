@@ -85,6 +85,11 @@ class Window:
             self._values.append(value)
             self.count += 1
 
+    def mean(self) -> float:
+        """Mean of the recent values; NaN without any."""
+        with self._lock:
+            return sum(self._values) / len(self._values) if self._values else math.nan
+
     def percentile(self, percent: float) -> float:
         """Nearest-rank percentile of the recent values; NaN without any."""
         with self._lock:

@@ -1,6 +1,8 @@
 """The stages of the demo, in the order of the summary."""
 
 from localdev.demo.stage import Stage
+from localdev.demo.stages.durations import Regression
 from localdev.demo.stages.faces import CameraCapture, Inferencer, IotCore, S3Crops
+from localdev.demo.stages.turbine import Anomaly
 
-STAGES: list[type[Stage]] = [CameraCapture, Inferencer, IotCore, S3Crops]
+STAGES: list[type[Stage]] = [CameraCapture, Inferencer, IotCore, S3Crops, Anomaly, Regression]
