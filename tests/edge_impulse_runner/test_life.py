@@ -117,11 +117,11 @@ Launcher = Callable[..., Path]
 
 def test_results_metrics_and_a_start_message(run: Run, launcher: Launcher) -> None:
     running = run(launcher(kind="box"), metrics_sleeptime_ms=101)
-    eventually(lambda: len(running.results) > 3 and len(running.topic("model/metrics")) > 1, what="results and metrics")
+    eventually(lambda: [m for m in running.topic("model/metrics") if m["details"]["n"]], what="metrics of results")
     assert running.messages[0][1]["result"]["status"] == "started"
     assert running.messages[1][0] == "model/metrics"
     assert running.results[0]["box"][0]["label"] == "face"
-    assert running.topic("model/metrics")[-1]["mean_confidence"] == 0.76
+    assert running.topic("model/metrics")[-1]["mean_confidence"] == 0.76  # of 0.91 and 0.61, again and again
 
 
 def test_a_hung_model_is_replaced_and_results_go_on(run: Run, launcher: Launcher) -> None:
