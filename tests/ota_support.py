@@ -3,19 +3,25 @@
 import base64
 import contextlib
 import hashlib
+import importlib.util
 import io
 import json
+import os
 import tarfile
 import threading
 import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import ModuleType
 from typing import Any, Self
+from unittest import mock
 
 import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper
+
+from support import ROOT
 
 MODEL = "Tiny"
 
@@ -173,3 +179,25 @@ class FileServer:
         with contextlib.suppress(OSError):  # the client was killed, as some tests want it
             handler.wfile.write(content[start:end])
         handler.close_connection = True
+
+
+def load_handler(name: str, environment: dict[str, str]) -> ModuleType:
+    """A fresh import of cloud/functions/<name>/app.py, which reads its settings when it is imported."""
+    path = ROOT / "cloud" / "functions" / name / "app.py"
+    spec = importlib.util.spec_from_file_location(f"handler_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with mock.patch.dict(os.environ, {"POWERTOOLS_SERVICE_NAME": name, **environment}):
+        spec.loader.exec_module(module)
+    return module
+
+
+@dataclass(frozen=True)
+class LambdaContext:
+    """What Powertools' logger asks of the context."""
+
+    function_name: str = "function"
+    memory_limit_in_mb: int = 256
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:function"
+    aws_request_id: str = "request"

@@ -1,0 +1,186 @@
+"""A job document in S3 -> one AWS IoT Job for the thing group, which offers the model to every device.
+
+The job's id is made from the version of the object, so an event that S3 or Lambda repeats makes no second job. What is
+sent is what was checked: the text goes into the request, not a link to it.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+from typing import Any
+from urllib.parse import unquote_plus
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.data_classes import S3Event
+from aws_lambda_powertools.utilities.data_classes.s3_event import S3EventRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+THING_GROUP_ARN = os.environ["THING_GROUP_ARN"]
+ARTIFACT_BUCKET = os.environ["ARTIFACT_BUCKET"]
+URL_ROLE_ARN = os.environ["URL_ROLE_ARN"]
+URL_EXPIRES_S = int(os.environ.get("URL_EXPIRES_S", "3600"))
+ROLLOUT_START_PER_MINUTE = int(os.environ.get("ROLLOUT_START_PER_MINUTE", "10"))
+ROLLOUT_MAX_PER_MINUTE = int(os.environ.get("ROLLOUT_MAX_PER_MINUTE", "1000"))
+ROLLOUT_FACTOR = float(os.environ.get("ROLLOUT_FACTOR", "2"))
+ABORT_PERCENT = float(os.environ.get("ABORT_PERCENT", "10"))
+ABORT_MIN_EXECUTED = int(os.environ.get("ABORT_MIN_EXECUTED", "5"))
+TIMEOUT_MINUTES = int(os.environ.get("TIMEOUT_MINUTES", "120"))
+REQUIRE_SIGNATURE = os.environ.get("REQUIRE_SIGNATURE", "true") == "true"
+
+MAX_DOCUMENT = 32_768  # characters, of AWS IoT
+SIGNATURE_BYTES = 64  # of Ed25519; devices verify it, here it only has to be one
+FIELDS = {
+    "operation": r"update_model",
+    "version": r"1(\.\d+)*",
+    "model_name": r"[A-Za-z0-9_-]{1,64}",
+    "model_version": r"v?\d+(\.\d+){0,3}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?",
+    "sha256": r"[0-9a-f]{64}",
+}
+ARTIFACT = re.compile(
+    r"\$\{aws:iot:s3-presigned-url(?:-v2)?:https://s3[.-][a-z0-9-]+\.amazonaws\.com/([^/}]+)/([^}]+)\}"
+)
+
+logger = Logger()
+config = Config(connect_timeout=3, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 4})
+s3 = boto3.client("s3", config=config)
+iot = boto3.client("iot", config=config)
+
+
+class Refused(Exception):  # noqa: N818  (a verdict on the document: no retry would change it)
+    """This object is not a job document that devices may be sent."""
+
+
+@logger.inject_lambda_context(log_event=False)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, list[str]]:
+    """Ids of jobs that were made or existed, keys of objects that were refused. AWS's errors go to Lambda's retries."""
+    answer: dict[str, list[str]] = {"created": [], "repeated": [], "refused": []}
+    for record in S3Event(event).records if "Records" in event else ():  # s3:TestEvent has none
+        key = unquote_plus(record.s3.get_object.key)
+        try:
+            text = read(record.s3.bucket.name, key, record.s3.get_object.version_id)
+            document = checked(text)
+        except Refused as reason:
+            logger.error("document refused", extra={"key": key, "reason": str(reason)})
+            answer["refused"].append(key)
+            continue
+        job_id = job_id_of(document, record, key)
+        outcome = "created" if create(job_id, text, document) else "repeated"
+        logger.info("job", extra={"job": job_id, "outcome": outcome, "key": key, "target": THING_GROUP_ARN})
+        answer[outcome].append(job_id)
+    return answer
+
+
+def read(bucket: str, key: str, version: str | None) -> str:
+    """The very version of the object that the event tells of. Raises Refused for what is too large, gone or no text."""
+    which = {"VersionId": version} if version else {}
+    try:
+        found = s3.get_object(Bucket=bucket, Key=key, **which)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("NoSuchKey", "NoSuchVersion"):
+            raise Refused("the object was deleted") from error
+        raise
+    with found["Body"] as body:
+        if found["ContentLength"] > 4 * MAX_DOCUMENT:  # UTF-8 has at most four bytes per character
+            raise Refused(f"{found['ContentLength']} bytes, a job document has at most {MAX_DOCUMENT} characters")
+        data = body.read()
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise Refused("not UTF-8") from error
+    if len(text) > MAX_DOCUMENT:
+        raise Refused(f"{len(text)} characters, a job document has at most {MAX_DOCUMENT}")
+    return str(text)
+
+
+def checked(text: str) -> dict[str, Any]:
+    """The document. Raises Refused unless it is ours, complete, signed where it must be, and its artifact is there."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise Refused(f"not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise Refused("not a JSON object")
+    for name, pattern in FIELDS.items():
+        value = document.get(name)
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise Refused(f"{name} is {str(value)[:100]!r}")
+    size = document.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise Refused(f"size is {size!r}")
+    if REQUIRE_SIGNATURE or "signature" in document:
+        check_signature(document.get("signature"))
+    check_artifact(str(document.get("deployment_artifact_path")), size)
+    return document
+
+
+def check_signature(signature: Any) -> None:
+    try:
+        good = isinstance(signature, str) and len(base64.b64decode(signature, validate=True)) == SIGNATURE_BYTES
+    except ValueError:
+        good = False
+    if not good:
+        raise Refused("not signed" if signature is None else "signature is no Ed25519 signature in base64")
+
+
+def check_artifact(path: str, size: int) -> None:
+    """The role that signs URLs can read one bucket, and devices refuse an artifact of another size."""
+    found = ARTIFACT.fullmatch(path)
+    if found is None or found[1] != ARTIFACT_BUCKET:
+        raise Refused(f"deployment_artifact_path is no presigned URL into {ARTIFACT_BUCKET}: {path[:200]!r}")
+    try:
+        held = s3.head_object(Bucket=found[1], Key=found[2])["ContentLength"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
+            raise Refused(f"there is no artifact {found[2]}") from error
+        raise
+    if held != size:
+        raise Refused(f"the artifact has {held} bytes, the document says {size}")
+
+
+def job_id_of(document: dict[str, Any], record: S3EventRecord, key: str) -> str:
+    """At most 64 of the characters that AWS IoT allows; the same for the same version of the same object."""
+    thing = record.s3.get_object
+    source = "\n".join((record.s3.bucket.name, key, thing.version_id or thing.etag))
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{document['model_name']}-{document['model_version']}")
+    return f"{name[:47]}-{digest}"
+
+
+def create(job_id: str, text: str, document: dict[str, Any]) -> bool:
+    """Whether the job is new."""
+    try:
+        iot.create_job(
+            jobId=job_id,
+            targets=[THING_GROUP_ARN],
+            document=text,
+            description=f"{document['model_name']} {document['model_version']}",
+            presignedUrlConfig={"roleArn": URL_ROLE_ARN, "expiresInSec": URL_EXPIRES_S},
+            targetSelection="SNAPSHOT",
+            jobExecutionsRolloutConfig={
+                "maximumPerMinute": ROLLOUT_MAX_PER_MINUTE,
+                "exponentialRate": {
+                    "baseRatePerMinute": ROLLOUT_START_PER_MINUTE,
+                    "incrementFactor": ROLLOUT_FACTOR,
+                    "rateIncreaseCriteria": {"numberOfSucceededThings": ROLLOUT_START_PER_MINUTE},
+                },
+            },
+            abortConfig={
+                "criteriaList": [
+                    {
+                        "failureType": "ALL",
+                        "action": "CANCEL",
+                        "thresholdPercentage": ABORT_PERCENT,
+                        "minNumberOfExecutedThings": ABORT_MIN_EXECUTED,
+                    }
+                ]
+            },
+            timeoutConfig={"inProgressTimeoutInMinutes": TIMEOUT_MINUTES},
+        )
+    except iot.exceptions.ResourceAlreadyExistsException:
+        return False
+    return True

@@ -1,0 +1,161 @@
+"""A new version of a model component -> the thing group's deployment, with that version and everything else as it was.
+
+Greengrass has no compare-and-set for deployments: whoever creates one replaces the latest. So after creating ours we
+look whether someone else created one since we read, and if so do it again on top of theirs. Give this function a
+reserved concurrency of 1, so that it never competes with itself.
+"""
+
+import hashlib
+import os
+import re
+import time
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+
+THING_GROUP_ARN = os.environ["THING_GROUP_ARN"]
+ROLLOUT_START_PER_MINUTE = int(os.environ.get("ROLLOUT_START_PER_MINUTE", "10"))
+ROLLOUT_MAX_PER_MINUTE = int(os.environ.get("ROLLOUT_MAX_PER_MINUTE", "1000"))
+ROLLOUT_FACTOR = float(os.environ.get("ROLLOUT_FACTOR", "2"))
+ABORT_PERCENT = float(os.environ.get("ABORT_PERCENT", "10"))
+ABORT_MIN_EXECUTED = int(os.environ.get("ABORT_MIN_EXECUTED", "5"))
+TIMEOUT_MINUTES = int(os.environ.get("TIMEOUT_MINUTES", "120"))
+COMPONENT_WAIT_S = float(os.environ.get("COMPONENT_WAIT_S", "30"))
+
+MODEL_COMPONENT = re.compile(r"edgeml\.model\.[A-Za-z0-9_-]{1,64}")
+VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
+ATTEMPTS = 3
+KEPT = ("deploymentName", "tags", "parentTargetArn")
+
+logger = Logger()
+config = Config(connect_timeout=3, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 4})
+greengrass = boto3.client("greengrassv2", config=config)
+
+Deployment = dict[str, Any]
+
+
+class Refused(Exception):  # noqa: N818  (a verdict on the request: no retry would change it)
+    """There is nothing that could be deployed."""
+
+
+class ConcurrentChange(Exception):  # noqa: N818  (an event, which Lambda answers by another try)
+    """Others kept creating deployments; ours may have replaced theirs."""
+
+
+@logger.inject_lambda_context(log_event=False)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, str]:
+    """`{"component_name", "component_version"}` -> status created, unchanged or refused, with deployment or reason.
+
+    Raises ConcurrentChange, and errors of AWS, for Lambda to try again.
+    """
+    name, version = str(event.get("component_name")), str(event.get("component_version"))
+    try:
+        answer = update(name, version)
+    except Refused as reason:
+        logger.error("not deployed", extra={"component": name, "version": version, "reason": str(reason)})
+        return {"status": "refused", "reason": str(reason)}
+    logger.info("deployment", extra={"component": name, "version": version, **answer})
+    return answer
+
+
+def update(name: str, version: str) -> dict[str, str]:
+    if not MODEL_COMPONENT.fullmatch(name) or not VERSION.fullmatch(version):
+        raise Refused(f"{name} {version} is not a version of a model component")
+    check_component(name, version)
+    base = latest()
+    for _ in range(ATTEMPTS):
+        components = base.get("components", {})
+        if name not in components:
+            raise Refused(f"{name} is not part of deployment {base['deploymentId']}")
+        if components[name]["componentVersion"] == version and base.get("isLatestForTarget"):
+            return {"status": "unchanged", "deployment": base["deploymentId"]}
+        before = history()
+        made = create(base, name, version)
+        foreign = history() - before - {made}
+        if not foreign:
+            return {"status": "created", "deployment": made}
+        base = newest(foreign)
+        logger.warning("deployment changed meanwhile", extra={"ours": made, "theirs": base["deploymentId"]})
+    raise ConcurrentChange(f"{ATTEMPTS} deployments for {THING_GROUP_ARN} were overtaken by others")
+
+
+def check_component(name: str, version: str) -> None:
+    """Waits while a new version is being made. Raises Refused when it does not exist or cannot be deployed."""
+    partition, region, account = (THING_GROUP_ARN.split(":")[i] for i in (1, 3, 4))
+    arn = f"arn:{partition}:greengrass:{region}:{account}:components:{name}:versions:{version}"
+    deadline = time.monotonic() + COMPONENT_WAIT_S
+    while True:
+        try:
+            status = greengrass.describe_component(arn=arn)["status"]
+        except greengrass.exceptions.ResourceNotFoundException as error:
+            raise Refused(f"there is no component {name} {version}") from error
+        state = status.get("componentState", "DEPLOYABLE")
+        if state == "DEPLOYABLE":
+            return
+        if state not in ("REQUESTED", "INITIATED") or time.monotonic() > deadline:
+            raise Refused(f"component {name} {version} is {state}: {status.get('message', '')}")
+        time.sleep(1)
+
+
+def latest() -> Deployment:
+    """The deployment that devices of the thing group follow. Raises Refused when there is none."""
+    for found in listed("LATEST_ONLY"):
+        if found.get("isLatestForTarget"):
+            return dict(greengrass.get_deployment(deploymentId=found["deploymentId"]))
+    raise Refused(f"there is no deployment for {THING_GROUP_ARN} yet; make the first one by hand")
+
+
+def history() -> set[str]:
+    return {found["deploymentId"] for found in listed("ALL")}
+
+
+def listed(which: str) -> list[Deployment]:
+    pages = greengrass.get_paginator("list_deployments").paginate(targetArn=THING_GROUP_ARN, historyFilter=which)
+    return [found for page in pages for found in page["deployments"]]
+
+
+def newest(ids: set[str]) -> Deployment:
+    found = [dict(greengrass.get_deployment(deploymentId=each)) for each in ids]
+    return max(found, key=lambda deployment: deployment["creationTimestamp"])
+
+
+def create(base: Deployment, name: str, version: str) -> str:
+    """`base` again, with one version changed and our rules for rollout and rollback. The new deployment's id."""
+    components = {**base["components"], name: {**base["components"][name], "componentVersion": version}}
+    source = "\n".join((base["deploymentId"], name, version))
+    made = greengrass.create_deployment(
+        targetArn=THING_GROUP_ARN,
+        components=components,
+        deploymentPolicies={**base.get("deploymentPolicies", {}), "failureHandlingPolicy": "ROLLBACK"},
+        iotJobConfiguration=job_configuration(),
+        clientToken=hashlib.sha256(source.encode()).hexdigest(),
+        **{field: base[field] for field in KEPT if base.get(field)},
+    )
+    return str(made["deploymentId"])
+
+
+def job_configuration() -> dict[str, Any]:
+    return {
+        "jobExecutionsRolloutConfig": {
+            "maximumPerMinute": ROLLOUT_MAX_PER_MINUTE,
+            "exponentialRate": {
+                "baseRatePerMinute": ROLLOUT_START_PER_MINUTE,
+                "incrementFactor": ROLLOUT_FACTOR,
+                "rateIncreaseCriteria": {"numberOfSucceededThings": ROLLOUT_START_PER_MINUTE},
+            },
+        },
+        "abortConfig": {
+            "criteriaList": [
+                {
+                    "failureType": "ALL",
+                    "action": "CANCEL",
+                    "thresholdPercentage": ABORT_PERCENT,
+                    "minNumberOfExecutedThings": ABORT_MIN_EXECUTED,
+                }
+            ]
+        },
+        "timeoutConfig": {"inProgressTimeoutInMinutes": TIMEOUT_MINUTES},
+    }

@@ -1,0 +1,202 @@
+"""update_deployment against the local cloud's greengrassv2 stand-in."""
+
+import json
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from localdev.cloud import LocalCloud
+from localdev.cloud.aws import Request, Response
+from ota_support import LambdaContext, load_handler
+
+NAME = "edgeml.model.WindTurbine"
+EVENT = {"component_name": NAME, "component_version": "2.0.0"}
+COMPONENTS: dict[str, dict[str, Any]] = {
+    NAME: {"componentVersion": "1.0.0", "configurationUpdate": {"merge": '{"x": 1}', "reset": ["/y"]}},
+    "edgeml.Inferencer": {
+        "componentVersion": "1.0.0",
+        "configurationUpdate": {"merge": '{"pipelines": {}}'},
+        "runWith": {"posixUser": "ggc_user", "systemResourceLimits": {"cpus": 0.5, "memory": 100000}},
+    },
+    "aws.greengrass.Nucleus": {"componentVersion": "2.17.0"},
+}
+POLICIES = {
+    "failureHandlingPolicy": "DO_NOTHING",
+    "componentUpdatePolicy": {"timeoutInSeconds": 30, "action": "NOTIFY_COMPONENTS"},
+}
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalCloud]:
+    with LocalCloud() as running:
+        running.aws.client("iot").create_thing_group(thingGroupName="devices")
+        yield running
+
+
+@pytest.fixture
+def gg(local: LocalCloud) -> Iterator[Any]:
+    """The greengrassv2 API with two versions of the model and one of the inferencer."""
+    client = local.aws.client("greengrassv2")
+    for name, version in ((NAME, "1.0.0"), (NAME, "2.0.0"), ("edgeml.Inferencer", "1.0.0")):
+        recipe = {
+            "RecipeFormatVersion": "2020-01-25",
+            "ComponentName": name,
+            "ComponentVersion": version,
+            "Manifests": [{}],
+        }
+        client.create_component_version(inlineRecipe=json.dumps(recipe).encode())
+    yield client
+    local.greengrass.on_deployment.clear()
+    local.greengrass.forget()
+
+
+@pytest.fixture
+def arn(local: LocalCloud) -> str:
+    return str(local.aws.client("iot").describe_thing_group(thingGroupName="devices")["thingGroupArn"])
+
+
+@pytest.fixture
+def app(local: LocalCloud, arn: str) -> ModuleType:
+    return load_handler("update_deployment", {**local.environment(), "THING_GROUP_ARN": arn, "COMPONENT_WAIT_S": "3"})
+
+
+def deploy(gg: Any, arn: str, components: dict[str, Any] = COMPONENTS, **more: Any) -> str:
+    return str(gg.create_deployment(targetArn=arn, components=components, **more)["deploymentId"])
+
+
+def handled(app: ModuleType, event: dict[str, Any] = EVENT) -> dict[str, str]:
+    return dict(app.handler(event, LambdaContext()))
+
+
+def latest(gg: Any, arn: str) -> dict[str, Any]:
+    (found,) = gg.list_deployments(targetArn=arn, historyFilter="LATEST_ONLY")["deployments"]
+    return dict(gg.get_deployment(deploymentId=found["deploymentId"]))
+
+
+def test_one_version_changes_and_everything_else_stays(gg: Any, arn: str, app: ModuleType) -> None:
+    deploy(gg, arn, deploymentName="plant", deploymentPolicies=POLICIES, tags={"team": "edge"})
+    answer = handled(app)
+    found = latest(gg, arn)
+    assert answer == {"status": "created", "deployment": found["deploymentId"]}
+    assert found["components"] == {**COMPONENTS, NAME: {**COMPONENTS[NAME], "componentVersion": "2.0.0"}}
+    assert (found["deploymentName"], found["tags"]) == ("plant", {"team": "edge"})
+    assert found["deploymentPolicies"] == {**POLICIES, "failureHandlingPolicy": "ROLLBACK"}
+    (abort,) = found["iotJobConfiguration"]["abortConfig"]["criteriaList"]
+    assert (abort["action"], abort["thresholdPercentage"]) == ("CANCEL", 10)
+    assert found["iotJobConfiguration"]["timeoutConfig"] == {"inProgressTimeoutInMinutes": 120}
+
+
+def test_an_event_twice_makes_one_deployment(gg: Any, arn: str, app: ModuleType) -> None:
+    deploy(gg, arn)
+    first = handled(app)
+    assert handled(app) == {"status": "unchanged", "deployment": first["deployment"]}
+
+
+def test_pages_are_read_to_the_end(local: LocalCloud, gg: Any, arn: str, app: ModuleType) -> None:
+    for _ in range(60):
+        deploy(gg, arn)
+    before = len(local.greengrass.deployments)
+    assert handled(app)["status"] == "created"
+    assert len(local.greengrass.deployments) == before + 1, "none of the earlier ones was taken for a new one"
+
+
+def test_without_a_deployment_nothing_is_made(gg: Any, arn: str, app: ModuleType) -> None:
+    answer = handled(app)
+    assert (answer["status"], "no deployment for" in answer["reason"]) == ("refused", True)
+    assert gg.list_deployments(targetArn=arn, historyFilter="ALL")["deployments"] == []
+
+
+def test_a_model_that_is_not_deployed_is_not_added(gg: Any, arn: str, app: ModuleType) -> None:
+    made = deploy(gg, arn, {"edgeml.Inferencer": COMPONENTS["edgeml.Inferencer"]})
+    assert "is not part of deployment" in handled(app)["reason"]
+    assert latest(gg, arn)["deploymentId"] == made
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "reason"),
+    [
+        (NAME, "9.9.9", "no component edgeml.model.WindTurbine 9.9.9"),
+        ("aws.greengrass.Nucleus", "2.0.0", "not a version of a model component"),
+        (NAME, "latest", "not a version of a model component"),
+        (None, None, "not a version of a model component"),
+    ],
+)
+def test_what_does_not_exist_is_refused(
+    gg: Any, arn: str, app: ModuleType, name: str, version: str, reason: str
+) -> None:
+    made = deploy(gg, arn)
+    answer = handled(app, {"component_name": name, "component_version": version})
+    assert (answer["status"], reason in answer["reason"]) == ("refused", True)
+    assert latest(gg, arn)["deploymentId"] == made
+
+
+def state(name: str, message: str = "") -> Response:
+    return Response(json.dumps({"status": {"componentState": name, "message": message}}).encode())
+
+
+@pytest.fixture
+def states(local: LocalCloud) -> Iterator[list[Response]]:
+    """The next answers to DescribeComponent."""
+    answers: list[Response] = []
+
+    def describe(request: Request) -> Response | None:
+        mine = request.service == "greengrass" and request.method == "GET" and "/components/" in request.path
+        return answers.pop(0) if mine and answers else None
+
+    local.aws.stand_ins.insert(0, describe)
+    yield answers
+    local.aws.stand_ins.remove(describe)
+
+
+def test_a_version_that_is_being_made_is_waited_for(gg: Any, arn: str, app: ModuleType, states: list[Response]) -> None:
+    deploy(gg, arn)
+    states.append(state("REQUESTED"))
+    assert handled(app)["status"] == "created"
+
+
+def test_a_version_that_could_not_be_made_is_refused(
+    gg: Any, arn: str, app: ModuleType, states: list[Response]
+) -> None:
+    deploy(gg, arn)
+    states.append(state("FAILED", "artifact gone"))
+    assert "is FAILED: artifact gone" in handled(app)["reason"]
+
+
+def intruder(local: LocalCloud, change: Callable[[dict[str, Any]], dict[str, Any]], times: int) -> None:
+    """Someone else deploys at the same moment as we do, from what they read before."""
+    greengrass = local.greengrass
+
+    def deployed(ours: Any) -> None:
+        nonlocal times
+        if times > 0:
+            times -= 1
+            theirs = dict(greengrass.deployments[-2].request)
+            theirs["components"] = change(dict(theirs["components"]))
+            greengrass.on_deployment.remove(deployed)
+            greengrass.create_deployment(theirs)
+            greengrass.on_deployment.append(deployed)
+
+    greengrass.on_deployment.append(deployed)
+
+
+def test_a_change_at_the_same_moment_is_not_lost(local: LocalCloud, gg: Any, arn: str, app: ModuleType) -> None:
+    deploy(gg, arn)
+
+    def without_nucleus(components: dict[str, Any]) -> dict[str, Any]:
+        components.pop("aws.greengrass.Nucleus")
+        return components
+
+    intruder(local, without_nucleus, times=1)
+    assert handled(app)["status"] == "created"
+    found = latest(gg, arn)["components"]
+    assert found[NAME]["componentVersion"] == "2.0.0", "our change is there"
+    assert "aws.greengrass.Nucleus" not in found, "and theirs is"
+
+
+def test_changes_without_end_are_an_error(local: LocalCloud, gg: Any, arn: str, app: ModuleType) -> None:
+    deploy(gg, arn)
+    intruder(local, dict, times=100)
+    with pytest.raises(app.ConcurrentChange):
+        handled(app)
