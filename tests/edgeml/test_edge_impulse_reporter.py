@@ -244,3 +244,12 @@ def test_a_cleared_retained_message_is_no_command() -> None:
     sent = Sent()
     sent.reporter.command(b"")
     assert sent.messages == []
+
+
+def test_an_answer_that_the_core_does_not_take_is_an_error_instead() -> None:
+    sent = Sent(max_bytes=7000)
+    sent.reporter.model = ModelInfo(name="Words", version="v1", parameters={"labels": ["word"] * 2000})
+    sent.reporter.command(b'{"cmd":"get_model_info"}')
+    ((topic, message),) = sent.messages
+    assert topic == "command/output"
+    assert message["result"]["error"].endswith("7000 are allowed")

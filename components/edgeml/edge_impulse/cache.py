@@ -5,6 +5,7 @@ not even after a crash or a restart.
 """
 
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -63,6 +64,8 @@ class Ledger:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(f"{size} {key}\n")
+                file.flush()
+                os.fsync(file.fileno())
             self._lines += 1
 
     def entries(self) -> list[str]:

@@ -144,7 +144,10 @@ class Reporter:
         return {"s3_bucket": self._settings.s3_bucket, "s3_prefix": s3_prefix(self.model)}
 
     def _answer(self, answer: dict[str, Any]) -> None:
-        self._send(self._topics.command_output, encode({"result": answer}))
+        payload = encode({"result": answer})
+        if len(payload) > self._max_bytes:  # a model with very many labels, on Nucleus Lite
+            payload = encode({"result": {"error": f"{len(payload)} bytes, {self._max_bytes} are allowed"}})
+        self._send(self._topics.command_output, payload)
 
 
 def s3_prefix(model: ModelInfo) -> str:
