@@ -32,10 +32,12 @@ class Senses:
             rate = round(parameters.frequency)
             sound = WavFile(Path(given.audio_file), rate) if given.audio_file else Microphone(given.audio_device, rate)
             return AudioInput(sound, parameters)
-        topic = given.topic or (messages.serial_record(given.serial_port) if given.serial_port else "")
+        topic, axes = given.topic, given.axes
+        if not topic and given.serial_port:
+            topic, axes = messages.serial_record(given.serial_port), [f"record.{axis}" for axis in axes]
         if not topic:
             raise ConfigError("input", f"the model's sensor is {hello.sensor_type}: set topic or serial_port")
-        sensor = SensorInput(parameters, given.axes, given.stride_ms / 1000, self._health)
+        sensor = SensorInput(parameters, axes, given.stride_ms / 1000, self._health)
         self._feed(topic, sensor)
         return sensor
 

@@ -185,7 +185,10 @@ def test_samples_from_a_topic_or_a_serial_port(run: Run, launcher: Launcher, tmp
     eventually(lambda: "model runs" in process.log.read_text(), what="a running model")
 
     def answered() -> list[dict[str, Any]]:
-        process.send(topic, {"x": 1, "y": 2, "z": 3}, {"x": 4, "y": 5, "z": 6})
+        samples: list[dict[str, Any]] = [{"x": 1, "y": 2, "z": 3}, {"x": 4, "y": 5, "z": 6}]
+        if source == "serial_port":
+            samples = [{"port": name, "at": 0.0, "format": "csv", "record": sample} for sample in samples]
+        process.send(topic, *samples)
         return process.results()
 
     eventually(answered, what="a result")  # sent until then: what comes before the subscription is lost
