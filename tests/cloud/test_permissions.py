@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -48,11 +49,49 @@ def live_inference(cloud: LocalCloud, faults: Faults) -> None:
     cloud.function("LiveInference").invoke(sample("api_liveinference"))
 
 
+def create_iot_job(cloud: LocalCloud, faults: Faults) -> None:
+    s3, bucket = cloud.aws.client("s3"), "edgeml-models-123456789012-us-east-1"
+    s3.put_object(Bucket=bucket, Key="b/p/model.zip", Body=b"bundle")
+    document = {
+        "operation": "update_model",
+        "version": "1.0.0",
+        "model_name": "WindTurbine",
+        "model_version": "1.2.0",
+        "onnxruntime_version": "1.23.0",
+        "deployment_artifact_path": f"${{aws:iot:s3-presigned-url:https://s3.us-east-1.amazonaws.com/{bucket}/b/p/model.zip}}",
+        "sha256": "0" * 64,
+        "size": 6,
+        "signature": b64encode(bytes(64)).decode(),
+    }
+    s3.put_object(Bucket=bucket, Key="b/p/job.json", Body=json.dumps(document).encode())
+    cloud.drain()
+    (job,) = cloud.aws.client("iot").list_jobs()["jobs"]
+    assert job["jobId"].startswith("WindTurbine-1_2_0-")
+
+
+def update_deployment(cloud: LocalCloud, faults: Faults) -> None:
+    greengrass, name = cloud.aws.client("greengrassv2"), "edgeml.model.WindTurbine"
+    target = cloud.stack.outputs["ThingGroupArn"] if cloud.stack else ""
+    for version in ("1.0.0", "1.1.0"):
+        recipe = {"RecipeFormatVersion": "2020-01-25", "ComponentName": name, "ComponentVersion": version}
+        greengrass.create_component_version(inlineRecipe=json.dumps(recipe | {"Manifests": [{}]}).encode())
+    greengrass.create_deployment(targetArn=target, components={name: {"componentVersion": "1.0.0"}})
+    detail = json.dumps({"component_name": name, "component_version": "1.1.0"})
+    entry = {"Source": "edgeml.models", "DetailType": "Model Component Published", "Detail": detail}
+    cloud.aws.client("events").put_events(Entries=[entry])
+    cloud.drain()
+    (latest,) = greengrass.list_deployments(targetArn=target)["deployments"]
+    components = greengrass.get_deployment(deploymentId=latest["deploymentId"])["components"]
+    assert components == {name: {"componentVersion": "1.1.0"}}
+
+
 EXERCISES: dict[str, Callable[[LocalCloud, Faults], None]] = {
     "RekognizeEmotions": rekognize_emotions,
     "IngestEdgeLogs": ingest_edge_logs,
     "CollectSample": collect_sample,
     "LiveInference": live_inference,
+    "CreateIotJob": create_iot_job,
+    "UpdateDeployment": update_deployment,
 }
 
 
@@ -72,8 +111,16 @@ def test_a_handler_asks_for_what_its_role_grants_and_for_all_of_it(
     assert granted - {action for action, _ in function.asked} <= OWN
 
 
+def test_every_function_is_exercised(cloud: LocalCloud) -> None:
+    assert {function.setting.name for function in cloud.functions.values()} == set(EXERCISES)
+
+
 def test_policies_name_actions_and_no_resource_is_open_that_need_not_be(cloud: LocalCloud) -> None:
-    open_by_nature = {"rekognition:DetectFaces", "cloudwatch:PutMetricData"}
+    open_by_nature = {
+        "rekognition:DetectFaces",
+        "cloudwatch:PutMetricData",
+        *(f"greengrass:{action}Deployment{s}" for action, s in (("Create", ""), ("Get", ""), ("List", "s"))),
+    }
     for function in cloud.functions.values():
         for statement in function.setting.statements:
             actions = as_list(statement["Action"])

@@ -77,6 +77,9 @@ def test_events_reach_their_handlers(stack: Stack) -> None:
     assert rule["Actions"] == [{"Lambda": {"FunctionArn": stack.resources["IngestEdgeLogs"].arn}}]
     subscription = stack.resources["CollectSampleSamplePublished"].properties
     assert subscription["TopicArn"] == stack.outputs["SampleTopicArn"]
+    (documents,) = stack.resources["ModelBucket"].properties["NotificationConfiguration"]["LambdaConfigurations"]
+    assert documents["Function"] == stack.resources["CreateIotJob"].arn
+    assert documents["Filter"]["S3Key"]["Rules"] == [{"Name": "suffix", "Value": ".json"}]
     approved = stack.resources["ModelApprovedRule"].properties
     assert events.matches(approved["EventPattern"], sample("model_package_approved"))
     rejected = sample("model_package_approved")

@@ -59,7 +59,7 @@ def draw(aws: LocalAws, name: str, start: float, end: float, path: Path, period_
             _log(axes, properties, events(aws, insights.source(properties["query"]), start, end))
         if properties["view"] == "timeSeries":
             axes.set_xlim(_when(start), _when(end))  # type: ignore[arg-type]  # matplotlib takes datetimes
-            axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))
+            axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))  # type: ignore[no-untyped-call]
     figure.suptitle(f"{name} (local cloud)")
     figure.savefig(path)
 

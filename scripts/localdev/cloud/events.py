@@ -136,12 +136,20 @@ def _matches_value(wanted: Any, found: Any) -> bool:
     return bool(wanted in options)
 
 
-def transformed(transformer: dict[str, Any], event: dict[str, Any]) -> Any:
-    """EventBridge's InputTransformer: `<name>` in the template stands for the event's value at a JSON path."""
-    text = transformer["InputTemplate"]
-    for name, path in transformer.get("InputPathsMap", {}).items():
-        value: Any = event
-        for part in path.removeprefix("$.").split("."):
-            value = value.get(part, "") if isinstance(value, dict) else ""
+def transformed(target: dict[str, Any], event: dict[str, Any]) -> Any:
+    """What a target gets: the event, its part at InputPath, or InputTransformer's template with `<name>` filled in."""
+    if "InputPath" in target:
+        return _at(event, target["InputPath"])
+    if "InputTransformer" not in target:
+        return event
+    text = target["InputTransformer"]["InputTemplate"]
+    for name, path in target["InputTransformer"].get("InputPathsMap", {}).items():
+        value = _at(event, path)
         text = text.replace(f"<{name}>", value if isinstance(value, str) else json.dumps(value))
     return json.loads(text)
+
+
+def _at(value: Any, path: str) -> Any:
+    for part in path.removeprefix("$.").split("."):
+        value = value.get(part, "") if isinstance(value, dict) else ""
+    return value

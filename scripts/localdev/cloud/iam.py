@@ -97,12 +97,14 @@ def _create_job(p: dict[str, Any], at: str) -> list[Need]:
 
 
 def _create_deployment(p: dict[str, Any], at: str) -> list[Need]:
-    # Greengrass makes an IoT job in the caller's name.
-    return [
-        ("greengrass:CreateDeployment", "*"),
-        ("iot:CreateJob", p["targetArn"]),
-        ("iot:DescribeThingGroup", p["targetArn"]),
+    # Greengrass makes an IoT job in the caller's name; AWS documents these as dependent actions.
+    group = [("iot:CreateJob", p["targetArn"]), ("iot:DescribeThingGroup", p["targetArn"])]
+    jobs = [
+        (f"iot:{action}", f"arn:aws:iot:{at}:job/greengrass") for action in ("CancelJob", "DescribeJob", "UpdateJob")
     ]
+    actions = ("DeleteThingShadow", "DescribeThing", "GetThingShadow", "UpdateThingShadow")
+    things = [(f"iot:{action}", f"arn:aws:iot:{at}:thing/any") for action in actions]
+    return [("greengrass:CreateDeployment", "*"), *group, *jobs, *things]
 
 
 def _log_arn(p: dict[str, Any], at: str) -> str:
@@ -125,6 +127,7 @@ _SPECIAL: dict[str, Callable[[dict[str, Any], str], list[Need]]] = {
 }
 _ARNS: dict[str, Callable[[dict[str, Any], str], str]] = {
     "dynamodb": lambda p, at: f"arn:aws:dynamodb:{at}:table/{p['TableName']}",
+    "greengrassv2": lambda p, at: p.get("arn", "*"),
     "firehose": lambda p, at: f"arn:aws:firehose:{at}:deliverystream/{p['DeliveryStreamName']}",
     "logs": _log_arn,
     "sagemaker-runtime": lambda p, at: f"arn:aws:sagemaker:{at}:endpoint/{p['EndpointName']}",

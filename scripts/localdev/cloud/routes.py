@@ -49,9 +49,7 @@ class Routes:
             if "EventPattern" not in rule or not events.matches(rule["EventPattern"], event):
                 continue
             for target in rule["Targets"]:
-                transformer = target.get("InputTransformer")
-                payload = events.transformed(transformer, event) if transformer else event
-                self._target(target["Arn"], payload)
+                self._target(target["Arn"], events.transformed(target, event))
 
     def _target(self, arn: str, payload: Any) -> None:
         resource = self._stack.by_arn(arn)

@@ -1,0 +1,160 @@
+"""The Lambda handlers beside bare boto3: start-up (import) and CPU per event, each in a process of its own.
+
+The limit of start-up is a process that imports boto3 and makes the same clients; the limit of an event is the same
+calls of AWS without the handler. Both go to the local cloud, whose own CPU time is not counted.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.harness import Row, interleave
+from localdev.cloud import LocalCloud
+from localdev.cloud.aws import Request, Response
+from localdev.cloud.cloud import TEMPLATE
+
+EVENTS = 100
+FACE = {"BoundingBox": {"Width": 0.5, "Height": 0.5}, "Emotions": [{"Type": "HAPPY", "Confidence": 90.0}]}
+START = "import time; t = time.process_time(); {body}; print((time.process_time() - t) * 1000)"
+RUN = """
+import json, sys, time, uuid
+{prepare}
+event = json.loads({event!r})
+def once(i):
+    {call}
+once(-1)
+t = time.process_time()
+for i in range({events}):
+    once(i)
+sys.stderr.write("CPU %f" % ((time.process_time() - t) * 1e6 / {events}))
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One handler: `vary` makes each event new, `bare` does its AWS calls without it."""
+
+    function: str
+    folder: str
+    sample: str
+    clients: str
+    vary: str
+    bare: str
+
+
+CASES = [
+    Case(
+        "IngestEdgeLogs",
+        "ingest_edge_logs",
+        "iot_rawdata",
+        "logs",
+        "event['data']['ts'] = time.time()",
+        "logs.put_log_events(logGroupName='/edgeml/turbine', logStreamName='rawdata',"
+        " logEvents=[{'timestamp': int(time.time() * 1000), 'message': 'x' * 80}])",
+    ),
+    Case(
+        "CollectSample",
+        "collect_sample",
+        "sns_sample",
+        "firehose dynamodb",
+        "event['Records'][0]['Sns']['MessageId'] = str(uuid.uuid4())",
+        "key = {'id': {'S': str(uuid.uuid4())}};"
+        " dynamodb.put_item(TableName='IdempotencyTable', Item=key, ConditionExpression='attribute_not_exists(id)');"
+        " firehose.put_record_batch(DeliveryStreamName='SampleStream', Records=[{'Data': b'x'}]);"
+        " dynamodb.update_item(TableName='IdempotencyTable', Key=key, UpdateExpression='SET a = :a',"
+        " ExpressionAttributeValues={':a': {'S': 'x'}})",
+    ),
+    Case(
+        "RekognizeEmotions",
+        "rekognize_emotions",
+        "s3_face_created",
+        "rekognition dynamodb cloudwatch s3",
+        "event['Records'][0]['s3']['object']['key'] = 'faces/t/%s.jpg' % uuid.uuid4()",
+        "rekognition.detect_faces(Image={'S3Object': {'Bucket': 'bucket', 'Name': 'k'}}, Attributes=['ALL']);"
+        " item = {'s3key': {'S': str(uuid.uuid4())}, 'HAPPY': {'S': '90'}};"
+        " dynamodb.put_item(TableName='rekognize-faces', Item=item);"
+        " cloudwatch.put_metric_data(Namespace='n', MetricData=[{'MetricName': 'HAPPY', 'Value': 90.0}] * 2)",
+    ),
+    Case(
+        "LiveInference",
+        "live_inference",
+        "api_liveinference",
+        "sagemaker-runtime",
+        "pass",
+        "runtime.invoke_endpoint(EndpointName='edgeml-duration', ContentType='text/csv', Body='1')['Body'].read()",
+    ),
+]
+
+
+def run() -> list[Row]:
+    rows: list[Row] = []
+    with LocalCloud(TEMPLATE) as cloud:
+        cloud.aws.stand_ins.insert(0, _instant)
+        cloud.aws.client("logs").create_log_stream(logGroupName="/edgeml/turbine", logStreamName="rawdata")
+        for case in CASES:
+            rows += _measure(cloud, case)
+    return rows
+
+
+def _measure(cloud: LocalCloud, case: Case) -> list[Row]:
+    setting = cloud.function(case.function).setting
+    path = f"import sys; sys.path.insert(0, {setting.folder!r})"
+    variables = {"sagemaker-runtime": "runtime"}
+    clients = [f"{variables.get(name, name)} = boto3.client({name!r})" for name in case.clients.split()]
+    bare = "; ".join(["import boto3", *clients])
+    environment = {**cloud.environment(), **setting.environment, "AWS_LAMBDA_FUNCTION_NAME": setting.name}
+    event = (TEMPLATE.parent / "events" / f"{case.sample}.json").read_text(encoding="utf-8")
+    call = f"{case.vary}; app.handler(event, context)"
+    worker = str(Path(sys.modules["localdev.cloud.lambdas"].__file__ or "").parent)
+    context = f"{path}; sys.path.append({worker!r}); import app; from worker import Context"
+    context += f"; context = Context({setting.name!r}, 'arn', 128, 60, 'id')"
+
+    def start(body: str) -> float:
+        return float(_python(START.format(body=body), environment).stdout)
+
+    def events(prepare: str, body: str) -> float:
+        program = RUN.format(prepare=prepare, event=event, call=body, events=EVENTS)
+        return float(_python(program, environment).stderr.rpartition("CPU ")[2])
+
+    figures = interleave(
+        {
+            "start": lambda: start(f"{path}; import app"),
+            "start_bare": lambda: start(bare),
+            "event": lambda: events(context, call),
+            "event_bare": lambda: events(bare, case.bare),
+        },
+        rounds=3,
+    )
+    return [
+        _row(case, "import", "ms CPU", figures["start"], figures["start_bare"], 2.0),
+        _row(case, "event", "us CPU", figures["event"], figures["event_bare"], 1.5),
+    ]
+
+
+def _row(case: Case, metric: str, unit: str, value: float, limit: float, most: float) -> Row:
+    ratio = value / limit
+    return Row(
+        bench="handlers",
+        metric=f"{case.folder} {metric}",
+        unit=unit,
+        value=value,
+        limit=limit,
+        ratio=ratio,
+        bar=f"<= {most:g} x bare boto3",
+        ok=ratio <= most,
+    )
+
+
+def _python(program: str, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-I", "-W", "ignore", "-c", program]
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120)
+
+
+def _instant(request: Request) -> Response | None:
+    if request.service == "rekognition":
+        return Response(json.dumps({"FaceDetails": [FACE]}).encode())
+    if request.path.startswith("/endpoints/"):
+        return Response(request.body, headers={"Content-Type": "text/csv"})
+    return None
