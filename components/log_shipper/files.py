@@ -45,6 +45,11 @@ class FileSource:
             if self._fill(batch, file):
                 self.more = True
                 break
+        if not all(file.is_intact() for file in self._read):
+            # Truncated since the scan, and perhaps written to again: what was read may begin in the middle of a line.
+            self.rewind()
+            self.waiting, self.more = True, False
+            return Batch()
         return batch
 
     def delivered(self) -> None:

@@ -102,6 +102,10 @@ class LogFile:
             self.head = digest(self.fd, 0, self.head_size)
         return True
 
+    def is_intact(self) -> bool:
+        """Whether the open file still holds what was read of it."""
+        return os.fstat(self.fd).st_size >= self.position and self.begins_as_before()
+
     def holds(self, other: "LogFile") -> bool:
         """Whether the other file is a piece of this one, from its start: both begin and end alike. Both are open."""
         size, end = other.size, other.size - MIN_CONTENT
@@ -119,6 +123,11 @@ class Orphan:
     mark: Mark
     undelivered: int
     patience: int
+    head_size: int = 0  # how the file began, if it was seen
+    head: bytes = b""
+
+    def begins(self, fd: int) -> bool:
+        return self.head_size >= MIN_CONTENT and digest(fd, 0, self.head_size) == self.head
 
 
 @dataclass
@@ -189,7 +198,7 @@ class Tail:
         if not changed or not file.open() or (item.size >= file.position and file.begins_as_before()):
             return
         log.info("file was truncated or replaced %s", kv(file=file.path, undelivered_bytes=undelivered))
-        self._orphans.append(Orphan(file.key, file.mark, undelivered, _PATIENCE))
+        self._orphans.append(Orphan(file.key, file.mark, undelivered, _PATIENCE, file.head_size, file.head))
         fresh = LogFile(item)
         fresh.fd, file.fd, file.gone = file.fd, -1, True
         fresh.begins_as_before()
@@ -235,6 +244,9 @@ class Tail:
                 file.resume(orphan.mark)
                 changes.adopted[file.key] = orphan.mark
                 return True
+            if not orphan.mark.offset and orphan.begins(file.fd):
+                self._orphans.remove(orphan)  # nothing had been delivered: its copy is read from the start
+                return False
         return False
 
     def _resolve_copies(self, changes: Changes) -> None:
@@ -271,7 +283,10 @@ class Tail:
                 continue
             if orphan.undelivered:
                 self.lost_bytes += orphan.undelivered
-                log.error("truncated before it was delivered %s", kv(bytes=orphan.undelivered))
+                log.error(
+                    "a file was truncated and no copy of its undelivered lines was found %s",
+                    kv(bytes=orphan.undelivered),
+                )
             if orphan.key not in self.files:
                 changes.forgotten.add(orphan.key)
         self._orphans = [orphan for orphan in self._orphans if orphan.patience > 0]

@@ -256,21 +256,25 @@ class FaultySink:
             disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                size = int(self.headers["Content-Length"])
+                data = self.rfile.read(size)
+                if len(data) < size:
+                    raise ConnectionResetError("the shipper was killed in the middle of a request")
+                body = json.loads(data)
                 operation = self.headers["X-Amz-Target"].rpartition(".")[2]
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 answer = sink.answer(Request(operation, body, headers))
                 if answer is None:
                     self.close_connection = True
                     return
-                data = json.dumps(answer[1]).encode()
+                text = json.dumps(answer[1]).encode()
                 self.send_response(answer[0])
-                self.send_header("Content-Length", str(len(data)))
+                self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
-                self.wfile.write(data)
+                self.wfile.write(text)
 
             def handle(self) -> None:
-                with contextlib.suppress(ConnectionError):  # the shipper was killed in the middle of a request
+                with contextlib.suppress(ConnectionError):
                     super().handle()
 
             def log_message(self, *arguments: object) -> None:

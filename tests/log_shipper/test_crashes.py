@@ -106,7 +106,7 @@ def test_killed_again_and_again_under_load_nothing_is_lost_and_a_batch_at_most_r
     with writing(process.logs, ["edgeml.A", "edgeml.A_B"], seed, ["rename"]) as writers:
         for _ in range(kills):
             process.start()
-            time.sleep(dice.uniform(0.3, 0.9))
+            time.sleep(dice.uniform(0.25, 0.6))
             process.kill()
     sink.fault = lambda request: None
     process.start()

@@ -1,0 +1,44 @@
+"""The built LogShipper on a core: the core's and the components' log files arrive in CloudWatch Logs, line by line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration.conftest import Start
+from localdev.cloud import LocalCloud
+from support import eventually
+
+CONFIG: dict[str, Any] = {
+    "logsUploaderConfiguration": {"systemLogsConfiguration": {"uploadToCloudWatch": True}},
+    "periodicUploadIntervalSec": 0.2,
+    "healthMetrics": {"enabled": True},
+}
+
+
+def stored(cloud: LocalCloud, group: str) -> list[str]:
+    """Messages of all streams of the log group, in the order of time; none while there is no such group."""
+    logs = cloud.aws.client("logs")
+    if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+        return []
+    pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group)
+    return [event["message"] for page in pages for event in page["events"]]
+
+
+def lines(folder: Path, name: str) -> list[str]:
+    files = sorted(folder.glob(f"{name}*.log"), key=lambda path: path.stat().st_mtime_ns)
+    return [line for path in files for line in path.read_text().splitlines() if line]
+
+
+@pytest.mark.parametrize("profile", ["java", "lite"])
+def test_the_core_and_component_logs_are_found_in_cloudwatch(profile: str, start: Start, cloud: LocalCloud) -> None:
+    group = f"/{profile}/{{componentType}}/{{componentName}}"  # the cloud is one for both profiles
+    with start({"log_shipper": {**CONFIG, "logGroup": group}}, profile=profile) as core:
+        folder = core.root / "logs"
+        own, system = f"/{profile}/UserComponent/edgeml.LogShipper", f"/{profile}/GreengrassSystemComponent/System"
+        eventually(lambda: "started component" in "".join(stored(cloud, own)), 15, "the component's own log")
+        arrived = stored(cloud, own)
+        eventually(lambda: len(stored(cloud, system)) >= 3, 15, "the core's log")
+        assert core.state("edgeml.LogShipper") == "RUNNING"
+    written = lines(folder, "edgeml.LogShipper")
+    assert written[: len(arrived)] == arrived
