@@ -54,7 +54,7 @@ def download(
     bytes on disk. Raises UpdateError when the server refuses or the time is up, Stopped when told to stop.
     """
     deadline = time.monotonic() + limits.total_s
-    pause, address = FIRST_PAUSE_S, url(False)
+    pause, address = 0.0, url(False)
     while True:
         before = path.stat().st_size if path.exists() else 0
         if before == size:
@@ -64,7 +64,7 @@ def download(
             return
         except Interrupted as interruption:
             done = path.stat().st_size if path.exists() else 0
-            pause = FIRST_PAUSE_S if done > before else min(pause * 2, LONGEST_PAUSE_S)
+            pause = FIRST_PAUSE_S if done > before else min(max(pause * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
             log.warning("download interrupted %s", kv(reason=interruption, bytes=done, of=size, pause_s=pause))
             if time.monotonic() + pause > deadline:
                 raise UpdateError(

@@ -72,6 +72,12 @@ class Jobs:
         }
         self._ask(f"{execution.job_id}/update", body)
 
+    def close(self) -> None:
+        """Whoever waits for an answer gets an IpcError now."""
+        with self._lock:
+            for reply in self._waiting.values():
+                reply.put((False, {"code": "Stopping"}))
+
     def _execution(self, reply: dict[str, Any]) -> Execution | None:
         if not reply.get("execution"):
             return None

@@ -40,8 +40,10 @@ class Updater:
         self._answers = Answers()
         self._listening: set[str] = set()
 
-    def wake(self) -> None:
+    def stop(self) -> None:
+        """Once `context.stopping` is set: no waiting goes on. Any thread may call it."""
         self._wake.set()
+        self._jobs.close()
 
     def run(self) -> None:
         try:

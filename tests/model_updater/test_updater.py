@@ -1,0 +1,327 @@
+"""The component as a process outside Greengrass, its IoT Core messages carried to the local cloud's IoT Jobs."""
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edgeml import models
+from localdev.cloud import LocalCloud
+from localdev.cloud.iot_jobs import IotJobs
+from ota_support import MODEL, FileServer, bundle_files, document, tiny_model, zipped
+from support import Standalone, eventually
+
+THING = "turbine-7"
+BASE = f"$aws/things/{THING}/jobs"
+STEPS = ("admit", "download", "unpack", "inspect", "probe", "place", "switch", "confirm")
+CONFIG = {"allow_http": True, "min_free_bytes": 0, "confirmation_timeout_s": 20, "poll_interval_s": 600}
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[LocalCloud]:
+    with LocalCloud() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def jobs(cloud: LocalCloud) -> Iterator[IotJobs]:
+    with IotJobs(cloud.aws, *cloud.mqtt_address) as running:
+        cloud.aws.client("iot").create_thing(thingName=THING)
+        yield running
+
+
+class Device:
+    """A device that is switched on and off, with a user of the model that answers activations."""
+
+    def __init__(self, cloud: LocalCloud, jobs: IotJobs, root: Path) -> None:
+        self._iot, self._cloud = cloud.aws.client("iot"), cloud
+        self.root, self.work = root, root / "work" / "edgeml.ModelUpdater"
+        self.online, self.verdict = True, "accepted"
+        self.activations: list[dict[str, Any]] = []
+        self.files = FileServer()
+        self.jobs: list[str] = []
+
+    def on(self, **config: Any) -> "Running":
+        return Running(self, {**CONFIG, **config})
+
+    def offer(self, version: str, content: bytes | None = None, **changes: Any) -> str:
+        """Make a job; its id."""
+        content = zipped(bundle_files(version)) if content is None else content
+        return self.job({**document(content, version, self.files.add(content)), **changes})
+
+    def job(self, body: dict[str, Any]) -> str:
+        self.jobs.append(job_id := f"{self.root.name[:40]}-{len(self.jobs)}")
+        arn = f"arn:aws:iot:us-east-1:123456789012:thing/{THING}"
+        self._iot.create_job(jobId=job_id, targets=[arn], document=json.dumps(body))
+        eventually(lambda: self.status(job_id), 5, "an execution")
+        return job_id
+
+    def status(self, job_id: str) -> str:
+        try:
+            return str(self._iot.describe_job_execution(jobId=job_id, thingName=THING)["execution"]["status"])
+        except self._iot.exceptions.ResourceNotFoundException:
+            return ""
+
+    def details(self, job_id: str) -> dict[str, str]:
+        found = self._iot.describe_job_execution(jobId=job_id, thingName=THING)["execution"]
+        return dict(found["statusDetails"]["detailsMap"])
+
+    def cancel(self, job_id: str) -> None:
+        self._iot.cancel_job(jobId=job_id, force=True)
+
+    @property
+    def active(self) -> str:
+        place = models.updater_folder(self.root, MODEL)
+        return models.load(place).manifest.version if place.is_symlink() else ""
+
+    def idle(self) -> bool:
+        """Nothing is left of the last job."""
+        return not (self.work / "job").exists() and not list((self.work / "journal").glob("*"))
+
+
+class Running:
+    """The component's process, and threads that carry its messages, from switching on to switching off."""
+
+    def __init__(self, device: Device, config: dict[str, Any]) -> None:
+        self._device = device
+        self.process = Standalone(
+            "model_updater", config, device.work, env={"AWS_IOT_THING_NAME": THING}, root=device.root
+        )
+
+    def __enter__(self) -> "Running":
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        ready, self._ended = threading.Event(), threading.Event()
+        topics = ("notify-next", "start-next/+", "+/get/+", "+/update/+")
+        self._client.on_connect = lambda client, *_: client.subscribe([(f"{BASE}/{topic}", 1) for topic in topics])
+        self._client.on_subscribe = lambda *_: ready.set()
+        self._client.on_message = lambda client, data, m: self._send("iot_core", m.topic, json.loads(m.payload))
+        self._client.connect(*self._device._cloud.mqtt_address)
+        self._client.loop_start()
+        assert ready.wait(5)
+        self.process.__enter__()
+        self._carrier = threading.Thread(target=self._carry, daemon=True)
+        self._carrier.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.off()
+        self._ended.set()
+        self._carrier.join(5)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def off(self) -> int:
+        return self.process.stop()
+
+    def cut_power(self) -> None:
+        self.process.process.kill()
+        self.process.ended()
+
+    def _send(self, channel: str, topic: str, payload: Any) -> None:
+        if self.process.process.poll() is None and (self._device.online or channel == "local"):
+            with contextlib.suppress(OSError, ValueError):  # it was just switched off
+                self.process.send(topic, payload, channel)
+
+    def _carry(self) -> None:
+        carried = 0
+        while not self._ended.wait(0.01):
+            for line in self.process.lines[carried:]:
+                carried += 1
+                if line["channel"] == "iot_core" and self._device.online:
+                    self._client.publish(line["topic"], json.dumps(line["payload"]), qos=1)
+                elif line["topic"] == f"edgeml/model/{MODEL}/activate":
+                    self._answer(line["payload"])
+
+    def _answer(self, asked: dict[str, Any]) -> None:
+        self._device.activations.append(asked)
+        if self._device.verdict != "silent":
+            status = {"model": MODEL, "version": asked["version"], "component": "edgeml.Inferencer"}
+            status |= {"status": self._device.verdict, "reason": "no such decoder", "request_id": asked["request_id"]}
+            self._send("local", f"edgeml/model/{MODEL}/status", status)
+
+
+@pytest.fixture
+def device(cloud: LocalCloud, jobs: IotJobs, tmp_path: Path) -> Iterator[Device]:
+    made = Device(cloud, jobs, tmp_path)
+    with made.files:
+        yield made
+    for job_id in made.jobs:
+        made.cancel(job_id)  # a job that a failed test left open must not be the next one's
+
+
+Installed = Callable[[str], None]
+
+
+def has_ended(device: Device, job_id: str, status: str) -> None:
+    eventually(lambda: device.status(job_id) == status, 20, f"{job_id} {status}")
+
+
+def test_jobs_go_from_offer_to_success_one_after_the_other(device: Device) -> None:
+    first, second = device.offer("1.0.0"), device.offer("1.1.0")
+    with device.on() as running:
+        has_ended(device, second, "SUCCEEDED")
+        third = device.offer("2.0.0")  # this one is heard of by notification
+        has_ended(device, third, "SUCCEEDED")
+        assert running.off() == 0
+    assert device.active == "2.0.0"
+    assert device.details(first) == {"model": MODEL, "from_version": "none", "to_version": "1.0.0"}
+    assert device.details(third) == {"model": MODEL, "from_version": "1.1.0", "to_version": "2.0.0"}
+    assert [asked["version"] for asked in device.activations] == ["1.0.0", "1.1.0", "2.0.0"]
+    assert [path for path, _ in device.files.requests] == [path for path, _ in dict.fromkeys(device.files.requests)]
+    assert device.idle()
+
+
+def test_what_cannot_be_done_fails_with_a_reason_and_the_next_job_is_taken(device: Device) -> None:
+    foreign = device.job({"operation": "reboot", "version": "1.0.0"})
+    strange = device.job({"operation": "update_model", "version": "9.0"})
+    corrupt = device.offer("1.0.0", zipped(bundle_files("1.0.0", tiny_model(float("nan")))))
+    good = device.offer("1.0.1")
+    with device.on():
+        has_ended(device, good, "SUCCEEDED")
+    assert device.status(foreign) == device.status(strange) == device.status(corrupt) == "FAILED"
+    assert "unknown operation 'reboot'" in device.details(foreign)["reason"]
+    assert "unknown document version '9.0'" in device.details(strange)["reason"]
+    assert "not finite" in device.details(corrupt)["reason"]
+    assert device.details(corrupt)["step"] == "probe"
+    assert device.active == "1.0.1"
+
+
+def test_a_refusal_or_silence_puts_the_old_version_back(device: Device) -> None:
+    with device.on(confirmation_timeout_s=1):
+        has_ended(device, device.offer("1.0.0"), "SUCCEEDED")
+        device.verdict = "refused"
+        refused = device.offer("2.0.0")
+        has_ended(device, refused, "FAILED")
+        assert device.details(refused)["reason"] == "edgeml.Inferencer refused the model: no such decoder"
+        assert device.active == "1.0.0"
+        device.verdict = "silent"
+        unanswered = device.offer("3.0.0")
+        has_ended(device, unanswered, "FAILED")
+        assert "nobody who uses Tiny answered within 1 s" in device.details(unanswered)["reason"]
+    assert device.active == "1.0.0"
+    assert device.idle()
+
+
+def test_silence_is_consent_where_configured(device: Device) -> None:
+    device.verdict = "silent"
+    with device.on(confirmation_timeout_s=1, require_confirmation=False):
+        has_ended(device, device.offer("1.0.0"), "SUCCEEDED")
+    assert device.active == "1.0.0"
+
+
+def test_the_power_may_go_in_every_step(device: Device) -> None:
+    """Each time it is on for one step more than the last time, or a few: it does not wait to be killed."""
+    with device.on():
+        has_ended(device, device.offer("1.0.0"), "SUCCEEDED")
+    device.verdict = "silent"  # so that the last step waits for us
+    job = device.offer("2.0.0")
+    reached: list[str] = []
+    while "confirm" not in reached:
+        with device.on() as running:
+            eventually(lambda: new_steps(running, reached), 10, "another step")
+            running.cut_power()
+            reached.extend(new_steps(running, reached))
+        assert device.active in ("1.0.0", "2.0.0"), reached
+        assert device.status(job) == "IN_PROGRESS"
+    assert set(reached) == set(STEPS)
+    device.verdict = "accepted"
+    with device.on():
+        has_ended(device, job, "SUCCEEDED")
+        eventually(device.idle, 5, "tidied up")
+    assert device.active == "2.0.0"
+    assert device.details(job)["from_version"] == "1.0.0"
+
+
+def new_steps(running: Running, known: list[str]) -> list[str]:
+    return [step for step in re.findall(r"step=(\w+) ", running.process.log) if step not in known]
+
+
+def test_a_download_goes_on_after_a_stop(device: Device) -> None:
+    content = zipped(bundle_files("1.0.0", tiny_model(padding=1_000_000)))
+    device.files.pause = threading.Event()
+    job = device.offer("1.0.0", content)
+    with device.on() as running:
+        part = device.work / "job" / "artifact"
+        eventually(lambda: part.exists() and part.stat().st_size > 1_000_000, 10, "half of the download")
+        assert running.off() == 0
+    device.files.pause.set()
+    with device.on():
+        has_ended(device, job, "SUCCEEDED")
+    start = int(device.files.requests[-1][1].removeprefix("bytes=").rstrip("-"))
+    assert start > 1_000_000
+
+
+def test_a_url_that_expired_is_asked_for_anew(device: Device) -> None:
+    device.files.statuses = [403]
+    with device.on():
+        has_ended(device, device.offer("1.0.0"), "SUCCEEDED")
+    assert device.active == "1.0.0"
+
+
+def test_a_job_that_was_cancelled_while_the_device_was_off_is_dropped(device: Device) -> None:
+    with device.on():
+        has_ended(device, device.offer("1.0.0"), "SUCCEEDED")
+    job = device.offer("2.0.0")
+    with device.on() as running:
+        running.process.logged("step=unpack ")
+        running.cut_power()
+    device.cancel(job)
+    has_ended(device, job, "CANCELED")
+    with device.on() as running:
+        running.process.logged("status=abandoned")
+        eventually(device.idle, 5, "tidied up")
+        has_ended(device, device.offer("3.0.0"), "SUCCEEDED")
+    assert device.status(job) == "CANCELED"
+    assert device.active == "3.0.0"
+
+
+def test_an_outcome_is_reported_after_a_restart(device: Device) -> None:
+    job = device.offer("1.0.0")
+    with device.on() as running:
+        running.process.logged("step=place ")
+        device.online = False
+        eventually(lambda: '"outcome":{' in journal(device), 10, "the outcome on disk")
+        running.cut_power()
+    assert device.status(job) == "IN_PROGRESS"
+    device.online = True
+    with device.on():
+        has_ended(device, job, "SUCCEEDED")
+        eventually(device.idle, 5, "tidied up")
+    assert len(device.activations) == 1, "what is done is not done again"
+
+
+def test_an_unconfirmed_version_is_settled_without_the_cloud(device: Device) -> None:
+    with device.on():
+        has_ended(device, device.offer("1.0.0"), "SUCCEEDED")
+    device.verdict = "silent"
+    job = device.offer("2.0.0")
+    with device.on() as running:
+        running.process.logged("step=confirm ")
+        running.cut_power()
+    assert device.active == "2.0.0"
+    device.online, device.verdict = False, "refused"
+    with device.on():
+        eventually(lambda: device.active == "1.0.0", 10, "the old version is back")
+    device.online = True
+    with device.on():
+        has_ended(device, job, "FAILED")
+
+
+def test_a_wrong_key_stops_the_component_at_the_start(device: Device) -> None:
+    with device.on(public_key="AAAA") as running:
+        assert running.process.ended() == 78
+        assert "public_key" in running.process.log
+
+
+def journal(device: Device) -> str:
+    try:
+        return (device.work / "journal" / "job.json").read_text()
+    except FileNotFoundError:
+        return ""
