@@ -9,6 +9,7 @@ from edge_impulse_runner.config import Config
 from edge_impulse_runner.life import Life
 from edge_impulse_runner.models import ModelSource
 from edge_impulse_runner.outbox import Outbox
+from edge_impulse_runner.process import sweep
 from edge_impulse_runner.s3_cache import S3Cache
 from edge_impulse_runner.senses import Senses
 from edgeml.component import Component, Context
@@ -50,6 +51,7 @@ class EdgeImpulseRunner(Component[Config]):
     def start(self, config: Config) -> None:
         settings = interpret(config.parameters)
         context = self.context
+        sweep(context.work)
         self._outbox = Outbox(
             context.work / "outbox.spool", context.ipc, context.health, max_bytes=config.spool_bytes, qos=settings.qos
         )

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import socket
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ _POLL_S = 0.01
 
 
 class Eim:
-    """The model at `path`: an executable to run, or the Unix socket of one that runs already.
+    """The model at `path`: an executable to run, its socket in `folder`, or the Unix socket of one that runs already.
 
     `open`, then ask from one thread; `close` may be called from any thread at any time and wakes the one that waits.
     `hello` is what the model said of itself, `parameters` its model_parameters word for word. All raise EimRefused
@@ -46,7 +47,9 @@ class Eim:
         *,
         start_timeout_s: float = START_TIMEOUT_S,
         classify_timeout_s: float = CLASSIFY_TIMEOUT_S,
+        folder: Path | None = None,
     ) -> None:
+        self._folder = folder or Path(tempfile.gettempdir())
         self._path, self._start_timeout_s, self._timeout_s = path, start_timeout_s, classify_timeout_s
         self._socket = socket.socket(socket.AF_UNIX)
         self._buffer = bytearray(_READ_BYTES)
@@ -69,6 +72,8 @@ class Eim:
             self.hello = _decoded(reply, Hello)
             self.parameters = msgspec.json.decode(reply)["model_parameters"]
             self._blocks = [b for b in (self.hello.features_shm, *self.hello.freeform_output_shm) if b is not None]
+            if self._process is not None:
+                self._process.remember(self._blocks)
             self._map()
         except BaseException:
             self.close()
@@ -114,7 +119,7 @@ class Eim:
             if self._process is not None:
                 self._process.stop()
                 for block in self._blocks:
-                    shared.remove_block(block)
+                    shared.remove_block(block.name)
 
     def __enter__(self) -> Self:
         return self.open()
@@ -130,7 +135,7 @@ class Eim:
         with self._lock:
             if self._closed:
                 raise EimGone("the model was closed before it was started")
-            self._process = ModelProcess(self._path)
+            self._process = ModelProcess(self._path, self._folder)
             return self._process.address
 
     def _connect(self, address: Path, deadline: float) -> None:

@@ -107,7 +107,12 @@ class Life:
 
     def _new_model(self, path: Path) -> Eim:
         limits = self._config.model
-        return Eim(path, start_timeout_s=limits.start_timeout_s, classify_timeout_s=limits.classify_timeout_s)
+        return Eim(
+            path,
+            start_timeout_s=limits.start_timeout_s,
+            classify_timeout_s=limits.classify_timeout_s,
+            folder=self._source.work,
+        )
 
     def _prepare(self, model: Eim) -> None:
         with self._lock:

@@ -38,7 +38,7 @@ class ModelSource:
     def __init__(
         self, settings: Settings, config: Model, *, root: Path, work: Path, studio: Callable[[], Studio]
     ) -> None:
-        self._settings, self._config, self._root, self._work, self._studio = settings, config, root, work, studio
+        self._settings, self._config, self._root, self.work, self._studio = settings, config, root, work, studio
 
     def locate(self, stopping: threading.Event) -> Path:
         """An executable file or a listening socket. May take minutes when Studio has to build the model.
@@ -83,12 +83,12 @@ class ModelSource:
         if os.access(file, os.X_OK):
             return file
         state = file.stat()
-        copy = self._work / f"model-{state.st_ino}-{state.st_mtime_ns}.eim"
+        copy = self.work / f"model-{state.st_ino}-{state.st_mtime_ns}.eim"
         if copy.exists():
             return copy
         try:
             write_atomic(copy, file.read_bytes(), 0o700)
-            for older in self._work.glob("model-*.eim"):
+            for older in self.work.glob("model-*.eim"):
                 if older != copy:
                     older.unlink()
         except OSError as error:
@@ -96,7 +96,7 @@ class ModelSource:
         return copy
 
     def _from_studio(self, stopping: threading.Event) -> Path:
-        folder = self._work / "models"
+        folder = self.work / "models"
         try:
             return _downloaded(self._studio(), self._config, folder, stopping)
         except StudioError as error:

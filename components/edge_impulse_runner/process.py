@@ -12,6 +12,8 @@ import threading
 from collections import deque
 from pathlib import Path
 
+from edge_impulse_runner import shared
+from edge_impulse_runner.protocol import SharedMemory
 from edgeml.errors import BackendError
 from edgeml.log import kv
 
@@ -35,10 +37,15 @@ class EimGone(EimError):  # noqa: N818
 
 
 class ModelProcess:
-    """Runs `model <socket>` from the start; the model listens on `address` when it is ready. Raises EimGone."""
+    """Runs `model <socket>` from the start; the model listens on `address` when it is ready. Raises EimGone.
 
-    def __init__(self, model: Path) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="eim-"))
+    The socket lies in a folder of its own in `folder`, or in the system's temporary one if that makes too long a name.
+    What else lies there lets `sweep` clean up after a runner that was killed.
+    """
+
+    def __init__(self, model: Path, folder: Path) -> None:
+        fits = len(bytes(folder / "eim-12345678" / "s")) <= _MAX_ADDRESS
+        self._folder = Path(tempfile.mkdtemp(prefix="eim-", dir=folder if fits else None))
         self.address = self._folder / "s"
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
         try:
@@ -54,12 +61,17 @@ class ModelProcess:
         except OSError as error:
             shutil.rmtree(self._folder)
             raise EimGone(f"cannot run {model}: {error.strerror}") from error
+        (self._folder / "process").write_text(f"{self.pid} {_started(self.pid)}")
         self._reader = threading.Thread(target=self._read, name="eim-output", daemon=True)
         self._reader.start()
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def remember(self, blocks: list[SharedMemory]) -> None:
+        """Note down the model's shared memory."""
+        (self._folder / "shm").write_text("\n".join(block.name for block in blocks))
 
     def ended(self) -> bool:
         return self._process.poll() is not None
@@ -96,3 +108,22 @@ class ModelProcess:
             if text:
                 self._lines.append(text)
                 log.debug("model says %s", kv(line=text))
+
+
+def sweep(folder: Path) -> None:
+    """End models, and remove what they left, whose runner was killed before it could close them."""
+    for left in folder.glob("eim-*"):
+        with contextlib.suppress(OSError, ValueError):  # it never ran, or has ended
+            pid, started = (left / "process").read_text().split()
+            if _started(int(pid)) == started:
+                os.killpg(int(pid), signal.SIGKILL)
+        with contextlib.suppress(OSError, ValueError):  # it never said what memory it has
+            for name in (left / "shm").read_text().split():
+                shared.remove_block(name)
+        shutil.rmtree(left, ignore_errors=True)
+        log.warning("removed what a killed runner left %s", kv(path=left))
+
+
+def _started(pid: int) -> str:
+    """The start time in clock ticks, which tells a process from a later one of the same id. Raises OSError."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -21,7 +21,7 @@ def open_block(block: SharedMemory) -> NDArray[np.float32]:
     """
     if block.type != "float32" or block.elements < 1:
         raise ValueError(f"shared memory {block.name}: {block.elements} elements of type {block.type}")
-    descriptor = os.open(_path(block), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    descriptor = os.open(_path(block.name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         size = block.elements * 4
         if os.fstat(descriptor).st_size < size:
@@ -31,12 +31,12 @@ def open_block(block: SharedMemory) -> NDArray[np.float32]:
         os.close(descriptor)
 
 
-def remove_block(block: SharedMemory) -> None:
+def remove_block(name: str) -> None:
     """What a killed model leaves behind; one that ended by itself has removed it."""
-    _path(block).unlink(missing_ok=True)
+    _path(name).unlink(missing_ok=True)
 
 
-def _path(block: SharedMemory) -> Path:
-    if _NAME.fullmatch(block.name) is None:
-        raise ValueError(f"shared memory {block.name!r}: not a name")
-    return FOLDER / block.name.lstrip("/")
+def _path(name: str) -> Path:
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"shared memory {name!r}: not a name")
+    return FOLDER / name.lstrip("/")

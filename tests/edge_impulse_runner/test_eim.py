@@ -2,6 +2,8 @@ import json
 import os
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import zlib
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 from edge_impulse_runner.eim import Eim
-from edge_impulse_runner.process import EimGone, EimRefused
+from edge_impulse_runner.process import EimGone, EimRefused, sweep
 from edgeml.edge_impulse.results import Box, Result, TrackedBox
 from support import eventually
 
@@ -233,3 +235,44 @@ def test_warm_up_for_engines_that_compile_at_first_use(opened: Opened) -> None:
     model = opened(gpu=True, misbehaves="slow", delay_s=0.3, classify_timeout_s=0.1)
     assert model.hello.needs_warm_up
     model.warm_up(timeout_s=5.0)
+
+
+KILLED = """
+import sys, os, signal
+from pathlib import Path
+from edge_impulse_runner.eim import Eim
+model = Eim(Path(sys.argv[1]), folder=Path(sys.argv[2])).open()
+print(model.pid, model.hello.features_shm.name, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_runner_leaves_is_swept_up_by_the_next(launcher: Callable[..., Path], no_leaks: None) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        command = [sys.executable, "-c", KILLED, str(launcher(outlives_client=True)), name]
+        environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+        found = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, timeout=20)
+        pid, block = found.stdout.split()
+        os.kill(int(pid), 0)
+        assert len(list(folder.glob("eim-*/s"))) == 1
+        sweep(folder)
+        eventually(lambda: not Path(f"/proc/{pid}").exists() or "Z" in _state(pid), what="the model's end")
+        assert list(folder.iterdir()) == []
+        assert not (Path("/dev/shm") / block.lstrip("/")).exists()
+
+
+def _state(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+def test_sweeping_ends_no_stranger(tmp_path: Path) -> None:
+    left = tmp_path / "eim-12345678"
+    left.mkdir()
+    (left / "process").write_text(f"{os.getpid()} 1")  # our id, started at another time
+    (left / "shm").write_text("../../etc/passwd")
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []

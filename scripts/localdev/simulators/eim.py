@@ -44,7 +44,8 @@ class Options:
     """What the stand-in is. `shm`: offered, not known to an `old` model, `failed` at hello, or named but `missing`.
 
     `misbehaves` begins with classify number `after` (from 0). `results` are given in turn, in place of the kind's own.
-    `record` is a file that gets one JSON line for each request; `tag` begins the names of its shared memory, by which a
+    `record` is a file that gets one JSON line for each request. One that `outlives_client` does
+    not end when its client does, as a hung one. `tag` begins the names of its shared memory, by which a
     test knows its own.
     """
 
@@ -66,6 +67,7 @@ class Options:
     project: str = "Stand-in"
     gpu: bool = False
     record: str = ""
+    outlives_client: bool = False
     tag: str = ""
 
 
@@ -375,6 +377,8 @@ def serve_socket(options: Options, model: Model, path: str) -> None:
                         reply = _misbehave(options, reply, connection)
                     model.answered += 1
                 connection.sendall(reply)
+            while options.outlives_client:
+                signal.pause()
 
 
 def main(argv: list[str]) -> int:
