@@ -43,6 +43,31 @@ def tiny_model(offset: float = 0.0, *, padding: int = 0) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def colour_model() -> bytes:
+    """Mean of each colour: [batch, 3, 8, 8] -> [batch, 3]. As fast as a model of images can be."""
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["image"], ["scores"], axes=[2, 3], keepdims=0)],
+        "colour",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def colour_files(version: str, decoder: str = "softmax") -> dict[str, bytes]:
+    """The files of a bundle that edgeml.Inferencer can run, if it knows the decoder."""
+    return bundle_files(
+        version,
+        colour_model(),
+        name="Colour",
+        task="classification",
+        input={"name": "image", "size": [8, 8], "scale": 1 / 255},
+        output={"decoder": decoder, "shapes": {"scores": [-1, 3]}},
+        labels=["red", "green", "blue"],
+    )
+
+
 def bundle_files(version: str, model: bytes | None = None, *, name: str = MODEL, **changes: Any) -> dict[str, bytes]:
     """The files of a bundle of the tiny model."""
     model = tiny_model(float(len(version))) if model is None else model
