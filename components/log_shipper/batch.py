@@ -59,17 +59,17 @@ class Batch:
         return ordered, [self.texts[index] for index in order]
 
 
-def whole_lines(block: bytes, room: int, max_events: int) -> int:
-    """Length of a run of whole lines at the start of `block` that fits, as long as it can cheaply be; 0 if none."""
+def whole_lines(block: bytes, room: int, max_events: int) -> tuple[int, int]:
+    """Length and number of whole lines at the start of `block` that fit, as many as can cheaply be told; 0 if none."""
     end = block.rfind(b"\n") + 1
     while end:
         lines = block.count(b"\n", 0, end)
         size = end + (OVERHEAD - 1) * lines
         if size <= room and lines <= max_events:
-            return end
+            return end, lines
         fitting = int(end * min(room / size, max_events / lines))
         end = block.rfind(b"\n", 0, min(fitting, end - 1)) + 1
-    return 0
+    return 0, 0
 
 
 def line_start(block: bytes, back: int) -> int:

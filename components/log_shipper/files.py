@@ -27,6 +27,7 @@ class FileSource:
         self._seen: tuple[Seen, ...] = ()
         self._handled: tuple[Seen, ...] = ()
         self._read: set[LogFile] = set()
+        self._text_share = 1.0  # of a batch's size, by the lines seen last: read no more than will fit
 
     def look(self, seen: Iterable[Seen]) -> bool:
         """Take over what a scan saw; whether it is news."""
@@ -85,10 +86,14 @@ class FileSource:
     def _fill(self, batch: Batch, file: LogFile) -> bool:
         """Add what the file has; whether the batch is full."""
         while batch.room >= MIN_ROOM and len(batch.times) < batch.max_events and len(self._read) < MAX_FILES:
-            block = file.read(batch.room)
+            size = max(MIN_ROOM, int(batch.room * self._text_share))
+            block = file.read(size)
+            if len(block) == size and b"\n" not in block:
+                size = batch.room
+                block = file.read(size)
             if not block:
                 return False
-            used, full = self._take(batch, file, block)
+            used, full = self._take(batch, file, block, at_end=len(block) < size)
             if used:
                 file.advance(block, used)
                 self._read.add(file)
@@ -99,17 +104,17 @@ class FileSource:
                 return False
         return True
 
-    def _take(self, batch: Batch, file: LogFile, block: bytes) -> tuple[int, bool]:
+    def _take(self, batch: Batch, file: LogFile, block: bytes, *, at_end: bool) -> tuple[int, bool]:
         """Take records from the start of `block`: bytes used, and whether the batch is full; (0, False) says wait."""
         size = len(block)
-        at_end = size < batch.room
         settled = at_end and (file.gone or _age_s(file) >= (FRESH_S if block.endswith(b"\n") else QUIET_S))
         if settled and not block.endswith(b"\n"):
             block += b"\n"
-        end, text, growth = _whole_text(block, batch)
+        end, lines, text, growth = _whole_text(block, batch)
         if not end:
             return (0, False) if at_end and not settled else self._take_piece(batch, file, block)
-        lines = wanted = block.count(b"\n", 0, end)
+        wanted = lines
+        self._text_share = end / (end + (OVERHEAD - 1) * lines)
         records = self._parser.parse(text, _arrival_ms(file), file.attach)
         attach, full = records.attach, False
         if attach is Attach.RECORD and records.times and not (settled and end == len(block)):
@@ -152,15 +157,15 @@ class FileSource:
         return used, True
 
 
-def _whole_text(block: bytes, batch: Batch) -> tuple[int, str, int]:
-    """Length and text of the whole lines of `block` that fit into the batch, and by how many bytes the text grew."""
+def _whole_text(block: bytes, batch: Batch) -> tuple[int, int, str, int]:
+    """Length, number and text of the lines of `block` that fit into the batch, and by how many bytes the text grew."""
     events = batch.max_events - len(batch.times)
-    end = whole_lines(block, batch.room, events)
+    end, lines = whole_lines(block, batch.room, events)
     text, growth = _decoded(block[:end])
-    if growth and end + growth + OVERHEAD * block.count(b"\n", 0, end) > batch.room:
-        end = whole_lines(block[: end // 3], batch.room, events)  # a byte becomes three at most
+    if growth and end + growth + OVERHEAD * lines > batch.room:
+        end, lines = whole_lines(block[: end // 3], batch.room, events)  # a byte becomes three at most
         text, growth = _decoded(block[:end])
-    return end, text, growth
+    return end, lines, text, growth
 
 
 def _decoded(data: bytes) -> tuple[str, int]:

@@ -201,7 +201,7 @@ def test_with_a_full_disk_nothing_more_is_sent_until_progress_can_be_recorded(tm
             time.sleep(0.06)
         eventually(lambda: "cannot record progress" in process.said(), what="the reason")
         sent = len(sink.messages())
-        time.sleep(1.0)
+        time.sleep(0.5)
         assert len(sink.messages()) == sent < 20
         process.kill()
         process.start()
