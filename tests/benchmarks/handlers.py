@@ -34,22 +34,22 @@ sys.stderr.write("CPU %f" % ((time.process_time() - t) * 1e6 / {events}))
 
 @dataclass(frozen=True)
 class Case:
-    """One handler: `vary` makes each event new, `bare` does its AWS calls without it."""
+    """One handler: `vary` makes each event new, `bare` does its AWS calls without it; without them only its start."""
 
     function: str
     folder: str
-    sample: str
     clients: str
-    vary: str
-    bare: str
+    sample: str = ""
+    vary: str = ""
+    bare: str = ""
 
 
 CASES = [
     Case(
         "IngestEdgeLogs",
         "ingest_edge_logs",
-        "iot_rawdata",
         "logs",
+        "iot_rawdata",
         "event['data']['ts'] = time.time()",
         "logs.put_log_events(logGroupName='/edgeml/turbine', logStreamName='rawdata',"
         " logEvents=[{'timestamp': int(time.time() * 1000), 'message': 'x' * 80}])",
@@ -57,8 +57,8 @@ CASES = [
     Case(
         "CollectSample",
         "collect_sample",
-        "sns_sample",
         "firehose dynamodb",
+        "sns_sample",
         "event['Records'][0]['Sns']['MessageId'] = str(uuid.uuid4())",
         "key = {'id': {'S': str(uuid.uuid4())}};"
         " dynamodb.put_item(TableName='IdempotencyTable', Item=key, ConditionExpression='attribute_not_exists(id)');"
@@ -69,8 +69,8 @@ CASES = [
     Case(
         "RekognizeEmotions",
         "rekognize_emotions",
-        "s3_face_created",
         "rekognition dynamodb cloudwatch s3",
+        "s3_face_created",
         "event['Records'][0]['s3']['object']['key'] = 'faces/t/%s.jpg' % uuid.uuid4()",
         "rekognition.detect_faces(Image={'S3Object': {'Bucket': 'bucket', 'Name': 'k'}}, Attributes=['ALL']);"
         " item = {'s3key': {'S': str(uuid.uuid4())}, 'HAPPY': {'S': '90'}};"
@@ -80,11 +80,13 @@ CASES = [
     Case(
         "LiveInference",
         "live_inference",
-        "api_liveinference",
         "sagemaker-runtime",
+        "api_liveinference",
         "pass",
         "runtime.invoke_endpoint(EndpointName='edgeml-duration', ContentType='text/csv', Body='1')['Body'].read()",
     ),
+    Case("CreateIotJob", "create_iot_job", "s3 iot"),
+    Case("UpdateDeployment", "update_deployment", "greengrassv2"),
 ]
 
 
@@ -105,8 +107,6 @@ def _measure(cloud: LocalCloud, case: Case) -> list[Row]:
     clients = [f"{variables.get(name, name)} = boto3.client({name!r})" for name in case.clients.split()]
     bare = "; ".join(["import boto3", *clients])
     environment = {**cloud.environment(), **setting.environment, "AWS_LAMBDA_FUNCTION_NAME": setting.name}
-    event = (TEMPLATE.parent / "events" / f"{case.sample}.json").read_text(encoding="utf-8")
-    call = f"{case.vary}; app.handler(event, context)"
     worker = str(Path(sys.modules["localdev.cloud.lambdas"].__file__ or "").parent)
     context = f"{path}; sys.path.append({worker!r}); import app; from worker import Context"
     context += f"; context = Context({setting.name!r}, 'arn', 128, 60, 'id')"
@@ -115,22 +115,19 @@ def _measure(cloud: LocalCloud, case: Case) -> list[Row]:
         return float(_python(START.format(body=body), environment).stdout)
 
     def events(prepare: str, body: str) -> float:
+        event = (TEMPLATE.parent / "events" / f"{case.sample}.json").read_text(encoding="utf-8")
         program = RUN.format(prepare=prepare, event=event, call=body, events=EVENTS)
         return float(_python(program, environment).stderr.rpartition("CPU ")[2])
 
-    figures = interleave(
-        {
-            "start": lambda: start(f"{path}; import app"),
-            "start_bare": lambda: start(bare),
-            "event": lambda: events(context, call),
-            "event_bare": lambda: events(bare, case.bare),
-        },
-        rounds=3,
-    )
-    return [
-        _row(case, "import", "ms CPU", figures["start"], figures["start_bare"], 2.0),
-        _row(case, "event", "us CPU", figures["event"], figures["event_bare"], 1.5),
-    ]
+    contestants = {"start": lambda: start(f"{path}; import app"), "start_bare": lambda: start(bare)}
+    if case.sample:
+        contestants["event"] = lambda: events(context, f"{case.vary}; app.handler(event, context)")
+        contestants["event_bare"] = lambda: events(bare, case.bare)
+    figures = interleave(contestants, rounds=3)
+    rows = [_row(case, "import", "ms CPU", figures["start"], figures["start_bare"], 2.0)]
+    if case.sample:
+        rows.append(_row(case, "event", "us CPU", figures["event"], figures["event_bare"], 1.5))
+    return rows
 
 
 def _row(case: Case, metric: str, unit: str, value: float, limit: float, most: float) -> Row:

@@ -67,6 +67,11 @@ def test_dashboards_show_what_happened(filled: LocalCloud, tmp_path: Path) -> No
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
 
 
+def test_a_dashboard_without_data_is_drawn_all_the_same(cloud: LocalCloud, tmp_path: Path) -> None:
+    dashboards.draw(cloud.aws, "edgeml-turbine", 1.7e9, 1.7e9 + 60, tmp_path / "empty.png")
+    assert cv2.imread(str(tmp_path / "empty.png")) is not None
+
+
 def test_metrics_of_the_dashboards_are_those_that_are_written(filled: LocalCloud) -> None:
     def written() -> set[tuple[str, str]]:
         metrics = filled.aws.client("cloudwatch").list_metrics()["Metrics"]

@@ -45,12 +45,10 @@ def draw(aws: LocalAws, name: str, start: float, end: float, path: Path, period_
     """
     body = json.loads(aws.client("cloudwatch").get_dashboard(DashboardName=name)["DashboardBody"])
     rows = max(widget["y"] + widget["height"] for widget in body["widgets"])
-    figure = Figure(figsize=(16, rows * 16 / COLUMNS), layout="constrained")
+    figure = Figure(figsize=(16, rows * 16 / COLUMNS))
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(rows, COLUMNS)
     for widget in body["widgets"]:
-        x, y, width, height = (widget[key] for key in ("x", "y", "width", "height"))
-        axes = figure.add_subplot(grid[y : y + height, x : x + width])
+        axes = figure.add_axes(_place(widget, rows))
         properties = _with_period(widget["properties"], period_s)
         axes.set_title(properties["title"])
         if widget["type"] == "metric":
@@ -62,6 +60,13 @@ def draw(aws: LocalAws, name: str, start: float, end: float, path: Path, period_
             axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))  # type: ignore[no-untyped-call]
     figure.suptitle(f"{name} (local cloud)")
     figure.savefig(path)
+
+
+def _place(widget: dict[str, Any], rows: int) -> tuple[float, float, float, float]:
+    """Left, bottom, width, height of a widget in fractions of the picture, with room for titles and ticks."""
+    x, y, width, height = (widget[key] for key in ("x", "y", "width", "height"))
+    bottom = 1 - (y + height) / rows
+    return (x + 1) / COLUMNS, bottom + 0.7 / rows, (width - 1.5) / COLUMNS, (height - 1.7) / rows
 
 
 def _with_period(properties: dict[str, Any], period_s: int) -> dict[str, Any]:
@@ -166,7 +171,7 @@ def evaluated(expression: str, series: dict[str, Values]) -> Values:
 def _log(axes: Axes, properties: dict[str, Any], found: list[insights.Event]) -> None:
     rows = insights.run(properties["query"], found)
     if not rows:
-        axes.text(0.5, 0.5, "no data", ha="center", va="center")
+        axes.text(0.5, 0.5, "no data", ha="center", va="center", transform=axes.transAxes)
         return
     names = list(rows[0])
     if properties["view"] == "table":
