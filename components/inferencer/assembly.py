@@ -1,5 +1,6 @@
 """From a pipeline's configuration to its parts."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from edgeml.ipc import Handler
 from edgeml.s3 import Uploader
 from inferencer import config
 from inferencer.camera_source import CameraSamples
+from inferencer.http_backend import HttpModel
 from inferencer.onnx_backend import OnnxModel
 from inferencer.pipeline import PipelineWorker
-from inferencer.remote import HttpModel, SageMakerModel, WithFallback
+from inferencer.remote import WithFallback
 from inferencer.request_source import RequestSamples
+from inferencer.sagemaker_backend import SageMakerModel
 from inferencer.sample import Model, SampleSource, Sink
 from inferencer.sinks import IotRelay, LocalSink, ReplySink, Stored
 from inferencer.stream_sources import MqttSamples, StreamSamples
@@ -40,20 +43,25 @@ class Assembly:
         """The pipeline, running. Raises ConfigError."""
         prefix = f"pipelines.{name}"
         subscriptions: dict[str, Handler] = {}
-        source = self._source(pipeline.source, prefix, subscriptions)
         models: list[tuple[str, OnnxModel]] = []
-        model = self._model(pipeline.backend, pipeline, prefix, models)
-        if pipeline.fallback is not None:
-            spare = self._model(pipeline.fallback, pipeline, f"{prefix}.fallback", models)
-            model = WithFallback(model, spare)
+        with ExitStack() as made:  # what was made is closed again when a later part cannot be
+            source = self._source(pipeline, prefix, subscriptions)
+            made.callback(source.close)
+            model = self._model(pipeline.backend, pipeline, prefix, models)
+            made.callback(model.close)
+            if pipeline.fallback is not None:
+                spare = self._model(pipeline.fallback, pipeline, f"{prefix}.fallback", models)
+                model = WithFallback(name, model, spare)
+            made.pop_all()
         sinks = self._sinks(name, pipeline, subscriptions)
-        in_flight = getattr(pipeline.backend, "max_in_flight", 1)
+        in_flight = pipeline.backend.max_in_flight if isinstance(pipeline.backend, config.Remote) else 1
         seen = [sink.seen for sink in sinks if isinstance(sink, TelemetrySink)]
         worker = PipelineWorker(name, source, model, sinks, self._context, in_flight=in_flight, seen=seen)
         return Running(worker, subscriptions, models)
 
-    def _source(self, settings: config.Source, prefix: str, subscriptions: dict[str, Handler]) -> SampleSource:
-        context = self._context
+    def _source(self, pipeline: config.Pipeline, prefix: str, subscriptions: dict[str, Handler]) -> SampleSource:
+        context, settings = self._context, pipeline.source
+        newest = isinstance(pipeline.backend, config.Remote)  # a slow network must not build a backlog
         match settings:
             case config.CameraSource():
                 return CameraSamples(settings, self._directory, context.health, prefix)
@@ -62,11 +70,11 @@ class Assembly:
                 subscriptions[settings.topic] = requests.received
                 return requests
             case config.TopicSource():
-                stream = StreamSamples(settings.queue, context, prefix)
+                stream = StreamSamples(1 if newest else settings.queue, context, prefix)
                 subscriptions[settings.topic] = stream.received
                 return stream
             case config.MqttSource():
-                return MqttSamples(settings, context, prefix)
+                return MqttSamples(settings, 1 if newest else settings.queue, context, prefix)
             case config.TimerSource():
                 return TimerSamples(settings, self._directory, prefix)
             case config.CallerSource():
@@ -110,18 +118,22 @@ class Assembly:
 
 def check(pipelines: dict[str, config.Pipeline]) -> None:
     """What a type cannot say about a configuration. Raises ConfigError, before anything is touched."""
-    import onnxruntime as ort
-
-    present = ort.get_available_providers()
     for name, pipeline in pipelines.items():
         for place, backend in (("backend", pipeline.backend), ("fallback", pipeline.fallback)):
-            providers = backend.providers if isinstance(backend, config.OnnxBackend) else ()
-            for index, provider in enumerate(providers):
-                if provider not in present:
-                    path = f"pipelines.{name}.{place}.providers.{index}"
-                    raise ConfigError(path, f"{provider} is not in this ONNX Runtime, present are {', '.join(present)}")
+            if isinstance(backend, config.OnnxBackend):
+                _check_providers(backend.providers, f"pipelines.{name}.{place}.providers")
         source, path = pipeline.source, f"pipelines.{name}.source"
         if isinstance(source, config.TimerSource) and bool(source.file) == bool(source.camera):
             raise ConfigError(path, "a timer needs either file or camera")
         if isinstance(source, config.CallerSource) and bool(source.file) == bool(source.topic):
             raise ConfigError(path, "a caller needs either file or topic")
+
+
+def _check_providers(providers: tuple[str, ...], path: str) -> None:
+    import onnxruntime as ort
+
+    present = ort.get_available_providers()
+    for index, provider in enumerate(providers):
+        if provider not in present:
+            found = f"{provider} is not in this ONNX Runtime, present are {', '.join(present)}"
+            raise ConfigError(f"{path}.{index}", found)

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import time
 from pathlib import Path
 
 from edgeml import messages
@@ -16,6 +17,8 @@ from inferencer.config import Config
 from inferencer.sinks import IotRelay
 
 log = logging.getLogger(__name__)
+
+STOP_TIMEOUT_S = 1.5  # for the inferences in hand; results and crops are flushed after that
 
 
 class Inferencer(Component[Config]):
@@ -38,6 +41,8 @@ class Inferencer(Component[Config]):
 
     def reconfigure(self, config: Config) -> None:
         check(config.pipelines)
+        for name in self._config.pipelines.keys() - config.pipelines.keys() - self._running.keys():
+            self.context.health.forget(f"pipelines.{name}")  # it never ran, and says so no longer
         moved = config.ring_directory != self._config.ring_directory
         for name in list(self._running):
             if moved or config.pipelines.get(name) != self._config.pipelines.get(name):
@@ -45,8 +50,11 @@ class Inferencer(Component[Config]):
         self._apply(config)
 
     def stop(self) -> None:
+        for running in self._running.values():
+            running.worker.halt()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
         for name in list(self._running):
-            self._end(name)
+            self._end(name, max(0.0, deadline - time.monotonic()))
         if self._uploader is not None:
             self._uploader.close()
         if self._relay is not None:
@@ -63,8 +71,7 @@ class Inferencer(Component[Config]):
             if name in self._running:
                 continue
             try:
-                running = self._running[name] = assembly.start(name, pipeline)
-                self._listen(running)
+                self._begin(name, assembly.start(name, pipeline))
                 self.context.health.note(f"pipelines.{name}", "")
             except EdgemlError as error:  # the other pipelines are no worse for it
                 self.context.health.error(f"pipeline {name}: {error}")
@@ -72,11 +79,20 @@ class Inferencer(Component[Config]):
                 log.error("pipeline not started %s", kv(pipeline=name, error=error))
         self.context.health.note("pipelines", "" if config.pipelines else "none configured")
 
-    def _end(self, name: str) -> None:
+    def _begin(self, name: str, running: Running) -> None:
+        self._running[name] = running
+        try:
+            self._listen(running)
+        except EdgemlError:
+            self._end(name)
+            raise
+
+    def _end(self, name: str, timeout: float = STOP_TIMEOUT_S) -> None:
         running = self._running.pop(name)
         for topic, handler in self._wanted(running):
-            self._handlers[topic].remove(handler)
-        running.worker.stop()
+            if handler in self._handlers.get(topic, ()):
+                self._handlers[topic].remove(handler)
+        running.worker.stop(timeout)
         self.context.health.forget(f"pipelines.{name}")
         log.info("pipeline ended %s", kv(pipeline=name))
 
@@ -87,11 +103,11 @@ class Inferencer(Component[Config]):
     def _listen(self, running: Running) -> None:
         """Hand a topic's messages to everyone here who wants them: one IPC subscription per topic, for good."""
         for topic, handler in self._wanted(running):
-            if topic in self._handlers:
-                self._handlers[topic].append(handler)
-                continue
-            handlers = self._handlers[topic] = [handler]
-            self.context.ipc.subscribe(topic, functools.partial(_each, handlers))
+            if topic not in self._handlers:
+                handlers: list[Handler] = []
+                self.context.ipc.subscribe(topic, functools.partial(_each, handlers))
+                self._handlers[topic] = handlers
+            self._handlers[topic].append(handler)
 
 
 def _each(handlers: list[Handler], topic: str, payload: bytes) -> None:

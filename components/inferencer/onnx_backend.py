@@ -9,7 +9,7 @@ import msgspec
 
 from edgeml import messages, models
 from edgeml.component import Context
-from edgeml.errors import BackendError, EdgemlError
+from edgeml.errors import BackendError, BundleError, EdgemlError
 from edgeml.log import kv
 from edgeml.messages import ModelActivate, ModelStatus
 from inferencer.config import OnnxBackend, Pipeline
@@ -29,7 +29,8 @@ class OnnxModel:
         place = Path(settings.path) if settings.path else None
         self._watcher = models.Watcher(settings.model, context.root, place)
         self._runner: Runner | None = None
-        self._loaded: Runner | None = None  # put by the loader, taken by the pipeline's thread
+        self._loaded: Runner | None = None  # put by the loader, taken by the pipeline's threads
+        self._swap = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
         self._request: ModelActivate | None = None
@@ -37,15 +38,18 @@ class OnnxModel:
         self._thread = context.spawn(f"{prefix}-loader", self._load_for_ever)
 
     def poll(self) -> bool:
-        if (loaded := self._loaded) is not None:
-            self._loaded = None
-            self._runner = loaded.follow(self._runner)
+        if self._loaded is not None:
+            with self._swap:
+                loaded, self._loaded = self._loaded, None
+                if loaded is not None:
+                    self._runner = loaded.follow(self._runner)
         return self._runner is not None
 
     def infer(self, sample: Sample) -> Outcome | None:
-        if self._runner is None:
+        runner = self._runner
+        if runner is None:
             raise BackendError(f"model {self._settings.model} is not loaded")
-        return self._runner.infer(sample)
+        return runner.infer(sample)
 
     def activate(self, topic: str, payload: bytes) -> None:
         """Handler of `edgeml/model/<name>/activate`: look now, and answer."""
@@ -59,7 +63,7 @@ class OnnxModel:
     def close(self) -> None:
         self._closed = True
         self._wake.set()
-        self._thread.join(timeout=2)
+        self._thread.join(timeout=0.5)  # it may be in the middle of a large model
 
     def _load_for_ever(self) -> None:
         while not self._closed:
@@ -83,22 +87,33 @@ class OnnxModel:
             version = request.version if request else _version(folder)
             self._answer(self._status("refused", version, str(error)), request)
             return
-        self._loaded = runner
+        if self._closed:
+            return
+        with self._swap:
+            self._loaded = runner
         health.note(f"{self._prefix}.model", "")
         health.count(f"{self._prefix}.models_loaded")
         log.info("model loaded %s", kv(model=runner.bundle.ref.name, version=runner.bundle.ref.version, folder=folder))
         self._answer(self._status("accepted", runner.bundle.ref.version), request)
 
     def _opened(self, folder: Path) -> Runner:
-        bundle = models.load(folder)
-        session = models.open_session(
-            bundle,
-            providers=self._settings.providers,
-            threads=self._settings.threads,
-            optimization=self._settings.optimization,
-        )
-        models.probe(session, bundle)  # which also warms it up
-        return runner_of(bundle, session, self._pipeline)
+        """The bundle, loaded, probed and warmed up by one whole inference. Raises EdgemlError."""
+        try:
+            bundle = models.load(folder)
+            session = models.open_session(
+                bundle,
+                providers=self._settings.providers,
+                threads=self._settings.threads,
+                optimization=self._settings.optimization,
+            )
+            models.probe(session, bundle)
+            runner = runner_of(bundle, session, self._pipeline)
+            runner.rehearse()
+        except EdgemlError:
+            raise
+        except Exception as error:  # whatever a bundle declares: the version that runs goes on running
+            raise BundleError(f"{folder}: model.json and model.onnx do not fit: {error!r}") from error
+        return runner
 
     def _state(self, request: ModelActivate) -> ModelStatus:
         """The answer to an activation of what is there already."""

@@ -44,10 +44,14 @@ class PipelineWorker:
         self._failures = 0
         self._threads = [context.spawn(f"pipeline-{name}", self._run) for _ in range(in_flight)]
 
-    def stop(self) -> None:
-        """Finish the samples in hand and end."""
+    def halt(self) -> None:
+        """Take no more samples. `stop` must follow."""
         self._stopping.set()
-        deadline = time.monotonic() + 2
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """Finish the samples in hand, as far as that takes no longer than `timeout` seconds, and end."""
+        self.halt()
+        deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
         self._source.close()
@@ -62,7 +66,7 @@ class PipelineWorker:
                 if sample is not None:
                     self._answer(sample)
                     self._failures = 0
-            except EdgemlError as error:
+            except Exception as error:  # noqa: BLE001  (what one input brings out must not end any pipeline)
                 self._failed(error)
 
     def _next(self) -> Sample | None:
@@ -81,12 +85,12 @@ class PipelineWorker:
             seen(sample)
         try:
             outcome = self._model.infer(sample)
-        except BackendError as error:
-            if sample.reply is not None:
-                sample.reply(self._refusal(sample, error))
+        except Exception as error:
+            self._refuse(sample, str(error))
             raise
         if outcome is None:
             health.count(f"{self._prefix}.without_answer")
+            self._refuse(sample, "the model has no answer to this one yet")
             return
         result = self._result(sample, outcome, (started_ns - sample.arrived_ns) / 1e6)
         for sink in self._sinks:
@@ -117,15 +121,18 @@ class PipelineWorker:
             request_id=sample.request_id,
         )
 
-    def _refusal(self, sample: Sample, error: BackendError) -> InferenceResult:
-        nothing = Outcome("classification", ModelRef("", ""), [], Timer())
-        return msgspec.structs.replace(self._result(sample, nothing, 0.0), error=str(error))
+    def _refuse(self, sample: Sample, reason: str) -> None:
+        """Answer a request with an error; samples of other kinds expect no answer."""
+        if sample.reply is not None:
+            nothing = Outcome("classification", ModelRef("", ""), [], Timer())
+            sample.reply(msgspec.structs.replace(self._result(sample, nothing, 0.0), error=reason))
 
-    def _failed(self, error: EdgemlError) -> None:
+    def _failed(self, error: Exception) -> None:
         self._failures += 1
         self._context.health.count(f"{self._prefix}.failed")
         self._context.health.error(f"pipeline {self.name}: {error}")
         if self._failures & (self._failures - 1) == 0:  # 1, 2, 4, 8 ...: a camera fails thirty times a second
-            log.error("inference failed %s", kv(pipeline=self.name, error=error, in_a_row=self._failures))
+            facts = kv(pipeline=self.name, error=error, in_a_row=self._failures)
+            log.error("inference failed %s", facts, exc_info=None if isinstance(error, EdgemlError) else error)
         if not isinstance(error, BackendError):  # the source itself is unusable: do not spin on it
             self._stopping.wait(min(5.0, 0.1 * 2 ** min(self._failures, 6)))

@@ -33,8 +33,8 @@ class Geometry:
 class Preprocessor:
     """Callable: image (height, width, 3) or (height, width), uint8 -> tensor with batch 1, and its Geometry.
 
-    Everything per pixel happens in OpenCV: one resize to the model's size, then one blobFromImage for channel order,
-    mean, scale and layout. A standard deviation per channel costs one more pass over the small tensor.
+    One resize to the model's size by OpenCV, then `pixel * factor + offset` plane by plane in place, which takes a
+    fraction of what cv2.dnn.blobFromImage does for the same numbers.
     """
 
     def __init__(self, declared: Input) -> None:
@@ -42,37 +42,54 @@ class Preprocessor:
         channels = 1 if declared.color == "gray" else 3
         std = np.broadcast_to(np.asarray(declared.std or [1.0], np.float32), (channels,))
         mean = np.broadcast_to(np.asarray(declared.mean or [0.0], np.float32), (channels,))
-        # (x * scale - mean) / std as blobFromImage's (x - offset) * factor
-        self._one_std = bool((std == std[0]).all())
-        self._factor = declared.scale / float(std[0]) if self._one_std else declared.scale
-        # blobFromImage takes the mean in the order of its output channels
-        self._offset = [float(value) for value in mean / declared.scale]
-        self._std = None if self._one_std else np.ascontiguousarray(std.reshape(1, channels, 1, 1))
+        # As one factor and one offset per channel, for (pixel * scale - mean) / std:
+        self._factor = np.float32(declared.scale) / std
+        self._offset = -mean / std
+        if not (np.isfinite(self._factor).all() and np.isfinite(self._offset).all()):
+            raise ValueError(f"scale {declared.scale}, mean {declared.mean}, std {declared.std} give no finite numbers")
 
     def __call__(self, image: Array, pixel_format: str = "bgr24") -> tuple[Array, Geometry]:
         declared = self._declared
         small, geometry = self._resized(image)
         if declared.color == "gray":
-            small = _grey(small, pixel_format)
-            swap = False
+            small, swap = _grey(small, pixel_format), False
         else:
-            if small.ndim == 2:
-                small = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR)
-            swap = (pixel_format == "rgb24") != (declared.color == "rgb")
-        if declared.dtype == "uint8":
-            return self._raw(small, swap), geometry
-        blob: Array = cv2.dnn.blobFromImage(small, self._factor, (0, 0), self._offset, swap, False, cv2.CV_32F)
-        if self._std is not None:
-            blob /= self._std
-        if declared.layout == "NHWC":
-            blob = np.ascontiguousarray(blob.transpose(0, 2, 3, 1))
-        return (blob.astype(np.float16) if declared.dtype == "float16" else blob), geometry
+            swap = small.ndim == 3 and (pixel_format == "rgb24") != (declared.color == "rgb")
+        tensor = self._planes(small, swap) if declared.layout == "NCHW" else self._interleaved(small, swap)
+        return (tensor.astype(np.float16) if declared.dtype == "float16" else tensor), geometry
 
-    def _raw(self, small: Array, swap: bool) -> Array:
-        image = cv2.cvtColor(small, cv2.COLOR_BGR2RGB) if swap else small
-        image = image[:, :, np.newaxis] if image.ndim == 2 else image
-        tensor = image[np.newaxis] if self._declared.layout == "NHWC" else image.transpose(2, 0, 1)[np.newaxis]
-        return np.ascontiguousarray(tensor)
+    def _planes(self, small: Array, swap: bool) -> Array:
+        channels = len(self._factor)
+        planes = cv2.split(small) if small.ndim == 3 else [small] * channels
+        kind = np.uint8 if self._declared.dtype == "uint8" else np.float32
+        tensor = np.empty((1, channels, *small.shape[:2]), kind)
+        for channel, plane in enumerate(reversed(planes) if swap else planes):
+            out = tensor[0, channel]
+            np.copyto(out, plane)
+            if kind is np.float32:
+                self._scale(out, self._factor[channel], self._offset[channel])
+        return tensor
+
+    def _interleaved(self, small: Array, swap: bool) -> Array:
+        if len(self._factor) == 1:
+            image = small[:, :, np.newaxis]
+        elif small.ndim == 2:
+            image = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR)
+        else:
+            image = cv2.cvtColor(small, cv2.COLOR_BGR2RGB) if swap else small
+        if self._declared.dtype == "uint8":
+            return np.ascontiguousarray(image[np.newaxis])
+        tensor = image.astype(np.float32)[np.newaxis]
+        one = bool((self._factor == self._factor[0]).all() and (self._offset == self._offset[0]).all())
+        self._scale(tensor, *(each[0] if one else each for each in (self._factor, self._offset)))
+        return tensor
+
+    @staticmethod
+    def _scale(out: Array, factor: Any, offset: Any) -> None:
+        if np.any(factor != 1):
+            out *= factor
+        if np.any(offset != 0):
+            out += offset
 
     def _resized(self, image: Array) -> tuple[Array, Geometry]:
         height, width = image.shape[:2]
@@ -96,13 +113,19 @@ class Preprocessor:
         height, width = image.shape[:2]
         shorter = self._declared.resize_shorter or max(target_w, target_h)
         scale = shorter / min(width, height)
-        crop_w, crop_h = min(width, round(target_w / scale)), min(height, round(target_h / scale))
+        # Models are trained on antialiased pictures, and plain bilinear drops pixels. Averaging whole blocks first and
+        # interpolating the rest looks the same to them as INTER_AREA at once, in a tenth of its time.
+        block = max(1, int(1 / scale))
+        crop_w, crop_h = (
+            min(side, round(target / scale)) // block * block
+            for side, target in ((width, target_w), (height, target_h))
+        )
         left, top = (width - crop_w) // 2, (height - crop_h) // 2
         part = image[top : top + crop_h, left : left + crop_w]
+        if block > 1:
+            part = cv2.resize(part, (crop_w // block, crop_h // block), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(part, (target_w, target_h), interpolation=cv2.INTER_LINEAR)
         scale_x, scale_y = target_w / crop_w, target_h / crop_h
-        # Area averaging: these models are trained on antialiased pictures, and plain bilinear drops pixels
-        method = cv2.INTER_AREA if scale_x < 1 else cv2.INTER_LINEAR
-        small = cv2.resize(part, (target_w, target_h), interpolation=method)
         return small, Geometry(width, height, scale_x, scale_y, -left * scale_x, -top * scale_y)
 
 

@@ -1,4 +1,4 @@
-"""Models in the network: SageMaker endpoints and HTTP APIs, behind one circuit breaker each."""
+"""Models in the network: what they share. A circuit breaker each, timing, inputs as bodies, answers as results."""
 
 import io
 import json
@@ -7,18 +7,16 @@ import threading
 import time
 from abc import abstractmethod
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import cv2
-import msgspec
 import numpy as np
 
 from edgeml.component import Context
 from edgeml.errors import BackendError
 from edgeml.log import kv
-from edgeml.messages import Classification, Detection, ModelRef, Regression
-from inferencer.config import Breaker, HttpBackend, Pipeline, Remote, SageMakerBackend
-from inferencer.sample import Outcome, Sample, Timer, Values
+from edgeml.messages import Classification, ModelRef
+from inferencer.config import Breaker, Pipeline, Remote
+from inferencer.sample import Model, Outcome, Sample, Timer, Values
 
 log = logging.getLogger(__name__)
 
@@ -116,143 +114,12 @@ class RemoteModel:
         return [Classification(self.label(i), float(scores[i])) for i in order if scores[i] >= self._threshold]
 
 
-class SageMakerModel(RemoteModel):
-    """A SageMaker real-time endpoint, by InvokeEndpoint."""
-
-    name = "sagemaker"
-    _settings: SageMakerBackend
-
-    def __init__(self, settings: SageMakerBackend, pipeline: Pipeline, context: Context, prefix: str) -> None:
-        super().__init__(settings, pipeline, context, prefix)
-        import boto3
-        from botocore.config import Config
-
-        config = Config(
-            connect_timeout=settings.connect_timeout_s,
-            read_timeout=settings.read_timeout_s,
-            retries={"mode": "standard", "total_max_attempts": settings.attempts},
-            max_pool_connections=settings.max_in_flight,
-        )
-        self._client = boto3.client("sagemaker-runtime", config=config)
-
-    def encode(self, sample: Sample) -> bytes:
-        body = encoded(sample, self._settings.content_type, self._settings.quality)
-        if len(body) > self._settings.max_payload_bytes:
-            limit = self._settings.max_payload_bytes
-            raise BackendError(f"endpoint {self._settings.endpoint}: input has {len(body)} bytes, {limit} are allowed")
-        return body
-
-    def ask(self, body: bytes) -> tuple[bytes, ModelRef]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        endpoint = self._settings.endpoint
-        accept = "text/csv" if self._settings.answer == "value" else "application/json"
-        try:
-            response = self._client.invoke_endpoint(
-                EndpointName=endpoint, ContentType=self._settings.content_type, Accept=accept, Body=body
-            )
-            answer = response["Body"].read(MAX_ANSWER_BYTES)
-        except (BotoCoreError, ClientError) as error:
-            raise BackendError(f"endpoint {endpoint}: {error}") from error
-        return answer, ModelRef(endpoint, response.get("InvokedProductionVariant", ""))
-
-    def decode(self, answer: bytes, sample: Sample) -> Any:
-        try:
-            if self._settings.answer == "value":
-                return Regression(number(answer))
-            table = json.loads(answer)
-            if self._settings.answer == "object_detection":
-                return self._boxes(table["prediction"], sample)
-            if self._settings.answer == "image_classification":
-                return self.ranked(table)
-            return self._own(table["results"])
-        except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
-            endpoint, start = self._settings.endpoint, answer[:80].decode(errors="replace")
-            raise BackendError(
-                f"endpoint {endpoint}: answer is no {self._settings.answer}: {error!r} in {start!r}"
-            ) from error
-
-    def _boxes(self, rows: list[list[float]], sample: Sample) -> list[Detection]:
-        """Rows [class, score, xmin, ymin, xmax, ymax], relative to the image, as SageMaker's Object Detection gives."""
-        height, width = sample.image.shape[:2]
-        found = []
-        for kind, score, *corners in sorted(rows, key=lambda row: -row[1]):
-            left, top, right, bottom = (min(1.0, max(0.0, float(corner))) for corner in corners)
-            if score >= self._threshold:
-                box = (left * width, top * height, (right - left) * width, (bottom - top) * height)
-                x, y, w, h = (round(side, 1) for side in box)
-                found.append(Detection(self.label(kind), round(float(score), 4), (x, y, w, h)))
-        return found
-
-    def _own(self, results: Any) -> Any:
-        kinds: dict[str, Any] = {"detection": list[Detection], "classification": list[Classification]}
-        kind = kinds.get(self._settings.task, Regression)
-        found = msgspec.convert(results, kind)
-        return [item for item in found if item.score >= self._threshold] if isinstance(found, list) else found
-
-
-class HttpModel(RemoteModel):
-    """The live-inference API: GET <url>?features=<csv> answers a number, or probabilities."""
-
-    name = "http"
-    _settings: HttpBackend
-
-    def __init__(self, settings: HttpBackend, pipeline: Pipeline, context: Context, prefix: str) -> None:
-        super().__init__(settings, pipeline, context, prefix)
-        import urllib3
-
-        retries = urllib3.Retry(
-            settings.attempts - 1,
-            backoff_factor=0.2,
-            backoff_jitter=0.2,
-            backoff_max=5,
-            status_forcelist=(429, 500, 502, 503, 504),
-            redirect=0,
-        )
-        timeout = urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.read_timeout_s)
-        self._pool = urllib3.PoolManager(maxsize=settings.max_in_flight, retries=retries, timeout=timeout)
-        self._headers = {"Accept": "application/json, text/csv"}
-        if settings.api_key_secret:
-            self._headers["x-api-key"] = context.ipc.secret(settings.api_key_secret)
-
-    def encode(self, sample: Sample) -> bytes:
-        return csv(sample.values)
-
-    def ask(self, body: bytes) -> tuple[bytes, ModelRef]:
-        import urllib3
-
-        url = self._settings.url
-        try:
-            response = self._pool.request(
-                "GET", f"{url}?{urlencode({'features': body})}", headers=self._headers, preload_content=False
-            )
-            try:
-                answer = response.read(MAX_ANSWER_BYTES)
-            finally:
-                response.release_conn()
-        except urllib3.exceptions.HTTPError as error:
-            raise BackendError(f"{url}: {error}") from error
-        if response.status != 200:
-            raise BackendError(f"{url}: status {response.status}: {answer[:200].decode(errors='replace')}")
-        return answer, ModelRef(response.headers.get("x-model-name", url), response.headers.get("x-model-version", ""))
-
-    def decode(self, answer: bytes, sample: Sample) -> Any:
-        try:
-            if self._settings.task == "regression":
-                return Regression(number(answer))
-            return self.ranked([float(value) for value in answer.replace(b"[", b"").replace(b"]", b"").split(b",")])
-        except ValueError as error:
-            raise BackendError(f"{self._settings.url}: answer is no {self._settings.task}: {answer[:80]!r}") from error
-
-    def close(self) -> None:
-        self._pool.clear()
-
-
 class WithFallback:
     """Asks `first`; while that fails, `second` answers."""
 
-    def __init__(self, first: Any, second: Any) -> None:
-        self._first, self._second = first, second
+    def __init__(self, pipeline: str, first: Model, second: Model) -> None:
+        self._pipeline, self._first, self._second = pipeline, first, second
+        self._failing = False
 
     def poll(self) -> bool:
         ready, spare = self._first.poll(), self._second.poll()
@@ -260,12 +127,17 @@ class WithFallback:
 
     def infer(self, sample: Sample) -> Outcome | None:
         try:
-            outcome: Outcome | None = self._first.infer(sample)
+            outcome = self._first.infer(sample)
         except BackendError as error:
             if not self._second.poll():
                 raise
-            log.debug("fallback answers %s", kv(error=error))
-            outcome = self._second.infer(sample)
+            if not self._failing:
+                log.warning("fallback answers %s", kv(pipeline=self._pipeline, error=error))
+            self._failing = True
+            return self._second.infer(sample)
+        if self._failing:
+            log.info("fallback rests, the backend answers again %s", kv(pipeline=self._pipeline))
+        self._failing = False
         return outcome
 
     def close(self) -> None:

@@ -16,17 +16,19 @@ from edgeml.log import kv
 from edgeml.messages import Classification, Detection, InferenceResult, Source
 from inferencer.config import RequestSource
 from inferencer.sample import Array, Sample
+from inferencer.sinks import fitted
 
 log = logging.getLogger(__name__)
 
 IMAGES = {".jpg", ".jpeg", ".png"}
 MAX_REPORT = 200  # characters of a request that go into an error
+MAX_ERROR = 1000  # characters of an answer that is an error
 
 
 class Request(msgspec.Struct):
-    image_dir: str
-    fname: str
-    request_id: str = ""
+    image_dir: str = ""
+    fname: str = ""
+    request_id: str | int = ""
 
 
 class LabelReply(msgspec.Struct, omit_defaults=True):
@@ -61,6 +63,10 @@ class RequestSamples:
         except msgspec.MsgspecError as error:
             self._refuse("", f"not a request: {error}: {payload[:MAX_REPORT].decode(errors='replace')}")
             return
+        request.request_id = str(request.request_id)[:MAX_REPORT]
+        if not request.fname:
+            self._refuse(request.request_id, "not a request: fname is missing")
+            return
         try:
             self._queue.put_nowait((time.monotonic_ns(), request))
         except queue.Full:
@@ -81,7 +87,7 @@ class RequestSamples:
             source=Source(topic=self._settings.topic, captured_at=time.time()),
             arrived_ns=arrived_ns,
             pixel_format="bgr24" if data.ndim > 1 else "",
-            request_id=request.request_id,
+            request_id=str(request.request_id),
             reply=self._reply,
         )
 
@@ -101,8 +107,8 @@ class RequestSamples:
                 return array(path, self._settings.max_pixels)
             if kind in IMAGES:
                 return image(path, self._settings.max_pixels)
-        except OSError as error:
-            raise BackendError(f"{path}: {error.strerror}") from error
+        except (OSError, MemoryError, cv2.error) as error:
+            raise BackendError(f"{path}: {error}") from error
         raise BackendError(f"{path}: expected one of {', '.join(sorted(IMAGES))}, .npy")
 
     def _resolved(self, request: Request) -> Path:
@@ -117,13 +123,14 @@ class RequestSamples:
 
     def _reply(self, result: InferenceResult) -> None:
         if self._settings.result_format == "full":
-            self._publish(messages.encode(result))
+            self._publish(fitted(result, messages.MAX_IPC_BYTES))
             return
         top = result.results[0] if isinstance(result.results, list) and result.results else None
         label, score = (top.label, top.score) if isinstance(top, Classification | Detection) else ("", 0.0)
         self._publish(messages.encode(LabelReply(label, score, result.request_id, result.error)))
 
-    def _refuse(self, request_id: str, error: str) -> None:
+    def _refuse(self, request_id: str | int, error: str) -> None:
+        request_id, error = str(request_id), error[:MAX_ERROR]
         self._context.health.count(f"{self._prefix}.requests_refused")
         log.warning("request refused %s", kv(request_id=request_id, error=error))
         full = self._settings.result_format == "full"
@@ -172,8 +179,11 @@ def array(path: Path, max_pixels: int) -> Array:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise BackendError(f"{path}: not an .npy file of numbers: {error}") from error
-    if not isinstance(mapped, np.ndarray) or mapped.dtype.kind not in "uif":
-        raise BackendError(f"{path}: expected one array of numbers")
+    if not isinstance(mapped, np.ndarray):
+        mapped.close()
+        raise BackendError(f"{path}: expected one array, found an archive of several")
+    if mapped.dtype.kind not in "uif":
+        raise BackendError(f"{path}: expected numbers, found {mapped.dtype}")
     picture = mapped.ndim == 2 or (mapped.ndim == 3 and mapped.shape[2] == 3)
     if mapped.ndim != 1 and not (picture and mapped.dtype == np.uint8):
         expected = "(height, width, 3) or (height, width) of uint8, or (n,)"

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edgeml.errors import BackendError, BundleError
-from edgeml.messages import Anomaly
+from edgeml.messages import Anomaly, Source
 from edgeml.models import Bundle
 from inferencer.config import Pipeline
 from inferencer.decoders import Wanted, decoder_of
@@ -28,6 +28,9 @@ class Runner(Protocol):
     bundle: Bundle
 
     def infer(self, sample: Sample) -> Outcome | None: ...
+
+    def rehearse(self) -> None:
+        """One whole inference on zeros, from preparation to results. Raises BackendError if the parts do not fit."""
 
     def follow(self, earlier: "Runner | None") -> Self:
         """Take over what an earlier version has gathered, if anything; the pipeline's thread calls it once."""
@@ -71,9 +74,19 @@ class DecodingRunner:
         outputs = self._session.run(tensor)
         timer.lap("inference")
         manifest = self.bundle.manifest
-        results = self._decode(outputs, geometry, self.bundle.labels, self._wanted, manifest.output.parameters)
+        try:
+            results = self._decode(outputs, geometry, self.bundle.labels, self._wanted, manifest.output.parameters)
+        except (LookupError, TypeError, ValueError, cv2.error) as error:
+            decoder = manifest.output.decoder
+            raise BackendError(
+                f"{self.bundle.ref.name}: decoder {decoder} cannot read the outputs: {error!r}"
+            ) from error
         timer.lap("postprocess")
         return Outcome(manifest.task, self.bundle.ref, results, timer, backend="onnx")
+
+    def rehearse(self) -> None:
+        data = np.zeros((64, 64, 3), np.uint8) if self._preprocess else [0.0] * self._count
+        self.infer(Sample(data, Source(), time.monotonic_ns(), "bgr24"))
 
     def follow(self, earlier: Runner | None) -> Self:
         return self
@@ -129,6 +142,12 @@ class TurbineRunner:
         )
         timer.lap("postprocess")
         return Outcome("anomaly", self.bundle.ref, results, timer, backend="onnx")
+
+    def rehearse(self) -> None:
+        windows = np.zeros((2, *self.bundle.manifest.input.shape), np.float32)
+        found = errors(windows, next(iter(self._session.run(windows).values())))
+        if found.shape != (len(FEATURES),):
+            raise BackendError(f"{self.bundle.ref.name}: {found.shape} errors, expected one for each of {FEATURES}")
 
     def follow(self, earlier: Runner | None) -> Self:
         """Readings of the last minutes are as good for the new version as for the old one."""

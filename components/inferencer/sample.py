@@ -35,8 +35,8 @@ class Sample:
 
     @property
     def image(self) -> Array:
-        """`data`, which must be an image or an array. Raises BackendError."""
-        if not isinstance(self.data, np.ndarray):
+        """`data`, which must be an image. Raises BackendError."""
+        if not isinstance(self.data, np.ndarray) or self.data.ndim < 2:
             raise BackendError("the model takes images, the source gives numbers")
         return self.data
 

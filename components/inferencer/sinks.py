@@ -1,6 +1,7 @@
 """Where results go: local topics, AWS IoT Core, crops to S3. One thread per pipeline, so that a disk's pace is not
 the pipeline's."""
 
+import contextlib
 import logging
 import queue
 from datetime import UTC, datetime
@@ -107,7 +108,8 @@ class Stored:
             self._queue.put((kept, pictures))
 
     def close(self) -> None:
-        self._queue.put(None)
+        with contextlib.suppress(queue.Full):  # the disk hangs, and the thread does not keep the process alive
+            self._queue.put(None, timeout=1)
         self._thread.join(timeout=2)
 
     def _run(self) -> None:

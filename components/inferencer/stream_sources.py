@@ -2,16 +2,21 @@
 
 import json
 import logging
-import queue
+import threading
 import time
-from typing import Any
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 from edgeml.component import Context
-from edgeml.errors import BackendError
+from edgeml.errors import BackendError, SourceError
 from edgeml.log import kv
 from edgeml.messages import Source
+from edgeml.secrets import api_key
 from inferencer.config import MqttSource
 from inferencer.sample import Sample, Values
+
+if TYPE_CHECKING:
+    import paho.mqtt.client as mqtt
 
 log = logging.getLogger(__name__)
 
@@ -21,25 +26,27 @@ RECONNECT_MAX_S = 30
 
 
 class StreamSamples:
-    """A bounded queue between whoever receives messages and the pipeline."""
+    """The last `limit` messages between whoever receives them and the pipeline; beyond that the oldest are dropped."""
 
     def __init__(self, limit: int, context: Context, prefix: str) -> None:
         self._context, self._prefix = context, prefix
-        self._queue: queue.Queue[tuple[int, float, str, bytes]] = queue.Queue(limit)
-        context.health.gauge(f"{prefix}.messages_waiting", lambda: float(self._queue.qsize()))
+        self._messages: deque[tuple[int, float, str, bytes]] = deque(maxlen=limit)
+        self._arrived = threading.Condition()
+        context.health.gauge(f"{prefix}.messages_waiting", lambda: float(len(self._messages)))
 
     def received(self, topic: str, payload: bytes) -> None:
-        """Takes a message; drops and counts it when the pipeline is that far behind."""
-        try:
-            self._queue.put_nowait((time.monotonic_ns(), time.time(), topic, payload))
-        except queue.Full:
-            self._context.health.count(f"{self._prefix}.messages_dropped")
+        """Takes a message. Never blocks."""
+        with self._arrived:
+            if len(self._messages) == self._messages.maxlen:
+                self._context.health.count(f"{self._prefix}.messages_dropped")
+            self._messages.append((time.monotonic_ns(), time.time(), topic, payload))
+            self._arrived.notify()
 
     def next(self, timeout: float) -> Sample | None:
-        try:
-            arrived_ns, at, topic, payload = self._queue.get(timeout=timeout)
-        except queue.Empty:
-            return None
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: self._messages, timeout):
+                return None
+            arrived_ns, at, topic, payload = self._messages.popleft()
         return Sample(data=numbers(payload), source=Source(topic=topic, captured_at=at), arrived_ns=arrived_ns)
 
     def close(self) -> None:
@@ -47,33 +54,49 @@ class StreamSamples:
 
 
 class MqttSamples(StreamSamples):
-    """Messages of a topic of a local broker, reconnecting for ever."""
+    """Messages of a topic of a local broker, connected with the first question for a sample, reconnecting for ever."""
 
-    def __init__(self, settings: MqttSource, context: Context, prefix: str) -> None:
-        super().__init__(settings.queue, context, prefix)
+    def __init__(self, settings: MqttSource, limit: int, context: Context, prefix: str) -> None:
+        super().__init__(limit, context, prefix)
+        self._settings = settings
+        self._client: mqtt.Client | None = None
+        self._waiting("not connected yet")
+
+    def next(self, timeout: float) -> Sample | None:
+        if self._client is None:
+            self._client = self._connecting()
+        return super().next(timeout)
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.disconnect()
+            self._client.loop_stop()
+
+    def _connecting(self) -> "mqtt.Client":
+        """Raises IpcError when the password cannot be had, SourceError for an unusable CA file."""
         import paho.mqtt.client as mqtt
         from paho.mqtt.enums import CallbackAPIVersion
 
-        self._settings = settings
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.connect_timeout = CONNECT_TIMEOUT_S
-        self._client.reconnect_delay_set(1, RECONNECT_MAX_S)
-        self._client.on_connect = self._connected
-        self._client.on_disconnect = self._disconnected
-        self._client.on_connect_fail = lambda client, data: self._waiting("cannot be reached")
-        self._client.on_message = lambda client, data, message: self.received(message.topic, bytes(message.payload))
-        if settings.tls:
-            self._client.tls_set(ca_certs=settings.ca_file or None)
+        settings = self._settings
+        client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.reconnect_delay_set(1, RECONNECT_MAX_S)
+        client.on_connect = self._connected
+        client.on_disconnect = self._disconnected
+        client.on_connect_fail = lambda client, data: self._waiting("cannot be reached")
+        client.on_message = lambda client, data, message: self.received(message.topic, bytes(message.payload))
+        try:
+            if settings.tls:
+                client.tls_set(ca_certs=settings.ca_file or None)
+        except (OSError, ValueError) as error:
+            raise SourceError(f"CA certificates {settings.ca_file}: {error}") from error
         if settings.user:
             secret = settings.password_secret
-            self._client.username_pw_set(settings.user, context.ipc.secret(secret) if secret else None)
-        self._waiting("not connected yet")
-        self._client.connect_async(settings.host, settings.port, KEEPALIVE_S)
-        self._client.loop_start()
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+            password = api_key(self._context.ipc, secret, "password") if secret else None
+            client.username_pw_set(settings.user, password)
+        client.connect_async(settings.host, settings.port, KEEPALIVE_S)
+        client.loop_start()
+        return client
 
     def _connected(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -99,14 +122,15 @@ def numbers(payload: bytes) -> Values:
 
     The numbers of a list are converted by the model that uses them. Raises BackendError.
     """
+    payload = payload.strip()
     if payload[:1] not in (b"[", b"{"):
         try:
-            return payload.decode("ascii").strip().split(",")
+            return payload.decode("ascii").split(",")
         except UnicodeDecodeError as error:
             raise BackendError(f"expected numbers, got {payload[:40]!r}") from error
     try:
         found = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BackendError(f"expected JSON, got {payload[:80]!r}: {error}") from error
     return features_of(found)
 

@@ -27,12 +27,13 @@ class TelemetrySink:
 
     def seen(self, sample: Sample) -> None:
         """Told of every sample, before the model: a reading is worth sending whether or not a verdict is due."""
-        if isinstance(sample.values, dict) or not self._rawdata.due():
+        if not self._rawdata.due():
             return
         try:
-            values = extract(sample.values)  # type: ignore[arg-type]
+            values = extract(list(sample.values))
         except BackendError:
             return  # the model says so, and counts it
+        self._rawdata.took()
         reading = {"ts": round(sample.source.captured_at, 3), "values": [round(value, 4) for value in values]}
         self._send({"type": "rawdata", "data": reading})
 
@@ -40,6 +41,7 @@ class TelemetrySink:
         found = outcome.results
         if not isinstance(found, Anomaly) or not self._inference.due():
             return
+        self._inference.took()
         self._send(
             {
                 "type": "inference",
@@ -69,8 +71,8 @@ class _Rate:
         self._interval, self._due = interval, 0.0
 
     def due(self) -> bool:
-        now = time.monotonic()
-        if now < self._due:
-            return False
-        self._due = max(self._due + self._interval, now)
-        return True
+        return time.monotonic() >= self._due
+
+    def took(self) -> None:
+        """Something went through now."""
+        self._due = max(self._due + self._interval, time.monotonic())
