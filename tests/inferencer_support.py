@@ -1,0 +1,213 @@
+"""What the inferencer's tests share: a recording Ipc, tiny bundles, an HTTP endpoint that misbehaves on demand."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from edgeml import models
+from edgeml.component import Context
+from edgeml.errors import NotFoundError
+from edgeml.health import Health
+from edgeml.ipc import Handler
+from edgeml.messages import Source
+from inferencer.config import Pipeline
+from inferencer.sample import Sample
+
+
+@dataclass
+class Recorder:
+    """Ipc that keeps what is published."""
+
+    secrets: dict[str, str] = field(default_factory=dict)
+    max_iot_bytes: int = 7000
+    local: list[tuple[str, Any]] = field(default_factory=list)
+    iot: list[tuple[str, Any]] = field(default_factory=list)
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        self.local.append((topic, json.loads(payload)))
+
+    def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
+        self.iot.append((topic, json.loads(payload)))
+
+    def secret(self, secret_id: str) -> str:
+        if secret_id not in self.secrets:
+            raise NotFoundError(secret_id)
+        return self.secrets[secret_id]
+
+    def subscribe(self, topic: str, handler: Handler) -> None: ...
+
+    def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> None: ...
+
+    def configuration(self) -> dict[str, Any]:
+        return {}
+
+    def on_configuration(self, changed: Callable[[], None]) -> None: ...
+
+    def dropped(self) -> int:
+        return 0
+
+    def ready(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def on(self, topic: str) -> list[Any]:
+        return [payload for where, payload in list(self.local) if where == topic]
+
+
+def make_context(work: Path, ipc: Recorder | None = None) -> Context:
+    work.mkdir(parents=True, exist_ok=True)
+    return Context(
+        ipc=ipc or Recorder(), health=Health("edgeml.Inferencer", "1.0.0"), work=work, root=work, thing_name="bench"
+    )
+
+
+def mean_model(path: Path, size: int | str = 8, dtype: int = TensorProto.FLOAT, bias: float = 0.0) -> None:
+    """[1, 3, size, size] -> the mean of each channel plus `bias` as [1, 3], whatever the size."""
+    nodes = [
+        helper.make_node("Cast", ["input"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats", "axes"], ["means"], keepdims=0),
+        helper.make_node("Add", ["means", "bias"], ["scores"]),
+    ]
+    constants = [
+        helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3]),
+        helper.make_tensor("bias", TensorProto.FLOAT, [1], [bias]),
+    ]
+    save(path, nodes, constants, ("input", dtype, [1, 3, size, size]), ("scores", [1, 3]))
+
+
+def sum_model(path: Path, count: int = 3, bias: float = 0.0) -> None:
+    """[n, count] -> the sum of each row plus `bias` as [n, 1]."""
+    nodes = [
+        helper.make_node("ReduceSum", ["input", "axes"], ["sums"], keepdims=1),
+        helper.make_node("Add", ["sums", "bias"], ["value"]),
+    ]
+    constants = [
+        helper.make_tensor("axes", TensorProto.INT64, [1], [1]),
+        helper.make_tensor("bias", TensorProto.FLOAT, [1], [bias]),
+    ]
+    save(path, nodes, constants, ("input", TensorProto.FLOAT, ["n", count]), ("value", ["n", 1]))
+
+
+def save(path: Path, nodes: Any, constants: Any, given: tuple[str, int, list[Any]], output: tuple[str, Any]) -> None:
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(*given)],
+        [helper.make_tensor_value_info(output[0], TensorProto.FLOAT, output[1])],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+IMAGE_INPUT = {"name": "input", "layout": "NCHW", "size": [8, 8], "color": "bgr"}
+VECTOR_INPUT = {"name": "input", "layout": "tensor", "shape": [3]}
+
+
+def classifier(folder: Path, version: str = "1.0.0", *, bias: float = 0.0, **changes: Any) -> Path:
+    """A bundle whose labels blue, green and red score the softmax of the image's mean colour."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mean_model(folder / "model.onnx", bias=bias)
+    declared = {"task": "classification", "input": IMAGE_INPUT, "output": {"decoder": "softmax"}}
+    return describe(folder, version, {**declared, "labels": ["blue", "green", "red"], **changes})
+
+
+def regressor(folder: Path, version: str = "1.0.0", *, bias: float = 0.0, **changes: Any) -> Path:
+    """A bundle that adds three numbers and `bias`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sum_model(folder / "model.onnx", bias=bias)
+    output = {"decoder": "regression", "parameters": {"features": ["a", "b", "c"]}}
+    return describe(folder, version, {"task": "regression", "input": VECTOR_INPUT, "output": output, **changes})
+
+
+def describe(folder: Path, version: str, declared: dict[str, Any]) -> Path:
+    digest = models.sha256(folder / "model.onnx")
+    (folder / "model.json").write_text(
+        json.dumps({"name": "Tiny", "version": version, "sha256": digest, **declared}), encoding="utf-8"
+    )
+    return folder
+
+
+def picture(blue: int = 0, green: int = 0, red: int = 0, size: tuple[int, int] = (16, 16)) -> Any:
+    """A picture of one colour, BGR."""
+    return np.full((*size, 3), (blue, green, red), np.uint8)
+
+
+def sample(data: Any, **fields: Any) -> Sample:
+    return Sample(data, fields.pop("source", Source()), time.monotonic_ns(), "bgr24", **fields)
+
+
+def pipeline(backend: Any, source: Any, **settings: Any) -> Pipeline:
+    return Pipeline(source=source, backend=backend, **settings)
+
+
+@dataclass
+class Answer:
+    status: int = 200
+    body: bytes = b"{}"
+    delay_s: float = 0.0
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Endpoint:
+    """An HTTP server; `behave` decides each answer, `requests` are (path, headers, body)."""
+
+    def __init__(self) -> None:
+        self.behave: Callable[[bytes], Answer] = lambda body: Answer()
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                owner.requests.append((self.path, dict(self.headers), body))
+                answer = owner.behave(body)
+                owner.released.wait(answer.delay_s)
+                try:
+                    self.send_response(answer.status)
+                    for name, value in answer.headers.items():
+                        self.send_header(name, value)
+                    self.send_header("Content-Length", str(len(answer.body)))
+                    self.end_headers()
+                    self.wfile.write(answer.body)
+                except OSError:
+                    self.close_connection = True  # the client has gone: that is what some tests are about
+
+            do_GET = do_POST
+
+            def log_message(self, format: str, *arguments: Any) -> None: ...
+
+        self.released = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05])
+        self._thread.start()
+
+    def close(self) -> None:
+        self.released.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@contextmanager
+def endpoint() -> Iterator[Endpoint]:
+    server = Endpoint()
+    try:
+        yield server
+    finally:
+        server.close()
