@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
@@ -16,26 +17,22 @@ MEAN, SCALE = 127.0, 1 / 128
 
 def run() -> list[Row]:
     frame = np.random.default_rng(1).integers(0, 256, (720, 1280, 3), np.uint8)
-    ours = {
-        "stretch": Preprocessor(Input(name="x", size=(224, 224), mean=[MEAN], std=[1 / SCALE])),
-        "crop": Preprocessor(
-            Input(name="x", size=(224, 224), resize="crop", resize_shorter=256, mean=[MEAN], std=[1 / SCALE])
-        ),
+    stretch = Preprocessor(Input(name="x", size=(224, 224), mean=[MEAN], std=[1 / SCALE]))
+    crop = Preprocessor(
+        Input(name="x", size=(224, 224), resize="crop", resize_shorter=256, mean=[MEAN], std=[1 / SCALE])
+    )
+    ways: dict[str, Callable[[], object]] = {
+        "blob": lambda: cv2.dnn.blobFromImage(frame, SCALE, (224, 224), (MEAN,) * 3, swapRB=True, crop=False),
+        "stretch": lambda: stretch(frame),
+        "crop": lambda: crop(frame),
     }
-
-    def blob() -> float:
-        return _median_us(lambda: cv2.dnn.blobFromImage(frame, SCALE, (224, 224), (MEAN,) * 3, swapRB=True, crop=False))
-
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # else the faster of the two is whoever finds the other core free
     try:
-        figures = interleave(
-            {"blob": blob, **{name: lambda way=way: _median_us(lambda: way(frame)) for name, way in ours.items()}},
-            rounds=7,
-        )
+        figures = interleave({name: partial(_median_us, way) for name, way in ways.items()}, rounds=7)
     finally:
         cv2.setNumThreads(threads)
-    return [_row(name, figures[name], figures["blob"]) for name in ours]
+    return [_row(name, figures[name], figures["blob"]) for name in ("stretch", "crop")]
 
 
 def _median_us(work: Callable[[], object]) -> float:
