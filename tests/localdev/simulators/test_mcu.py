@@ -167,7 +167,7 @@ def test_unplugging_removes_the_device_and_hangs_up(board: Mcu, terminal: Termin
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_it_runs_from_the_command_line_in_every_dialect(dialect: str, link: Path) -> None:
-    command = [sys.executable, "-m", "localdev.simulators.mcu", "--link", link, "--dialect", dialect]
+    command = [sys.executable, "-m", "localdev.simulators.mcu", "--link", str(link), "--dialect", dialect]
     process = subprocess.Popen(
         [*command, "--auto-start", "--interval", "0.02"],
         env={"PYTHONPATH": str(SCRIPTS)},

@@ -1,0 +1,96 @@
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_impulse_linux.config import Sensor
+from edge_impulse_linux.sources import FRESH_S, Camera, Feed
+from edgeml.errors import SourceError
+from edgeml.frames import FrameWriter
+from edgeml.health import Health
+
+
+def decoded(jpeg: bytes) -> Any:
+    return cv2.imdecode(np.frombuffer(jpeg, dtype=np.uint8), cv2.IMREAD_COLOR)
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "pixel", "seen"),
+    [("bgr24", (0, 0, 250), (0, 0, 250)), ("rgb24", (0, 0, 250), (250, 0, 0)), ("gray8", 120, (120, 120, 120))],
+)
+def test_colours_are_right_whatever_the_ring_holds(
+    tmp_path: Path, pixel_format: Any, pixel: Any, seen: tuple[int, ...]
+) -> None:
+    shape = (48, 64) if pixel_format == "gray8" else (48, 64, 3)
+    with FrameWriter("c", directory=tmp_path, width=64, height=48, pixel_format=pixel_format) as writer:
+        writer.write(np.full(shape, pixel, dtype=np.uint8))
+        image = decoded(Camera("c", tmp_path, alone=True).jpeg(quality=95))
+    assert np.abs(image.mean(axis=(0, 1)) - seen).max() < 8
+
+
+def test_a_live_view_is_scaled_down_and_never_up(tmp_path: Path) -> None:
+    with FrameWriter("c", directory=tmp_path, width=64, height=48) as writer:
+        writer.write(np.zeros((48, 64, 3), dtype=np.uint8))
+        camera = Camera("c", tmp_path, alone=True)
+        assert decoded(camera.jpeg(quality=50, max_height=24)).shape == (24, 32, 3)
+        assert decoded(camera.jpeg(quality=50, max_height=100)).shape == (48, 64, 3)
+
+
+def test_an_old_frame_is_not_what_the_camera_sees_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_impulse_linux.sources.FRAME_TIMEOUT_S", 0.1)
+    old = time.monotonic_ns() - int((FRESH_S + 1) * 1e9)
+    with FrameWriter("c", directory=tmp_path, width=64, height=48) as writer:
+        writer.write(np.zeros((48, 64, 3), dtype=np.uint8), captured_ns=old)
+        with pytest.raises(SourceError, match="camera c: no new frame"):
+            Camera("c", tmp_path, alone=True).jpeg(quality=50)
+
+
+def test_a_camera_that_is_not_there_is_not_described(tmp_path: Path) -> None:
+    assert Camera("c", tmp_path, alone=True).describe(0) is None
+
+
+def feed(**config: Any) -> tuple[Feed, Health]:
+    health = Health("test", "1")
+    return Feed("s", Sensor(topic="t", **config), health), health
+
+
+def test_samples_before_the_request_are_not_part_of_it() -> None:
+    source, _ = feed(axes=["0", "1"])
+    source.feed(b"[9, 9]")
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.wait(0.005):
+            source.feed(b"[1, 2, 3]")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert source.collect(3, 5, threading.Event()) == [[1, 2]] * 3
+    stop.set()
+    writer.join()
+
+
+def test_samples_that_do_not_come_are_an_error_that_helps() -> None:
+    source, _ = feed(axes=["x"], frequency_hz=50.0)
+    with pytest.raises(SourceError, match=r"0 samples in 0\.1 s, 5 were wanted; is frequency_hz 50 right"):
+        source.collect(5, 0.1, threading.Event())
+
+
+def test_an_interrupted_sample_ends_at_once() -> None:
+    source, _ = feed(axes=["x"])
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(SourceError, match="interrupted"):
+        source.collect(5, 60, cancelled)
+
+
+@pytest.mark.parametrize("payload", [b"{}", b"nonsense", b'{"x": "word"}', b'{"x": null}', b"[1]", b'{"x": 1e999}'])
+def test_messages_that_are_no_samples_are_counted(payload: bytes) -> None:
+    source, health = feed(axes=["x"])
+    source.feed(payload)
+    assert health.counter("sensors.s.rejected") == 1
+    assert "sensor s" in (health.report().last_error or "")
