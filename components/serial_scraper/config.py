@@ -34,7 +34,7 @@ class Port(msgspec.Struct, frozen=True):
     ] = ""
     baud: Annotated[int, Meta(ge=50, le=12_000_000, description="Bits per second")] = 115_200
     reset: Annotated[
-        bool, Meta(description="false: DTR and RTS stay low when opening, which would reset many boards")
+        bool, Meta(description="Opening raises DTR and RTS, which resets many boards; false: both stay low")
     ] = True
     format: Annotated[FormatName, Meta(description="What the lines are")] = "edge_impulse"
     mode: Annotated[
@@ -49,7 +49,7 @@ class Port(msgspec.Struct, frozen=True):
     ] = 250
     silence_s: Annotated[
         float, Meta(ge=0, le=86_400, description="Start the firmware anew when it was silent for so long; 0: never")
-    ] = 120.0
+    ] = 0.0
     max_line_bytes: Annotated[int, Meta(ge=64, le=1 << 20, description="Longer lines are dropped")] = 16_384
     max_records_per_s: Annotated[
         float, Meta(gt=0, le=100_000, description="On the local topic; what is above is dropped")
