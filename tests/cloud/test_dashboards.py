@@ -64,7 +64,7 @@ def test_dashboards_show_what_happened(filled: LocalCloud, tmp_path: Path) -> No
         dashboards.draw(filled.aws, name, now - 60, now + 10, tmp_path / f"{name}.png", period_s=10)
         picture = cv2.imread(str(tmp_path / f"{name}.png"))
         assert picture is not None
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+        assert len(np.unique(picture[:, :, 0])) > 50  # lines and letters, not an empty sheet
 
 
 def test_a_dashboard_without_data_is_drawn_all_the_same(cloud: LocalCloud, tmp_path: Path) -> None:

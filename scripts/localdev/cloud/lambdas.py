@@ -139,7 +139,7 @@ class Worker:
     def _start(self) -> subprocess.Popen[str]:
         s = self._setting
         process = subprocess.Popen(
-            [sys.executable, "-I", str(WORKER)],
+            [sys.executable, "-I", "-B", str(WORKER)],
             env={
                 "PATH": os.environ["PATH"],
                 **self._environment,
