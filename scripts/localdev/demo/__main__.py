@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,25 +18,30 @@ from typing import Any
 
 from rich.console import Console
 
-from localdev import workspace
 from localdev.cloud import LocalCloud
 from localdev.cloud.cloud import TEMPLATE
 from localdev.core import LocalCore
 from localdev.core.client import publish_credentials
 from localdev.core.profiles import CLI
+from localdev.core.resolve import BUILTIN_VERSIONS
 from localdev.demo import show
+from localdev.demo.observer import Observer
 from localdev.demo.stage import THING, Configuration, Evidence, Stage, World, merged
 from localdev.demo.stages import STAGES
+from localdev.workspace import ROOT, Gathered, Workspace
 
-HOME = workspace.ROOT / ".localdev" / "demo"
-DEPLOY_TIMEOUT_S = 900  # the first deployment installs the components' packages
+HOME = ROOT / ".localdev" / "demo"
+PARTS = ("output", "build", "gg")  # what a demo's home consists of
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  (where frame rings belong)
+DEPLOY_TIMEOUT_S = 60
 TICK_S = 0.25
 
 
 def main() -> int:
     options = _options()
     console = Console(stderr=False, width=None if sys.stdout.isatty() else 160)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupted)
     try:
         evidence = run(options, console)
     except KeyboardInterrupt:
@@ -46,34 +52,49 @@ def main() -> int:
         options.json.write_text(json.dumps({"stages": stages}, indent=2) + "\n")
     failed = [name for name, found in evidence.items() if not found.ok]
     if failed:
-        console.print(f"[red]no evidence: {', '.join(failed)}[/red]; logs in {HOME / 'gg' / 'logs'}")
+        console.print(f"[red]no evidence: {', '.join(failed)}[/red]; logs in {options.home / 'gg' / 'logs'}")
     return 1 if failed else 0
+
+
+def _interrupted(number: int, frame: object) -> None:
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)  # a second Ctrl-C must not cut the tidying short
+    raise KeyboardInterrupt
 
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Evidence]:
     """The whole demo; the stages' evidence by name."""
-    output = HOME / "output"
-    _clear(HOME)
-    output.mkdir(parents=True)
+    home: Path = options.home
+    for name in PARTS:
+        shutil.rmtree(home / name, ignore_errors=True)
+    (output := home / "output").mkdir(parents=True)
     with ExitStack() as running:
         console.print("starting a local cloud (a stand-in for AWS, for development)")
         cloud = running.enter_context(LocalCloud(TEMPLATE))
-        world = World(cloud, output)
-        stages = [kind(world) for kind in STAGES if not options.stage or kind.name in options.stage]
+        rings = Path(tempfile.mkdtemp(prefix="edgeml-demo-", dir=SHARED_MEMORY))
+        running.callback(rings.rmdir)  # fails if a component has left its ring there
+        iot = Observer(cloud.mqtt_address)
+        running.callback(iot.close)
+        world = World(cloud, output, rings, iot)
+        stages = [kind(world) for kind in _chosen(options.stage)]
         for stage in stages:
+            running.callback(stage.end)
             stage.prepare()
         configuration: Configuration = {}
         for stage in stages:
             configuration = merged(configuration, stage.configuration())
         console.print(f"building {', '.join(configuration)}")
-        build = workspace.Workspace().gather(configuration, HOME / "build")
+        workspace = Workspace()
+        build = workspace.gather(configuration, home / "build")
+        with console.status("installing the components' packages (the first time, this takes a few minutes)"):
+            workspace.lend_venvs(configuration, home / "gg")
         console.print("starting a local Greengrass core (a stand-in, for development)")
         settings: dict[str, Any] = {"thing_name": THING, "mqtt_url": cloud.mqtt_url, "env": cloud.environment()}
-        world.core = running.enter_context(LocalCore(HOME / "gg", profile=options.profile, **settings))
+        world.core = running.enter_context(
+            LocalCore(home / "gg", profile=options.profile, secrets=world.secrets, **settings)
+        )
         publish_credentials(world.core.root, world.core.socket, world.core.token(CLI))
-        for stage in reversed(stages):
-            running.callback(stage.end)
-        _deploy(world.core, build, configuration, console)
+        _deploy(world, build, configuration, console)
         for stage in stages:
             stage.begin()
         _watch(options, console, stages)
@@ -81,34 +102,51 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Evidence]:
             stage.finish()
         evidence = {stage.name: stage.evidence() for stage in stages}
     show.summary(console, stages, evidence)
-    console.print(f"pictures in {output}, logs in {HOME / 'gg' / 'logs'}", highlight=False)
+    console.print(f"pictures in {output}, logs in {home / 'gg' / 'logs'}", highlight=False)
     return evidence
+
+
+def _chosen(names: Sequence[str] | None) -> list[type[Stage]]:
+    """The stages of these names and those they need, in the order of the summary; without names, all."""
+    kinds = {kind.name: kind for kind in STAGES}
+    wanted, open_names = set[str](), list(names or kinds)
+    while open_names:
+        name = open_names.pop()
+        if name not in wanted:
+            wanted.add(name)
+            open_names += kinds[name].needs
+    return [kind for kind in STAGES if kind.name in wanted]
 
 
 def _watch(options: argparse.Namespace, console: Console, stages: Sequence[Stage]) -> None:
     end = time.monotonic() + options.seconds
     with show.progress(console, stages, headless=options.headless) as display:
         while (left := end - time.monotonic()) > 0:
+            for stage in stages:
+                stage.tick()
             display.update(left)
             time.sleep(TICK_S)
 
 
-def _deploy(core: LocalCore, build: workspace.Gathered, configuration: Configuration, console: Console) -> None:
+def _deploy(world: World, build: Gathered, configuration: Configuration, console: Console) -> None:
     """Deploy with greengrass-cli's words, and wait for the result as greengrass-cli's users do."""
     update = {build.names[package]: {"MERGE": values} for package, values in configuration.items() if values}
-    update_file = HOME / "build" / "update-config.json"
+    update_file = build.recipes.parent / "update-config.json"
     update_file.write_text(json.dumps(update, indent=2))
-    merge = ",".join(f"{name}={build.versions[name]}" for name in build.names.values())
+    versions = {name: build.versions[name] for name in build.names.values()}
+    if world.secrets:
+        versions["aws.greengrass.SecretManager"] = BUILTIN_VERSIONS["aws.greengrass.SecretManager"]
+    merge = ",".join(f"{name}={version}" for name, version in versions.items())
     words = ["deployment", "create", "--recipeDir", str(build.recipes), "--artifactDir", str(build.artifacts)]
     words += ["--merge", merge, "--update-config", str(update_file)]
     console.print(f"scripts/core {' '.join(words)}", highlight=False, soft_wrap=True)
-    identity = _core_cli(core.root, words).rsplit(maxsplit=1)[-1]
+    identity = _core_cli(world.core.root, words).rsplit(maxsplit=1)[-1]
     deadline = time.monotonic() + DEPLOY_TIMEOUT_S
-    with console.status("deploying (the first time, the components' packages are installed: a few minutes)"):
-        while "SUCCEEDED" not in (status := _core_cli(core.root, ["deployment", "status", "-i", identity])):
+    with console.status("deploying"):
+        while "SUCCEEDED" not in (status := _core_cli(world.core.root, ["deployment", "status", "-i", identity])):
             if "FAILED" in status or time.monotonic() > deadline:
-                raise SystemExit(f"the deployment failed:\n{status}\nlogs in {core.root / 'logs'}")
-            time.sleep(1)
+                raise SystemExit(f"the deployment failed:\n{status}\nlogs in {world.core.root / 'logs'}")
+            time.sleep(0.5)
 
 
 def _core_cli(root: Path, words: list[str]) -> str:
@@ -119,27 +157,23 @@ def _core_cli(root: Path, words: list[str]) -> str:
     return done.stdout.strip()
 
 
-def _clear(home: Path) -> None:
-    """Remove what the last run left, but for the components' virtual environments."""
-    for path in [*home.glob("output"), *home.glob("build"), *home.glob("gg/*"), *home.glob("gg/work/*/*")]:
-        if path.name in ("work", "venv"):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
     parser.add_argument("--seconds", type=float, default=20, help="how long the components are watched (%(default)s)")
     parser.add_argument("--headless", action="store_true", help="plain lines instead of a live table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the stages' figures")
+    parser.add_argument("--home", type=Path, default=HOME, help="folder that is emptied and used (%(default)s)")
     parser.add_argument("--profile", choices=["java", "lite"], default="java", help="which nucleus the core acts as")
     parser.add_argument(
-        "--stage", action="append", choices=[kind.name for kind in STAGES], help="only these stages (repeatable)"
+        "--stage",
+        action="append",
+        choices=[kind.name for kind in STAGES],
+        help="only these and what they need (repeatable)",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.home.exists() and (others := {path.name for path in options.home.iterdir()} - {*PARTS}):
+        parser.error(f"{options.home} is no demo's home, it holds {', '.join(sorted(others))}")
+    return options
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ import msgspec
 
 from localdev.cloud import LocalCloud
 from localdev.core import LocalCore
+from localdev.demo.observer import Observer
 
 Configuration = dict[str, dict[str, Any]]  # package -> configuration to merge
 THING = "laptop"
@@ -27,16 +29,24 @@ class Evidence(msgspec.Struct):
 
 @dataclass
 class World:
-    """What stages meet: the clouds, the core (from `begin` on), a folder for what they make, and the clip's path."""
+    """What stages meet: the clouds, the core (from `begin` on), a folder for what they make and one for frame rings."""
 
     cloud: LocalCloud
     output: Path
+    rings: Path
+    iot: Observer
     core: LocalCore = field(init=False)
-    listeners: list[Callable[[], None]] = field(default_factory=list)
+    secrets: dict[str, str] = field(default_factory=dict)  # of aws.greengrass.SecretManager, put there by `prepare`
 
     def hear(self, topic: str, handler: Callable[[str, bytes], None]) -> None:
         """Call `handler(topic, payload)` for local messages until the demo ends. It runs on the core's thread."""
-        self.listeners.append(self.core.subscribe(topic, handler))
+        self.core.subscribe(topic, handler)
+
+    @cached_property
+    def outputs(self) -> dict[str, str]:
+        """The outputs of the cloud's template."""
+        assert self.cloud.stack is not None  # noqa: S101  (the demo's cloud has one)
+        return self.cloud.stack.outputs
 
 
 class Stage:
@@ -44,6 +54,7 @@ class Stage:
 
     name: ClassVar[str]
     title: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()  # stages without which this one has nothing to show
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -57,6 +68,9 @@ class Stage:
 
     def begin(self) -> None:
         """The components run: listen, feed, ask."""
+
+    def tick(self) -> None:
+        """Called a few times a second while the time runs: ask, feed, look."""
 
     def progress(self) -> str:
         """One line for the live display."""

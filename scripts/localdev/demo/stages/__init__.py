@@ -2,7 +2,16 @@
 
 from localdev.demo.stage import Stage
 from localdev.demo.stages.durations import Regression
+from localdev.demo.stages.edge_impulse import EdgeImpulseRunner, SerialScraper
 from localdev.demo.stages.faces import CameraCapture, Inferencer, IotCore, S3Crops
+from localdev.demo.stages.handlers import EdgeLogs, Emotions, SampleCollection
+from localdev.demo.stages.live import LiveInference
+from localdev.demo.stages.pictures import Classification
 from localdev.demo.stages.turbine import Anomaly
 
-STAGES: list[type[Stage]] = [CameraCapture, Inferencer, IotCore, S3Crops, Anomaly, Regression]
+STAGES: list[type[Stage]] = [
+    *(CameraCapture, Inferencer, IotCore, S3Crops),
+    *(Classification, Anomaly, Regression),
+    *(EdgeImpulseRunner, SerialScraper),
+    *(Emotions, EdgeLogs, SampleCollection, LiveInference),
+]

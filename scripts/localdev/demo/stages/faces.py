@@ -1,22 +1,18 @@
 """A face in front of a camera: captured, detected, told to IoT Core, cropped to S3."""
 
 import json
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
-
 from bundles.clips import face_clip
 from localdev.demo.stage import Configuration, Evidence, Stage, Window
 
-BUCKET = "edgeml-demo"
 CAMERA = "clip"
-FPS = 30
+FPS = 15
+SLOTS = 32  # two seconds: enough for a detector that takes every frame, on a machine that does much else
 SHEET_TILES, TILE = 15, 160
 
 
@@ -24,13 +20,11 @@ class CameraCapture(Stage):
     name = "camera_capture"
     title = "frames of a video clip into shared memory"
 
-    def prepare(self) -> None:
-        self._clip = face_clip()
-
     def configuration(self) -> Configuration:
-        # The clip is tiny; three times its size a face is what a camera across a room would give.
-        camera = {"type": "file", "location": str(self._clip), "width": 528, "height": 432, "fps": FPS}
-        return {"camera_capture": {"cameras": {CAMERA: camera}}}
+        # The clip is tiny; twice its size a face is what a camera across a room would give.
+        size = {"width": 352, "height": 288}
+        camera = {"type": "file", "location": str(face_clip()), "fps": FPS, "slots": SLOTS, **size}
+        return {"camera_capture": {"cameras": {CAMERA: camera}, "ring_directory": str(self.world.rings)}}
 
     def begin(self) -> None:
         self._frames = 0
@@ -57,15 +51,17 @@ class CameraCapture(Stage):
 class Inferencer(Stage):
     name = "inferencer"
     title = "an ONNX face detector on every frame"
+    needs = ("camera_capture",)
 
     def configuration(self) -> Configuration:
         pipeline: dict[str, Any] = {
-            "source": {"type": "camera", "camera": CAMERA},
+            "source": {"type": "camera", "camera": CAMERA, "policy": "every"},
             "backend": {"type": "onnx", "model": "FaceDetector"},
             "iot_core": {"enabled": True, "every": 5},
-            "crops": {"bucket": BUCKET, "every": 15},
+            "crops": {"bucket": self.world.outputs["DataBucketName"], "every": FPS},
         }
-        return {"face_detector": {}, "inferencer": {"pipelines": {"faces": pipeline}}}
+        inferencer = {"pipelines": {"faces": pipeline}, "ring_directory": str(self.world.rings)}
+        return {"face_detector": {}, "inferencer": inferencer}
 
     def begin(self) -> None:
         self._faces = self._results = 0
@@ -99,63 +95,59 @@ class Inferencer(Stage):
 class IotCore(Stage):
     name = "iot_core"
     title = "ModelInference, heard by an MQTT client of its own"
+    needs = ("inferencer",)
 
     def begin(self) -> None:
-        self._heard: list[dict[str, Any]] = []
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.on_message = lambda client, data, message: self._heard.append(json.loads(message.payload))
-        self._client.connect(*self.world.cloud.mqtt_address)
-        self._client.subscribe("ModelInference", qos=1)
-        self._client.loop_start()
+        self._heard = 0
+        self.world.iot.hear("ModelInference", self._message)
+
+    def _message(self, topic: str, payload: bytes) -> None:
+        self._heard += json.loads(payload)["pipeline"] == "faces"
 
     def progress(self) -> str:
-        return f"{len(self._heard)} messages"
+        return f"{self._heard} messages"
 
     def evidence(self) -> Evidence:
-        faces = [message for message in self._heard if message.get("pipeline") == "faces"]
-        return Evidence(bool(faces), {"messages": len(faces)}, "no message on ModelInference")
-
-    def end(self) -> None:
-        if hasattr(self, "_client"):
-            self._client.disconnect()
-            self._client.loop_stop()
+        return Evidence(self._heard > 0, {"messages": self._heard}, "no message on ModelInference")
 
 
 class S3Crops(Stage):
     name = "s3_crops"
     title = "crops of the faces in S3"
+    needs = ("inferencer",)
 
     def prepare(self) -> None:
         self._s3 = self.world.cloud.aws.client("s3")
-        self._s3.create_bucket(Bucket=BUCKET)
+        self._bucket = self.world.outputs["DataBucketName"]
         self._keys: list[str] = []
         self._sheet: Path | None = None
         self._looked = 0.0
-        self._lock = threading.Lock()
 
-    def progress(self) -> str:
+    def tick(self) -> None:
         if time.monotonic() - self._looked > 1:
             self._looked = time.monotonic()
             self._look()
+
+    def progress(self) -> str:
         return f"{len(self._keys)} crops"
 
     def _look(self) -> None:
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="faces/")
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix="faces/")
         self._keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
 
     def finish(self) -> None:
         self._look()
         if self._keys:
             step = max(1, len(self._keys) // SHEET_TILES)
-            crops = [self._s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in self._keys[::step]]
+            crops = [self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read() for key in self._keys[::step]]
             self._sheet = self.world.output / "faces.png"
             contact_sheet(crops[:SHEET_TILES], self._keys[::step], self._sheet)
 
     def evidence(self) -> Evidence:
         figures: dict[str, Any] = {"crops": len(self._keys)}
         if self._sheet is not None:
-            figures |= {"first": f"s3://{BUCKET}/{self._keys[0]}", "contact_sheet": str(self._sheet)}
-        return Evidence(bool(self._keys), figures, f"nothing under s3://{BUCKET}/faces/")
+            figures |= {"first": f"s3://{self._bucket}/{self._keys[0]}", "contact_sheet": str(self._sheet)}
+        return Evidence(bool(self._keys), figures, f"nothing under s3://{self._bucket}/faces/")
 
 
 def contact_sheet(crops: list[bytes], keys: list[str], path: Path) -> None:
