@@ -32,9 +32,15 @@ class Checkpoint:
     A database that is not one is set aside as `<name>.corrupt` and begun anew: all is sent again, nothing is lost.
     """
 
+    _db: sqlite3.Connection
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Open or make the database, before anything else is asked of it. Raises CheckpointError."""
+        path = self._path
         with self._translated():
             try:
                 self._db = _connect(path)
@@ -73,7 +79,8 @@ class Checkpoint:
 
     def close(self) -> None:
         with self._lock:
-            self._db.close()
+            if hasattr(self, "_db"):
+                self._db.close()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

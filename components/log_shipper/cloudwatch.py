@@ -71,9 +71,6 @@ class CloudWatch:
         self._check(answer, "PutLogEvents", f"{group} {stream}")
         return _rejected(answer.body.get("rejectedLogEventsInfo") or {}, len(times))
 
-    def disconnect(self) -> None:
-        self._endpoint.disconnect()
-
     def _make(self, group: str, stream: str) -> None:
         names = {"logGroupName": group, "logStreamName": stream}
         answer = self._call("CreateLogStream", names)

@@ -56,15 +56,15 @@ class Endpoint:
             response = connection.getresponse()
             data = response.read(MAX_ANSWER)
         except (OSError, http.client.HTTPException) as error:
-            self.disconnect()
+            self._disconnect()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise DeliveryError(f"{self.url}: {reason}") from error
         if not response.isclosed():
-            self.disconnect()
+            self._disconnect()
         self._local.used = time.monotonic()
         return _answer(response, data)
 
-    def disconnect(self) -> None:
+    def _disconnect(self) -> None:
         """Close this thread's connection."""
         connection = getattr(self._local, "connection", None)
         if connection is not None:

@@ -4,6 +4,7 @@ Each unit has a journalctl and a cursor of its own, so that one whose delivery f
 and could not be delivered is not kept: journalctl is started again after the last delivered cursor.
 """
 
+import contextlib
 import fcntl
 import fnmatch
 import logging
@@ -158,7 +159,8 @@ class JournalSource:
             return None
         assert process.stdout is not None  # noqa: S101  (it was asked for; for the type checker)
         os.set_blocking(process.stdout.fileno(), False)
-        fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        with contextlib.suppress(OSError):  # a user may have only so many large pipes; a small one does as well
+            fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._process = process
         return process
 

@@ -17,6 +17,7 @@ from log_shipper import disk
 from log_shipper.batch import Batch
 from log_shipper.checkpoint import Checkpoint
 from log_shipper.config import Config
+from log_shipper.errors import CheckpointError
 from log_shipper.files import FileSource
 from log_shipper.identity import Seen
 from log_shipper.journald import JournalSource, component_of, units
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 SENDERS = 4
 _SCAN_SHARE = 0.05  # of the time at most: 10,000 files take 30 ms to look at
 _UNITS_EVERY_S = 60.0
+_REOPEN_S = 2.0
 
 Send = Callable[[Log, Batch], None]
 
@@ -85,7 +87,20 @@ class Shipper:
             else:
                 pipeline.busy = False
 
+    def _open_checkpoint(self) -> None:
+        """Without a record of what has been delivered nothing can be sent: wait, as long as the disk is full."""
+        while not self._stopping.is_set():
+            try:
+                self._checkpoint.open()
+            except CheckpointError as error:
+                log.error("nothing is sent until this works: %s", error)
+                self._context.health.error(error)
+                self._stopping.wait(_REOPEN_S)
+            else:
+                return
+
     def _scan(self) -> None:
+        self._open_checkpoint()
         tick = min(self._config.periodic_upload_interval_sec, SCAN_INTERVAL_S)
         wait = 0.0
         while not self._stopping.wait(wait):

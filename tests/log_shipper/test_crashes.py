@@ -207,3 +207,18 @@ def test_with_a_full_disk_nothing_more_is_sent_until_progress_can_be_recorded(tm
         process.start()
         eventually(lambda: len(set(sink.messages())) == 20, what="all lines")
         assert sum(sink.counted().values()) - 20 <= sent - 10
+
+
+def test_a_start_without_room_for_the_record_waits_for_it(tmp_path: Path, sink: FaultySink) -> None:
+    process = Shipper(tmp_path, {}, AWS_ENDPOINT_URL=sink.url)
+    obstacle = process.work / "checkpoint.db"
+    obstacle.mkdir()
+    (process.logs / "edgeml.A.log").write_text("2026-11-21T10:00:00Z [INFO] (main) a: b\n")
+    process.start()
+    try:
+        eventually(lambda: "nothing is sent until this works" in process.said(), what="the reason")
+        assert not sink.requests
+        obstacle.rmdir()
+        sink.wait_for(1)
+    finally:
+        assert process.stop() == 0

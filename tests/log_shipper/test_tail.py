@@ -19,6 +19,7 @@ class Folder:
         self.path = path
         self.delivered: list[str] = []
         self.checkpoint = Checkpoint(path / "checkpoint.db")
+        self.checkpoint.open()
         self.restart()
 
     def restart(self) -> None:
