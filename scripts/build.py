@@ -105,11 +105,12 @@ def _zip(folder: Path, target: Path) -> None:
 
 def _in_venv() -> None:
     """Continue under .venv's interpreter, which has what model bundles are made with."""
+    python = ROOT / ".venv" / "bin" / "python"
     if Path(sys.prefix).resolve() == (ROOT / ".venv").resolve():
         sys.path[:0] = [str(COMPONENTS), str(ROOT / "scripts")]
         return
     subprocess.run([str(ROOT / "scripts" / "setup")], check=True, timeout=1800)
-    os.execv(ROOT / ".venv" / "bin" / "python", [".venv/bin/python", __file__, *sys.argv[1:]])  # noqa: S606
+    os.execv(python, [str(python), __file__, *sys.argv[1:]])  # noqa: S606
 
 
 def main() -> None:
