@@ -1,0 +1,269 @@
+"""An approved model package -> a model bundle that devices can be sent. What the CodeBuild project runs.
+
+    PYTHONPATH=components python cloud/training/export_onnx.py --package ARN --bucket BUCKET --mode job
+
+The archive of the package is fetched and unpacked safely, its model exported to ONNX and compared with PyTorch, and the
+bundle packed and uploaded. In mode `job` the job document follows, last, because its arrival is what makes the IoT job;
+in mode `component` a new version of edgeml.model.<Name> is made and the function that deploys it is asked to.
+"""
+
+import argparse
+import base64
+import hashlib
+import io
+import json
+import os
+import tarfile
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import numpy as np
+import onnxruntime
+import packing
+from botocore.config import Config
+
+MAX_ARCHIVE_BYTES = 512 * 2**20
+MAX_UNPACKED_BYTES = 1024 * 2**20
+MAX_FILES = 64
+MAX_DIFFERENCE = 1e-4  # between PyTorch and ONNX Runtime, of outputs near one
+BATCHES = (1, 7, 64)
+CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
+NO_COPY = ("model.pth", "model.onnx", "bundle.json", "metrics.json")  # of the archive, into the bundle
+
+
+class ExportError(Exception):
+    """The package cannot become a bundle; the text says why."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A packed bundle."""
+
+    name: str
+    version: str
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Exports an approved model package as a model bundle.")
+    project, _, build = os.environ.get("CODEBUILD_BUILD_ID", "edgeml:local").partition(":")
+    for name, variable, default in (
+        ("--package", "MODEL_PACKAGE_ARN", None),
+        ("--bucket", "BUCKET", None),
+        ("--component-bucket", "COMPONENT_BUCKET", ""),
+        ("--update-function", "UPDATE_FUNCTION", ""),
+        ("--signing-key-secret", "SIGNING_KEY_SECRET", ""),
+    ):
+        given = os.environ.get(variable, default)
+        parser.add_argument(name, default=given, required=given is None, help=f"default: ${variable}")
+    parser.add_argument("--mode", choices=("job", "component"), default=os.environ.get("MODE", "job"))
+    parser.add_argument("--prefix", default=f"{build}/{project}", help="of the keys in the bucket")
+    options = parser.parse_args(arguments)
+    if options.mode == "component" and not (options.component_bucket and options.update_function):
+        parser.error("--mode component needs --component-bucket and --update-function")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parsed(arguments)
+    files = read_archive(fetch(describe(options.package)))
+    artifact = bundled(files)
+    print(f"{artifact.name} {artifact.version}: {len(artifact.content)} bytes, sha256 {artifact.sha256}", flush=True)
+    if options.mode == "job":
+        publish_job(artifact, options)
+    else:
+        publish_component(artifact, options)
+
+
+def describe(package: str) -> dict[str, Any]:
+    """The package. Raises ExportError unless it is approved: the event that started us may be an old one."""
+    found = boto3.client("sagemaker", config=CONFIG).describe_model_package(ModelPackageName=package)
+    if found.get("ModelApprovalStatus") != "Approved":
+        raise ExportError(f"{package} is {found.get('ModelApprovalStatus')}, not Approved")
+    return dict(found)
+
+
+def fetch(package: dict[str, Any]) -> bytes:
+    """The package's model.tar.gz, compared with the sha256 it was registered with."""
+    (container, *_) = package["InferenceSpecification"]["Containers"]
+    where = urlsplit(container["ModelDataUrl"])
+    found = boto3.client("s3", config=CONFIG).get_object(Bucket=where.netloc, Key=where.path.lstrip("/"))
+    if found["ContentLength"] > MAX_ARCHIVE_BYTES:
+        raise ExportError(f"the archive has {found['ContentLength']} bytes, {MAX_ARCHIVE_BYTES} are allowed")
+    content = bytes(found["Body"].read())
+    registered = package.get("CustomerMetadataProperties", {}).get("archive_sha256")
+    if registered and registered != hashlib.sha256(content).hexdigest():
+        raise ExportError("the archive is not the one that was registered")
+    return content
+
+
+def read_archive(content: bytes) -> dict[str, bytes]:
+    """The files of a model.tar.gz, in memory. Raises ExportError for paths, links, duplicates and what is too large."""
+    files: dict[str, bytes] = {}
+    left = MAX_UNPACKED_BYTES
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+            for entry in archive:
+                name = entry.name.removeprefix("./")
+                if entry.isdir() and name in ("", "."):
+                    continue
+                left -= entry.size
+                if not entry.isreg() or "/" in name or "\\" in name or name in ("", ".", "..") or name in files:
+                    raise ExportError(
+                        f"the archive holds {entry.name[:200]!r}: only plain files, each once, are allowed"
+                    )
+                if left < 0 or len(files) == MAX_FILES:
+                    raise ExportError(f"the archive has more than {MAX_FILES} files or {MAX_UNPACKED_BYTES} bytes")
+                reader = archive.extractfile(entry)
+                files[name] = reader.read() if reader else b""
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ExportError(f"the archive is damaged: {error}") from error
+    if "bundle.json" not in files:
+        raise ExportError("the archive has no bundle.json")
+    return files
+
+
+def bundled(files: dict[str, bytes]) -> Artifact:
+    """The bundle, verified, loaded and tried as a device does it, and packed: equal models give equal bytes."""
+    draft = json.loads(files["bundle.json"])
+    extras = {name: content for name, content in files.items() if name not in NO_COPY}
+    with tempfile.TemporaryDirectory() as folder:
+        packing.write_bundle(Path(folder), draft, exported(files), extras)
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(Path(folder).iterdir()):
+                entry = zipfile.ZipInfo(path.name)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, path.read_bytes())
+    return Artifact(draft["name"], draft["version"], packed.getvalue())
+
+
+def exported(files: dict[str, bytes]) -> bytes:
+    """The model as ONNX: as the archive has it, or made from PyTorch weights and compared with what PyTorch gives."""
+    if "model.onnx" in files:
+        return files["model.onnx"]
+    if "model.pth" not in files:
+        raise ExportError("the archive has neither model.pth nor model.onnx")
+    import autoencoder  # PyTorch takes seconds to load and is not needed for models that come as ONNX
+    import torch
+
+    with tempfile.NamedTemporaryFile(suffix=".pth") as file:
+        file.write(files["model.pth"])
+        file.flush()
+        model = autoencoder.load(Path(file.name))
+    content = autoencoder.to_onnx(model)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (declared,) = session.get_inputs()
+    random = np.random.default_rng(0)
+    for batch in BATCHES:
+        values = random.standard_normal((batch, *declared.shape[1:]), dtype=np.float32)
+        with torch.no_grad():
+            expected = model(torch.from_numpy(values)).numpy()
+        (found,) = session.run(None, {declared.name: values})
+        difference = float(np.abs(expected - found).max())
+        print(f"batch {batch}: ONNX differs from PyTorch by {difference:.2e}", flush=True)
+        if not difference <= MAX_DIFFERENCE:  # not a number is no agreement either
+            raise ExportError(f"ONNX differs from PyTorch by {difference:.2e}, {MAX_DIFFERENCE:.0e} are allowed")
+    return content
+
+
+def publish_job(artifact: Artifact, options: argparse.Namespace) -> None:
+    """Upload the bundle, then the job document."""
+    s3 = boto3.client("s3", config=CONFIG)
+    key = f"{options.prefix}/{artifact.name}-{artifact.version}.zip"
+    s3.put_object(Bucket=options.bucket, Key=key, Body=artifact.content, ContentType="application/zip")
+    document = job_document(artifact, f"https://s3.{s3.meta.region_name}.amazonaws.com/{options.bucket}/{key}")
+    if options.signing_key_secret:
+        document["signature"] = signature(artifact, options.signing_key_secret)
+    body = json.dumps(document, indent=2).encode()
+    s3.put_object(Bucket=options.bucket, Key=f"{options.prefix}/job.json", Body=body, ContentType="application/json")
+    print(f"s3://{options.bucket}/{options.prefix}/job.json", flush=True)
+
+
+def job_document(artifact: Artifact, url: str) -> dict[str, Any]:
+    return {
+        "operation": "update_model",
+        "version": "1.0.0",
+        "model_name": artifact.name,
+        "model_version": artifact.version,
+        "onnxruntime_version": onnxruntime.__version__,
+        "deployment_artifact_path": f"${{aws:iot:s3-presigned-url:{url}}}",
+        "sha256": artifact.sha256,
+        "size": len(artifact.content),
+    }
+
+
+def signature(artifact: Artifact, secret: str) -> str:
+    """Ed25519 over name, version, sha256 and size, as edgeml.ModelUpdater checks it. The secret is a key in PEM."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    pem = boto3.client("secretsmanager", config=CONFIG).get_secret_value(SecretId=secret)["SecretString"]
+    key = load_pem_private_key(pem.encode(), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ExportError(f"secret {secret} holds no Ed25519 key")
+    lines = ("edgeml-model", artifact.name, artifact.version, artifact.sha256, str(len(artifact.content)), "")
+    return base64.b64encode(key.sign("\n".join(lines).encode())).decode()
+
+
+def publish_component(artifact: Artifact, options: argparse.Namespace) -> None:
+    """Upload the bundle as a component's artifact, make the component version, ask for its deployment."""
+    name, version = f"edgeml.model.{artifact.name}", component_version(artifact.version)
+    key = f"{name}/{version}/bundle.zip"
+    s3 = boto3.client("s3", config=CONFIG)
+    s3.put_object(Bucket=options.component_bucket, Key=key, Body=artifact.content, ContentType="application/zip")
+    recipe = json.dumps(component_recipe(name, version, f"s3://{options.component_bucket}/{key}")).encode()
+    made = boto3.client("greengrassv2", config=CONFIG).create_component_version(inlineRecipe=recipe)
+    print(made["arn"], flush=True)
+    event = json.dumps({"component_name": name, "component_version": version}).encode()
+    boto3.client("lambda", config=CONFIG).invoke(
+        FunctionName=options.update_function, InvocationType="Event", Payload=event
+    )
+
+
+def component_version(version: str) -> str:
+    """Greengrass wants three numbers: `7` becomes 7.0.0."""
+    numbers, separator, rest = version.removeprefix("v").partition("-")
+    parts = numbers.split(".")
+    if len(parts) > 3:
+        raise ExportError(f"version {version} has more than three numbers")
+    return ".".join([*parts, *["0"] * (3 - len(parts))]) + separator + rest
+
+
+def component_recipe(name: str, version: str, uri: str) -> dict[str, Any]:
+    folder = "{artifacts:decompressedPath}/bundle"
+    script = (
+        f'test -f "{folder}/model.json" && ln -sfn "{folder}" "{{work:path}}/next"'
+        ' && mv -T "{work:path}/next" "{work:path}/current"'
+    )
+    return {
+        "RecipeFormatVersion": "2020-01-25",
+        "ComponentName": name,
+        "ComponentVersion": version,
+        "ComponentType": "aws.greengrass.generic",
+        "ComponentDescription": f"The model bundle {name.removeprefix('edgeml.model.')} {version}.",
+        "ComponentPublisher": "greengrass-edge-ml",
+        "Manifests": [
+            {
+                "Platform": {"os": "linux", "runtime": "*"},
+                "Lifecycle": {"run": {"Script": script}},
+                "Artifacts": [{"Uri": uri, "Unarchive": "ZIP", "Permission": {"Read": "ALL"}}],
+            }
+        ],
+    }
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ExportError as problem:
+        raise SystemExit(f"not exported: {problem}") from problem

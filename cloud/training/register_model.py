@@ -1,0 +1,133 @@
+"""Registers a trained model in a SageMaker model package group, where somebody has to approve it.
+
+    PYTHONPATH=components python cloud/training/register_model.py --archive model.tar.gz --group edgeml-models
+
+The archive is what training leaves behind; a local one is uploaded first. Its bundle.json and metrics.json become the
+package's description: metrics, input and thresholds are what whoever approves it decides by.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import export_onnx
+from botocore.config import Config
+from export_onnx import ExportError
+
+from edgeml.models import version_key
+
+CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
+MAX_PROPERTIES, MAX_VALUE = 50, 256  # of customer metadata, and characters of one, in SageMaker
+NOT_ALLOWED = re.compile(r"[^\w .:/=+@-]")
+IMAGE = "763104351884.dkr.ecr.{region}.amazonaws.com/pytorch-inference:2.6.0-cpu-py312-ubuntu22.04-sagemaker"
+
+
+def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Registers a model archive as a model package.")
+    parser.add_argument("--archive", required=True, help="model.tar.gz: a file or s3://bucket/key")
+    parser.add_argument("--group", required=True, help="model package group; made if there is none")
+    parser.add_argument(
+        "--bucket", default=os.environ.get("MODEL_BUCKET", ""), help="for a local archive; default: the stack's bucket"
+    )
+    parser.add_argument("--project", default=os.environ.get("PROJECT", "edgeml"), help="of the stack")
+    parser.add_argument("--image", default=IMAGE, help="container that could serve it; SageMaker demands one")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> str:
+    """ARN of the package, PendingManualApproval. Raises ExportError for an archive that cannot be registered."""
+    options = parsed(arguments)
+    content = read(options.archive)
+    files = export_onnx.read_archive(content)
+    draft, metrics = json.loads(files["bundle.json"]), files.get("metrics.json", b"{}")
+    version_key(draft["version"])
+    sagemaker = boto3.client("sagemaker", config=CONFIG)
+    title = f"{draft['name']} {draft['version']}"
+    make_group(sagemaker, options.group, title)
+    digest = hashlib.sha256(content).hexdigest()
+    bucket = options.bucket or stack_bucket(options.project)
+    prefix = f"training/{draft['name']}/{draft['version']}/{digest[:16]}"
+    archive_uri, metrics_uri = options.archive, put(bucket, f"{prefix}/metrics.json", metrics)
+    if not archive_uri.startswith("s3://"):
+        archive_uri = put(bucket, f"{prefix}/model.tar.gz", content)
+    image = options.image.format(region=sagemaker.meta.region_name)
+    made = sagemaker.create_model_package(
+        ModelPackageGroupName=options.group,
+        ModelPackageDescription=title,
+        ModelApprovalStatus="PendingManualApproval",
+        InferenceSpecification={
+            "Containers": [{"Image": image, "ModelDataUrl": archive_uri}],
+            "SupportedContentTypes": ["application/json", "text/csv"],
+            "SupportedResponseMIMETypes": ["application/json"],
+        },
+        ModelMetrics={"ModelQuality": {"Statistics": {"ContentType": "application/json", "S3Uri": metrics_uri}}},
+        CustomerMetadataProperties=properties(draft, json.loads(metrics), digest),
+    )
+    print(made["ModelPackageArn"], flush=True)
+    return str(made["ModelPackageArn"])
+
+
+def read(archive: str) -> bytes:
+    where = urlsplit(archive)
+    if where.scheme != "s3":
+        return Path(archive).read_bytes()
+    found = boto3.client("s3", config=CONFIG).get_object(Bucket=where.netloc, Key=where.path.lstrip("/"))
+    if found["ContentLength"] > export_onnx.MAX_ARCHIVE_BYTES:
+        raise ExportError(f"{archive} has {found['ContentLength']} bytes")
+    return bytes(found["Body"].read())
+
+
+def make_group(sagemaker: Any, group: str, title: str) -> None:
+    """Raises ExportError when the group holds this version of this model already: devices would refuse a second one."""
+    pages = sagemaker.get_paginator("list_model_package_groups").paginate(NameContains=group)
+    if all(found["ModelPackageGroupName"] != group for page in pages for found in page["ModelPackageGroupSummaryList"]):
+        sagemaker.create_model_package_group(ModelPackageGroupName=group)
+        return
+    pages = sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group)
+    for found in (found for page in pages for found in page["ModelPackageSummaryList"]):
+        if found.get("ModelPackageDescription") == title:
+            raise ExportError(f"{title} is registered already: {found['ModelPackageArn']}")
+
+
+def stack_bucket(project: str) -> str:
+    """Where the stack of cloud/template.yaml keeps models."""
+    sts = boto3.client("sts", config=CONFIG)
+    return f"{project}-models-{sts.get_caller_identity()['Account']}-{sts.meta.region_name}"
+
+
+def put(bucket: str, key: str, content: bytes) -> str:
+    boto3.client("s3", config=CONFIG).put_object(Bucket=bucket, Key=key, Body=content)
+    return f"s3://{bucket}/{key}"
+
+
+def properties(draft: dict[str, Any], metrics: dict[str, Any], digest: str) -> dict[str, str]:
+    """What is shown beside the button: model, input, thresholds by label, single metrics."""
+    shown = {
+        "model_name": draft["name"],
+        "model_version": draft["version"],
+        "task": draft["task"],
+        "archive_sha256": digest,
+    }
+    for name, value in draft["input"].items():
+        shown[f"input.{name}"] = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    labels = draft.get("labels", [])
+    for kind, value in draft.get("thresholds", {}).items():
+        values = value if isinstance(value, list) else [value]
+        names = labels if len(labels) == len(values) > 1 else range(len(values))
+        shown |= {f"threshold.{kind}.{name}": f"{each:.6g}" for name, each in zip(names, values, strict=True)}
+    shown |= {f"metric.{name}": f"{value:.6g}" for name, value in metrics.items() if isinstance(value, int | float)}
+    clean = {key: NOT_ALLOWED.sub(" ", value)[:MAX_VALUE] or "-" for key, value in shown.items()}
+    return dict(list(clean.items())[:MAX_PROPERTIES])
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ExportError as problem:
+        raise SystemExit(f"not registered: {problem}") from problem

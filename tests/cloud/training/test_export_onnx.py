@@ -1,0 +1,295 @@
+"""export_onnx.py against the local cloud: from an approved package to what devices are sent."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+
+from edgeml import models
+from localdev.cloud import LocalCloud
+from localdev.cloud.aws import Request, Response
+from localdev.core import Profile, check_recipe
+from model_updater.document import check_signature, parse
+from ota_support import Signer, bundle_files, load_handler, tarred, tiny_model
+from support import ROOT
+
+TRAINING = ROOT / "cloud" / "training"
+PYTHON = ROOT / ".venv-training" / "bin" / "python"
+BUCKET, COMPONENTS = "edgeml-models", "edgeml-components"
+
+EXPORT = """
+import pathlib, sys, tempfile
+import autoencoder, export_onnx, torch
+torch.manual_seed(1)
+weights = pathlib.Path(sys.argv[1])
+torch.save(autoencoder.Autoencoder().state_dict(), weights)
+files = {"bundle.json": sys.argv[2].encode(), "model.pth": weights.read_bytes()}
+artifact = export_onnx.bundled(files)
+weights.with_name("bundle.zip").write_bytes(artifact.content)
+try:
+    export_onnx.exported({"model.pth": b"cos\\nsystem\\n(S'touch " + sys.argv[1].encode() + b".run'\\ntR."})
+except Exception as error:
+    print("refused:", type(error).__name__)
+export_onnx.MAX_DIFFERENCE = -1.0
+try:
+    export_onnx.exported(files)
+except export_onnx.ExportError as error:
+    print(error)
+"""
+
+
+def draft(version: str = "1.4.0", **changes: Any) -> dict[str, Any]:
+    """bundle.json of the tiny model: model.json without digests."""
+    manifest = json.loads(bundle_files(version)["model.json"])
+    return {key: value for key, value in manifest.items() if key not in ("sha256", "files")} | changes
+
+
+def archive(**files: bytes) -> bytes:
+    named = {name.replace("_", "."): content for name, content in files.items()}
+    return tarred({"model.onnx": tiny_model(), "bundle.json": json.dumps(draft()).encode(), **named})
+
+
+class Registry:
+    """S3 and SageMaker of the local cloud, with what the exporter finds there."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        self.cloud = cloud
+        self.s3, self.sagemaker = cloud.aws.client("s3"), cloud.aws.client("sagemaker")
+        for bucket in (BUCKET, COMPONENTS):
+            self.s3.create_bucket(Bucket=bucket)
+        self.sagemaker.create_model_package_group(ModelPackageGroupName="g")
+
+    def package(self, content: bytes, status: str = "Approved") -> str:
+        key = f"training/{hashlib.sha256(content).hexdigest()[:8]}/model.tar.gz"
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=content)
+        made = self.sagemaker.create_model_package(
+            ModelPackageGroupName="g",
+            ModelApprovalStatus=status,
+            InferenceSpecification={
+                "Containers": [{"Image": "image", "ModelDataUrl": f"s3://{BUCKET}/{key}"}],
+                "SupportedContentTypes": ["text/csv"],
+                "SupportedResponseMIMETypes": ["text/csv"],
+            },
+        )
+        return str(made["ModelPackageArn"])
+
+    def get(self, key: str, bucket: str = BUCKET) -> bytes:
+        return bytes(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+    def keys(self, prefix: str) -> list[str]:
+        """In the order in which they arrived."""
+        found = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
+        return [item["Key"] for item in sorted(found, key=lambda item: item["LastModified"])]
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[LocalCloud]:
+    with LocalCloud() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def registry(cloud: LocalCloud) -> Registry:
+    return Registry(cloud)
+
+
+@pytest.fixture
+def app(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(TRAINING)
+    for name, value in cloud.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CODEBUILD_BUILD_ID", "edgeml-export:7f3a")
+    monkeypatch.setenv("BUCKET", BUCKET)
+    import export_onnx
+
+    return export_onnx
+
+
+def unzipped(content: bytes, folder: Path) -> models.Bundle:
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        packed.extractall(folder)  # noqa: S202  (the test made it)
+    return models.load(folder)
+
+
+def test_an_approved_package_becomes_a_bundle_and_then_a_job_document(
+    app: ModuleType, registry: Registry, tmp_path: Path
+) -> None:
+    app.main(["--package", registry.package(archive(mean_npy=b"", labels_txt=b"a\nb\n"))])
+    *_, last = registry.keys("7f3a/edgeml-export/")
+    assert last == "7f3a/edgeml-export/job.json"
+    job = json.loads(registry.get(last))
+    artifact = registry.get("7f3a/edgeml-export/Tiny-1.4.0.zip")
+    place = f"https://s3.us-east-1.amazonaws.com/{BUCKET}/7f3a/edgeml-export/Tiny-1.4.0.zip"
+    assert job["deployment_artifact_path"] == f"${{aws:iot:s3-presigned-url:{place}}}"
+    assert (job["operation"], job["version"]) == ("update_model", "1.0.0")
+    assert (job["model_name"], job["model_version"]) == ("Tiny", "1.4.0")
+    assert (job["sha256"], job["size"]) == (hashlib.sha256(artifact).hexdigest(), len(artifact))
+    bundle = unzipped(artifact, tmp_path)
+    assert set(bundle.manifest.files) == {"mean.npy", "labels.txt"}
+    assert bundle.labels == ("a", "b")
+
+
+def test_equal_archives_give_equal_artifacts(app: ModuleType) -> None:
+    files = app.read_archive(archive())
+    assert app.bundled(files).sha256 == app.bundled(files).sha256
+
+
+def test_the_signature_is_one_that_devices_accept(app: ModuleType, registry: Registry) -> None:
+    signer = Signer()
+    pem = signer.private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    registry.cloud.aws.client("secretsmanager").create_secret(Name="signing", SecretString=pem.decode())
+    app.main(["--package", registry.package(archive()), "--prefix", "signed", "--signing-key-secret", "signing"])
+    job = json.loads(registry.get("signed/job.json"))
+    check_signature(parse({**job, "deployment_artifact_path": "https://host/x"}), signer.public)
+
+
+def test_the_job_document_is_one_that_the_handler_accepts(app: ModuleType, registry: Registry) -> None:
+    app.main(["--package", registry.package(archive()), "--prefix", "accepted"])
+    settings = {"THING_GROUP_ARN": "a", "ARTIFACT_BUCKET": BUCKET, "URL_ROLE_ARN": "r", "REQUIRE_SIGNATURE": "false"}
+    handler = load_handler("create_iot_job", {**registry.cloud.environment(), **settings})
+    assert handler.checked(registry.get("accepted/job.json").decode())["model_name"] == "Tiny"
+
+
+@pytest.mark.parametrize("status", ["PendingManualApproval", "Rejected"])
+def test_only_approved_packages_are_exported(app: ModuleType, registry: Registry, status: str) -> None:
+    with pytest.raises(app.ExportError, match="not Approved"):
+        app.main(["--package", registry.package(archive(), status), "--prefix", status])
+    assert registry.keys(f"{status}/") == []
+
+
+def test_an_archive_other_than_the_registered_one_is_refused(app: ModuleType, registry: Registry) -> None:
+    package = app.describe(registry.package(archive()))
+    app.fetch({**package, "CustomerMetadataProperties": {"archive_sha256": hashlib.sha256(archive()).hexdigest()}})
+    with pytest.raises(app.ExportError, match="not the one that was registered"):
+        app.fetch({**package, "CustomerMetadataProperties": {"archive_sha256": "0" * 64}})
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as packed:
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.linkname = kind, "/etc/passwd"
+        packed.addfile(entry, io.BytesIO())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (member("../evil"), "only plain files"),
+        (member("/etc/evil"), "only plain files"),
+        (member("model.pth", tarfile.SYMTYPE), "only plain files"),
+        (member("model.pth", tarfile.LNKTYPE), "only plain files"),
+        (b"no archive", "damaged"),
+        (archive()[:100], "damaged"),
+        (tarred({"model.onnx": b"x"}), "no bundle.json"),
+    ],
+)
+def test_an_archive_that_is_unsafe_or_damaged_is_refused(app: ModuleType, content: bytes, words: str) -> None:
+    with pytest.raises(app.ExportError, match=words):
+        app.read_archive(content)
+
+
+def test_an_archive_that_is_too_large_is_refused(app: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "MAX_UNPACKED_BYTES", 100)
+    with pytest.raises(app.ExportError, match="bytes"):
+        app.read_archive(archive())
+
+
+def test_component_mode_makes_a_version_and_asks_for_its_deployment(
+    app: ModuleType, registry: Registry, tmp_path: Path
+) -> None:
+    invoked: list[Request] = []
+
+    def function(request: Request) -> Response | None:
+        if request.service != "lambda":
+            return None
+        invoked.append(request)
+        return Response(b"", 202)
+
+    registry.cloud.aws.stand_ins.insert(0, function)
+    try:
+        options = ["--mode", "component", "--component-bucket", COMPONENTS, "--update-function", "update"]
+        app.main(["--package", registry.package(archive()), *options])
+    finally:
+        registry.cloud.aws.stand_ins.remove(function)
+    client = registry.cloud.aws.client("greengrassv2")
+    arn = "arn:aws:greengrass:us-east-1:123456789012:components:edgeml.model.Tiny:versions:1.4.0"
+    recipe = json.loads(client.get_component(arn=arn, recipeOutputFormat="JSON")["recipe"])
+    (artifact,) = recipe["Manifests"][0]["Artifacts"]
+    assert artifact["Uri"] == f"s3://{COMPONENTS}/edgeml.model.Tiny/1.4.0/bundle.zip"
+    content = registry.get("edgeml.model.Tiny/1.4.0/bundle.zip", COMPONENTS)
+    assert artifact["Digest"] == base64.b64encode(hashlib.sha256(content).digest()).decode()
+    assert unzipped(content, tmp_path).manifest.version == "1.4.0"
+    assert [json.loads(request.body) for request in invoked] == [
+        {"component_name": "edgeml.model.Tiny", "component_version": "1.4.0"}
+    ]
+    assert invoked[0].headers["x-amz-invocation-type"] == "Event"
+
+
+def test_the_component_runs_on_both_nuclei_and_links_its_bundle(app: ModuleType, tmp_path: Path) -> None:
+    recipe = app.component_recipe("edgeml.model.Tiny", "1.4.0", "s3://b/k/bundle.zip")
+    for profile in Profile:
+        assert check_recipe(recipe, yaml.safe_dump(recipe).encode(), profile) == []
+    script = recipe["Manifests"][0]["Lifecycle"]["run"]["Script"]
+    (tmp_path / "artifact" / "bundle").mkdir(parents=True)
+    (tmp_path / "artifact" / "bundle" / "model.json").write_text("{}")
+    for variable, place in (("artifacts:decompressedPath", "artifact"), ("work:path", "")):
+        script = script.replace(f"{{{variable}}}", str(tmp_path / place))
+    subprocess.run(["sh", "-c", script], check=True, timeout=5)
+    assert (tmp_path / "current").resolve() == tmp_path / "artifact" / "bundle"
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [("7", "7.0.0"), ("1.2", "1.2.0"), ("v1.2.3", "1.2.3"), ("1.2-rc.1", "1.2.0-rc.1")]
+)
+def test_versions_are_filled_up_for_greengrass(app: ModuleType, version: str, expected: str) -> None:
+    assert app.component_version(version) == expected
+
+
+def test_the_buildspec_runs_what_is_there() -> None:
+    spec = yaml.safe_load((TRAINING / "buildspec.yml").read_text())
+    commands = [command for phase in spec["phases"].values() for command in phase["commands"]]
+    named = [word for command in commands for word in command.split() if word.startswith("cloud/")]
+    assert "cloud/training/export_onnx.py" in named
+    assert all((ROOT / name).exists() for name in named)
+    assert "cryptography" in " ".join(commands)
+    (pinned,) = set(re.findall(r"torch==[\d.]+", (ROOT / "scripts" / "train").read_text()))
+    assert any(pinned in command for command in commands), "the build exports with the PyTorch that trains"
+
+
+@pytest.mark.skipif(not PYTHON.exists(), reason="PyTorch lies in .venv-training: ./scripts/train --setup")
+def test_weights_are_exported_and_compared_with_pytorch_and_never_unpickled(tmp_path: Path) -> None:
+    shape = [6, 10, 10]
+    bundle = draft(
+        name="WindTurbine",
+        input={"name": "input", "layout": "tensor", "shape": shape},
+        output={"decoder": "anomaly", "shapes": {"reconstruction": [-1, *shape]}},
+    )
+    path = f"{ROOT / 'components'}{os.pathsep}{TRAINING}"
+    command = [str(PYTHON), "-c", EXPORT, str(tmp_path / "model.pth"), json.dumps(bundle)]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines[:3]] == ["batch 1", "batch 7", "batch 64"]
+    assert unzipped((tmp_path / "bundle.zip").read_bytes(), tmp_path / "bundle").manifest.name == "WindTurbine"
+    assert lines[3] == "refused: UnpicklingError"
+    assert not (tmp_path / "model.pth.run").exists()
+    assert lines[-1].startswith("ONNX differs from PyTorch by")
