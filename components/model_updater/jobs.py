@@ -67,7 +67,7 @@ class Jobs:
         """Report. Raises JobGone when the job is no longer ours, IpcError when there was no answer."""
         body = {
             "status": status,
-            "statusDetails": {key: value[:MAX_DETAIL] for key, value in details.items()},
+            "statusDetails": {key: _detail(value) for key, value in details.items()},
             "executionNumber": execution.execution_number,
         }
         self._ask(f"{execution.job_id}/update", body)
@@ -113,3 +113,9 @@ class Jobs:
             reply = self._waiting.get(str(answer.get("clientToken")))
         if reply is not None:  # otherwise it came too late, or is the answer to another client of this thing
             reply.put((topic.endswith("/accepted"), answer))
+
+
+def _detail(value: str) -> str:
+    """What the API takes as a value: some characters, none of them control characters."""
+    text = "".join(character if character.isprintable() else " " for character in value).strip()
+    return text[:MAX_DETAIL] or "-"

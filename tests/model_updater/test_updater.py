@@ -44,6 +44,7 @@ class Device:
         self._iot, self._cloud = cloud.aws.client("iot"), cloud
         self.root, self.work = root, root / "work" / "edgeml.ModelUpdater"
         self.online, self.verdict = True, "accepted"
+        self.cut_off_at_confirm = False
         self.activations: list[dict[str, Any]] = []
         self.files = FileServer()
         self.jobs: list[str] = []
@@ -141,9 +142,10 @@ class Running:
 
     def _answer(self, asked: dict[str, Any]) -> None:
         self._device.activations.append(asked)
+        self._device.online = self._device.online and not self._device.cut_off_at_confirm
         if self._device.verdict != "silent":
             status = {"model": MODEL, "version": asked["version"], "component": "edgeml.Inferencer"}
-            status |= {"status": self._device.verdict, "reason": "no such decoder", "request_id": asked["request_id"]}
+            status |= {"status": self._device.verdict, "reason": "no such\ndecoder", "request_id": asked["request_id"]}
             self._send("local", f"edgeml/model/{MODEL}/status", status)
 
 
@@ -284,13 +286,12 @@ def test_a_job_that_was_cancelled_while_the_device_was_off_is_dropped(device: De
 
 def test_an_outcome_is_reported_after_a_restart(device: Device) -> None:
     job = device.offer("1.0.0")
+    device.cut_off_at_confirm = True
     with device.on() as running:
-        running.process.logged("step=place ")
-        device.online = False
         eventually(lambda: '"outcome":{' in journal(device), 10, "the outcome on disk")
         running.cut_power()
     assert device.status(job) == "IN_PROGRESS"
-    device.online = True
+    device.online, device.cut_off_at_confirm = True, False
     with device.on():
         has_ended(device, job, "SUCCEEDED")
         eventually(device.idle, 5, "tidied up")

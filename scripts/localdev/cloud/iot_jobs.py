@@ -254,6 +254,13 @@ class IotJobs:
         status = body.get("status")
         if status not in REPORTED:
             raise Rejected("InvalidRequest", f"status {status!r} is not one of {', '.join(REPORTED)}")
+        for key, value in (body.get("statusDetails") or {}).items():
+            if (
+                not re.fullmatch(r"[a-zA-Z0-9:_-]{1,128}", key)
+                or not str(value).isprintable()
+                or not 0 < len(value) <= 1024
+            ):
+                raise Rejected("InvalidRequest", f"statusDetails: {key}")
         if execution.status in ENDED:
             raise Rejected("InvalidStateTransition", f"the execution is {execution.status}", _state(execution))
         if body.get("expectedVersion") not in (None, execution.version):

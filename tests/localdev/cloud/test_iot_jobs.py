@@ -158,6 +158,8 @@ def test_updates_that_aws_refuses_are_refused(iot: Any, device: Device) -> None:
         ("nothing/update", {"status": "SUCCEEDED"}, "ResourceNotFound"),
         ("nothing/get", {}, "ResourceNotFound"),
         ("j/update", {"status": "DONE"}, "InvalidRequest"),
+        ("j/update", {"status": "FAILED", "statusDetails": {"reason": "two\nlines"}}, "InvalidRequest"),
+        ("j/update", {"status": "FAILED", "statusDetails": {"reason": ""}}, "InvalidRequest"),
         ("j/update", {"status": "SUCCEEDED", "expectedVersion": 7}, "VersionMismatch"),
         ("j/update", {"status": "SUCCEEDED", "executionNumber": 2}, "ResourceNotFound"),
         ("j/update", {"status": "SUCCEEDED"}, ""),
