@@ -76,9 +76,8 @@ def update_deployment(cloud: LocalCloud, faults: Faults) -> None:
         recipe = {"RecipeFormatVersion": "2020-01-25", "ComponentName": name, "ComponentVersion": version}
         greengrass.create_component_version(inlineRecipe=json.dumps(recipe | {"Manifests": [{}]}).encode())
     greengrass.create_deployment(targetArn=target, components={name: {"componentVersion": "1.0.0"}})
-    detail = json.dumps({"component_name": name, "component_version": "1.1.0"})
-    entry = {"Source": "edgeml.models", "DetailType": "Model Component Published", "Detail": detail}
-    cloud.aws.client("events").put_events(Entries=[entry])
+    event = json.dumps({"component_name": name, "component_version": "1.1.0"}).encode()
+    cloud.aws.client("lambda").invoke(FunctionName="UpdateDeployment", InvocationType="Event", Payload=event)
     cloud.drain()
     (latest,) = greengrass.list_deployments(targetArn=target)["deployments"]
     components = greengrass.get_deployment(deploymentId=latest["deploymentId"])["components"]

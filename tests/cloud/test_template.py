@@ -203,6 +203,23 @@ def test_alarms_are_heard(stack: Stack) -> None:
     assert alarms["DevicesSilentAlarm"]["TreatMissingData"] == "breaching"
 
 
+def test_the_export_build_gets_what_its_script_reads(stack: Stack) -> None:
+    project = stack.resources["ExportModelProject"].properties
+    variables = {v["Name"]: v["Value"] for v in project["Environment"]["EnvironmentVariables"]}
+    assert set(variables) == {"BUCKET", "COMPONENT_BUCKET", "MODE", "SIGNING_KEY_SECRET", "UPDATE_FUNCTION"}
+    assert variables["UPDATE_FUNCTION"] == stack.resources["UpdateDeployment"].name
+    key = "arn:aws:secretsmanager:us-east-1:123456789012:secret:signing-a1B2c3"
+    need = ("secretsmanager:GetSecretValue", key)
+    assert not iam.allowed(statements(stack, "ExportModelRole"), need, {})
+    assert iam.allowed(statements(Stack(TEMPLATE, {"SigningKeySecret": "signing"}), "ExportModelRole"), need, {})
+    for need in (
+        ("lambda:InvokeFunction", stack.resources["UpdateDeployment"].arn),
+        ("s3:PutObject", "arn:aws:s3:::edgeml-components-123456789012-us-east-1/edgeml.model.A/1.0.0/bundle.zip"),
+        ("s3:PutObject", f"arn:aws:s3:::{MODELS}/build/edgeml/job.json"),
+    ):
+        assert iam.allowed(statements(stack, "ExportModelRole"), need, {})
+
+
 def test_studio_and_mail_are_made_only_when_asked_for(stack: Stack) -> None:
     assert "StudioDomain" not in stack.resources
     assert "AlarmMail" not in stack.resources

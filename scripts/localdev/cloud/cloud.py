@@ -1,5 +1,7 @@
 """The whole cloud: AWS's APIs, IoT Core's broker, and a template's functions with the events that reach them."""
 
+import json
+import re
 import shutil
 import tempfile
 import time
@@ -9,11 +11,11 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from localdev.cloud.api import ApiGateway
-from localdev.cloud.aws import LocalAws
+from localdev.cloud.aws import LocalAws, Request, Response
 from localdev.cloud.broker import Broker
 from localdev.cloud.greengrass import Greengrass
 from localdev.cloud.iot import Publisher, Rules
-from localdev.cloud.lambdas import Function, setting
+from localdev.cloud.lambdas import Function, FunctionError, setting
 from localdev.cloud.metrics import Metrics
 from localdev.cloud.rekognition import Rekognition
 from localdev.cloud.resources import create
@@ -76,6 +78,23 @@ class LocalCloud:
         for _ in range(self.deliveries):
             self.functions[function_arn].send(event)
 
+    def _invoked(self, request: Request) -> Response | None:
+        """Stands in for Lambda's Invoke of this template's functions."""
+        path = re.fullmatch(r"/2015-03-31/functions/([^/]+)/invocations", request.path)
+        name = path[1].rpartition(":")[2] if path else ""
+        function = next((f for f in self.functions.values() if f.setting.name == name), None)
+        if function is None:
+            return None
+        event = json.loads(request.body or b"null")
+        if request.headers.get("x-amz-invocation-type") == "Event":
+            self.send(function.setting.arn, event)
+            return Response(b"", 202)
+        try:
+            return Response(json.dumps(function.invoke(event)).encode())
+        except FunctionError as error:
+            headers = {"Content-Type": "application/json", "X-Amz-Function-Error": "Unhandled"}
+            return Response(json.dumps(error.payload).encode(), headers=headers)
+
     def drain(self, timeout: float = 30.0) -> None:
         """Returns when no event is on its way any more. Raises TimeoutError."""
         deadline = time.monotonic() + timeout
@@ -128,5 +147,6 @@ class LocalCloud:
         else:  # another broker does not say who published
             publisher.client.on_message = lambda _c, _d, m: rules.received("N/A", m.topic, bytes(m.payload))
             publisher.client.subscribe([(topic_filter, 1) for topic_filter in rules.topic_filters])
+        self.aws.stand_ins.append(self._invoked)
         self.aws.observers.append(Routes(stack, self.aws, self.send).observe)
         self._busy = [rules, *self.functions.values(), metrics]

@@ -105,7 +105,7 @@ class Stack:
 
     def _resolve(self, node: Any) -> Any:
         if isinstance(node, list):
-            return [self._resolve(item) for item in node]
+            return [item for item in map(self._resolve, node) if item is not None]
         if not isinstance(node, dict):
             return node
         if len(node) == 1:

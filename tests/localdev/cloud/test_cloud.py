@@ -191,6 +191,18 @@ def test_the_api_calls_the_function_with_the_templates_environment(cloud: LocalC
     assert requests.get(f"{cloud.api.url}/Prod/unknown", timeout=10).status_code == 403
 
 
+def test_functions_can_be_invoked_by_name(cloud: LocalCloud) -> None:
+    client = cloud.aws.client("lambda")
+    answer = client.invoke(FunctionName="F", Payload=b'{"a": 1}')
+    assert json.loads(answer["Payload"].read())["body"] == '{"a": 1}'
+    answer = client.invoke(FunctionName="F", Payload=b'"fail"')
+    assert answer["FunctionError"] == "Unhandled"
+    assert json.loads(answer["Payload"].read())["errorType"] == "ValueError"
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:F"
+    assert client.invoke(FunctionName=arn, InvocationType="Event", Payload=b'{"b": 1}')["StatusCode"] == 202
+    assert {"b": 1} in taken(cloud, 2)
+
+
 def test_a_failing_event_is_tried_again_and_then_kept(cloud: LocalCloud) -> None:
     cloud.aws.client("sns").publish(TopicArn="arn:aws:sns:us-east-1:123456789012:Topic", Message="fail")
     assert taken(cloud) == []
