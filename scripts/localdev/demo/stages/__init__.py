@@ -1,11 +1,14 @@
 """The stages of the demo, in the order of the summary."""
 
 from localdev.demo.stage import Stage
+from localdev.demo.stages.boards import Dashboards
 from localdev.demo.stages.durations import Regression
 from localdev.demo.stages.edge_impulse import EdgeImpulseRunner, SerialScraper
 from localdev.demo.stages.faces import CameraCapture, Inferencer, IotCore, S3Crops
 from localdev.demo.stages.handlers import EdgeLogs, Emotions, SampleCollection
 from localdev.demo.stages.live import LiveInference
+from localdev.demo.stages.logs import LogShipper
+from localdev.demo.stages.ota import Ota
 from localdev.demo.stages.pictures import Classification
 from localdev.demo.stages.turbine import Anomaly
 
@@ -14,4 +17,5 @@ STAGES: list[type[Stage]] = [
     *(Classification, Anomaly, Regression),
     *(EdgeImpulseRunner, SerialScraper),
     *(Emotions, EdgeLogs, SampleCollection, LiveInference),
+    *(LogShipper, Ota, Dashboards),
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+
 from bundles.clips import face_clip
 from localdev.demo.stage import Configuration, Evidence, Stage, Window
 
