@@ -44,6 +44,13 @@ class Stream:
         self.on_closed: Callable[[], None] = lambda: None
         self._connection = connection
         self._id = stream_id
+        self._early: list[bytes] | None = []  # events before the answer, which clients take for the answer
+
+    def answered(self) -> None:
+        """The answer is on its way: events may follow it."""
+        early, self._early = self._early, None
+        for frame in early or ():
+            self._connection.send(frame)
 
     def send_event(self, shape: str, payload: bytes) -> None:
         """Sends one event; `payload` is the JSON of the union shape. One too large for the client is lost."""
@@ -54,6 +61,9 @@ class Stream:
             return
         if len(frame) > self._connection.frame_limit:
             self._connection.complain(f"event lost: frame of {len(frame)} bytes")
+            return
+        if self._early is not None:
+            self._early.append(frame)
             return
         self._connection.send(frame)
 
@@ -221,6 +231,7 @@ class Connection(asyncio.Protocol):
             # Lite never says that a stream ends well.
             flags = 0 if self._server.profile is Profile.LITE else TERMINATE_STREAM
         self.send(message(stream_id, stream.operation + "Response", dump(body) if body else b"{}", flags))
+        stream.answered()
 
     def _fail(self, stream: Stream, stream_id: int, failure: Exception) -> None:
         self._streams.pop(stream_id, None)

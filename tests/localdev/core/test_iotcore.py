@@ -50,6 +50,20 @@ def test_a_message_goes_to_the_broker_and_back(client: Any, qos: Any) -> None:
     assert (message.topic_name, message.payload) == ("device/x/out", b"\0bytes")
 
 
+@pytest.mark.parametrize("profile", ["java", "lite"])
+def test_a_retained_message_comes_after_the_answer(
+    profile: str, tmp_path: Path, broker: Broker, connect_to: Connect
+) -> None:
+    """A client takes the first frame of a stream for its answer."""
+    with LocalCore(tmp_path / "gg", profile=profile, mqtt_url=broker.url, thing_name=f"retained-{profile}") as core:
+        eventually(lambda: core.online, what="online")
+        client = connect_to(core)
+        client.publish_to_iot_core(topic_name=f"kept/{profile}", qos="1", payload=b"1", retain=True)
+        for _ in range(20):
+            assert subscribe(client, f"kept/{profile}").get(timeout=5).message.payload == b"1"
+        client.publish_to_iot_core(topic_name=f"kept/{profile}", qos="1", payload=b"", retain=True)
+
+
 def test_an_empty_payload_is_a_message(client: Any) -> None:
     events = subscribe(client, "empty")
     client.publish_to_iot_core(topic_name="empty", qos="1", payload=b"")
