@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 3.5
 LOOK_FOR_CAMERAS_S = 2.0
-FIRST_FRAME_S = 1.0
+FIRST_FRAME_S = 0.5
 STEADY_S = 60.0  # what worked for so long begins again with short pauses
 
 

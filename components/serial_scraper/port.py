@@ -19,6 +19,7 @@ from serial_scraper.records import Format, Record
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.25  # how soon `stop` is noticed
+STEADY_S = 10.0  # what worked for so long begins again with short pauses
 _PATIENCE = 8  # idle gaps to wait for the rest of a line that has begun
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.25, 10.0
 _SAMPLE_LOG_S = 10.0
@@ -66,16 +67,16 @@ class PortReader:
             self._wake.clear()
             if self._stopping.is_set():
                 return
+            began = time.monotonic()
             try:
                 link = self._opened()
                 try:
                     self._begin(link)
-                    failures = 0
                     self._read(link)
                 finally:
                     link.close()
             except SourceError as error:
-                failures += 1
+                failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
                 self._failed(error, failures)
 
     def restart(self) -> None:

@@ -166,6 +166,21 @@ def test_restart_begins_anew(read: Read, link: Path) -> None:
         eventually(lambda: board.received.count(b"AT+RUNIMPULSE\r") == 2, what="the command")
 
 
+def test_ports_that_fit_the_same_pattern_take_a_board_each(tmp_path: Path) -> None:
+    config = Port(device=str(tmp_path / "tty*"), mode="listen")
+    settings: dict[str, Any] = {"auto_start": True, "answers": False, "interval_s": 0.02}
+    with Mcu(tmp_path / "tty1", numbered(), **settings), Mcu(tmp_path / "tty2", numbered(boxes=True), **settings):
+        readings = [Reading(config), Reading(config)]
+        try:
+            for reading in readings:
+                eventually(lambda reading=reading: reading.records, what="results of each board")  # type: ignore[misc]
+        finally:
+            for reading in readings:
+                reading.stop()
+    kinds = {next(iter(record["result"])) for reading in readings for record in reading.records[:1]}
+    assert kinds == {"classification", "bounding_boxes"}
+
+
 def test_waiting_for_a_board_says_so(read: Read, link: Path) -> None:
     reading = read()
     eventually(lambda: "nothing is plugged in" in reading.health.report().notes.get("ports.mcu", ""), what="a note")
