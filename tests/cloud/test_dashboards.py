@@ -72,6 +72,15 @@ def test_a_dashboard_without_data_is_drawn_all_the_same(cloud: LocalCloud, tmp_p
     assert cv2.imread(str(tmp_path / "empty.png")) is not None
 
 
+def test_each_feature_has_anomalies_of_its_own(cloud: LocalCloud) -> None:
+    queries = [w["query"] for w in widgets(cloud, TURBINE[0]) if "Anomalies" in w["title"]]
+    for index, feature in enumerate(("roll", "pitch", "yaw", "wind", "rotor", "voltage")):
+        anomalies = ["1" if i == index else "0" for i in range(6)]
+        line = " ".join(["9.0", "t1", "WindTurbine", "1.0.0", *anomalies, *"123456"])
+        (row,) = insights.run(queries[0], [Event(9.0, "inference", line)])
+        assert {name for name, count in row.items() if name != "t" and count} == {feature}
+
+
 def test_metrics_of_the_dashboards_are_those_that_are_written(filled: LocalCloud) -> None:
     def written() -> set[tuple[str, str]]:
         metrics = filled.aws.client("cloudwatch").list_metrics()["Metrics"]
