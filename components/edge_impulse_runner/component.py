@@ -8,7 +8,6 @@ from edge_impulse_runner import __version__
 from edge_impulse_runner.config import Config
 from edge_impulse_runner.life import Life
 from edge_impulse_runner.models import ModelSource
-from edge_impulse_runner.outbox import Outbox
 from edge_impulse_runner.process import sweep
 from edge_impulse_runner.s3_cache import S3Cache
 from edge_impulse_runner.senses import Senses
@@ -21,6 +20,7 @@ from edgeml.edge_impulse.retained import RetainedGuard
 from edgeml.edge_impulse.studio import Studio
 from edgeml.errors import IpcError, SpoolError
 from edgeml.log import kv
+from edgeml.outbox import Outbox
 from edgeml.secrets import api_key
 from edgeml.spool import full_jitter
 

@@ -4,17 +4,15 @@ Uploads and removals go through one durable queue in the order they were asked f
 loses none, and an object can never arrive after its removal.
 """
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from edgeml.edge_impulse.cache import Ledger, is_uuid
 from edgeml.errors import IpcError, SpoolError, Undeliverable
 from edgeml.health import Health
+from edgeml.s3 import Client
 from edgeml.spool import Drainer, Item, Spool
 
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 20
 CLOSE_TIMEOUT_S = 1.0
 _TYPES = {".img": "image/jpeg", ".json": "application/json"}
 
@@ -40,8 +38,7 @@ class S3Cache:
         self._bucket, self._prefix, self._health = bucket, prefix, health
         self._spool = Spool(work / "s3.spool", max_bytes=spool_bytes)
         self._ledger = Ledger(work / "s3.ledger", self._remove, max_items=max_items, max_bytes=max_bytes)
-        self._client: Any = None
-        self._lock = threading.Lock()
+        self._s3 = Client()
         self._drainer = Drainer(self._spool, self._send, transient=(S3Error,))
         health.gauge("s3.waiting", lambda: float(self._spool.depth))
         health.gauge("s3.dropped", lambda: float(self._spool.dropped))
@@ -66,7 +63,7 @@ class S3Cache:
     def close(self) -> None:
         self._drainer.stop(flush_timeout=CLOSE_TIMEOUT_S)
         self._spool.close()
-        self._health.forget("s3.")
+        self._health.forget("s3")
 
     def _remove(self, base: str) -> None:
         try:
@@ -82,28 +79,12 @@ class S3Cache:
         try:
             if item.headers["verb"] == "put":
                 kind = _TYPES[Path(key).suffix]
-                self._s3().put_object(Bucket=bucket, Key=key, Body=item.payload, ContentType=kind)
+                self._s3.get().put_object(Bucket=bucket, Key=key, Body=item.payload, ContentType=kind)
             else:
-                self._s3().delete_object(Bucket=bucket, Key=key)
+                self._s3.get().delete_object(Bucket=bucket, Key=key)
         except ParamValidationError as error:
             raise Undeliverable(f"s3://{bucket}/{key}: {error}") from error
         except (BotoCoreError, ClientError) as error:
             self._health.error(f"s3://{bucket}/{key}: {error}")
             raise S3Error(f"s3://{bucket}/{key}: {error}") from error
         self._health.count(f"s3.{item.headers['verb']}")
-
-    def _s3(self) -> Any:
-        with self._lock:
-            if self._client is None:
-                import boto3
-                from botocore.config import Config
-
-                # One attempt: the drainer is the one that retries.
-                config = Config(
-                    connect_timeout=CONNECT_TIMEOUT_S,
-                    read_timeout=READ_TIMEOUT_S,
-                    retries={"total_max_attempts": 1},
-                    s3={"addressing_style": "auto"},
-                )
-                self._client = boto3.client("s3", config=config)
-            return self._client

@@ -22,13 +22,34 @@ class UploadError(IpcError):
     """S3 did not take an object this time."""
 
 
+class Client:
+    """A boto3 S3 client, made with the first use. Thread-safe; one attempt a call, since drainers do the retrying."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def get(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                import boto3
+                from botocore.config import Config
+
+                config = Config(
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    read_timeout=READ_TIMEOUT_S,
+                    retries={"total_max_attempts": 1},
+                )
+                self._client = boto3.client("s3", config=config)
+            return self._client
+
+
 class Uploader:
     """Puts objects into S3 in the order given. Thread-safe; boto3 is loaded with the first upload."""
 
     def __init__(self, context: Context, *, max_bytes: int, name: str = "s3") -> None:
         self._spool = Spool(context.work / f"{name}.spool", max_bytes=max_bytes)
-        self._client: Any = None
-        self._lock = threading.Lock()
+        self._s3 = Client()
         self._health = context.health
         self._drainer = Drainer(self._spool, self._send, transient=(UploadError,))
         self._health.gauge(f"{name}.waiting", lambda: float(self._spool.depth))
@@ -49,7 +70,7 @@ class Uploader:
 
         bucket, key = item.topic.split("/", 1)
         try:
-            self._s3().put_object(
+            self._s3.get().put_object(
                 Bucket=bucket, Key=key, Body=item.payload, ContentType=item.headers.get("content_type", "")
             )
         except ParamValidationError as error:
@@ -59,19 +80,3 @@ class Uploader:
             raise UploadError(f"s3://{bucket}/{key}: {error}") from error
         self._health.count("s3.uploaded")
         log.debug("uploaded %s", kv(bucket=bucket, key=key, bytes=len(item.payload)))
-
-    def _s3(self) -> Any:
-        with self._lock:
-            if self._client is None:
-                import boto3
-                from botocore.config import Config
-
-                # One attempt: the drainer is the one that retries.
-                config = Config(
-                    connect_timeout=CONNECT_TIMEOUT_S,
-                    read_timeout=READ_TIMEOUT_S,
-                    retries={"total_max_attempts": 1},
-                    s3={"addressing_style": "auto"},
-                )
-                self._client = boto3.client("s3", config=config)
-            return self._client

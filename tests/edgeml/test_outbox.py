@@ -1,9 +1,9 @@
 from pathlib import Path
 
-from edge_impulse_runner.outbox import Outbox
 from edgeml.errors import IpcError
 from edgeml.health import Health
 from edgeml.ipc import StandaloneIpc
+from edgeml.outbox import Outbox
 from support import eventually
 
 

@@ -11,17 +11,18 @@ CLOSE_TIMEOUT_S = 1.0
 
 
 class Outbox:
-    """`send` returns when the message is on disk. Raises SpoolError, when made too."""
+    """`send` returns when the message is on disk. Raises SpoolError, when made too. Thread-safe."""
 
-    def __init__(self, path: Path, ipc: Ipc, health: Health, *, max_bytes: int, qos: int) -> None:
+    def __init__(self, path: Path, ipc: Ipc, health: Health, *, max_bytes: int, qos: int = 1) -> None:
         self._ipc, self._health, self._qos = ipc, health, qos
         self._spool = Spool(path, max_bytes=max_bytes)
         self._drainer = Drainer(self._spool, self._deliver, transient=(IpcError,))
         health.gauge("outbox.waiting", lambda: float(self._spool.depth))
         health.gauge("outbox.dropped", lambda: float(self._spool.dropped))
 
-    def send(self, topic: str, payload: bytes) -> None:
-        self._spool.put(topic, payload)
+    def send(self, topic: str, payload: bytes, *, qos: int | None = None) -> None:
+        """Queue a message; `qos` is the outbox' own unless it is given."""
+        self._spool.put(topic, payload, headers=None if qos is None else {"qos": str(qos)})
 
     def configure(self, *, max_bytes: int, qos: int) -> None:
         self._spool.max_bytes, self._qos = max_bytes, qos
@@ -34,5 +35,5 @@ class Outbox:
     def _deliver(self, item: Item) -> None:
         if len(item.payload) > self._ipc.max_iot_bytes:  # put there under a core that takes more
             raise Undeliverable(f"{len(item.payload)} bytes, {self._ipc.max_iot_bytes} are allowed")
-        self._ipc.publish_iot(item.topic, item.payload, qos=self._qos)
+        self._ipc.publish_iot(item.topic, item.payload, qos=int(item.headers.get("qos", self._qos)))
         self._health.count("outbox.sent")
