@@ -1,0 +1,307 @@
+"""The durable queue: order and bounds, kill -9, full disk, corrupt files, and the thread that empties it."""
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgeml.errors import SpoolError
+from edgeml.spool import ITEM_OVERHEAD, Item, Spool
+from support import ROOT
+
+MANY = 10**9
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "components")}
+
+# Puts numbered items for ever and prints each id once put has returned; every third round removes an old one, so
+# that kills meet removals too. Payloads differ in size: some need several pages.
+PUT_FOR_EVER = """
+import sys
+from pathlib import Path
+from edgeml.spool import Spool
+spool = Spool(Path(sys.argv[1]), max_bytes=10**9)
+while True:
+    number = spool.put("t", b"x" * (spool.depth % 7 * 2000), headers={"after": str(spool.depth)})
+    sys.stdout.write(f"put {number}\\n")
+    sys.stdout.flush()
+    if number % 3 == 0:
+        (oldest,) = spool.peek()
+        sys.stdout.write(f"ack {oldest.id}\\n")
+        sys.stdout.flush()
+        spool.ack([oldest.id])
+"""
+
+FILL = """
+import os, sys
+from pathlib import Path
+from edgeml.errors import SpoolError
+from edgeml.spool import Spool
+path = Path(sys.argv[1]) / "s"
+spool = Spool(path, max_bytes=10**9)
+try:
+    while True:
+        spool.put("t", os.urandom(20_000))
+except SpoolError as error:
+    assert "disk full" in str(error), error
+stored = spool.depth
+assert stored > 10
+spool.close()
+spool = Spool(path, max_bytes=10**9)
+assert [item.id for item in spool.peek(10**6)] == list(range(1, stored + 1))
+while spool.depth:
+    spool.ack([spool.peek()[0].id])
+spool.put("t", os.urandom(20_000))
+print("stored", stored)
+"""
+
+
+def payloads(spool: Spool) -> list[bytes]:
+    return [item.payload for item in spool.peek(MANY)]
+
+
+def is_sound(path: Path) -> bool:
+    with sqlite3.connect(path) as db:
+        (verdict,) = db.execute("PRAGMA integrity_check").fetchone()
+    db.close()
+    return bool(verdict == "ok")
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    opened = Spool(tmp_path / "s", max_bytes=1_000_000)
+    yield opened
+    opened.close()
+
+
+def test_items_of_all_topics_come_out_whole_and_in_order(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=1_000_000, clock=lambda: 12.5)
+    assert spool.peek() == []
+    first = spool.put("a/b", b"\0\xff", headers={"content_type": "image/jpeg"})
+    second = spool.put("größe", b"")
+    assert spool.peek() == [Item(first, "a/b", b"\0\xff", {"content_type": "image/jpeg"}, 12.5)]
+    assert spool.peek(5)[1:] == [Item(second, "größe", b"", {}, 12.5)]
+    assert second > first
+    spool.close()
+
+
+def test_items_acknowledgements_and_drops_survive_a_restart(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=3 * (ITEM_OVERHEAD + 20))
+    ids = [spool.put("t", str(number).encode()) for number in range(5)]
+    spool.ack([ids[3]])
+    spool.discard([ids[4]])
+    before = (spool.depth, spool.bytes, spool.dropped)
+    spool.close()
+    again = Spool(tmp_path / "s", max_bytes=1000)
+    assert payloads(again) == [b"2"]
+    assert (again.depth, again.bytes, again.dropped) == before == (1, ITEM_OVERHEAD + 4, 3)
+    assert again.put("t", b"new") > max(ids)
+    again.close()
+
+
+def test_the_oldest_are_dropped_first_above_the_cap_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=10_000)
+    for number in range(100):
+        spool.put("t", bytes([number]) * 1000)
+        assert spool.bytes <= 10_000
+    assert [payload[0] for payload in payloads(spool)] == list(range(91, 100))
+    assert (spool.depth, spool.dropped) == (9, 91)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]  # not one for each
+    spool.put("t", b"x" * 9_900)
+    assert spool.depth == 1
+    spool.close()
+
+
+def test_an_item_above_the_cap_is_refused_and_nothing_dropped_for_it(spool: Spool) -> None:
+    spool.put("t", b"kept")
+    with pytest.raises(SpoolError, match=r"10000\d\d bytes is above the cap of 1000000"):
+        spool.put("t", b"x" * 1_000_000)
+    assert payloads(spool) == [b"kept"]
+    assert spool.dropped == 0
+
+
+def test_the_files_stay_within_the_cap_and_are_private(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=500_000)
+    for number in range(400):
+        spool.put("t", bytes([number % 256]) * 20_000)
+    files = list(tmp_path.iterdir())
+    assert sum(path.stat().st_size for path in files) < 500_000 * 1.1 + 2 * (1 << 20)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    spool.close()
+
+
+def test_commits_are_synced_to_disk(spool: Spool) -> None:
+    # No test can cut the power: this guards the settings that make SQLite sync each commit.
+    assert spool._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert spool._db.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_unknown_ids_are_no_error_and_not_counted(spool: Spool) -> None:
+    number = spool.put("t", b"x")
+    spool.ack([number, number, 99])
+    spool.discard([number, 99])
+    assert (spool.depth, spool.bytes, spool.dropped) == (0, 0, 0)
+
+
+def test_threads_may_share_a_spool(spool: Spool) -> None:
+    def work(name: str) -> None:
+        for number in range(50):
+            spool.put(name, str(number).encode())
+            if number % 5 == 0:
+                spool.ack([item.id for item in spool.peek(1) if item.topic == name])
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    items = spool.peek(MANY)
+    assert len(items) == spool.depth
+    assert spool.bytes == sum(len(item.payload) + 1 + 2 + ITEM_OVERHEAD for item in items)
+    for name in "abcd":
+        numbers = [int(item.payload) for item in items if item.topic == name]
+        assert numbers == sorted(numbers)
+        assert numbers[-1] == 49
+
+
+def test_a_second_process_is_kept_out(spool: Spool, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from edgeml.spool import Spool; Spool(Path(sys.argv[1]), max_bytes=1000)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, spool.path], capture_output=True, text=True, timeout=30, env=ENVIRONMENT
+    )
+    assert "another process has it open" in done.stderr
+
+
+def test_a_closed_spool_says_so(spool: Spool) -> None:
+    spool.close()
+    with pytest.raises(SpoolError, match="closed"):
+        spool.put("t", b"x")
+    with pytest.raises(SpoolError, match="closed"):
+        spool.peek()
+
+
+def test_a_place_that_cannot_be_opened_is_a_spool_error(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent" / "s"):
+        with pytest.raises(SpoolError, match="cannot open"):
+            Spool(path, max_bytes=1000)
+
+
+def test_kill_9_at_any_moment_loses_nothing_that_put_returned(tmp_path: Path) -> None:
+    path, chance = tmp_path / "s", random.Random(5)
+    present: list[int] = []
+    for _ in range(24):
+        with subprocess.Popen(
+            [sys.executable, "-c", PUT_FOR_EVER, path], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+        ) as child:
+            assert child.stdout is not None
+            lines = [child.stdout.readline()]
+            time.sleep(chance.uniform(0, 0.06))
+            child.send_signal(signal.SIGKILL)
+            lines += child.stdout.readlines()
+        told = [(verb, int(number)) for verb, number in (line.split() for line in lines if line.endswith("\n"))]
+        present += [number for verb, number in told if verb == "put"]
+        removed = [number for verb, number in told if verb == "ack"]
+        spool = Spool(path, max_bytes=MANY)
+        found = [item.id for item in spool.peek(MANY)]
+        # The last line may tell of an ack that never came about, and the last put may not have been told.
+        expected = [number for number in present if number not in removed[:-1]]
+        assert found == sorted(found)
+        assert set(expected) - set(found) <= set(removed[-1:])
+        assert len(set(found) - set(expected)) <= 1
+        assert all(item.payload == b"x" * (int(item.headers["after"]) % 7 * 2000) for item in spool.peek(MANY))
+        assert spool.bytes == sum(len(i.payload) + 1 + len(str(i.headers)) + ITEM_OVERHEAD for i in spool.peek(MANY))
+        spool.close()
+        assert is_sound(path)
+        present = found
+    assert len(present) > 100
+    assert not list(tmp_path.glob("*.corrupt-*"))
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare for a small file system of its own")
+def test_a_full_disk_is_an_error_loses_nothing_and_can_be_drained(tmp_path: Path) -> None:
+    mount = 'mount -t tmpfs -o size=4m none "$1" 2>/dev/null || exit 77; exec "$2" -c "$3" "$1"'
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", mount, "sh", tmp_path, sys.executable, FILL],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=ENVIRONMENT,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("this machine allows no mount")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("stored ")
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"this is no database " * 500, b"\0" * 8192, b"SQLite format 3\0" + b"\xff" * 8000]
+)
+def test_a_corrupt_file_is_moved_aside_and_a_new_spool_begun(
+    tmp_path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "s"
+    path.write_bytes(garbage)
+    spool = Spool(path, max_bytes=1_000_000, clock=lambda: 1234.0)
+    spool.put("t", b"goes on")
+    assert (payloads(spool), spool.corrupt) == ([b"goes on"], 1)
+    spool.close()
+    assert (tmp_path / "s.corrupt-1234").read_bytes() == garbage
+    assert "moved_to=s.corrupt-1234" in caplog.text
+    again = Spool(path, max_bytes=1_000_000)
+    assert (again.depth, again.corrupt) == (1, 1)
+    again.close()
+
+
+def stored(path: Path) -> bytearray:
+    """A database of 200 items, as it lies on the disk."""
+    spool = Spool(path, max_bytes=10_000_000)
+    for _ in range(200):
+        spool.put("t", b"x" * 3000)
+    spool.close()
+    return bytearray(path.read_bytes())
+
+
+def test_damage_within_a_database_is_found_when_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    data = stored(path)
+    for offset in range(4096 * 4, len(data), 4096 * 4):
+        data[offset : offset + 2048] = os.urandom(2048)
+    path.write_bytes(data)
+    spool = Spool(path, max_bytes=10_000_000)
+    assert (spool.depth, spool.corrupt) == (0, 1)
+    spool.close()
+
+
+def test_damage_while_it_is_open_costs_one_call_and_not_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    data = stored(path)
+    spool = Spool(path, max_bytes=10_000_000)
+    spool._db.execute("PRAGMA shrink_memory")
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (len(data) - 4096))
+    with pytest.raises(SpoolError, match="malformed"):
+        spool.peek(MANY)
+    spool.put("t", b"goes on")
+    assert (payloads(spool), spool.corrupt, spool.depth) == ([b"goes on"], 1, 1)
+    spool.close()
+
+
+def test_only_the_newest_corrupt_file_is_kept(tmp_path: Path) -> None:
+    moments = iter((1.0, 2.0, 3.0))
+    for _ in range(3):
+        (tmp_path / "s").write_bytes(b"garbage" * 1000)
+        Spool(tmp_path / "s", max_bytes=1000, clock=lambda: next(moments)).close()
+    assert [path.name for path in tmp_path.glob("*.corrupt-*")] == ["s.corrupt-3"]
