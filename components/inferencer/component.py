@@ -5,6 +5,8 @@ import logging
 import time
 from pathlib import Path
 
+import cv2
+
 from edgeml import messages
 from edgeml.component import Component, Context
 from edgeml.errors import EdgemlError
@@ -36,6 +38,7 @@ class Inferencer(Component[Config]):
         self._uploader: Uploader | None = None
 
     def start(self, config: Config) -> None:
+        cv2.setNumThreads(1)  # pipelines are the threads here; OpenCV's own would wait for each other on a busy core
         check(config.pipelines)
         self._apply(config)
 

@@ -183,6 +183,8 @@ def number(answer: bytes) -> float:
     """The number in `12.5`, `[12.5]`, `[[12.5]]`, `{"prediction": 12.5}` or `{"predictions": [[12.5]]}`. ValueError."""
     try:
         found = json.loads(answer)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     except ValueError:
         found = float(answer)
     while isinstance(found, list | dict) and len(found) == 1:

@@ -82,6 +82,9 @@ class RequestSamples:
         except BackendError as error:
             self._refuse(request.request_id, str(error))
             return None
+        except Exception as error:
+            self._refuse(request.request_id, f"internal error: {error!r}")
+            raise
         return Sample(
             data=data,
             source=Source(topic=self._settings.topic, captured_at=time.time()),
@@ -177,7 +180,9 @@ def array(path: Path, max_pixels: int) -> Array:
     """An .npy file: an image (height, width, 3) or (height, width) of uint8, or a vector. Raises BackendError."""
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a header is parsed as Python, and a wrong one fails in many ways
         raise BackendError(f"{path}: not an .npy file of numbers: {error}") from error
     if not isinstance(mapped, np.ndarray):
         mapped.close()

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from benchmarks.bundles import installed
@@ -54,6 +55,7 @@ def run() -> list[Row]:
         tensor, _ = Preprocessor(bundle.manifest.input)(frame)
         whole, added, bare = [], [], []
         clock = Clock()
+        cv2.setNumThreads(1)  # as the component does
         context = make_context(root, clock)
         relay = IotRelay(context, 1 << 20)
         settings = pipeline(OnnxBackend(model="ImageClassifier"), CameraSource(camera="c"))

@@ -1,0 +1,240 @@
+"""Models in the network: endpoints that are down, slow, throttling, broken or wrong."""
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeml.component import Context
+from edgeml.errors import BackendError
+from edgeml.messages import Classification, Detection, Regression
+from inferencer.assembly import Assembly
+from inferencer.config import Breaker, HttpBackend, OnnxBackend, SageMakerBackend, TopicSource
+from inferencer.http_backend import HttpModel
+from inferencer.sagemaker_backend import SageMakerModel
+from inferencer.sinks import IotRelay
+from inferencer_support import Answer, Endpoint, Recorder, endpoint, make_context, picture, pipeline, regressor, sample
+from support import eventually
+
+SOURCE = TopicSource(topic="t")
+FACES = b'{"prediction": [[0, 0.2, 0.1, 0.1, 0.2, 0.2], [0, 0.9, 0.25, 0.5, 0.75, 1.5], [1, 0.6, -0.1, 0, 0.5, 0.5]]}'
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    with endpoint() as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", running.url)
+        for name, value in (("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x"), ("DEFAULT_REGION", "us-east-1")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        yield running
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    return make_context(tmp_path / "work")
+
+
+def sagemaker(context: Context, task: str = "detection", **settings: Any) -> SageMakerModel:
+    settings = {"endpoint": "faces", "read_timeout_s": 0.3, "attempts": 1, "labels": ("face", "mask"), **settings}
+    backend = SageMakerBackend(task=task, **settings)  # type: ignore[arg-type]
+    return SageMakerModel(backend, pipeline(backend, SOURCE, top_k=2), context, "p")
+
+
+def http(context: Context, url: str, **settings: Any) -> HttpModel:
+    settings = {"task": "regression", "read_timeout_s": 0.3, "attempts": 1, **settings}
+    backend = HttpBackend(url=url, **settings)
+    return HttpModel(backend, pipeline(backend, SOURCE), context, "p")
+
+
+def test_boxes_of_the_built_in_object_detection_in_source_pixels(server: Endpoint, context: Context) -> None:
+    server.behave = lambda body: Answer(body=FACES)
+    outcome = sagemaker(context, answer="object_detection").infer(sample(picture(size=(100, 200))))
+    assert outcome is not None
+    assert outcome.results == [
+        Detection("face", 0.9, (50.0, 50.0, 100.0, 50.0)),
+        Detection("mask", 0.6, (0.0, 0.0, 100.0, 50.0)),
+    ]
+    assert outcome.backend == "sagemaker"
+    path, headers, body = server.requests[0]
+    assert (path, headers["Content-Type"]) == ("/endpoints/faces/invocations", "image/jpeg")
+    assert body[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize("body", [b"[0.1, 0.7, 0.2]", b'{"predictions": [[0.1, 0.7, 0.2]]}'])
+def test_probabilities_of_the_built_in_image_classification(server: Endpoint, context: Context, body: bytes) -> None:
+    server.behave = lambda _: Answer(body=body)
+    outcome = sagemaker(context, "classification", answer="image_classification").infer(sample(picture()))
+    assert outcome is not None
+    assert outcome.results == [Classification("mask", 0.7)]
+
+
+def test_results_of_our_own_container(server: Endpoint, context: Context) -> None:
+    found = [{"label": "face", "score": 0.9, "box": [1, 2, 3, 4], "landmarks": [[1, 2]]}]
+    server.behave = lambda _: Answer(body=json.dumps({"results": found}).encode())
+    outcome = sagemaker(context).infer(sample(picture()))
+    assert outcome is not None
+    assert outcome.results == [Detection("face", 0.9, (1, 2, 3, 4), [(1, 2)])]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [("text/csv", b"1.0,2.5,3.0"), ("application/json", b'{"instances": [[1.0, 2.5, 3.0]]}')],
+)
+def test_numbers_as_text(server: Endpoint, context: Context, content_type: str, body: bytes) -> None:
+    server.behave = lambda _: Answer(body=b"12.5\n")
+    model = sagemaker(context, "regression", answer="value", content_type=content_type)
+    outcome = model.infer(sample(["1", 2.5, 3]))
+    assert outcome is not None
+    assert outcome.results == Regression(12.5)
+    assert server.requests[0][2] == body
+
+
+def test_arrays_as_npy(server: Endpoint, context: Context) -> None:
+    server.behave = lambda _: Answer(body=b'{"predictions": [[4.0]]}')
+    model = sagemaker(context, "regression", answer="value", content_type="application/x-npy")
+    model.infer(sample([1, 2, 3]))
+    np.testing.assert_array_equal(np.load(io.BytesIO(server.requests[0][2])), [[1, 2, 3]])
+
+
+def test_a_large_input_is_refused_before_it_is_sent(server: Endpoint, context: Context) -> None:
+    model = sagemaker(context, max_payload_bytes=100)
+    with pytest.raises(BackendError, match="100 are allowed"):
+        model.infer(sample(picture(size=(64, 64))))
+    assert server.requests == []
+
+
+WRONG = {
+    "429": (Answer(429, b'{"message": "slow down"}', headers={"Retry-After": "60"}), "429|Throttl|slow down"),
+    "503": (Answer(503, b"busy"), "503"),
+    "slow": (Answer(delay_s=5), "imed? ?out"),
+    "text": (Answer(body=b"<html>"), "answer is no"),
+    "list": (Answer(body=b"[1, 2"), "answer is no"),
+    "shape": (Answer(body=b'{"prediction": [[1, 2]]}'), "answer is no"),
+    "deep": (Answer(body=b"[" * 100_000), "answer is no"),
+    "empty": (Answer(body=b""), "answer is no"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_a_failing_endpoint_does_is_said_in_the_error(server: Endpoint, context: Context, kind: str) -> None:
+    answer, reason = WRONG[kind]
+    server.behave = lambda _: answer
+    began = time.monotonic()
+    with pytest.raises(BackendError, match=reason):
+        sagemaker(context, answer="object_detection").infer(sample(picture()))
+    if kind != "shape":  # JSON with one number in it is an answer to a GET
+        with pytest.raises(BackendError, match=reason if kind != "429" else "429"):
+            http(context, server.url).infer(sample([1, 2]))
+    assert time.monotonic() - began < 4
+
+
+def test_an_endpoint_that_is_down(context: Context, server: Endpoint) -> None:
+    server.close()
+    with pytest.raises(BackendError, match="connect"):
+        sagemaker(context).infer(sample(picture()))
+    with pytest.raises(BackendError, match="refused"):
+        http(context, server.url).infer(sample([1]))
+
+
+@pytest.mark.parametrize("kind", ["sagemaker", "http"])
+def test_attempts_are_repeated_after_a_pause(server: Endpoint, context: Context, kind: str) -> None:
+    answers = [Answer(503), Answer(503), Answer(body=b"7")]
+    server.behave = lambda _: answers.pop(0)
+    if kind == "sagemaker":
+        model: Any = sagemaker(context, "regression", answer="value", content_type="text/csv", attempts=3)
+    else:
+        model = http(context, server.url, attempts=3)
+    outcome = model.infer(sample([1]))
+    assert outcome.results == Regression(7)
+    assert len(server.requests) == 3
+
+
+def test_the_circuit_opens_says_so_and_closes_again(
+    server: Endpoint, context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    server.behave = lambda _: Answer(500)
+    model = http(context, server.url, breaker=Breaker(failures=3, open_s=0.3))
+    for _ in range(3):
+        with pytest.raises(BackendError, match="500"):
+            model.infer(sample([1]))
+    assert "circuit open" in caplog.text
+    assert "circuit open" in context.health.report().notes["p.http"]
+    asked = len(server.requests)
+    with pytest.raises(BackendError, match="circuit open for"):
+        model.infer(sample([1]))
+    assert len(server.requests) == asked  # a backend that is down is left alone
+    server.behave = lambda _: Answer(body=b"1")
+    time.sleep(0.35)
+    assert model.infer(sample([1])) is not None
+    assert "circuit closed" in caplog.text
+    assert "p.http" not in context.health.report().notes
+
+
+def test_the_features_and_the_key_of_the_live_inference_api(server: Endpoint, tmp_path: Path) -> None:
+    ipc = Recorder(secrets={"keys": '{"api_key": "k1"}'})
+    server.behave = lambda _: Answer(body=b"[[31.5]]", headers={"x-model-name": "Duration"})
+    outcome = http(make_context(tmp_path, ipc), f"{server.url}/liveinference", api_key_secret="keys").infer(
+        sample({"a": 1, "b": 2.5})
+    )
+    assert outcome is not None
+    assert (outcome.results, outcome.model.name) == (Regression(31.5), "Duration")
+    path, headers, _ = server.requests[0]
+    assert path == "/liveinference?features=1.0%2C2.5"
+    assert headers["x-api-key"] == "k1"
+
+
+def running(context: Context, tmp_path: Path, settings: Any, fallback: Any = None) -> Any:
+    relay = IotRelay(context, 1 << 20)
+    started = Assembly(context, tmp_path, relay, None).start("p", pipeline(settings, SOURCE, fallback=fallback))
+    return started, relay
+
+
+def test_the_fallback_answers_while_the_backend_fails(server: Endpoint, tmp_path: Path) -> None:
+    ipc = Recorder()
+    context = make_context(tmp_path / "work", ipc)
+    spare = OnnxBackend(model="Tiny", path=str(regressor(tmp_path / "bundle")))
+    remote = HttpBackend(url=server.url, task="regression", attempts=1, breaker=Breaker(failures=2, open_s=0.2))
+    server.behave = lambda _: Answer(500)
+    started, relay = running(context, tmp_path, remote, spare)
+    try:
+        eventually(lambda: context.health.counter("pipelines.p.fallback.models_loaded"), 10, "the fallback")
+        answers = []
+        for number in range(3):
+            started.subscriptions["t"]("t", f"{number},0,0".encode())
+            answers.append(eventually(lambda: ipc.on("edgeml/inference/p")[number:], 5, "an answer")[0])  # noqa: B023
+        assert [(a["backend"], a["results"]["value"]) for a in answers] == [("onnx", 0), ("onnx", 1), ("onnx", 2)]
+        assert len(server.requests) == 2
+        server.behave = lambda _: Answer(body=b"99")
+        time.sleep(0.25)
+        started.subscriptions["t"]("t", b"1,1,1")
+        answer = eventually(lambda: ipc.on("edgeml/inference/p")[3:], 5, "an answer")[0]
+        assert (answer["backend"], answer["results"]["value"]) == ("http", 99)
+    finally:
+        started.worker.stop()
+        relay.close()
+
+
+def test_a_slow_endpoint_builds_no_backlog_and_gets_the_newest(server: Endpoint, tmp_path: Path) -> None:
+    ipc = Recorder()
+    context = make_context(tmp_path / "work", ipc)
+    server.behave = lambda body: Answer(body=b"1", delay_s=0.2)
+    started, relay = running(context, tmp_path, HttpBackend(url=server.url, task="regression", max_in_flight=2))
+    try:
+        for number in range(200):
+            started.subscriptions["t"]("t", str(number).encode())
+            time.sleep(0.004)
+        eventually(lambda: "features=199.0" in server.requests[-1][0], 5, "the newest")
+        asked = [float(path.partition("=")[2]) for path, _, _ in server.requests]
+        assert asked == sorted(asked)
+        assert len(asked) < 20
+        assert context.health.counter("pipelines.p.messages_dropped") > 150
+    finally:
+        server.released.set()
+        started.worker.stop()
+        relay.close()
