@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> str:
     digest = hashlib.sha256(content).hexdigest()
     bucket = options.bucket or stack_bucket(options.project)
     prefix = f"training/{draft['name']}/{draft['version']}/{digest[:16]}"
-    archive_uri, metrics_uri = options.archive, put(bucket, f"{prefix}/metrics.json", metrics)
+    # No .json at the end: objects named so are taken for job documents.
+    archive_uri, metrics_uri = options.archive, put(bucket, f"{prefix}/metrics", metrics)
     if not archive_uri.startswith("s3://"):
         archive_uri = put(bucket, f"{prefix}/model.tar.gz", content)
     image = options.image.format(region=sagemaker.meta.region_name)

@@ -61,6 +61,7 @@ def test_a_model_is_registered_for_approval_with_metrics_and_archive(
     )
     statistics = found["ModelMetrics"]["ModelQuality"]["Statistics"]
     assert json.loads(read(cloud, statistics["S3Uri"])) == METRICS
+    assert not statistics["S3Uri"].endswith(".json"), "such objects are taken for job documents"
 
 
 def test_what_is_shown_beside_the_button(app: ModuleType) -> None:
