@@ -6,10 +6,10 @@ from edgeml.component import Component, Context
 from edgeml.edge_impulse.device import default_mac
 from edgeml.edge_impulse.parameters import Settings, interpret
 from edgeml.log import kv
+from edgeml.outbox import Outbox
 from serial_scraper import __version__
 from serial_scraper.commands import Commands
 from serial_scraper.config import Config
-from serial_scraper.outbox import Outbox
 from serial_scraper.service import Plan, Service, new_format, plans
 
 log = logging.getLogger(__name__)

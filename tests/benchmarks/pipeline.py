@@ -32,10 +32,12 @@ from camera_capture.config import Camera
 from camera_capture.sources import open_source
 from edgeml import messages, models
 from edgeml.messages import Source
-from inferencer.onnx_backend import Runner
+from inferencer.config import CameraSource, OnnxBackend, Pipeline
+from inferencer.runners import runner_of
 from inferencer.sample import Sample
 fps, bundle = float(sys.argv[1]), models.load(Path(sys.argv[2]))
-runner = Runner(bundle, models.open_session(bundle, threads=1), 0, 5)
+pipeline = Pipeline(source=CameraSource(camera="c"), backend=OnnxBackend(model="FaceDetector"))
+runner = runner_of(bundle, models.open_session(bundle, threads=1), pipeline)
 source = open_source(Camera(type="test_pattern", width=int(sys.argv[3]), height=int(sys.argv[4])))
 due = time.monotonic()
 while True:
