@@ -84,7 +84,7 @@ def test_a_mistake_in_the_receiver_is_shown_and_loses_nothing(spool: Spool, capl
 def test_a_new_item_is_sent_at_once(spool: Spool) -> None:
     receiver = Receiver()
     drainer = Drainer(spool, receiver, transient=(ConnectionError,))
-    for number in range(1, 4):
+    for _ in range(3):
         time.sleep(0.03)  # lets it fall asleep; the test holds without it, but would show less
         spool.put("t", b"x")
         eventually(lambda: spool.depth == 0, 5.0, "delivery")  # without a wake-up it would sleep a minute

@@ -264,11 +264,11 @@ def test_a_corrupt_file_is_moved_aside_and_a_new_spool_begun(
     again.close()
 
 
-def stored(path: Path) -> bytearray:
-    """A database of 200 items, as it lies on the disk."""
+def stored(path: Path, size: int = 3000) -> bytearray:
+    """A database of 200 items of `size` bytes, as it lies on the disk."""
     spool = Spool(path, max_bytes=10_000_000)
     for _ in range(200):
-        spool.put("t", b"x" * 3000)
+        spool.put("t", b"x" * size)
     spool.close()
     return bytearray(path.read_bytes())
 
@@ -278,6 +278,16 @@ def test_damage_within_a_database_is_found_when_it_is_opened(tmp_path: Path) -> 
     data = stored(path)
     for offset in range(4096 * 4, len(data), 4096 * 4):
         data[offset : offset + 2048] = os.urandom(2048)
+    path.write_bytes(data)
+    spool = Spool(path, max_bytes=10_000_000)
+    assert (spool.depth, spool.corrupt) == (0, 1)
+    spool.close()
+
+
+def test_damage_that_only_a_full_reading_finds_is_found_when_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    data = stored(path, 20_000)
+    data[-8192:-8188] = b"\xff" * 4  # in an item's chain of pages: where the next page's number stands
     path.write_bytes(data)
     spool = Spool(path, max_bytes=10_000_000)
     assert (spool.depth, spool.corrupt) == (0, 1)
