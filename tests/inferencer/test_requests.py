@@ -89,7 +89,10 @@ def test_the_whole_result_when_asked_for(tmp_path: Path) -> None:
 def test_each_of_many_requests_is_answered_with_its_own_id(asker: Asker) -> None:
     before = len(asker.ipc.on(REPLY))
     for number, colour in enumerate(({"blue": 9}, {"green": 9}, {"red": 9})):
-        cv2.imwrite(str(asker.pictures / f"{number}.png"), picture(**colour))
+        cv2.imwrite(
+            str(asker.pictures / f"{number}.png"),
+            picture(colour.get("blue", 0), colour.get("green", 0), colour.get("red", 0)),
+        )
     for number in range(30):
         asker.send(
             json.dumps({"image_dir": str(asker.pictures), "fname": f"{number % 3}.png", "request_id": number}).encode()
