@@ -153,6 +153,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # Ctrl-C is for whoever started us, who then calls stop()
         )
         self._process = process
         self._reader = threading.Thread(target=self._read, args=[process], name=f"log-{s.name}", daemon=True)

@@ -36,6 +36,7 @@ class Endpoints:
             env={"PYTHONPATH": str(ROOT / "scripts")},
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # Ctrl-C is for whoever started us, who then calls stop()
         )
         self._processes.append(process)
         assert process.stdout is not None  # noqa: S101  (a pipe)

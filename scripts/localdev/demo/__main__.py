@@ -5,6 +5,7 @@ Exit code 0 only if every stage showed its evidence. Nothing it starts outlives 
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Evidence]:
     with ExitStack() as running:
         console.print("starting a local cloud (a stand-in for AWS, for development)")
         cloud = running.enter_context(LocalCloud(TEMPLATE))
-        rings = Path(tempfile.mkdtemp(prefix="edgeml-demo-", dir=SHARED_MEMORY))
+        rings = Path(tempfile.mkdtemp(prefix=f"edgeml-demo-{os.getpid()}-", dir=SHARED_MEMORY))
         running.callback(rings.rmdir)  # fails if a component has left its ring there
         iot = Observer(cloud.mqtt_address)
         running.callback(iot.close)

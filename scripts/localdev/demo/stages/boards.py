@@ -27,7 +27,7 @@ class Dashboards(Stage):
         self.world.cloud.drain()
         for namespace in (EMOTIONS, API):
             metrics = aws.client("cloudwatch").list_metrics(Namespace=namespace)["Metrics"]
-            self._sources[namespace] = len(metrics)
+            self._sources[namespace] = len({metric["MetricName"] for metric in metrics})
         self._sources[TURBINE_LOGS] = len(dashboards.events(aws, TURBINE_LOGS, self._begun, end))
         for name in NAMES:
             path = self.world.output / f"{name}.png"

@@ -1,6 +1,7 @@
 """Edge Impulse twice: a Linux model (.eim) on the camera's frames, and a microcontroller on a serial line."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class EdgeImpulseRunner(EdgeImpulse):
 
     def prepare(self) -> None:
         self._record = self.world.output / "eim.jsonl"
-        options = Options(kind="box", width=96, height=96, record=str(self._record))
+        options = Options(kind="box", record=str(self._record), tag=f"demo{os.getpid():x}")
         self._model = write_launcher(self.world.output / "faces.eim", options)
 
     def configuration(self) -> Configuration:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import itertools
 import json
 import time
 import zipfile
@@ -106,7 +107,7 @@ class Ota(Stage):
         frames, versions = [frame for frame, _, _ in window], [version for _, version, _ in window]
         switched = versions.index(NEW) if NEW in versions else 0
         missing = frames[-1] - frames[0] + 1 - len(set(frames)) if frames else 0
-        gaps = [later - earlier for (_, _, earlier), (_, _, later) in zip(window, window[1:], strict=False)]
+        gaps = [later - earlier for (_, _, earlier), (_, _, later) in itertools.pairwise(window)]
         figures = {
             "update": self._status(NEW),
             "frames_watched": len(frames),

@@ -1,0 +1,110 @@
+"""The demo as a person runs it: what it shows and writes, and that Ctrl-C leaves nothing of it."""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from support import ROOT, eventually
+
+SHM = Path("/dev/shm")
+PR_SET_CHILD_SUBREAPER = 36
+START_TIMEOUT_S = 600  # the first run installs the components' packages
+END_TIMEOUT_S = 30
+
+
+@pytest.fixture(autouse=True)
+def orphans_are_ours() -> Iterator[None]:
+    """A process that its parent leaves behind becomes a child of this one, where it is seen."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    yield
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+@contextmanager
+def demo(folder: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs scripts/demo in a process group of its own; when the block ends it has ended and left nothing."""
+    (folder / "tmp").mkdir()
+    command = [str(ROOT / "scripts" / "demo"), "--headless", "--home", str(folder / "home"), *words]
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TMPDIR": str(folder / "tmp")},
+            start_new_session=True,
+        )
+        try:
+            yield process
+            process.wait(START_TIMEOUT_S)
+        finally:
+            left = psutil.Process().children(recursive=True)
+            for child in left:
+                child.kill()
+            psutil.wait_procs(left, 5)
+    assert not left, f"processes are left: {left}"
+    shared = [*SHM.glob(f"edgeml-demo-{process.pid}-*"), *SHM.glob(f"shm-demo{process.pid:x}*")]
+    assert not shared, f"shared memory is left: {shared}"
+    sockets = [path for path in folder.rglob("*") if path.is_socket()]
+    assert not sockets, f"sockets are left: {sockets}"
+    temporary = {path.name for path in (folder / "tmp").iterdir()} - {".ses"}  # which ONNX Runtime makes
+    assert not temporary, f"temporary files are left: {temporary}"
+
+
+def test_stages_show_their_figures_and_everything_ends(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    wanted = ("serial_scraper", "regression", "sample_collection")
+    words = [word for name in wanted for word in ("--stage", name)]
+    with demo(tmp_path, "--seconds", "6", "--json", str(figures), *words) as process:
+        process.wait(START_TIMEOUT_S)
+    printed = (tmp_path / "output").read_text()
+    assert process.returncode == 0, printed
+    stages = json.loads(figures.read_text())["stages"]
+    assert set(stages) == set(wanted)
+    assert all(stage["ok"] for stage in stages.values())
+    assert stages["serial_scraper"]["labels"] == ["cup", "face"]
+    assert stages["regression"]["predictions"] > 10
+    assert stages["sample_collection"]["sent"] == stages["sample_collection"]["found"] > 10
+    assert "What the demo saw" in printed
+
+
+@pytest.mark.parametrize("moment", ["deployment create", "edge_impulse_runner: 1"])
+def test_ctrl_c_leaves_nothing(moment: str, tmp_path: Path) -> None:
+    """While components are being deployed, and while all kinds of processes run."""
+    stages = ("inferencer", "edge_impulse_runner", "live_inference", "ota")
+    words = [word for name in stages for word in ("--stage", name)]
+    with demo(tmp_path, "--seconds", "60", *words) as process:
+        output = tmp_path / "output"
+        eventually(lambda: moment in output.read_text() or process.poll() is not None, START_TIMEOUT_S, moment)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of the group
+        os.kill(process.pid, signal.SIGINT)  # and once more, impatiently
+        process.wait(END_TIMEOUT_S)
+    printed = output.read_text()
+    assert process.returncode == 130, printed
+    assert "everything is stopped" in printed
+    assert "Traceback" not in printed, printed
+
+
+def test_a_stage_without_evidence_fails_the_demo(tmp_path: Path) -> None:
+    """Too short a time for what the stage has to show."""
+    with demo(tmp_path, "--seconds", "0.1", "--stage", "regression") as process:
+        process.wait(START_TIMEOUT_S)
+    assert process.returncode == 1
+    assert "no evidence: regression" in (tmp_path / "output").read_text()
+
+
+def test_a_folder_with_other_things_is_not_emptied(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "precious").touch()
+    with demo(tmp_path) as process:
+        process.wait(START_TIMEOUT_S)
+    assert process.returncode == 2
+    assert (tmp_path / "home" / "precious").exists()
