@@ -7,7 +7,7 @@ from edgeml.frames import FrameReader
 from edgeml.health import Health
 from edgeml.messages import Source
 from inferencer.config import CameraSource
-from inferencer.sample import Sample
+from inferencer.sample import Sample, following
 
 
 class CameraSamples:
@@ -35,7 +35,7 @@ class CameraSamples:
             waiting = "" if self._reader.writer_alive() else f"waiting for camera {self._camera}"
             self._health.note(f"{self._prefix}.camera", waiting)
             return None
-        self._due = max(self._due + self._interval, time.monotonic())
+        self._due = following(self._due, self._interval)
         return Sample(
             data=frame.image,
             source=Source(camera=self._camera, frame_id=frame.frame_id, captured_at=frame.wall_ns / 1e9),

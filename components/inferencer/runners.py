@@ -13,7 +13,7 @@ from edgeml.models import Bundle
 from inferencer.config import Pipeline
 from inferencer.decoders import Wanted, decoder_of
 from inferencer.preprocess import Array, Geometry, Preprocessor
-from inferencer.sample import Outcome, Sample, Timer, ordered
+from inferencer.sample import Outcome, Sample, Timer, following, ordered
 from inferencer.turbine import FEATURES, Statistics, TurbineFeatures, errors
 
 if TYPE_CHECKING:
@@ -126,10 +126,9 @@ class TurbineRunner:
         if isinstance(values, dict):
             raise BackendError("a turbine reading is a list of numbers, got named ones")
         self._features.push(values)  # type: ignore[arg-type]
-        now = time.monotonic()
-        if now < self._due or not self._features.ready:
+        if time.monotonic() < self._due or not self._features.ready:
             return None
-        self._due = max(self._due + self._every_s, now)
+        self._due = following(self._due, self._every_s)
         windows = self._features.windows()
         timer.lap("preprocess")
         reconstruction = next(iter(self._session.run(windows).values()))

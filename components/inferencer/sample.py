@@ -127,3 +127,12 @@ def ordered(values: Values, names: Sequence[str], count: int) -> list[float]:
         return [float(value) for value in values]
     except (TypeError, ValueError) as error:
         raise BackendError(f"expected numbers: {error}") from error
+
+
+def following(due: float, interval: float) -> float:
+    """When something is due again that was due at `due` and happens now, on the monotonic clock.
+
+    The rate is kept when it came a little late; what was missed is not made up for.
+    """
+    now = time.monotonic()
+    return due + interval if due + interval > now else now + interval

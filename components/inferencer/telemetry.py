@@ -9,7 +9,7 @@ from edgeml.errors import BackendError, SpoolError
 from edgeml.log import kv
 from edgeml.messages import Anomaly, InferenceResult
 from inferencer.config import Telemetry
-from inferencer.sample import Outcome, Sample
+from inferencer.sample import Outcome, Sample, following
 from inferencer.sinks import IotRelay
 from inferencer.turbine import extract
 
@@ -75,4 +75,4 @@ class _Rate:
 
     def took(self) -> None:
         """Something went through now."""
-        self._due = max(self._due + self._interval, time.monotonic())
+        self._due = following(self._due, self._interval)

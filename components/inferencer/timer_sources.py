@@ -20,7 +20,7 @@ from edgeml.frames import FrameReader
 from edgeml.messages import InferenceResult, Regression, Source
 from inferencer.config import CallerSource, TimerSource
 from inferencer.request_source import IMAGES, array, image
-from inferencer.sample import Array, Outcome, Sample, Values
+from inferencer.sample import Array, Outcome, Sample, Values, following
 from inferencer.stream_sources import features_of, numbers
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Clock:
             return False
         if ahead > 0:
             time.sleep(ahead)
-        self._due = max(self._due + self._interval, time.monotonic())
+        self._due = following(self._due, self._interval)
         return True
 
 

@@ -1,0 +1,181 @@
+"""The component as a process: configuration, faults, stopping, and a soak."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeml.frames import FrameWriter
+from inferencer_support import classifier, endpoint, picture, regressor
+from support import Standalone, eventually
+
+
+def topic_pipeline(bundle: Path, **changes: Any) -> dict[str, Any]:
+    return {"source": {"type": "topic", "topic": "t"}, "backend": {"type": "onnx", "model": "Tiny", "path": str(bundle)}, **changes}
+
+
+def ask(running: Standalone, values: str, pipeline: str, count: int = 1) -> Any:
+    running.send("t", values)
+    return running.message(f"edgeml/inference/{pipeline}", count=count)
+
+
+ONNX = {"type": "onnx", "model": "Tiny"}
+TOPIC = {"type": "topic", "topic": "t"}
+WRONG = {
+    "no such source": ({"source": {"type": "magic"}, "backend": ONNX}, "pipelines.p.source"),
+    "no such backend": ({"source": TOPIC, "backend": {"type": "gpu"}}, "pipelines.p.backend"),
+    "no topic": ({"source": {"type": "topic"}, "backend": ONNX}, "topic"),
+    "range": ({"source": TOPIC, "backend": ONNX, "score_threshold": "1.5"}, "pipelines.p.score_threshold"),
+    "type": ({"source": TOPIC, "backend": {**ONNX, "threads": "many"}}, "pipelines.p.backend.threads"),
+    "provider": ({"source": TOPIC, "backend": {**ONNX, "providers": ["TpuProvider"]}}, "providers.0: TpuProvider is not"),
+    "timer": ({"source": {"type": "timer"}, "backend": ONNX}, "a timer needs either file or camera"),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_wrong_configuration_ends_the_process_and_names_the_place(tmp_path: Path, fault: str) -> None:
+    pipeline, place = WRONG[fault]
+    with Standalone("inferencer", {"pipelines": {"p": pipeline}}, tmp_path) as running:
+        assert running.ended() == 78
+        assert place in running.log
+
+
+def test_a_bad_update_keeps_the_good_pipelines_running(tmp_path: Path) -> None:
+    good = topic_pipeline(regressor(tmp_path / "b"))
+    with Standalone("inferencer", {"pipelines": {"good": good}}, tmp_path / "w") as running:
+        running.logged("model loaded")
+        assert ask(running, "[1, 2, 3]", "good")["results"] == {"value": 6.0}
+
+        def update(pipelines: dict[str, Any]) -> None:
+            running.config_file.write_text(json.dumps({"pipelines": pipelines}))
+
+        update({"good": good, "bad": {"source": TOPIC, "backend": {**ONNX, "threads": -1}}})
+        running.logged("pipelines.bad.backend.threads")
+        assert ask(running, "[1, 2, 4]", "good", 2)["results"] == {"value": 7.0}
+
+        absent = {"source": {"type": "caller", "file": "/nowhere.csv"}, "backend": ONNX}
+        update({"good": good, "bad": absent})
+        running.logged("pipeline not started pipeline=bad")
+        assert ask(running, "[1, 2, 5]", "good", 3)["results"] == {"value": 8.0}
+        assert "pipeline ended" not in running.log  # the good one was not even restarted
+
+        update({"other": good})
+        running.logged("pipeline ended pipeline=good")
+        eventually(lambda: running.log.count("model loaded") == 2, 10, "the new pipeline")
+        assert ask(running, "[1, 1, 1]", "other")["results"] == {"value": 3.0}
+        assert running.stop() == 0
+
+
+def test_a_slow_pipeline_does_not_stall_another_and_sigterm_is_quick(tmp_path: Path) -> None:
+    with endpoint() as server:
+        server.behave = lambda body: time.sleep(3) or __import__("inferencer_support").Answer(body=b"1")
+        slow = {"source": TOPIC, "backend": {"type": "http", "url": server.url, "task": "regression"}}
+        config = {"pipelines": {f"slow{n}": slow for n in range(3)} | {"fast": topic_pipeline(regressor(tmp_path / "b"))}}
+        with Standalone("inferencer", config, tmp_path / "w") as running:
+            running.logged("model loaded")
+            for number in range(1, 6):
+                began = time.monotonic()
+                ask(running, f"[{number}, 0, 0]", "fast", number)
+                assert time.monotonic() - began < 1
+            eventually(lambda: len(server.requests) == 3, 5, "three slow requests")
+            began = time.monotonic()
+            assert running.stop() == 0
+            assert time.monotonic() - began < 4
+        server.released.set()
+
+
+def test_crops_wait_for_s3_and_none_is_lost(tmp_path: Path) -> None:
+    """Every frame is a detection of a whole-frame box; S3 refuses until late, across a restart."""
+    bundle = classifier(
+        tmp_path / "b",
+        task="detection",
+        output={"decoder": "yolo", "parameters": {"layout": "v8"}},
+        input={"name": "input", "layout": "NCHW", "size": [8, 8], "color": "bgr"},
+        labels=["thing"],
+    )
+    detector(bundle)
+    with endpoint() as s3:
+        s3.behave = lambda body: _answer(503)
+        env = {
+            "AWS_ENDPOINT_URL_S3": s3.url,
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        pipeline = {
+            "source": {"type": "camera", "camera": "c", "policy": "every"},
+            "backend": {"type": "onnx", "model": "Tiny", "path": str(bundle)},
+            "crops": {"bucket": "b", "min_pixels": 1},
+        }
+        config = {"pipelines": {"p": pipeline}, "ring_directory": str(tmp_path)}
+        with FrameWriter("c", width=32, height=32, directory=tmp_path) as writer:
+            with Standalone("inferencer", config, tmp_path / "w", env=env) as running:
+                running.logged("model loaded")
+                for number in range(1, 13):
+                    writer.write(picture(blue=200, size=(32, 32)))
+                    running.message("edgeml/inference/p", count=number)
+                eventually(lambda: s3.requests, 5, "an attempt")
+                assert running.stop() == 0
+            s3.requests.clear()
+            s3.behave = lambda body: _answer(200)
+            with Standalone("inferencer", config, tmp_path / "w", env=env) as running:
+                eventually(lambda: len({path for path, _, _ in s3.requests}) == 12, 20, "all crops")
+                assert running.stop() == 0
+        assert all(body[:2] == b"\xff\xd8" or b"\xff\xd8" in body[:200] for _, _, body in s3.requests)
+
+
+def _answer(status: int) -> Any:
+    from inferencer_support import Answer
+
+    return Answer(status, b"")
+
+
+def detector(bundle: Path) -> None:
+    """Replace the model: whatever the picture, one box over its middle: [1, 5, 1] in the layout of YOLO v8."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    from inferencer_support import describe, save
+
+    nodes = [
+        helper.make_node("ReduceMax", ["input", "axes"], ["most"], keepdims=0),
+        helper.make_node("Mul", ["most", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "box"], ["boxes"]),
+    ]
+    constants = [
+        helper.make_tensor("axes", TensorProto.INT64, [4], [0, 1, 2, 3]),
+        helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
+        helper.make_tensor("box", TensorProto.FLOAT, [1, 5, 1], [4.0, 4.0, 6.0, 6.0, 0.9]),
+    ]
+    save(bundle / "model.onnx", nodes, constants, ("input", TensorProto.FLOAT, [1, 3, 8, 8]), ("boxes", [1, 5, 1]))
+    assert onnx is not None
+    declared = json.loads((bundle / "model.json").read_text())
+    del declared["sha256"], declared["name"]
+    describe(bundle, declared.pop("version"), declared)
+
+
+@pytest.mark.soak
+def test_ten_minutes_at_200_messages_a_second_with_flat_memory(tmp_path: Path) -> None:
+    from localdev.simulators.turbine import Turbine
+    from support import ROOT
+
+    bundle = ROOT / "components" / "model_store" / "wind_turbine"
+    pipeline = topic_pipeline(bundle, verdict_every_s=0, telemetry={"enabled": True})
+    turbine = Turbine()
+    with Standalone("inferencer", {"pipelines": {"p": pipeline}}, tmp_path, on_line=lambda out: [0 for _ in out]) as running:
+        running.logged("model loaded")
+        sizes, began = [], time.monotonic()
+        for number in range(600 * 200):
+            running.send("t", list(turbine.read()))
+            if number % 2000 == 0:
+                sizes.append(resident(running.process.pid))
+            time.sleep(max(0.0, began + number / 200 - time.monotonic()))
+        assert running.stop() == 0
+    assert max(sizes[-10:]) < 1.05 * max(sizes[5:15]), sizes
+
+
+def resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
