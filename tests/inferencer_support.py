@@ -186,7 +186,7 @@ class Endpoint:
                 except OSError:
                     self.close_connection = True  # the client has gone: that is what some tests are about
 
-            do_GET = do_POST  # noqa: N815  (http.server's name)
+            do_GET = do_PUT = do_POST  # noqa: N815  (http.server's names)
 
             def log_message(self, format: str, *arguments: Any) -> None: ...
 
