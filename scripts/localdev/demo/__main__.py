@@ -73,10 +73,10 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Evidence]:
         console.print("starting a local cloud (a stand-in for AWS, for development)")
         cloud = running.enter_context(LocalCloud(TEMPLATE))
         rings = Path(tempfile.mkdtemp(prefix=f"edgeml-demo-{os.getpid()}-", dir=SHARED_MEMORY))
-        running.callback(rings.rmdir)  # fails if a component has left its ring there
+        running.callback(_remove, rings, console)
         iot = Observer(cloud.mqtt_address)
         running.callback(iot.close)
-        world = World(cloud, output, rings, iot)
+        world = World(cloud, home / "gg", output, rings, iot)
         stages = [kind(world) for kind in _chosen(options.stage)]
         for stage in stages:
             running.callback(stage.end)
@@ -117,6 +117,13 @@ def _chosen(names: Sequence[str] | None) -> list[type[Stage]]:
             wanted.add(name)
             open_names += kinds[name].needs
     return [kind for kind in STAGES if kind.name in wanted]
+
+
+def _remove(rings: Path, console: Console) -> None:
+    """Components take their rings away; whatever one has left is a fault to be told."""
+    if left := [path.name for path in rings.iterdir()]:
+        console.print(f"[red]left in {rings}: {', '.join(left)}[/red]")
+    shutil.rmtree(rings)
 
 
 def _watch(options: argparse.Namespace, console: Console, stages: Sequence[Stage]) -> None:

@@ -1,6 +1,5 @@
 """What a stage of the demo is, and the world it runs in."""
 
-import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -29,9 +28,13 @@ class Evidence(msgspec.Struct):
 
 @dataclass
 class World:
-    """What stages meet: the clouds, the core (from `begin` on), a folder for what they make and one for frame rings."""
+    """What stages meet: the cloud, the core and its root folder, a folder for what they make, one for frame rings.
+
+    The core is there from `begin` on.
+    """
 
     cloud: LocalCloud
+    root: Path
     output: Path
     rings: Path
     iot: Observer
@@ -100,15 +103,15 @@ class Window:
             self.count += 1
 
     def mean(self) -> float:
-        """Mean of the recent values; NaN without any."""
+        """Mean of the recent values; 0 without any."""
         with self._lock:
-            return sum(self._values) / len(self._values) if self._values else math.nan
+            return sum(self._values) / len(self._values) if self._values else 0.0
 
     def percentile(self, percent: float) -> float:
-        """Nearest-rank percentile of the recent values; NaN without any."""
+        """Nearest-rank percentile of the recent values; 0 without any."""
         with self._lock:
             ordered = sorted(self._values)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else math.nan
+        return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
 
 
 def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

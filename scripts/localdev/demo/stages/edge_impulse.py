@@ -97,8 +97,8 @@ class SerialScraper(EdgeImpulse):
 
     def prepare(self) -> None:
         self._port = self.world.output / "ttyMCU"
-        self._board = Mcu(self._port, detections(), interval_s=0.2)
         self._records = 0
+        self._board = Mcu(self._port, detections(), interval_s=0.2)
 
     def configuration(self) -> Configuration:
         parameters = {"device_name": self.device, "iotcore_backoff": 2}

@@ -30,6 +30,7 @@ class LiveInference(Stage):
         cloud.endpoints.serve(ENDPOINT, bundle("duration") / "model.onnx")
         cloud.aws.observers.append(self._seen)
         self.world.secrets[SECRET] = KEY
+        cloud.aws.client("secretsmanager").create_secret(Name=SECRET, SecretString=KEY)  # for Nucleus Lite, without
         self._url = f"{cloud.api.url}/live/liveinference"
         self._table = self.world.output / "live.csv"
         write_table(self._table)

@@ -18,6 +18,7 @@ from localdev.demo.stage import THING, Configuration, Evidence, Stage
 MODEL, OLD, NEW, BROKEN = "FaceDetector", "1.0.0", "1.1.0", "1.2.0"
 FLOWING = 20  # results before the first offer
 FINISH_TIMEOUT_S = 15.0
+REASON = 80  # characters shown
 
 
 class Ota(Stage):
@@ -125,7 +126,7 @@ class Ota(Stage):
 
     def _reason(self, version: str) -> str:
         details = self._executions.get(version, {}).get("statusDetails", {}).get("detailsMap", {})
-        return str(details.get("reason", ""))
+        return str(details.get("reason", "")).partition(": ")[2][:REASON]  # after the file's name
 
     def end(self) -> None:
         if hasattr(self, "_jobs"):

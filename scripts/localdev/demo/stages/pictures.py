@@ -1,15 +1,12 @@
-"""A picture is named: a request on local/inference is answered on local/result."""
+"""A cup of coffee is named: edgeml.SampleRequester asks on local/inference, the answer comes on local/result."""
 
 import json
 import time
+from collections import Counter
 
-import cv2
-
-from bundles.clips import face_clip
 from localdev.demo.stage import Configuration, Evidence, Stage, Window
 
-PICTURE = "driver.jpg"
-LABEL = "Windsor tie"  # what ImageNet's classes have for the man in the car: its 1,000 names hold no person
+LABEL = "espresso"
 EVERY_S = 0.5
 
 
@@ -17,49 +14,42 @@ class Classification(Stage):
     name = "classification"
     title = "EfficientNet-Lite0 names a picture on request"
 
-    def prepare(self) -> None:
-        self._times = Window()
-        self._labels: dict[str, int] = {}
-        self._asked, self._asked_at, self._score = 0, 0.0, 0.0
-        capture = cv2.VideoCapture(str(face_clip()))
-        _, picture = capture.read()
-        capture.release()
-        cv2.imwrite(str(self.world.output / PICTURE), picture)
-
     def configuration(self) -> Configuration:
+        pictures = self.world.root / "work" / "edgeml.SampleRequester" / "pictures"
         pipeline = {
-            "source": {"type": "request", "allowed_dirs": [str(self.world.output)]},
+            "source": {"type": "request", "allowed_dirs": [str(pictures)]},
             "backend": {"type": "onnx", "model": "ImageClassifier"},
         }
-        return {"image_classifier": {}, "inferencer": {"pipelines": {"pictures": pipeline}}}
+        requester = {"interval_s": EVERY_S}
+        inferencer = {"pipelines": {"pictures": pipeline}}
+        return {"image_classifier": {}, "inferencer": inferencer, "sample_requester": requester}
 
     def begin(self) -> None:
+        self._asked: dict[str, float] = {}  # request -> when
+        self._labels: Counter[str] = Counter()
+        self._score, self._times = 0.0, Window()
+        self.world.hear("local/inference", self._request)
         self.world.hear("local/result", self._result)
 
-    def tick(self) -> None:
-        if time.monotonic() - self._asked_at < EVERY_S:
-            return
-        self._asked += 1
-        self._asked_at = time.monotonic()
-        request = {"image_dir": str(self.world.output), "fname": PICTURE, "request_id": f"demo-{self._asked}"}
-        self.world.core.publish("local/inference", request)
+    def _request(self, topic: str, payload: bytes) -> None:
+        self._asked[json.loads(payload)["request_id"]] = time.monotonic()
 
     def _result(self, topic: str, payload: bytes) -> None:
         answer = json.loads(payload)
-        if answer.get("request_id") == f"demo-{self._asked}":
-            self._times.add((time.monotonic() - self._asked_at) * 1e3)
-            label = answer.get("label") or answer.get("error", "")
-            self._labels[label] = self._labels.get(label, 0) + 1
+        asked = self._asked.get(answer.get("request_id", ""))
+        if asked is not None:  # else it was asked before we listened
+            self._times.add((time.monotonic() - asked) * 1e3)
+            self._labels[answer.get("label") or answer.get("error", "nothing")] += 1
             self._score = answer.get("score", 0.0)
 
     def progress(self) -> str:
-        return f"{self._times.count} answers, {', '.join(self._labels)}"
+        return f"{self._times.count} answers: {', '.join(self._labels)}"
 
     def evidence(self) -> Evidence:
         figures = {
-            "requests": self._asked,
+            "requests": len(self._asked),
             "answers": self._times.count,
-            "label": ", ".join(self._labels),
+            "labels": dict(self._labels),
             "score": round(self._score, 3),
             "round_trip_p50_ms": round(self._times.percentile(50), 1),
         }

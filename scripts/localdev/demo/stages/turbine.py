@@ -25,9 +25,9 @@ class Anomaly(Stage):
         self._verdicts: list[tuple[float, bool, dict[str, Any]]] = []  # seconds, after the fault, result
         self._picture: Path | None = None
         self._started = time.monotonic()
-        self._broker = Broker()
-        self._broker.__enter__()
         self._turbine: Publisher | None = None
+        self._broker = Broker()
+        self._broker.start()
 
     def configuration(self) -> Configuration:
         pipeline = {
