@@ -1,0 +1,73 @@
+"""Requests for the classification of a JPEG, beside a bare loop of imread, preprocessing and session.run."""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.bundles import installed
+from benchmarks.harness import Row, interleave
+from edgeml import models
+from inferencer.assembly import Assembly
+from inferencer.config import OnnxBackend, RequestSource
+from inferencer.preprocess import Preprocessor
+from inferencer.sinks import IotRelay
+from inferencer_support import Recorder, make_context, pipeline
+from support import eventually
+
+REQUESTS = 60
+
+
+def run() -> list[Row]:
+    with installed("image_classifier") as root, tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jpg"
+        noise = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
+        cv2.imwrite(str(path), cv2.GaussianBlur(noise, (0, 0), 4))
+        bundle = models.load(models.component_folder(root, "ImageClassifier"))
+        session, prepare = models.open_session(bundle, threads=1), Preprocessor(bundle.manifest.input)
+        ipc = Recorder()
+        context = make_context(root, ipc)
+        relay = IotRelay(context, 1 << 20)
+        settings = RequestSource(allowed_dirs=(folder,), queue=REQUESTS)
+        started = Assembly(context, root, relay, None).start(
+            "p", pipeline(OnnxBackend(model="ImageClassifier"), settings, score_threshold=0.0001)
+        )
+        request = json.dumps({"image_dir": folder, "fname": path.name}).encode()
+
+        def ours() -> float:
+            before, began = len(ipc.on("local/result")), time.perf_counter()
+            for _ in range(REQUESTS):
+                started.subscriptions["local/inference"]("local/inference", request)
+            eventually(lambda: len(ipc.on("local/result")) == before + REQUESTS, 60, "answers")
+            return REQUESTS / (time.perf_counter() - began)
+
+        def bare() -> float:
+            began = time.perf_counter()
+            for _ in range(REQUESTS):
+                tensor, _ = prepare(np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR)))
+                session.run(None, {"input": tensor})
+            return REQUESTS / (time.perf_counter() - began)
+
+        try:
+            eventually(lambda: context.health.counter("pipelines.p.models_loaded"), 20, "the model")
+            ours()
+            figures = interleave({"ours": ours, "bare": bare})
+        finally:
+            started.worker.stop()
+            relay.close()
+    ratio = figures["ours"] / figures["bare"]
+    return [
+        Row(
+            bench="classification",
+            metric="requests answered",
+            unit="1/s",
+            value=figures["ours"],
+            limit=figures["bare"],
+            ratio=ratio,
+            bar=">= 0.9 x a bare loop",
+            ok=ratio >= 0.9,
+        )
+    ]
