@@ -167,7 +167,12 @@ def _core_cli(root: Path, words: list[str]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20, help="how long the components are watched (%(default)s)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=20,
+        help="how long to watch (%(default)s); below 12 the turbine has nothing to show",
+    )
     parser.add_argument("--headless", action="store_true", help="plain lines instead of a live table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the stages' figures")
     parser.add_argument("--home", type=Path, default=HOME, help="folder that is emptied and used (%(default)s)")

@@ -46,10 +46,11 @@ def demo(folder: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
             yield process
             process.wait(START_TIMEOUT_S)
         finally:
-            left = psutil.Process().children(recursive=True)
+            children = psutil.Process().children(recursive=True)
+            left = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
             for child in left:
                 child.kill()
-            psutil.wait_procs(left, 5)
+            psutil.wait_procs(children, 5)
     assert not left, f"processes are left: {left}"
     shared = [*SHM.glob(f"edgeml-demo-{process.pid}-*"), *SHM.glob(f"shm-demo{process.pid:x}*")]
     assert not shared, f"shared memory is left: {shared}"
