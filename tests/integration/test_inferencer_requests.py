@@ -36,11 +36,12 @@ def test_the_sample_picture_is_a_cup_of_espresso(profile: str, start: Start, tmp
 
 def test_a_connection_that_is_lost_ends_the_process_and_a_new_one_starts(start: Start) -> None:
     with start({"inferencer": {"pipelines": {}}}) as core:
+        eventually(lambda: "started component=edgeml.Inferencer" in core.log("edgeml.Inferencer"), 15, "the start")
         before = core.pid("edgeml.Inferencer")
 
         async def cut() -> None:
             for connection in list(core._engine._server.connections):
-                connection.disconnect()
+                connection.abort()
 
         core._call(cut())
         eventually(lambda: core.pid("edgeml.Inferencer") not in (before, None), 15, "another process")
