@@ -33,7 +33,7 @@ class Recorder:
     local: list[tuple[str, Any]] = field(default_factory=list)
     iot: list[tuple[str, Any]] = field(default_factory=list)
 
-    def publish(self, topic: str, payload: bytes) -> None:
+    def publish(self, topic: str, payload: bytes, *, wait: float = 0.0) -> None:
         self.local.append((topic, json.loads(payload)))
 
     def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:

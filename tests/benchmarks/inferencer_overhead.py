@@ -40,7 +40,7 @@ class Clock(Recorder):
         self.result: dict[str, Any] = {}
         self.published = threading.Event()
 
-    def publish(self, topic: str, payload: bytes) -> None:
+    def publish(self, topic: str, payload: bytes, *, wait: float = 0.0) -> None:
         if topic == "edgeml/inference/p":
             self.at = time.perf_counter()
             self.result = json.loads(payload)
