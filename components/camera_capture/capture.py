@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
+
 from camera_capture.config import Camera
 from camera_capture.sources import Source, open_source, redacted
 from edgeml.component import Context
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_ABANDONED = 3  # hung reads of one camera, before a restart of the process is the only way to be rid of them
+
+FOREIGN = (OSError, ValueError, cv2.error)  # what drivers, files and pipelines raise
 
 Announce = Callable[[FrameReady], None]
 
@@ -46,9 +50,13 @@ class CameraWorker:
         context.health.gauge(f"cameras.{name}.hung_reads", lambda: float(sum(a.is_alive() for a in self._abandoned)))
         self._thread = context.spawn(f"camera-{name}", self._supervise)
 
+    def halt(self) -> None:
+        """Ask for the end, and do not wait for it."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """Release source and ring. Returns soon even when a read hangs."""
-        self._stopping.set()
+        self.halt()
         self._thread.join(timeout=2)
         with self._lock:
             if self._writer is not None:
@@ -148,7 +156,7 @@ class _Attempt(threading.Thread):
         self.sign_of_life = time.monotonic()
         self.frames = 0
         self.ended = False
-        self.error: EdgemlError | str = ""
+        self.error = ""
         self._source: Source | None = None
 
     def cancel(self) -> None:
@@ -159,23 +167,24 @@ class _Attempt(threading.Thread):
     def run(self) -> None:
         try:
             source = self._source = open_source(self._worker.camera)
-        except EdgemlError as error:
-            self.error = error
+        except (EdgemlError, *FOREIGN) as error:
+            self.error = described(error)
             return
         try:
             self._read(source)
-        except EdgemlError as error:
-            self.error = self.error or error
+        except (EdgemlError, *FOREIGN) as error:
+            self.error = self.error or described(error)
         finally:
             source.close()
 
     def _read(self, source: Source) -> None:
         worker, camera = self._worker, self._worker.camera
         health, prefix = worker.context.health, f"cameras.{worker.name}"
-        log.info("source open %s", kv(camera=worker.name, type=camera.type, location=redacted(camera.location)))
+        log.info("source open %s", kv(camera=worker.name, type=camera.type, location=redacted(str(camera.location))))
         health.note(prefix, "")
         pace = _Pace(camera.fps if source.live else camera.fps or source.fps, live=source.live)
         while worker._attempt is self:
+            self.sign_of_life = time.monotonic() + pace.ahead()  # our own waiting is no hang
             pace.wait(worker._stopping)
             self.sign_of_life = time.monotonic()
             if not source.grab():
@@ -194,6 +203,10 @@ class _Attempt(threading.Thread):
             health.observe(f"{prefix}.write", (time.monotonic_ns() - captured_ns) / 1e9)
 
 
+def described(error: Exception) -> str:
+    return str(error) if isinstance(error, EdgemlError) else f"{type(error).__name__}: {error}"
+
+
 class _Pace:
     """Keeps a rate: files are waited for, live sources are thinned out. A rate of 0 lets everything through."""
 
@@ -201,6 +214,10 @@ class _Pace:
         self._interval = 1 / fps if fps > 0 else 0.0
         self._live = live
         self._next = time.monotonic()
+
+    def ahead(self) -> float:
+        """Seconds until the next frame is due."""
+        return 0.0 if self._live or not self._interval else max(0.0, self._next - time.monotonic())
 
     def wait(self, stopping: threading.Event) -> None:
         if self._live or not self._interval:
@@ -225,8 +242,6 @@ class _Pace:
 
 def _shaped(image: "Image", camera: Camera) -> "Image":
     """`image` in the size and pixel format of the ring."""
-    import cv2
-
     height, width = image.shape[:2]
     wanted = (camera.width or width, camera.height or height)
     if wanted != (width, height):

@@ -38,7 +38,9 @@ class CameraCapture(Component[Config]):
         self._lock = threading.Lock()  # commands come on the inbox thread, configuration on the main thread
 
     def start(self, config: Config) -> None:
-        if any(camera.snapshots.s3_bucket for camera in config.cameras.values()) and self._uploader is None:
+        if self._uploader is not None:
+            self._uploader.configure(max_bytes=config.spool_bytes)
+        elif any(camera.snapshots.s3_bucket for camera in config.cameras.values()):
             self._uploader = Uploader(self.context, max_bytes=config.spool_bytes)
         self._config = config
         for name, camera in config.cameras.items():
@@ -55,6 +57,9 @@ class CameraCapture(Component[Config]):
 
     def stop(self) -> None:
         with self._lock:
+            parts: list[CameraWorker | SnapshotTaker] = [*self._takers.values(), *self._workers.values()]
+            for part in parts:
+                part.halt()
             for name in list(self._takers):
                 self._remove(name)
         if self._uploader is not None:
@@ -78,7 +83,7 @@ class CameraCapture(Component[Config]):
 
     def _announce(self, frame: FrameReady) -> None:
         try:
-            self.context.ipc.publish(messages.camera_frame(frame.camera), messages.encode(frame))
+            self.context.ipc.publish(messages.camera_frame(frame.camera), messages.encode(frame), wait=0)
         except EdgemlError as error:  # who waits for the message misses one; the frame itself is in the ring
             self.context.health.error(error)
 
@@ -91,10 +96,10 @@ class CameraCapture(Component[Config]):
         try:
             with self._lock:
                 answer = self._executed(name, command)
-            self._reply(name, command=command.command, request_id=command.request_id, **answer)
+            self._reply(name, command=command.command, request_id=str(command.request_id), **answer)
         except EdgemlError as error:
             self.context.health.error(error)
-            self._reply(name, command=command.command, request_id=command.request_id, ok=False, error=str(error))
+            self._reply(name, command=command.command, request_id=str(command.request_id), ok=False, error=str(error))
 
     def _executed(self, name: str, command: CameraCommand) -> dict[str, Any]:
         camera = self._config.cameras.get(name)

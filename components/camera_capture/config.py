@@ -23,7 +23,7 @@ class Camera(msgspec.Struct, frozen=True):
         Meta(description="Kind of source"),
     ] = "device"
     location: Annotated[
-        str, Meta(description="V4L2 index or path, file, folder, URL or GStreamer pipeline without its sink")
+        str | int, Meta(description="V4L2 index or path, file, folder, URL or GStreamer pipeline without its sink")
     ] = "0"
     enabled: Annotated[bool, Meta(description="Off releases the source; the command `start` turns it on")] = True
     loop: Annotated[bool, Meta(description="file, images: begin again at the end instead of stopping there")] = True

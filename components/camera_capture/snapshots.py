@@ -1,6 +1,7 @@
 """Pictures of a camera: on command and by the clock, in a bounded folder, and to S3 through the spool."""
 
 import logging
+import re
 import threading
 import time
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ class SnapshotTaker:
         self._camera, self._settings, self._context = camera, settings, context
         self._reader = FrameReader(camera, directory=directory)
         self._folder = Path(settings.directory) if settings.directory else context.work / "snapshots" / camera
+        self._ours = re.compile(rf"\d{{8}}T\d{{6}}\.\d{{3}}Z-{re.escape(camera)}-\d+\.jpg")
         self._uploader = uploader
         self._lock = threading.Lock()  # commands and the clock share the reader
         self._stopping = threading.Event()
@@ -36,33 +38,44 @@ class SnapshotTaker:
     def take(self) -> tuple[Path, Frame]:
         """Write the newest frame as a JPEG. Raises SourceError when no frame comes or the folder cannot be written."""
         with self._lock:
-            frame = self._reader.read(timeout=WAIT_S)
+            frame = self._newest()
             if frame is None:
                 raise SourceError(f"camera {self._camera}: no frame within {WAIT_S:g} s")
             data = encode_jpeg(frame, self._settings.quality)
             moment = datetime.fromtimestamp(frame.wall_ns / 1e9, UTC)
-            path = (
-                self._folder / f"{moment:%Y%m%dT%H%M%S}.{frame.wall_ns // 1_000_000 % 1000:03d}Z-{frame.frame_id}.jpg"
-            )
+            stamp = f"{moment:%Y%m%dT%H%M%S}.{frame.wall_ns // 1_000_000 % 1000:03d}Z"
+            path = self._folder / f"{stamp}-{self._camera}-{frame.frame_id}.jpg"
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 write_atomic(path, data)
-                self._prune()
+                self._prune(path)
             except OSError as error:
                 raise SourceError(f"snapshot {path}: {error.strerror}") from error
         self._context.health.count(f"cameras.{self._camera}.snapshots")
         return path, frame
 
-    def stop(self) -> None:
+    def _newest(self) -> Frame | None:
+        deadline = time.monotonic() + WAIT_S
+        while not self._stopping.is_set() and time.monotonic() < deadline:
+            if (frame := self._reader.read(timeout=0.2)) is not None:
+                return frame
+        return None
+
+    def halt(self) -> None:
+        """Ask for the end, and do not wait for it."""
         self._stopping.set()
+
+    def stop(self) -> None:
+        self.halt()
         if self._thread is not None:
             self._thread.join(timeout=WAIT_S + 1)
         with self._lock:
             self._reader.close()
 
-    def _prune(self) -> None:
-        pictures = sorted(self._folder.glob("*-*.jpg"))
-        for old in pictures[: -self._settings.keep]:
+    def _prune(self, newest: Path) -> None:
+        """Remove the oldest of this camera's own pictures; never another file, never the one just taken."""
+        others = sorted(p for p in self._folder.iterdir() if self._ours.fullmatch(p.name) and p != newest)
+        for old in others[: max(0, len(others) + 1 - self._settings.keep)]:
             old.unlink(missing_ok=True)
 
     def _by_the_clock(self) -> None:

@@ -46,10 +46,10 @@ class Video:
     def __init__(self, camera: Camera) -> None:
         import cv2
 
-        self._shown = redacted(camera.location)
+        self._shown = redacted(str(camera.location))
         self._loop = camera.type == "file" and camera.loop
         self.live = camera.type != "file"
-        if camera.type == "file" and not Path(camera.location).is_file():
+        if camera.type == "file" and not Path(str(camera.location)).is_file():
             raise SourceError(f"{self._shown}: no such file")
         self._capture = _opened(cv2, camera)
         if not self._capture.isOpened():
@@ -89,7 +89,8 @@ class Video:
 
 def _opened(cv2: Any, camera: Camera) -> Any:
     if camera.type == "device":
-        location: int | str = int(camera.location) if camera.location.isdigit() else camera.location
+        text = str(camera.location)
+        location: int | str = int(text) if text.isdigit() else text
         capture = cv2.VideoCapture(location, cv2.CAP_V4L2)
         for prop, value in ((cv2.CAP_PROP_FRAME_WIDTH, camera.width), (cv2.CAP_PROP_FRAME_HEIGHT, camera.height)):
             if value:
@@ -100,7 +101,7 @@ def _opened(cv2: Any, camera: Camera) -> Any:
         return capture
     timeout_ms = int(camera.stall_timeout_s * 1000)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-    return cv2.VideoCapture(camera.location, cv2.CAP_FFMPEG, limits)
+    return cv2.VideoCapture(str(camera.location), cv2.CAP_FFMPEG, limits)
 
 
 def _sane_fps(fps: float) -> float:
@@ -114,7 +115,7 @@ class Images:
     live = False
 
     def __init__(self, camera: Camera) -> None:
-        self._folder = Path(camera.location)
+        self._folder = Path(str(camera.location))
         if not self._folder.is_dir():
             raise SourceError(f"{self._folder}: no such folder")
         self._loop = camera.loop
@@ -134,7 +135,7 @@ class Images:
                     return False
                 self._files = self._listed()
             for path in self._files:
-                image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.stat().st_size else None
+                image = cv2.imread(str(path), cv2.IMREAD_COLOR) if _filled(path) else None
                 if image is not None and image.size:
                     self._image = image  # type: ignore[assignment]
                     return True
@@ -209,7 +210,7 @@ class GStreamer:
         tail = ["!", "videoconvert", "!", "videoscale", "!", caps, "!", "fdsink", "fd=1", "sync=false"]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close)
         self._process = subprocess.Popen(
-            [tool, "-q", *shlex.split(camera.location), *tail],
+            [tool, "-q", *shlex.split(str(camera.location)), *tail],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -247,7 +248,15 @@ class GStreamer:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").splitlines()
         telling = [line for line in lines if line.startswith(("ERROR", "WARNING"))]
-        return telling[0] if telling else f"exit code {self._process.poll()}"
+        return redacted(telling[0]) if telling else f"exit code {self._process.poll()}"
+
+
+def _filled(path: Path) -> bool:
+    """Whether a listed file is still there and not empty."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def open_source(camera: Camera) -> Source:
@@ -262,5 +271,6 @@ def open_source(camera: Camera) -> Source:
 
 
 def redacted(location: str) -> str:
-    """`location` fit for a log: a URL without its password."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "***@", location)
+    """`location` fit for a log: URLs and pipelines without user names, passwords and keys."""
+    text = re.sub(r"(?<=://)\S*@", "***@", location)
+    return re.sub(r"(?i)((?:pass\w*|pwd|user-pw|token|key|auth\w*)=)[^&\s]+", r"\1***", text)

@@ -5,6 +5,7 @@ nothing but wait, so that SIGTERM is answered at once whatever the workers are d
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import queue
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
+
+import msgspec
 
 from edgeml import config as configuration
 from edgeml import log as logs
@@ -94,8 +97,7 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
     logs.setup(arguments.log_level, stdout_is_data=arguments.standalone)
     health = Health(kind.name, kind.version)
     events: queue.SimpleQueue[str | BaseException] = queue.SimpleQueue()
-    signal.signal(signal.SIGTERM, lambda number, frame: events.put(_STOP))
-    signal.signal(signal.SIGINT, lambda number, frame: events.put(_STOP))
+    _on_signals(events)
     try:
         ipc: Ipc = StandaloneIpc(arguments.config) if arguments.standalone else GreengrassIpc(events.put)
     except EdgemlError as error:
@@ -117,12 +119,38 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
         sys.stdout.flush()
 
 
+def _on_signals(events: "queue.SimpleQueue[str | BaseException]") -> None:
+    """SIGTERM and SIGINT ask for the end; whatever the main thread is doing then, the process ends in time.
+
+    The handler only puts into queues, which is safe where taking a lock is not.
+    """
+    asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def limit() -> None:
+        asked.get()
+        time.sleep(STOP_TIMEOUT_S)
+        _give_up()
+
+    def stop(number: int, frame: object) -> None:
+        events.put(_STOP)
+        asked.put(None)
+
+    threading.Thread(target=limit, name="stop-limit", daemon=True).start()
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
 def _arguments(kind: type[Component[C]], argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=kind.name, description=kind.__doc__)
     parser.add_argument("--standalone", action="store_true", help="run outside Greengrass, on stdin and stdout")
     parser.add_argument("--config", type=Path, help="JSON or TOML configuration file, with --standalone")
     parser.add_argument("--root", type=Path, help="folder that holds work/<component>, for model bundles")
-    parser.add_argument("--log-level", default=os.environ.get("EDGEML_LOG_LEVEL", "INFO"))
+    parser.add_argument(
+        "--log-level",
+        type=str.upper,
+        choices=["DEBUG", "INFO", "WARNING", "ERROR"],
+        default=os.environ.get("EDGEML_LOG_LEVEL", "INFO").upper(),
+    )
     parser.add_argument("--version", action="version", version=f"{kind.name} {kind.version}")
     arguments = parser.parse_args(argv)
     if arguments.standalone and arguments.config is None:
@@ -134,25 +162,45 @@ def _run(component: Component[C], config_type: type[C], context: Context) -> int
     try:
         # Subscribed first: a change made while this configuration is being read is not missed.
         context.ipc.on_configuration(lambda: context._events.put(_CONFIGURATION))
-        component.start(_configuration(config_type, context))
+        config = _configuration(config_type, context)
+    except EdgemlError as error:
+        return _failed(error)
+    try:
+        component.start(config)
         context.ipc.ready()
     except EdgemlError as error:
-        log.error("%s", error)
-        return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILED
+        with contextlib.suppress(Exception):  # what has not begun cannot always be stopped; the error is what counts
+            _stop(component, context)
+        return _failed(error)
     log.info("started %s", logs.kv(component=component.name, version=component.version, thing=context.thing_name))
     code = _until_stopped(component, config_type, context)
+    if not _stop(component, context):
+        code = code or EXIT_FAILED
+    with contextlib.suppress(EdgemlError):  # the last word of a component that is gone anyway
+        _publish_health(component, context)
+    log.info("stopped %s", logs.kv(code=code))
+    return code
+
+
+def _failed(error: EdgemlError) -> int:
+    log.error("%s", error)
+    return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILED
+
+
+def _stop(component: Component[C], context: Context) -> bool:
+    """Whether the component stopped without an error; one that takes too long ends the process."""
     watchdog = threading.Timer(STOP_TIMEOUT_S, _give_up)
     watchdog.daemon = True
     watchdog.start()
     context.stopping.set()
     try:
         component.stop()
-        _publish_health(component, context)
     except EdgemlError as error:
         log.error("stopping: %s", error)
-        code = code or EXIT_FAILED
-    log.info("stopped %s", logs.kv(code=code))
-    return code
+        return False
+    finally:
+        watchdog.cancel()
+    return True
 
 
 def _configuration(config_type: type[C], context: Context) -> C:
@@ -193,13 +241,21 @@ def _reconfigure(component: Component[C], config_type: type[C], context: Context
             kept.append(event)
     for event in kept:
         context._events.put(event)
+    if _STOP in kept:
+        return
     component.reconfigure(_configuration(config_type, context))
     log.info("configuration changed")
 
 
 def _publish_health(component: Component[C], context: Context) -> None:
     report = context.health.report()
-    context.ipc.publish(messages.health(component.name.removeprefix("edgeml.")), messages.encode(report))
+    data = messages.encode(report)
+    # Many cameras or pipelines: better a report without its finer points than none.
+    for part in ("rates", "latency_ms", "gauges", "counters", "notes"):
+        if len(data) > messages.MAX_IPC_BYTES:
+            report = msgspec.structs.replace(report, **{part: {}})
+            data = messages.encode(report)
+    context.ipc.publish(messages.health(component.name.removeprefix("edgeml.")), data)
 
 
 def _give_up() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from edgeml.messages import HealthReport, Percentiles
 
 SAMPLES = 1024  # latencies kept for the percentiles: the most recent ones
+MAX_ERROR, MAX_NOTE = 500, 200  # characters
 
 
 class Health:
@@ -44,13 +45,13 @@ class Health:
         """Say what state a part is in (`waiting for model FaceDetector`); an empty text takes the note back."""
         with self._lock:
             if text:
-                self._notes[name] = text
+                self._notes[name] = text[:MAX_NOTE]
             else:
                 self._notes.pop(name, None)
 
     def error(self, error: BaseException | str) -> None:
         with self._lock:
-            self._last_error = str(error)
+            self._last_error = str(error)[:MAX_ERROR]
 
     def forget(self, prefix: str) -> None:
         """Drop gauges and notes of a part that is gone: those named `prefix` or `prefix.` and more."""

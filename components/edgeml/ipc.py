@@ -38,8 +38,11 @@ class Ipc(Protocol):
 
     max_iot_bytes: int
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        """Send to local subscribers without waiting for the answer; refusals are counted and logged."""
+    def publish(self, topic: str, payload: bytes, *, wait: float = TIMEOUT_S) -> None:
+        """Send to local subscribers without waiting for the answer; refusals are counted and logged.
+
+        Only when the core is many answers behind is it given `wait` seconds to catch up. Raises IpcError after that.
+        """
 
     def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
         """Send to AWS IoT Core and wait until the core has taken it. Raises IpcError."""
@@ -130,11 +133,11 @@ class GreengrassIpc:
             raise translated(error, "connect") from error
         self._client = GreengrassCoreIPCClientV2(client=client, executor=None)
 
-    def publish(self, topic: str, payload: bytes) -> None:
+    def publish(self, topic: str, payload: bytes, *, wait: float = TIMEOUT_S) -> None:
         if len(payload) > MAX_IPC_BYTES:
             raise IpcError(f"publish {topic}: {len(payload)} bytes, {MAX_IPC_BYTES} are allowed")
-        if not self._window.acquire(timeout=TIMEOUT_S):
-            raise IpcError(f"publish {topic}: the core left {IN_FLIGHT} publishes unanswered for {TIMEOUT_S:g} s")
+        if not self._window.acquire(timeout=wait):
+            raise IpcError(f"publish {topic}: the core has {IN_FLIGHT} publishes to answer, waited {wait:g} s")
         message = self._model.PublishMessage(binary_message=self._model.BinaryMessage(message=payload))
         try:
             future = self._client.publish_to_topic_async(topic=topic, publish_message=message)
@@ -270,7 +273,7 @@ class StandaloneIpc:
         self._closed = threading.Event()
         self.max_iot_bytes = MAX_IOT_BYTES
 
-    def publish(self, topic: str, payload: bytes) -> None:
+    def publish(self, topic: str, payload: bytes, *, wait: float = TIMEOUT_S) -> None:
         if len(payload) > MAX_IPC_BYTES:
             raise IpcError(f"publish {topic}: {len(payload)} bytes, {MAX_IPC_BYTES} are allowed")
         self._print("local", topic, payload)
@@ -306,7 +309,11 @@ class StandaloneIpc:
                     seen = now
                     changed()
 
-        threading.Thread(target=watch, args=[self._file.stat().st_mtime_ns], name="config", daemon=True).start()
+        try:
+            now = self._file.stat().st_mtime_ns
+        except OSError as error:
+            raise ConfigError("", f"{self._file}: {error.strerror}") from error
+        threading.Thread(target=watch, args=[now], name="config", daemon=True).start()
 
     def secret(self, secret_id: str) -> str:
         try:

@@ -83,7 +83,7 @@ class CameraCommand(msgspec.Struct, frozen=True, kw_only=True):
     """`snapshot` answers with a JPEG's path, `stop` and `start` release and reopen the source."""
 
     command: Literal["snapshot", "start", "stop"]
-    request_id: str = ""
+    request_id: str | int = ""
 
 
 class CameraReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,6 +6,7 @@ accepts is a bundle for all of them.
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -166,12 +167,16 @@ def updater_folder(root: Path, name: str) -> Path:
     return root / "work" / "edgeml.ModelUpdater" / "models" / name / "current"
 
 
-def find(name: str, root: Path) -> Path | None:
-    """The real folder of the newest installed bundle `name`; an update wins over a component of equal version."""
+def find(name: str, root: Path, refused: frozenset[Path] = frozenset()) -> Path | None:
+    """The real folder of the newest installed bundle `name`; an update wins over a component of equal version.
+
+    Folders that were `refused` already are passed over.
+    """
     found = []
     for place in (updater_folder(root, name), component_folder(root, name)):
         try:
-            found.append((version_key(read_manifest(place).version), place.resolve()))
+            if place.resolve() not in refused:
+                found.append((version_key(read_manifest(place).version), place.resolve()))
         except BundleError:
             continue  # not there, or not readable: `load` says why when it is the only one
     return max(found, key=lambda pair: pair[0])[1] if found else None
@@ -182,21 +187,35 @@ class Watcher:
 
     def __init__(self, name: str, root: Path, place: Path | None = None) -> None:
         self._name, self._root, self._place = name, root, place
-        self._seen: tuple[Path, int] | None = None
+        self._seen: tuple[Path, tuple[int, ...]] | None = None
+        self._refused: dict[Path, tuple[int, ...]] = {}
+
+    def refuse(self, folder: Path) -> None:
+        """`folder` cannot be used as it is: offer another installed bundle, and this one again when it changes."""
+        self._refused[folder] = _state(folder)
+        self._seen = None
 
     def changed(self) -> Path | None:
         """The bundle's real folder when it is another one than at the last call, else None."""
-        folder = self._place.resolve() if self._place is not None else find(self._name, self._root)
-        if folder is None:
+        refused = frozenset(folder for folder, state in self._refused.items() if _state(folder) == state)
+        if self._place is not None:
+            folder = None if self._place.resolve() in refused else self._place.resolve()
+        else:
+            folder = find(self._name, self._root, refused)
+        if folder is None or not (state := _state(folder)) or (folder, state) == self._seen:
             return None
-        try:
-            state = (folder, (folder / "model.json").stat().st_mtime_ns)
-        except OSError:
-            return None
-        if state == self._seen:
-            return None
-        self._seen = state
+        self._seen = (folder, state)
         return folder
+
+
+def _state(folder: Path) -> tuple[int, ...]:
+    """Times and sizes of a bundle's two main files; empty while model.json is missing."""
+    try:
+        states = [(folder / "model.json").stat()]
+        states += [path.stat() for path in (folder / "model.onnx",) if path.exists()]
+    except OSError:
+        return ()
+    return tuple(number for state in states for number in (state.st_mtime_ns, state.st_size))
 
 
 def open_session(
@@ -210,6 +229,8 @@ def open_session(
 
     Raises ConfigError for a provider this build of ONNX Runtime lacks, BundleError for a model it cannot load.
     """
+    # ONNX Runtime's builds write usage data below the home folder and may send it; devices must not.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as ort
 
     present = ort.get_available_providers()

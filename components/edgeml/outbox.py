@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edgeml.errors import IpcError, Undeliverable
+from edgeml.errors import IpcError, UnauthorizedError, Undeliverable
 from edgeml.health import Health
 from edgeml.ipc import Ipc
 from edgeml.spool import Drainer, Item, Spool
@@ -35,5 +35,9 @@ class Outbox:
     def _deliver(self, item: Item) -> None:
         if len(item.payload) > self._ipc.max_iot_bytes:  # put there under a core that takes more
             raise Undeliverable(f"{len(item.payload)} bytes, {self._ipc.max_iot_bytes} are allowed")
-        self._ipc.publish_iot(item.topic, item.payload, qos=int(item.headers.get("qos", self._qos)))
+        try:
+            self._ipc.publish_iot(item.topic, item.payload, qos=int(item.headers.get("qos", self._qos)))
+        except UnauthorizedError as error:
+            # A corrected configuration does not change the topic of what is queued: it must not block what follows.
+            raise Undeliverable(str(error)) from error
         self._health.count("outbox.sent")

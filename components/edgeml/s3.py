@@ -15,7 +15,7 @@ from edgeml.spool import Drainer, Item, Spool
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 20
-CLOSE_TIMEOUT_S = 2.0
+CLOSE_TIMEOUT_S = 1.0
 
 
 class UploadError(IpcError):
@@ -60,6 +60,9 @@ class Uploader:
         """Queue an object; once this returns it survives a restart. Raises SpoolError."""
         self._spool.put(f"{bucket}/{key}", data, headers={"content_type": content_type})
 
+    def configure(self, *, max_bytes: int) -> None:
+        self._spool.max_bytes = max_bytes
+
     def close(self) -> None:
         """Finish the upload in hand; what is left goes out after the next start."""
         self._drainer.stop(flush_timeout=CLOSE_TIMEOUT_S)
@@ -76,6 +79,9 @@ class Uploader:
         except ParamValidationError as error:
             raise Undeliverable(f"s3://{bucket}/{key}: {error}") from error
         except (BotoCoreError, ClientError) as error:
+            if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NoSuchBucket":
+                # A corrected configuration does not reach what is queued: it must not block what comes after it.
+                raise Undeliverable(f"s3://{bucket}/{key}: there is no such bucket") from error
             self._health.error(f"s3://{bucket}/{key}: {error}")
             raise UploadError(f"s3://{bucket}/{key}: {error}") from error
         self._health.count("s3.uploaded")

@@ -67,6 +67,32 @@ def test_a_snapshot_answers_with_a_jpeg(tmp_path: Path, rings: Path) -> None:
         assert len(list(Path(reply["path"]).parent.iterdir())) == 2  # bounded
 
 
+def test_snapshots_in_a_shared_folder_touch_no_other_file(tmp_path: Path, rings: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"holiday-{number}.jpg").touch()
+    (folder / "29990101T000000.000Z-t-1.jpg").touch()  # a clock that was wrong once
+    shots = {"directory": str(folder), "keep": 1}
+    with component(tmp_path, rings, {"t": {**PATTERN, "snapshots": shots}}) as running:
+        for number in range(2):
+            running.send("edgeml/camera/t/command", {"command": "snapshot", "request_id": number})
+            reply = running.message("edgeml/camera/t/reply", count=number + 1)
+        assert reply["request_id"] == "1"
+        assert Path(reply["path"]).exists()
+    assert len(list(folder.glob("holiday-*"))) == 5
+    assert len(list(folder.iterdir())) == 6
+
+
+def test_a_slow_camera_is_not_taken_for_a_hanging_one(tmp_path: Path, rings: Path) -> None:
+    slow = {**PATTERN, "fps": 1, "stall_timeout_s": 0.2}
+    with component(tmp_path, rings, {"t": slow}) as running:
+        running.message("edgeml/camera/t/frame", count=3)
+        assert "hangs" not in running.log
+        running.stop()
+    assert running.lines[-1]["payload"]["counters"] == {"cameras.t.captured": 3}
+
+
 def test_stop_and_start_by_command(tmp_path: Path, rings: Path) -> None:
     with component(tmp_path, rings, {"t": PATTERN}) as running:
         running.message("edgeml/camera/t/frame")

@@ -111,8 +111,28 @@ def test_a_pipeline_that_cannot_start_says_why() -> None:
         source.close()
 
 
-def test_passwords_stay_out_of_logs() -> None:
-    assert redacted("rtsp://user:secret@192.0.2.7/one") == "rtsp://***@192.0.2.7/one"
+@pytest.mark.parametrize(
+    "location",
+    [
+        "rtsp://user:secret@192.0.2.7/one",
+        "rtsp://admin:p@secret@192.0.2.7/one",
+        "rtsp://admin:p/secret@192.0.2.7",
+        "http://192.0.2.7/video?user=me&pwd=secret",
+        "rtspsrc location=rtsp://192.0.2.7 user-id=me user-pw=secret ! decodebin",
+    ],
+)
+def test_passwords_stay_out_of_logs(location: str) -> None:
+    assert "secret" not in redacted(location)
+    assert "192.0.2.7" in redacted(location)
+
+
+def test_a_picture_that_vanishes_is_passed_over(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
+    source = Images(Camera(type="images", location=str(tmp_path), loop=False))
+    (tmp_path / "a.png").unlink()
+    assert source.grab()
+    assert not source.grab()
 
 
 def _has_gstreamer() -> bool:

@@ -1,5 +1,6 @@
 """`run` with a small component, as a process of its own, outside Greengrass."""
 
+import json
 import signal
 import sys
 import textwrap
@@ -20,6 +21,8 @@ COMPONENT = """
         word: str = "hello"
         crash: str = ""
         stop_s: float = 0
+        reconfigure_s: float = 0
+        parts: int = 0
 
     class Echo(Component[Config]):
         name, version = "edgeml.Echo", "1.0.0"
@@ -28,6 +31,8 @@ COMPONENT = """
             self.config = config
             if config.crash == "start":
                 raise SourceError("no such thing")
+            for number in range(config.parts):
+                self.context.health.count(f"a.counter.with.a.long.name.{number:04d}")
             if config.crash == "thread":
                 self.context.spawn("worker", lambda: 1 / 0)
             self.context.ipc.subscribe("say/+", self.say)
@@ -39,6 +44,8 @@ COMPONENT = """
             self.context.ipc.publish("said", payload)
 
         def reconfigure(self, config):
+            self.context.ipc.publish("changing", b"1")
+            time.sleep(config.reconfigure_s)
             self.config = config
             self.context.ipc.publish("changed", msgspec.json.encode(config.word))
 
@@ -86,6 +93,37 @@ def test_a_stop_that_hangs_is_cut_short(package: Path) -> None:
     assert "stop took longer than" in running.log
 
 
+def test_sigterm_in_the_middle_of_a_change_is_answered_in_time(package: Path) -> None:
+    with echo(package) as running:
+        running.logged("started")
+        replaced(running, {"reconfigure_s": 60})
+        running.message("changing")
+        assert running.stop(timeout=7) == 1
+
+
+def test_a_start_that_fails_stops_what_had_begun(package: Path) -> None:
+    with echo(package, crash="start") as running:
+        assert running.ended() == 1
+    assert [line["topic"] for line in running.lines] == ["stopped"]
+
+
+def test_a_report_too_long_for_a_message_leaves_out_its_finer_points(package: Path) -> None:
+    with echo(package, parts=300) as running:
+        running.logged("started")
+        assert running.stop() == 0
+    report = running.lines[-1]["payload"]
+    assert report["component"] == "edgeml.Echo"
+    assert report["rates"] == {}
+
+
+def test_a_missing_configuration_file_is_named(package: Path) -> None:
+    running = echo(package)
+    running.config_file.unlink()
+    with running:
+        assert running.ended() == 78
+    assert "config.json: No such file or directory" in running.log
+
+
 def test_a_handler_that_fails_does_not_end_the_others(package: Path) -> None:
     with echo(package) as running:
         running.send("say/it", "boom")
@@ -109,9 +147,7 @@ def test_a_start_that_fails_says_why(package: Path) -> None:
 def test_a_changed_file_reconfigures_and_unknown_keys_are_told(package: Path) -> None:
     with echo(package, wrod="x") as running:
         running.logged("configuration: wrod is not known, did you mean word?")
-        new = running.config_file.with_suffix(".new")
-        new.write_text('{"word": "bye"}')
-        new.rename(running.config_file)
+        replaced(running, {"word": "bye"})
         assert running.message("changed") == "bye"
 
 
@@ -149,3 +185,10 @@ def test_outside_greengrass_without_standalone_it_says_what_to_do(package: Path)
     )
     assert done.returncode == 1
     assert "not started by Greengrass? Use --standalone --config FILE" in done.stderr
+
+
+def replaced(running: Standalone, config: dict[str, Any]) -> None:
+    """Change the configuration file as an editor does: in one step."""
+    new = running.config_file.with_suffix(".new")
+    new.write_text(json.dumps(config))
+    new.rename(running.config_file)

@@ -2,6 +2,7 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
+
 from edgeml import config
 from edgeml.errors import ConfigError
 

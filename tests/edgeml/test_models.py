@@ -150,6 +150,18 @@ def test_a_watcher_tells_each_change_once(tmp_path: Path) -> None:
     assert watcher.changed() == second
 
 
+def test_a_refused_bundle_gives_way_and_is_offered_again_when_it_changes(tmp_path: Path) -> None:
+    watcher = models.Watcher("Double", tmp_path)
+    old = linked(models.component_folder(tmp_path, "Double"), bundle(tmp_path / "old", "1.0.0"))
+    new = linked(models.updater_folder(tmp_path, "Double"), bundle(tmp_path / "new", "2.0.0"))
+    assert watcher.changed() == new
+    watcher.refuse(new)
+    assert watcher.changed() == old
+    assert watcher.changed() is None
+    bundle(tmp_path / "new", "2.0.0", factor=3.0)
+    assert watcher.changed() == new
+
+
 def linked(place: Path, target: Path) -> Path:
     """Switch the link `place` to `target` in one step, as components and the updater do."""
     place.parent.mkdir(parents=True, exist_ok=True)
