@@ -27,7 +27,8 @@ def local() -> Iterator[LocalCloud]:
         s3, iot = running.aws.client("s3"), running.aws.client("iot")
         s3.create_bucket(Bucket=BUCKET)
         s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        s3.put_object(Bucket=BUCKET, Key="build/edgeml/model.zip", Body=ARTIFACT)
+        for key in ("build/edgeml/model.zip", "training/model.zip"):
+            s3.put_object(Bucket=BUCKET, Key=key, Body=ARTIFACT)
         iot.create_thing_group(thingGroupName="devices")
         yield running
 
@@ -112,6 +113,7 @@ def test_settings_come_from_the_environment(local: LocalCloud) -> None:
     assert job["timeoutConfig"]["inProgressTimeoutInMinutes"] == 15
 
 
+TRAINED = URL.replace("build/edgeml", "training")
 OTHER_BUCKET = URL.replace(BUCKET, "someone-elses")
 
 
@@ -135,6 +137,7 @@ OTHER_BUCKET = URL.replace(BUCKET, "someone-elses")
         ({**GOOD, "deployment_artifact_path": "https://evil.example/x"}, "no presigned URL into edgeml-models"),
         ({**GOOD, "deployment_artifact_path": OTHER_BUCKET}, "no presigned URL into edgeml-models"),
         ({**GOOD, "deployment_artifact_path": URL.replace("model.zip", "none.zip")}, "there is no artifact"),
+        ({**GOOD, "deployment_artifact_path": TRAINED}, "training/ holds no artifacts that were approved"),
     ],
 )
 def test_what_is_not_ours_or_not_whole_is_refused_and_logged(
@@ -145,6 +148,16 @@ def test_what_is_not_ours_or_not_whole_is_refused_and_logged(
     (refusal,) = [record for record in caplog.records if record.message == "document refused"]
     assert refusal.levelname == "ERROR"
     assert reason in vars(refusal)["reason"]
+    assert local.aws.client("iot").list_jobs()["jobs"] == before
+
+
+def test_what_data_scientists_may_write_is_no_job_document(
+    local: LocalCloud, app: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = local.aws.client("iot").list_jobs()["jobs"]
+    assert handled(app, put(local, GOOD, "training/job.json"))["refused"] == ["training/job.json"]
+    (refusal,) = [record for record in caplog.records if record.message == "document refused"]
+    assert vars(refusal)["reason"] == "training/ holds no job documents"
     assert local.aws.client("iot").list_jobs()["jobs"] == before
 
 

@@ -32,6 +32,7 @@ ABORT_MIN_EXECUTED = int(os.environ.get("ABORT_MIN_EXECUTED", "5"))
 TIMEOUT_MINUTES = int(os.environ.get("TIMEOUT_MINUTES", "120"))
 REQUIRE_SIGNATURE = os.environ.get("REQUIRE_SIGNATURE", "true") == "true"
 
+UNAPPROVED = "training/"  # what data scientists may write, see DataScienceRole in the template
 MAX_DOCUMENT = 32_768  # characters, of AWS IoT
 SIGNATURE_BYTES = 64  # of Ed25519; devices verify it, here it only has to be one
 FIELDS = {
@@ -62,6 +63,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, list[str
     for record in S3Event(event).records if "Records" in event else ():  # s3:TestEvent has none
         key = unquote_plus(record.s3.get_object.key)
         try:
+            if key.startswith(UNAPPROVED):
+                raise Refused(f"{UNAPPROVED} holds no job documents")
             text = read(record.s3.bucket.name, key, record.s3.get_object.version_id)
             document = checked(text)
         except Refused as reason:
@@ -132,6 +135,8 @@ def check_artifact(path: str, size: int) -> None:
     found = ARTIFACT.fullmatch(path)
     if found is None or found[1] != ARTIFACT_BUCKET:
         raise Refused(f"deployment_artifact_path is no presigned URL into {ARTIFACT_BUCKET}: {path[:200]!r}")
+    if found[2].startswith(UNAPPROVED):
+        raise Refused(f"{UNAPPROVED} holds no artifacts that were approved: {found[2]}")
     try:
         held = s3.head_object(Bucket=found[1], Key=found[2])["ContentLength"]
     except ClientError as error:
