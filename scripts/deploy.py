@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         current = deployments.current(deployments.target(options.thing_group))
         if options.action == "status":
-            return _status(console, current, watch)
+            return _status(console, options, current, watch)
         if options.action == "rollback":
             return _change(
                 console, options, deployments, watch, current, deployments.previous(current.target).components
@@ -133,7 +133,7 @@ def _change(
     rows = changes(current.components, components)
     if not rows:
         console.print("nothing to change")
-        return _status(console, current, watch)
+        return _status(console, options, current, watch)
     table = Table("component", "deployed", "new", "configuration", title=f"Changes to {options.thing_group}")
     for name, old, new, configuration in rows:
         table.add_row(name, old or "-", new or "[red]removed", configuration)
@@ -164,19 +164,22 @@ def _follow(console: Console, options: argparse.Namespace, watch: Watch, made: R
         TextColumn("{task.completed}/{task.total}"),
         TimeElapsedColumn(),
     )
+    expected = watch.things(options.thing_group)
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("devices", total=None)
 
         def show(statuses: Counter[str]) -> None:
             text = ", ".join(f"{count} {status.lower()}" for status, count in sorted(statuses.items()))
             done = sum(count for status, count in statuses.items() if status not in PENDING)
-            progress.update(task, description=text or "no devices", completed=done, total=statuses.total())
+            progress.update(
+                task, description=text or "no devices", completed=done, total=max(expected, statuses.total())
+            )
 
-        devices = watch.wait(made.job_id, options.timeout, options.interval, show)
-    return _verdict(console, devices)
+        devices = watch.wait(made.job_id, expected, options.timeout, options.interval, show)
+    return _verdict(console, devices, expected)
 
 
-def _status(console: Console, current: Revision, watch: Watch) -> int:
+def _status(console: Console, options: argparse.Namespace, current: Revision, watch: Watch) -> int:
     if not current.id:
         console.print("nothing has been deployed to this group")
         return 0
@@ -185,20 +188,22 @@ def _status(console: Console, current: Revision, watch: Watch) -> int:
     for name, specification in sorted(current.components.items()):
         table.add_row(name, specification["componentVersion"])
     console.print(table)
-    return _verdict(console, watch.devices(current.job_id))
+    return _verdict(console, watch.devices(current.job_id), watch.things(options.thing_group))
 
 
-def _verdict(console: Console, devices: dict[str, str]) -> int:
+def _verdict(console: Console, devices: dict[str, str], expected: int) -> int:
+    """0 when every device has succeeded, `expected` of them at least."""
     bad = {thing: status for thing, status in devices.items() if status != "SUCCEEDED"}
     table = Table("device", "status")
     for thing, status in sorted(bad.items()):
         table.add_row(thing, status)
     if bad:
         console.print(table)
-    console.print(f"{len(devices) - len(bad)} of {len(devices)} devices succeeded")
-    if PENDING & set(bad.values()):
+    total = max(expected, len(devices))
+    console.print(f"{len(devices) - len(bad)} of {total} devices succeeded")
+    if len(devices) < total or PENDING & set(bad.values()):
         console.print("the deployment goes on: devices take it when they are online")
-    return 1 if bad else 0
+    return 1 if bad or len(devices) < total else 0
 
 
 if __name__ == "__main__":

@@ -12,8 +12,13 @@ class Watch:
     def __init__(self, session: Any) -> None:
         self._iot = session.client("iot")
 
+    def things(self, thing_group: str) -> int:
+        """How many things are in a group: so many devices a deployment to it is for."""
+        pages = self._iot.get_paginator("list_things_in_thing_group").paginate(thingGroupName=thing_group)
+        return sum(len(page["things"]) for page in pages)
+
     def devices(self, job_id: str) -> dict[str, str]:
-        """Every device's status. A job that IoT does not show yet has no devices."""
+        """Status of each device that IoT shows the job for, which takes moments and is subject to the rollout's rate."""
         pages = self._iot.get_paginator("list_job_executions_for_job").paginate(jobId=job_id)
         try:
             return {
@@ -25,13 +30,14 @@ class Watch:
             return {}
 
     def wait(
-        self, job_id: str, timeout: float, interval: float, progress: Callable[[Counter[str]], None]
+        self, job_id: str, expected: int, timeout: float, interval: float, progress: Callable[[Counter[str]], None]
     ) -> dict[str, str]:
-        """The devices' statuses when none is pending any more, or when the time is up."""
+        """The devices' statuses when `expected` are there and none is pending any more, or when the time is up."""
         deadline = time.monotonic() + timeout
         while True:
             devices = self.devices(job_id)
             progress(Counter(devices.values()))
-            if not PENDING & set(devices.values()) or time.monotonic() + interval > deadline:
+            arrived = len(devices) >= expected and not PENDING & set(devices.values())
+            if arrived or time.monotonic() + interval > deadline:
                 return devices
             time.sleep(interval)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 import deploy
 from localdev.cloud import LocalCloud
+from localdev.cloud.aws import Request, Response
 from localdev.cloud.greengrass import Deployment
 
 GROUP = "presses"
@@ -48,7 +50,7 @@ class Field:
 
     def deploy(self, *arguments: str) -> int:
         options = ["--thing-group", GROUP, "--builds", str(self.builds), "--interval", "0.02", "--timeout", "0.2"]
-        return deploy.main([*arguments, *options])
+        return deploy.main([*options, *arguments])
 
     def components(self) -> dict[str, Any]:
         greengrass = self.cloud.aws.client("greengrassv2")
@@ -232,6 +234,52 @@ def test_devices_that_fail_or_are_offline_are_named(
     assert "0 of 2 devices succeeded" in output
     assert "press-1" in output
     assert text in output
+    assert field.deploy("status") == 1
+
+
+@pytest.fixture
+def executions(field: Field) -> Iterator[list[list[str] | None]]:
+    """The next answers to what devices have the job: their names, all SUCCEEDED, or None for a job not known yet."""
+    answers: list[list[str] | None] = []
+
+    def shown(request: Request) -> Response | None:
+        if request.service != "iot" or not re.fullmatch(r"/jobs/[^/]+/things", request.path) or not answers:
+            return None
+        things = answers.pop(0)
+        if things is None:
+            return Response(b"{}", 404, {"x-amzn-ErrorType": "ResourceNotFoundException"})
+        arn, status = "arn:aws:iot:us-east-1:123456789012:thing/", {"status": "SUCCEEDED"}
+        summaries = [{"thingArn": arn + thing, "jobExecutionSummary": status} for thing in things]
+        return Response(json.dumps({"executionSummaries": summaries}).encode())
+
+    field.cloud.aws.stand_ins.insert(0, shown)
+    yield answers
+    field.cloud.aws.stand_ins.remove(shown)
+
+
+def test_devices_that_appear_late_are_waited_for(
+    field: Field, executions: list[list[str] | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    executions += [None, [], ["press-1"]]
+    field.verdict = "FAILED"
+    assert field.deploy("--yes", "--timeout", "5") == 1
+    assert executions == []
+    assert "0 of 2 devices succeeded" in capsys.readouterr().out, "what the fourth look finds"
+
+
+@pytest.mark.parametrize(("things", "count"), [(None, 0), ([], 0), (["press-1"], 1)])
+def test_devices_that_do_not_appear_are_no_success(
+    field: Field,
+    executions: list[list[str] | None],
+    capsys: pytest.CaptureFixture[str],
+    things: list[str] | None,
+    count: int,
+) -> None:
+    executions += [things] * 100
+    assert field.deploy("--yes") == 1
+    output = capsys.readouterr().out
+    assert f"{count} of 2 devices succeeded" in output
+    assert "the deployment goes on" in output
     assert field.deploy("status") == 1
 
 
