@@ -84,7 +84,8 @@ class Deployments:
 def merged(components: Components, versions: dict[str, str], removed: list[str], config: Components) -> Components:
     """`components` with new versions and configuration; what is not mentioned stays as it is.
 
-    `config` maps a component to {"merge": {...}, "reset": [...]}, or to what is to be merged. Raises DeployError.
+    `config` maps a component to {"merge": {...}, "reset": [...]}, or to what is to be merged; it is added to what the
+    deployment has of it, so that a device that joins later gets all of it. Raises DeployError.
     """
     result = copy.deepcopy(components)
     for name in removed:
@@ -96,9 +97,33 @@ def merged(components: Components, versions: dict[str, str], removed: list[str],
         if name not in result:
             raise DeployError(f"configuration for {name}, which is not in the deployment")
         update = wanted if wanted.keys() <= {"merge", "reset"} else {"merge": wanted}
-        change = {"merge": json.dumps(update["merge"])} if "merge" in update else {}
-        result[name]["configurationUpdate"] = change | ({"reset": update["reset"]} if "reset" in update else {})
+        if combined := _combined(result[name].get("configurationUpdate", {}), update):
+            result[name]["configurationUpdate"] = combined
     return result
+
+
+def _combined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """One configurationUpdate with the effect of both in turn. Devices reset first and merge then."""
+    values = json.loads(old.get("merge", "{}"))
+    for pointer in new.get("reset", []):
+        values = _without(values, [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]])
+    values = _deep_merged(values, new.get("merge", {}))
+    resets = list(dict.fromkeys([*old.get("reset", []), *new.get("reset", [])]))
+    return ({"merge": json.dumps(values)} if values else {}) | ({"reset": resets} if resets else {})
+
+
+def _without(values: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    if not path:
+        return {}
+    kept = {key: value for key, value in values.items() if key != path[0]}
+    below = values.get(path[0])
+    return kept | {path[0]: _without(below, path[1:])} if len(path) > 1 and isinstance(below, dict) else kept
+
+
+def _deep_merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Objects are merged key by key, anything else is replaced, as Greengrass does it on the device."""
+    both = {key for key in old.keys() & new.keys() if isinstance(old[key], dict) and isinstance(new[key], dict)}
+    return old | new | {key: _deep_merged(old[key], new[key]) for key in both}
 
 
 def changes(old: Components, new: Components) -> list[tuple[str, str, str, str]]:

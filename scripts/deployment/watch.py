@@ -18,7 +18,7 @@ class Watch:
         return sum(len(page["things"]) for page in pages)
 
     def devices(self, job_id: str) -> dict[str, str]:
-        """Status of each device that IoT shows the job for, which takes moments and is subject to the rollout's rate."""
+        """Status of each device that the job has reached: none at first, then as many as its rollout lets."""
         pages = self._iot.get_paginator("list_job_executions_for_job").paginate(jobId=job_id)
         try:
             return {

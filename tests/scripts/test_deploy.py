@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import deploy
+from deployment.revision import merged
 from localdev.cloud import LocalCloud
 from localdev.cloud.aws import Request, Response
 from localdev.cloud.greengrass import Deployment
@@ -136,6 +137,30 @@ def test_configuration_is_merged_and_reset(field: Field, tmp_path: Path) -> None
     assert updates["edgeml.B"] == {"merge": '{"enabled": true}', "reset": ["/old"]}
     config.write_text("edgeml.C: {}\n")
     assert field.deploy("--yes", "--config", str(config)) == 1
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "update"),
+    [
+        ({"a": 1}, {"b": 2}, {"merge": {"a": 1, "b": 2}}),
+        ({"a": {"x": 1, "y": 1}, "l": [1]}, {"a": {"y": 2}, "l": [2]}, {"merge": {"a": {"x": 1, "y": 2}, "l": [2]}}),
+        ({"a": {"x": 1}}, {"a": 3}, {"merge": {"a": 3}}),
+        ({"a": {"x": 1, "y": 1}, "b": 1}, {"reset": ["/a/x", "/c/d"]}, {"merge": {"a": {"y": 1}, "b": 1}}),
+        ({"a/b": 1, "~": 1, "c": 1}, {"reset": ["/a~1b", "/~0"]}, {"merge": {"c": 1}}),
+        ({"a": 1}, {"reset": [""], "merge": {"b": 2}}, {"merge": {"b": 2}}),
+        ({"merge": {"a": 1}, "reset": ["/z"]}, {"b": 2}, {"merge": {"a": 1, "b": 2}, "reset": ["/z"]}),
+        ({"a": 1}, {}, {"merge": {"a": 1}}),
+    ],
+)
+def test_configuration_is_added_to_what_was_configured_before(
+    earlier: dict[str, Any], later: dict[str, Any], update: dict[str, Any]
+) -> None:
+    components: dict[str, dict[str, Any]] = {"edgeml.A": {"componentVersion": "1.0.0"}}
+    for config in (earlier, later):
+        components = merged(components, {}, [], {"edgeml.A": config})
+    found = components["edgeml.A"]["configurationUpdate"]
+    assert json.loads(found["merge"]) == update["merge"]
+    assert found.get("reset", []) == update.get("reset", later.get("reset", []))
 
 
 def test_a_published_version_is_deployed_again_without_being_touched(field: Field) -> None:
