@@ -5,7 +5,8 @@
   ./scripts/deploy rollback --thing-group G
 
 Without --component every component in greengrass-build/ is deployed. A version that is not built here must be
-published already. FILE (YAML or JSON) maps component names to configuration, which is merged into what is deployed. Exit code 0 means: on every device.
+published already. FILE (YAML or JSON) maps component names to configuration, which is merged into what is deployed.
+Exit code 0 means: on every device.
 """
 
 import argparse

@@ -13,6 +13,7 @@ from ota_support import LambdaContext, load_handler
 
 NAME = "edgeml.model.WindTurbine"
 EVENT = {"component_name": NAME, "component_version": "2.0.0"}
+NUCLEUS = {"componentVersion": "2.17.0"}
 COMPONENTS: dict[str, dict[str, Any]] = {
     NAME: {"componentVersion": "1.0.0", "configurationUpdate": {"merge": '{"x": 1}', "reset": ["/y"]}},
     "edgeml.Inferencer": {
@@ -20,7 +21,7 @@ COMPONENTS: dict[str, dict[str, Any]] = {
         "configurationUpdate": {"merge": '{"pipelines": {}}'},
         "runWith": {"posixUser": "ggc_user", "systemResourceLimits": {"cpus": 0.5, "memory": 100000}},
     },
-    "aws.greengrass.Nucleus": {"componentVersion": "2.17.0"},
+    "aws.greengrass.Nucleus": NUCLEUS,
 }
 POLICIES = {
     "failureHandlingPolicy": "DO_NOTHING",
@@ -193,6 +194,28 @@ def test_a_change_at_the_same_moment_is_not_lost(local: LocalCloud, gg: Any, arn
     found = latest(gg, arn)["components"]
     assert found[NAME]["componentVersion"] == "2.0.0", "our change is there"
     assert "aws.greengrass.Nucleus" not in found, "and theirs is"
+
+
+@pytest.mark.parametrize("read", [1, 2, 3])
+def test_a_change_right_after_one_of_our_reads_is_not_lost(
+    local: LocalCloud, gg: Any, arn: str, app: ModuleType, read: int
+) -> None:
+    deploy(gg, arn)
+    reads = 0
+
+    def watch(request: Request, _: Response) -> None:
+        nonlocal reads
+        reads += (request.service, request.method) == ("greengrass", "GET")
+        if reads == read:
+            local.aws.observers.remove(watch)
+            theirs = {"targetArn": arn, "components": {NAME: COMPONENTS[NAME], "aws.greengrass.Cli": NUCLEUS}}
+            local.greengrass.create_deployment(theirs)
+
+    local.aws.observers.append(watch)
+    assert handled(app)["status"] == "created"
+    assert reads == read, "it happened"
+    found = latest(gg, arn)["components"]
+    assert found == {NAME: {**COMPONENTS[NAME], "componentVersion": "2.0.0"}, "aws.greengrass.Cli": NUCLEUS}
 
 
 def test_changes_without_end_are_an_error(local: LocalCloud, gg: Any, arn: str, app: ModuleType) -> None:

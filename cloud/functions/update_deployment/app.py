@@ -2,13 +2,15 @@
 
 Greengrass has no compare-and-set for deployments: whoever creates one replaces the latest. So after creating ours we
 look whether someone else created one since we read, and if so do it again on top of theirs. Give this function a
-reserved concurrency of 1, so that it never competes with itself.
+reserved concurrency of 1, so that it never competes with itself. What we build
+upon is found in the very list that later ones are told by, so none can slip in between.
 """
 
 import hashlib
 import os
 import re
 import time
+from datetime import datetime
 from typing import Any
 
 import boto3
@@ -65,16 +67,19 @@ def update(name: str, version: str) -> dict[str, str]:
     if not MODEL_COMPONENT.fullmatch(name) or not VERSION.fullmatch(version):
         raise Refused(f"{name} {version} is not a version of a model component")
     check_component(name, version)
-    base = latest()
+    known = history()
+    if not known:
+        raise Refused(f"there is no deployment for {THING_GROUP_ARN} yet; make the first one by hand")
+    base = newest(known)
     for _ in range(ATTEMPTS):
         components = base.get("components", {})
         if name not in components:
             raise Refused(f"{name} is not part of deployment {base['deploymentId']}")
         if components[name]["componentVersion"] == version and base.get("isLatestForTarget"):
             return {"status": "unchanged", "deployment": base["deploymentId"]}
-        before = history()
         made = create(base, name, version)
-        foreign = history() - before - {made}
+        before, known = known, history()
+        foreign = {each: created for each, created in known.items() if each != made and each not in before}
         if not foreign:
             return {"status": "created", "deployment": made}
         base = newest(foreign)
@@ -100,26 +105,14 @@ def check_component(name: str, version: str) -> None:
         time.sleep(1)
 
 
-def latest() -> Deployment:
-    """The deployment that devices of the thing group follow. Raises Refused when there is none."""
-    for found in listed("LATEST_ONLY"):
-        if found.get("isLatestForTarget"):
-            return dict(greengrass.get_deployment(deploymentId=found["deploymentId"]))
-    raise Refused(f"there is no deployment for {THING_GROUP_ARN} yet; make the first one by hand")
+def history() -> dict[str, datetime]:
+    """Ids of all deployments that the thing group has had, and when they were made. Devices follow the newest."""
+    pages = greengrass.get_paginator("list_deployments").paginate(targetArn=THING_GROUP_ARN, historyFilter="ALL")
+    return {found["deploymentId"]: found["creationTimestamp"] for page in pages for found in page["deployments"]}
 
 
-def history() -> set[str]:
-    return {found["deploymentId"] for found in listed("ALL")}
-
-
-def listed(which: str) -> list[Deployment]:
-    pages = greengrass.get_paginator("list_deployments").paginate(targetArn=THING_GROUP_ARN, historyFilter=which)
-    return [found for page in pages for found in page["deployments"]]
-
-
-def newest(ids: set[str]) -> Deployment:
-    found = [dict(greengrass.get_deployment(deploymentId=each)) for each in ids]
-    return max(found, key=lambda deployment: deployment["creationTimestamp"])
+def newest(deployments: dict[str, datetime]) -> Deployment:
+    return dict(greengrass.get_deployment(deploymentId=max(deployments, key=deployments.__getitem__)))
 
 
 def create(base: Deployment, name: str, version: str) -> str:
