@@ -216,18 +216,35 @@ def signature(artifact: Artifact, secret: str) -> str:
 
 
 def publish_component(artifact: Artifact, options: argparse.Namespace) -> None:
-    """Upload the bundle as a component's artifact, make the component version, ask for its deployment."""
+    """Upload the bundle as a component's artifact, make the component version, ask for its deployment.
+
+    A build that is repeated goes on where the last one stopped. Raises ExportError when the version has other contents.
+    """
     name, version = f"edgeml.model.{artifact.name}", component_version(artifact.version)
     key = f"{name}/{version}/bundle.zip"
-    s3 = boto3.client("s3", config=CONFIG)
-    s3.put_object(Bucket=options.component_bucket, Key=key, Body=artifact.content, ContentType="application/zip")
+    upload_once(options.component_bucket, key, artifact.content)
     recipe = json.dumps(component_recipe(name, version, f"s3://{options.component_bucket}/{key}")).encode()
-    made = boto3.client("greengrassv2", config=CONFIG).create_component_version(inlineRecipe=recipe)
-    print(made["arn"], flush=True)
+    greengrass = boto3.client("greengrassv2", config=CONFIG)
+    try:
+        print(greengrass.create_component_version(inlineRecipe=recipe)["arn"], flush=True)
+    except greengrass.exceptions.ConflictException:
+        print(f"{name} {version} exists, with this bundle", flush=True)
     event = json.dumps({"component_name": name, "component_version": version}).encode()
     boto3.client("lambda", config=CONFIG).invoke(
         FunctionName=options.update_function, InvocationType="Event", Payload=event
     )
+
+
+def upload_once(bucket: str, key: str, content: bytes) -> None:
+    """Never overwrites: a published version refers to the artifact's digest."""
+    s3 = boto3.client("s3", config=CONFIG)
+    try:
+        s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType="application/zip", IfNoneMatch="*")
+    except s3.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "PreconditionFailed":
+            raise
+        if s3.get_object(Bucket=bucket, Key=key)["Body"].read() != content:
+            raise ExportError(f"s3://{bucket}/{key} exists with other contents: register a new version") from error
 
 
 def component_version(version: str) -> str:

@@ -211,23 +211,29 @@ def test_an_archive_that_is_too_large_is_refused(app: ModuleType, monkeypatch: p
         app.read_archive(archive())
 
 
-def test_component_mode_makes_a_version_and_asks_for_its_deployment(
-    app: ModuleType, registry: Registry, tmp_path: Path
-) -> None:
-    invoked: list[Request] = []
+@pytest.fixture
+def invoked(registry: Registry) -> Iterator[list[Request]]:
+    """Invocations of Lambda functions."""
+    requests: list[Request] = []
 
     def function(request: Request) -> Response | None:
         if request.service != "lambda":
             return None
-        invoked.append(request)
+        requests.append(request)
         return Response(b"", 202)
 
     registry.cloud.aws.stand_ins.insert(0, function)
-    try:
-        options = ["--mode", "component", "--component-bucket", COMPONENTS, "--update-function", "update"]
-        app.main(["--package", registry.package(archive()), *options])
-    finally:
-        registry.cloud.aws.stand_ins.remove(function)
+    yield requests
+    registry.cloud.aws.stand_ins.remove(function)
+
+
+COMPONENT_MODE = ["--mode", "component", "--component-bucket", COMPONENTS, "--update-function", "update"]
+
+
+def test_component_mode_makes_a_version_and_asks_for_its_deployment(
+    app: ModuleType, registry: Registry, invoked: list[Request], tmp_path: Path
+) -> None:
+    app.main(["--package", registry.package(archive()), *COMPONENT_MODE])
     client = registry.cloud.aws.client("greengrassv2")
     arn = "arn:aws:greengrass:us-east-1:123456789012:components:edgeml.model.Tiny:versions:1.4.0"
     recipe = json.loads(client.get_component(arn=arn, recipeOutputFormat="JSON")["recipe"])
@@ -240,6 +246,29 @@ def test_component_mode_makes_a_version_and_asks_for_its_deployment(
         {"component_name": "edgeml.model.Tiny", "component_version": "1.4.0"}
     ]
     assert invoked[0].headers["x-amz-invocation-type"] == "Event"
+
+
+def test_a_repeated_build_goes_on_where_the_last_one_stopped(
+    app: ModuleType, registry: Registry, invoked: list[Request]
+) -> None:
+    package = registry.package(archive(bundle_json=json.dumps(draft("2.0.0")).encode()))
+    for _ in range(2):
+        app.main(["--package", package, *COMPONENT_MODE])
+    assert [json.loads(request.body)["component_version"] for request in invoked] == ["2.0.0"] * 2
+
+
+def test_the_artifact_of_a_published_version_is_never_overwritten(
+    app: ModuleType, registry: Registry, invoked: list[Request]
+) -> None:
+    bundle = json.dumps(draft("3.0.0")).encode()
+    app.main(["--package", registry.package(archive(bundle_json=bundle)), *COMPONENT_MODE])
+    key = "edgeml.model.Tiny/3.0.0/bundle.zip"
+    published = registry.get(key, COMPONENTS)
+    other = archive(bundle_json=bundle, model_onnx=tiny_model(7.0))
+    with pytest.raises(app.ExportError, match=f"{key} exists with other contents"):
+        app.main(["--package", registry.package(other), *COMPONENT_MODE])
+    assert registry.get(key, COMPONENTS) == published
+    assert len(invoked) == 1
 
 
 def test_the_component_runs_on_both_nuclei_and_links_its_bundle(app: ModuleType, tmp_path: Path) -> None:
