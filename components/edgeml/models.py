@@ -188,12 +188,13 @@ class Watcher:
     def __init__(self, name: str, root: Path, place: Path | None = None) -> None:
         self._name, self._root, self._place = name, root, place
         self._seen: tuple[Path, tuple[int, ...]] | None = None
+        self._before: tuple[Path, tuple[int, ...]] | None = None
         self._refused: dict[Path, tuple[int, ...]] = {}
 
     def refuse(self, folder: Path) -> None:
         """`folder` cannot be used as it is: offer another installed bundle, and this one again when it changes."""
         self._refused[folder] = _state(folder)
-        self._seen = None
+        self._seen = self._before
 
     def changed(self) -> Path | None:
         """The bundle's real folder when it is another one than at the last call, else None."""
@@ -204,7 +205,7 @@ class Watcher:
             folder = find(self._name, self._root, refused)
         if folder is None or not (state := _state(folder)) or (folder, state) == self._seen:
             return None
-        self._seen = (folder, state)
+        self._before, self._seen = self._seen, (folder, state)
         return folder
 
 

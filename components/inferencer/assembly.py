@@ -7,6 +7,7 @@ from pathlib import Path
 from edgeml.component import Context
 from edgeml.errors import ConfigError
 from edgeml.ipc import Handler
+from edgeml.outbox import Outbox
 from edgeml.s3 import Uploader
 from inferencer import config
 from inferencer.camera_source import CameraSamples
@@ -17,7 +18,7 @@ from inferencer.remote import WithFallback
 from inferencer.request_source import RequestSamples
 from inferencer.sagemaker_backend import SageMakerModel
 from inferencer.sample import Model, SampleSource, Sink
-from inferencer.sinks import IotRelay, LocalSink, ReplySink, Stored
+from inferencer.sinks import LocalSink, ReplySink, Stored
 from inferencer.stream_sources import MqttSamples, StreamSamples
 from inferencer.telemetry import TelemetrySink
 from inferencer.timer_sources import CallerSamples, Measurements, TimerSamples
@@ -33,11 +34,11 @@ class Running:
 
 
 class Assembly:
-    """Puts pipelines together; `relay` and `uploader` are shared by all."""
+    """Puts pipelines together; `outbox` and `uploader` are shared by all."""
 
-    def __init__(self, context: Context, directory: Path, relay: IotRelay, uploader: Uploader | None) -> None:
+    def __init__(self, context: Context, directory: Path, outbox: Outbox, uploader: Uploader | None) -> None:
         self._context, self._directory = context, directory
-        self._relay, self._uploader = relay, uploader
+        self._outbox, self._uploader = outbox, uploader
 
     def start(self, name: str, pipeline: config.Pipeline) -> Running:
         """The pipeline, running. Raises ConfigError."""
@@ -110,9 +111,9 @@ class Assembly:
             subscriptions[pipeline.source.measured_topic] = measurements.received
             sinks.append(measurements)
         if pipeline.telemetry.enabled:
-            sinks.append(TelemetrySink(pipeline.telemetry, context, self._relay))
+            sinks.append(TelemetrySink(pipeline.telemetry, context, self._outbox))
         if pipeline.iot_core.enabled or pipeline.crops.bucket:
-            sinks.append(Stored(name, pipeline.iot_core, pipeline.crops, context, self._relay, self._uploader))
+            sinks.append(Stored(name, pipeline.iot_core, pipeline.crops, context, self._outbox, self._uploader))
         return sinks
 
 

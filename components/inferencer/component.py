@@ -12,15 +12,15 @@ from edgeml.component import Component, Context
 from edgeml.errors import EdgemlError
 from edgeml.ipc import Handler
 from edgeml.log import kv
+from edgeml.outbox import Outbox
 from edgeml.s3 import Uploader
 from inferencer import __version__
 from inferencer.assembly import Assembly, Running, check
 from inferencer.config import Config
-from inferencer.sinks import IotRelay
 
 log = logging.getLogger(__name__)
 
-STOP_TIMEOUT_S = 1.5  # for the inferences in hand; results and crops are flushed after that
+STOP_TIMEOUT_S = 1.0  # for the inferences in hand; results and crops are flushed after that
 
 
 class Inferencer(Component[Config]):
@@ -34,7 +34,7 @@ class Inferencer(Component[Config]):
         self._config = Config()
         self._running: dict[str, Running] = {}
         self._handlers: dict[str, list[Handler]] = {}  # by local topic
-        self._relay: IotRelay | None = None
+        self._outbox: Outbox | None = None
         self._uploader: Uploader | None = None
 
     def start(self, config: Config) -> None:
@@ -47,9 +47,13 @@ class Inferencer(Component[Config]):
         for name in self._config.pipelines.keys() - config.pipelines.keys() - self._running.keys():
             self.context.health.forget(f"pipelines.{name}")  # it never ran, and says so no longer
         moved = config.ring_directory != self._config.ring_directory
-        for name in list(self._running):
-            if moved or config.pipelines.get(name) != self._config.pipelines.get(name):
-                self._end(name)
+        changed = [
+            name for name in self._running if moved or config.pipelines.get(name) != self._config.pipelines.get(name)
+        ]
+        for name in changed:
+            self._running[name].worker.halt()
+        for name in changed:
+            self._end(name)
         self._apply(config)
 
     def stop(self) -> None:
@@ -60,16 +64,20 @@ class Inferencer(Component[Config]):
             self._end(name, max(0.0, deadline - time.monotonic()))
         if self._uploader is not None:
             self._uploader.close()
-        if self._relay is not None:
-            self._relay.close()
+        if self._outbox is not None:
+            self._outbox.close()
 
     def _apply(self, config: Config) -> None:
         self._config = config
-        if self._relay is None:
-            self._relay = IotRelay(self.context, config.result_spool_bytes)
-        if self._uploader is None and any(pipeline.crops.bucket for pipeline in config.pipelines.values()):
-            self._uploader = Uploader(self.context, max_bytes=config.crop_spool_bytes)
-        assembly = Assembly(self.context, Path(config.ring_directory), self._relay, self._uploader)
+        path, context = self.context.work / "iot_core.spool", self.context
+        if self._outbox is None:
+            self._outbox = Outbox(path, context.ipc, context.health, max_bytes=config.result_spool_bytes)
+        self._outbox.configure(max_bytes=config.result_spool_bytes, qos=1)
+        if self._uploader is not None:
+            self._uploader.configure(max_bytes=config.crop_spool_bytes)
+        elif any(pipeline.crops.bucket for pipeline in config.pipelines.values()):
+            self._uploader = Uploader(context, max_bytes=config.crop_spool_bytes)
+        assembly = Assembly(context, Path(config.ring_directory), self._outbox, self._uploader)
         for name, pipeline in config.pipelines.items():
             if name in self._running:
                 continue

@@ -86,6 +86,9 @@ class OnnxModel:
             log.error("model refused %s", kv(folder=folder, error=error))
             version = request.version if request else _version(folder)
             self._answer(self._status("refused", version, str(error)), request)
+            self._watcher.refuse(folder)
+            if self._runner is None and self._loaded is None:
+                self._wake.set()  # nothing answers yet: see at once whether another installed bundle can
             return
         if self._closed:
             return

@@ -16,6 +16,7 @@ from inferencer.timer_sources import compared
 
 log = logging.getLogger(__name__)
 
+MAX_REASON = 1000  # characters of an error that go into an answer
 POLL_S = 0.25  # how soon a waiting pipeline notices a new model or its end
 
 
@@ -94,7 +95,12 @@ class PipelineWorker:
             return
         result = self._result(sample, outcome, (started_ns - sample.arrived_ns) / 1e6)
         for sink in self._sinks:
-            sink.put(sample, outcome, result)
+            try:
+                sink.put(sample, outcome, result)
+            except EdgemlError as error:  # the other sinks are no worse for it
+                health.count(f"{self._prefix}.not_sent")
+                health.error(f"pipeline {self.name}: {error}")
+                log.error("result not sent %s", kv(pipeline=self.name, sink=type(sink).__name__, error=error))
         health.count(f"{self._prefix}.inferences")
         health.count(f"{self._prefix}.found", 0 if outcome.empty else 1)
         health.observe(f"{self._prefix}.inference", outcome.timer.inference)
@@ -125,7 +131,7 @@ class PipelineWorker:
         """Answer a request with an error; samples of other kinds expect no answer."""
         if sample.reply is not None:
             nothing = Outcome("classification", ModelRef("", ""), [], Timer())
-            sample.reply(msgspec.structs.replace(self._result(sample, nothing, 0.0), error=reason))
+            sample.reply(msgspec.structs.replace(self._result(sample, nothing, 0.0), error=reason[:MAX_REASON]))
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1

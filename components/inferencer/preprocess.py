@@ -78,7 +78,7 @@ class Preprocessor:
         else:
             image = cv2.cvtColor(small, cv2.COLOR_BGR2RGB) if swap else small
         if self._declared.dtype == "uint8":
-            return np.ascontiguousarray(image[np.newaxis])
+            return np.array(image[np.newaxis], order="C")  # a copy: the image may lie in the ring
         tensor = image.astype(np.float32)[np.newaxis]
         one = bool((self._factor == self._factor[0]).all() and (self._offset == self._offset[0]).all())
         self._scale(tensor, *(each[0] if one else each for each in (self._factor, self._offset)))

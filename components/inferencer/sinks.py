@@ -11,11 +11,11 @@ import msgspec
 
 from edgeml import messages
 from edgeml.component import Context
-from edgeml.errors import EdgemlError, IpcError, SpoolError
+from edgeml.errors import EdgemlError, SpoolError
 from edgeml.log import kv
 from edgeml.messages import MAX_IPC_BYTES, InferenceResult
+from edgeml.outbox import Outbox
 from edgeml.s3 import Uploader
-from edgeml.spool import Drainer, Item, Spool
 from inferencer.config import Crops, IotCore, Local
 from inferencer.sample import Array, Outcome, Sample
 
@@ -32,7 +32,7 @@ class LocalSink:
 
     def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
         if self._settings.empty or not outcome.empty:
-            self._context.ipc.publish(self._topic, fitted(result, MAX_IPC_BYTES))
+            self._context.ipc.publish(self._topic, fitted(result, MAX_IPC_BYTES), wait=0)
 
     def close(self) -> None:
         return
@@ -49,28 +49,6 @@ class ReplySink:
         return
 
 
-class IotRelay:
-    """Results for IoT Core, of all pipelines, kept on disk until the core has taken them."""
-
-    def __init__(self, context: Context, max_bytes: int) -> None:
-        self._ipc, self._health = context.ipc, context.health
-        self._spool = Spool(context.work / "iot_core.spool", max_bytes=max_bytes)
-        self._drainer = Drainer(self._spool, self._send, transient=(IpcError,))
-        self._health.gauge("iot_core.waiting", lambda: float(self._spool.depth))
-        self._health.gauge("iot_core.dropped", lambda: float(self._spool.dropped))
-
-    def put(self, topic: str, payload: bytes, qos: int) -> None:
-        self._spool.put(topic, payload, headers={"qos": str(qos)})
-
-    def close(self) -> None:
-        self._drainer.stop(flush_timeout=1.5)
-        self._spool.close()
-
-    def _send(self, item: Item) -> None:
-        self._ipc.publish_iot(item.topic, item.payload, qos=int(item.headers["qos"]))
-        self._health.count("iot_core.published")
-
-
 class Stored:
     """Results and crops that go through a spool, written by a thread of their own."""
 
@@ -80,11 +58,11 @@ class Stored:
         iot_core: IotCore,
         crops: Crops,
         context: Context,
-        relay: IotRelay,
+        outbox: Outbox,
         uploader: Uploader | None,
     ) -> None:
         self._pipeline, self._iot, self._crops = pipeline, iot_core, crops
-        self._context, self._relay, self._uploader = context, relay, uploader
+        self._context, self._outbox, self._uploader = context, outbox, uploader
         self._found = 0
         self._queue: queue.Queue[tuple[InferenceResult, list[Array]] | None] = queue.Queue(QUEUE)
         context.health.gauge(f"pipelines.{pipeline}.store_queue", lambda: float(self._queue.qsize()))
@@ -109,8 +87,8 @@ class Stored:
 
     def close(self) -> None:
         with contextlib.suppress(queue.Full):  # the disk hangs, and the thread does not keep the process alive
-            self._queue.put(None, timeout=1)
-        self._thread.join(timeout=2)
+            self._queue.put(None, timeout=0.5)
+        self._thread.join(timeout=0.5)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -123,7 +101,7 @@ class Stored:
 
     def _store(self, result: InferenceResult, pictures: list[Array]) -> None:
         if result.results:
-            self._relay.put(self._iot.topic, fitted(result, MAX_IPC_BYTES), self._iot.qos)
+            self._outbox.send(self._iot.topic, fitted(result, MAX_IPC_BYTES), qos=self._iot.qos)
         moment = datetime.fromtimestamp(result.source.captured_at, UTC)
         name = f"{moment:%H%M%S}{moment.microsecond:06d}-{result.source.frame_id}"
         folder = f"{self._crops.prefix}/{self._context.thing_name}/{moment:%Y/%m/%d}"

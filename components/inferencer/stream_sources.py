@@ -70,7 +70,6 @@ class MqttSamples(StreamSamples):
     def close(self) -> None:
         if self._client is not None:
             self._client.disconnect()
-            self._client.loop_stop()
 
     def _connecting(self) -> "mqtt.Client":
         """Raises IpcError when the password cannot be had, SourceError for an unusable CA file."""

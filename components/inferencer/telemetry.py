@@ -8,9 +8,9 @@ from edgeml.component import Context
 from edgeml.errors import BackendError, SpoolError
 from edgeml.log import kv
 from edgeml.messages import Anomaly, InferenceResult
+from edgeml.outbox import Outbox
 from inferencer.config import Telemetry
 from inferencer.sample import Outcome, Sample, following
-from inferencer.sinks import IotRelay
 from inferencer.turbine import extract
 
 log = logging.getLogger(__name__)
@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 class TelemetrySink:
     """Publishes `{"type": "rawdata", ...}` and `{"type": "inference", ...}` on device/<thing>/logs."""
 
-    def __init__(self, settings: Telemetry, context: Context, relay: IotRelay) -> None:
+    def __init__(self, settings: Telemetry, context: Context, outbox: Outbox) -> None:
         self._topic = settings.topic or f"device/{context.thing_name}/logs"
-        self._context, self._relay = context, relay
+        self._context, self._outbox = context, outbox
         self._rawdata = _Rate(settings.rawdata_every_s)
         self._inference = _Rate(settings.inference_every_s)
 
@@ -58,7 +58,7 @@ class TelemetrySink:
 
     def _send(self, message: dict[str, object]) -> None:
         try:
-            self._relay.put(self._topic, messages.encode(message), 1)
+            self._outbox.send(self._topic, messages.encode(message))
         except SpoolError as error:
             self._context.health.error(error)
             log.error("telemetry not stored %s", kv(type=message["type"], error=error))

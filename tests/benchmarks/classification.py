@@ -11,10 +11,10 @@ import numpy as np
 from benchmarks.bundles import installed
 from benchmarks.harness import Row, interleave
 from edgeml import models
+from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
 from inferencer.config import OnnxBackend, RequestSource
 from inferencer.preprocess import Preprocessor
-from inferencer.sinks import IotRelay
 from inferencer_support import Recorder, make_context, pipeline
 from support import eventually
 
@@ -30,7 +30,7 @@ def run() -> list[Row]:
         session, prepare = models.open_session(bundle, threads=1), Preprocessor(bundle.manifest.input)
         ipc = Recorder()
         context = make_context(root, ipc)
-        relay = IotRelay(context, 1 << 20)
+        relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
         settings = RequestSource(allowed_dirs=(folder,), queue=REQUESTS)
         started = Assembly(context, root, relay, None).start(
             "p", pipeline(OnnxBackend(model="ImageClassifier"), settings, score_threshold=0.0001)

@@ -21,10 +21,10 @@ from benchmarks.bundles import installed
 from benchmarks.harness import Row, percentile
 from edgeml import models
 from edgeml.frames import FrameWriter
+from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
 from inferencer.config import CameraSource, OnnxBackend
 from inferencer.preprocess import Preprocessor
-from inferencer.sinks import IotRelay
 from inferencer_support import Recorder, make_context, pipeline
 from support import eventually
 
@@ -57,7 +57,7 @@ def run() -> list[Row]:
         clock = Clock()
         cv2.setNumThreads(1)  # as the component does
         context = make_context(root, clock)
-        relay = IotRelay(context, 1 << 20)
+        relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
         settings = pipeline(OnnxBackend(model="ImageClassifier"), CameraSource(camera="c"))
         with FrameWriter("c", width=1280, height=720, directory=Path(rings)) as writer:
             running = Assembly(context, Path(rings), relay, None).start("p", settings)

@@ -13,9 +13,9 @@ from benchmarks.harness import Row, interleave
 from edgeml import models
 from edgeml.component import Context
 from edgeml.frames import FrameWriter
+from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
 from inferencer.config import CameraSource, OnnxBackend
-from inferencer.sinks import IotRelay
 from inferencer_support import Recorder, make_context, pipeline
 from support import eventually
 
@@ -69,7 +69,7 @@ def _bare(root: Path) -> float:
 def _rate(root: Path, rings: Path, count: int) -> float:
     """Inferences per second of `count` pipelines that get more frames than they can take."""
     context = make_context(root, Recorder())
-    relay = IotRelay(context, 1 << 20)
+    relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
     frame = np.zeros((224, 224, 3), np.uint8)
     assembly = Assembly(context, rings, relay, None)
     with FrameWriter("c", width=224, height=224, directory=rings) as writer:

@@ -21,9 +21,9 @@ from benchmarks.inferencer_overhead import Clock
 from edgeml import messages, models
 from edgeml.frames import FrameWriter
 from edgeml.messages import ModelActivate
+from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly, Running
 from inferencer.config import CameraSource, OnnxBackend
-from inferencer.sinks import IotRelay
 from inferencer_support import make_context, pipeline
 from model_updater.store import Store, entry_name
 from support import eventually
@@ -43,7 +43,7 @@ def run() -> list[Row]:
         clock = Clock()
         cv2.setNumThreads(1)  # as the component does
         context = make_context(root, clock)
-        relay = IotRelay(context, 1 << 20)
+        relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
         settings = pipeline(OnnxBackend(model=MODEL), CameraSource(camera="c"))
         with FrameWriter("c", width=1280, height=720, directory=Path(rings)) as writer:
             running = Assembly(context, Path(rings), relay, None).start("p", settings)

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import Row, percentile
+from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
 from inferencer.config import HttpBackend, TopicSource
-from inferencer.sinks import IotRelay
 from inferencer_support import Answer, Recorder, endpoint, make_context, pipeline
 
 SECONDS, RATE, SLOW_S = 8, 1000, 0.5
@@ -19,7 +19,7 @@ def run() -> list[Row]:
         server.behave = lambda body: Answer(body=b"1", delay_s=SLOW_S)
         ipc = Recorder()
         context = make_context(Path(folder), ipc)
-        relay = IotRelay(context, 1 << 20)
+        relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
         backend = HttpBackend(url=server.url, task="regression")
         started = Assembly(context, Path(folder), relay, None).start("p", pipeline(backend, TopicSource(topic="t")))
         began, before = time.monotonic(), _resident_mb()

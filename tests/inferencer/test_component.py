@@ -157,6 +157,7 @@ def detector(bundle: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_ten_minutes_at_200_messages_a_second_with_flat_memory(tmp_path: Path) -> None:
     bundle = ROOT / "components" / "model_store" / "wind_turbine"
     pipeline = topic_pipeline(bundle, verdict_every_s=0, telemetry={"enabled": True})

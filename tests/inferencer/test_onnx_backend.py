@@ -13,10 +13,10 @@ import pytest
 from edgeml import models
 from edgeml.component import Context
 from edgeml.frames import FrameWriter
+from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
 from inferencer.config import CameraSource, OnnxBackend
 from inferencer.onnx_backend import OnnxModel
-from inferencer.sinks import IotRelay
 from inferencer_support import Recorder, classifier, make_context, picture, pipeline, regressor, sample
 from support import eventually
 
@@ -119,7 +119,7 @@ def test_no_frame_is_lost_or_answered_by_half_a_model_while_models_change(tmp_pa
         classifier(tmp_path / str(number), f"{number}.0.0", labels=names)
     switch(tmp_path, tmp_path / "1")
     settings = OnnxBackend(model="Tiny", path=str(tmp_path / "current"))
-    relay = IotRelay(context, 1 << 20)
+    relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
     started = Assembly(context, tmp_path, relay, None).start(
         "p", pipeline(settings, CameraSource(camera="c", policy="every"))
     )

@@ -90,6 +90,15 @@ def test_a_point_of_the_model_is_the_same_point_of_the_source(settings: dict[str
     np.testing.assert_allclose(geometry.to_source(centre), (40, 24), atol=1.6)
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_tensor_never_shares_memory_with_the_image(layout: str, dtype: str) -> None:
+    """The image may lie in a frame ring, whose writer goes on while the model runs."""
+    image = RNG.integers(0, 256, (32, 32, 3), np.uint8)
+    tensor, _ = Preprocessor(declared(layout=layout, dtype=dtype, color="bgr", size=(0, 0)))(image)
+    assert not np.shares_memory(tensor, image)
+
+
 def test_a_crop_is_what_area_averaging_gives() -> None:
     image = cv2.GaussianBlur(RNG.integers(0, 256, (720, 1280, 3), np.uint8), (0, 0), 3)
     tensor, _ = Preprocessor(declared(size=(224, 224), resize="crop", resize_shorter=256))(image)

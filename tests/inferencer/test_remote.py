@@ -13,11 +13,11 @@ import pytest
 from edgeml.component import Context
 from edgeml.errors import BackendError
 from edgeml.messages import Classification, Detection, Regression
+from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
 from inferencer.config import Breaker, HttpBackend, OnnxBackend, SageMakerBackend, TopicSource
 from inferencer.http_backend import HttpModel
 from inferencer.sagemaker_backend import SageMakerModel
-from inferencer.sinks import IotRelay
 from inferencer_support import Answer, Endpoint, Recorder, endpoint, make_context, picture, pipeline, regressor, sample
 from support import eventually
 
@@ -190,7 +190,7 @@ def test_the_features_and_the_key_of_the_live_inference_api(server: Endpoint, tm
 
 
 def running(context: Context, tmp_path: Path, settings: Any, fallback: Any = None) -> Any:
-    relay = IotRelay(context, 1 << 20)
+    relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
     started = Assembly(context, tmp_path, relay, None).start("p", pipeline(settings, SOURCE, fallback=fallback))
     return started, relay
 

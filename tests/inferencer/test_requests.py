@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from edgeml.component import Context
+from edgeml.errors import IpcError
+from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly, Running
 from inferencer.config import OnnxBackend, RequestSource
-from inferencer.sinks import IotRelay
 from inferencer_support import Recorder, classifier, make_context, picture, pipeline
 from support import eventually
 
@@ -32,7 +33,9 @@ class Asker:
         self.pictures.mkdir(exist_ok=True)
         backend = OnnxBackend(model="Tiny", path=str(classifier(tmp_path / "bundle")))
         settings = RequestSource(allowed_dirs=(str(self.pictures),), **source)
-        self.relay = IotRelay(self.context, 1 << 20)
+        self.relay = Outbox(
+            self.context.work / "iot_core.spool", self.context.ipc, self.context.health, max_bytes=1 << 20
+        )
         assembly = Assembly(self.context, tmp_path, self.relay, None)
         self.running: Running = assembly.start("p", pipeline(backend, settings, score_threshold=0.01))
         eventually(lambda: self.context.health.counter("pipelines.p.models_loaded"), 10, "the model")
@@ -214,3 +217,20 @@ def test_an_archive_is_no_picture(asker: Asker) -> None:
     with zipfile.ZipFile(asker.pictures / "a.png", "w") as made:
         made.writestr("x", "y")
     assert "not a JPEG or PNG" in asker.ask_for("a.png")["error"]
+
+
+def test_a_result_that_cannot_be_told_to_everyone_still_answers_the_request(asker: Asker) -> None:
+    cv2.imwrite(str(asker.pictures / "told.png"), np.zeros((8, 8, 3), np.uint8))
+    publish = asker.ipc.publish
+
+    def full(topic: str, payload: bytes, *, wait: float = 0.0) -> None:
+        if topic == "edgeml/inference/p":
+            raise IpcError("the core has too much to answer")
+        publish(topic, payload)
+
+    asker.ipc.publish = full  # type: ignore[method-assign]
+    try:
+        assert "label" in asker.ask_for("told.png")
+    finally:
+        asker.ipc.publish = publish  # type: ignore[method-assign]
+    assert asker.context.health.counter("pipelines.p.not_sent") == 1

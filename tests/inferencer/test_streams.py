@@ -17,9 +17,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edgeml.component import Context
 from edgeml.errors import BackendError, ConfigError
 from edgeml.frames import FrameWriter
+from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly, check
 from inferencer.config import CallerSource, HttpBackend, MqttSource, OnnxBackend, TimerSource
-from inferencer.sinks import IotRelay
 from inferencer.stream_sources import MqttSamples, StreamSamples, numbers
 from inferencer.timer_sources import TimerSamples
 from inferencer_support import Recorder, make_context, picture, pipeline, regressor
@@ -173,7 +173,7 @@ class Caller:
     def __init__(self, tmp_path: Path, **settings: Any) -> None:
         self.ipc = Recorder()
         context = make_context(tmp_path / "work", self.ipc)
-        self.relay = IotRelay(context, 1 << 20)
+        self.relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
         backend = OnnxBackend(model="Tiny", path=str(regressor(tmp_path / "b")))
         settings = {"rate_hz": 50, **settings}
         self.running = Assembly(context, tmp_path, self.relay, None).start(

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from edgeml.models import load
+from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
 from inferencer.config import OnnxBackend, Telemetry, TopicSource
-from inferencer.sinks import IotRelay
 from inferencer.telemetry import TelemetrySink
 from inferencer_support import Recorder, make_context, picture, pipeline, sample
 from localdev.simulators.turbine import Fault, Turbine
@@ -25,7 +25,9 @@ class Windmill:
     def __init__(self, tmp_path: Path, **telemetry: Any) -> None:
         self.ipc = Recorder()
         self.context = make_context(tmp_path / "work", self.ipc)
-        self.relay = IotRelay(self.context, 1 << 20)
+        self.relay = Outbox(
+            self.context.work / "iot_core.spool", self.context.ipc, self.context.health, max_bytes=1 << 20
+        )
         settings = pipeline(
             OnnxBackend(model="WindTurbine", path=str(BUNDLE)),
             TopicSource(topic="t"),
@@ -90,7 +92,7 @@ def test_malformed_readings_are_counted_and_say_what_was_expected(tmp_path: Path
 
 def test_pictures_are_no_readings(tmp_path: Path) -> None:
     context = make_context(tmp_path)
-    relay = IotRelay(context, 1 << 20)
+    relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
     try:
         TelemetrySink(Telemetry(enabled=True), context, relay).seen(sample(picture()))
     finally:
