@@ -1,9 +1,12 @@
+import json
 import time
 from typing import Any
 
+import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
-from cloud_support import Faults, error, sample
+from cloud_support import Faults, error, failed_events, sample
 from localdev.cloud import LocalCloud
 from localdev.cloud.lambdas import FunctionError
 from support import eventually
@@ -79,6 +82,19 @@ def test_a_malformed_message_is_an_error_and_leaves_no_line(cloud: LocalCloud, c
 def test_a_time_that_cloudwatch_refuses_is_an_error(cloud: LocalCloud, days: int) -> None:
     with pytest.raises(FunctionError, match="refuses its time"):
         invoke(cloud, rawdata(time.time() + days * 86400))
+
+
+def test_log_lines_of_components_pass_by_and_other_types_are_kept_as_failed(cloud: LocalCloud) -> None:
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.connect(*cloud.mqtt_address)
+    client.loop_start()
+    shipped = {"thing": "press-1", "component": "edgeml.Inferencer", "lines": [{"timestamp": 1, "message": "started"}]}
+    for message in (shipped, {"type": "weather"}):
+        client.publish("device/press-1/logs", json.dumps(message), 1).wait_for_publish(10)
+    client.disconnect()
+    client.loop_stop()
+    cloud.drain()
+    assert [event["requestPayload"].get("type") for event in failed_events(cloud)] == ["weather"]
 
 
 def test_group_and_stream_are_made_when_they_are_missing(cloud: LocalCloud) -> None:

@@ -76,7 +76,9 @@ def test_events_reach_their_handlers(stack: Stack) -> None:
     assert faces["Event"] == "s3:ObjectCreated:*"
     assert faces["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "faces/"}]
     rule = stack.resources["IngestEdgeLogsDeviceLogs"].properties["TopicRulePayload"]
-    assert rule["Sql"] == "SELECT *, clientid() AS client_id, topic() AS topic FROM 'device/+/logs'"
+    assert rule["Sql"] == (
+        "SELECT *, clientid() AS client_id, topic() AS topic FROM 'device/+/logs' WHERE isUndefined(component)"
+    )
     assert rule["Actions"] == [{"Lambda": {"FunctionArn": stack.resources["IngestEdgeLogs"].arn}}]
     subscription = stack.resources["CollectSampleSamplePublished"].properties
     assert subscription["TopicArn"] == stack.outputs["SampleTopicArn"]

@@ -1,7 +1,7 @@
 """AWS IoT topic rules: the part of their SQL that the template uses, and their actions.
 
 SELECT *, field, field AS name, clientid() AS name, topic() AS name, topic(N) AS name, timestamp() AS name
-FROM 'topic/filter' [WHERE field = literal [AND ...]]
+FROM 'topic/filter' [WHERE field = literal [AND isUndefined(field) ...]]
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 _STATEMENT = re.compile(r"\s*SELECT\s+(.+?)\s+FROM\s+'([^']+)'(?:\s+WHERE\s+(.+?))?\s*", re.IGNORECASE | re.DOTALL)
 _ITEM = re.compile(r"(\*|\w+(?:\.\w+)*|clientid\(\)|timestamp\(\)|topic\((\d*)\))(?:\s+AS\s+(\w+))?", re.IGNORECASE)
+_UNDEFINED = re.compile(r"isUndefined\(\s*([\w.]+)\s*\)", re.IGNORECASE)
 _TEST = re.compile(r"([\w.]+)\s*(=|<>|!=)\s*('[^']*'|-?\d+(?:\.\d+)?|true|false)", re.IGNORECASE)
 
 
@@ -89,11 +90,20 @@ def _level(topic: str, level: str) -> str | None:
 
 
 def _test(text: str) -> Callable[[dict[str, Any]], bool]:
+    if undefined := _UNDEFINED.fullmatch(text.strip()):
+        return lambda body: not _defined(body, undefined[1])
     test = _TEST.fullmatch(text.strip())
     if test is None:
         raise SqlError(f"not understood: {text.strip()}")
     literal = test[3][1:-1] if test[3].startswith("'") else json.loads(test[3].lower())
     return lambda body: (_field(body, test[1]) == literal) == (test[2] == "=")
+
+
+def _defined(body: Any, path: str) -> bool:
+    """Whether a field is there; null is a value."""
+    *parents, name = path.split(".")
+    holder = _field(body, ".".join(parents)) if parents else body
+    return isinstance(holder, dict) and name in holder
 
 
 def _field(body: Any, path: str) -> Any:

@@ -21,11 +21,19 @@ def run(sql: str, body: Any, topic: str = "device/t7/logs") -> dict[str, Any] | 
         ("SELECT a FROM '#' WHERE a = 1 AND b.c <> 'y'", {"a": 1}),
         ("SELECT a FROM '#' WHERE a = 2", None),
         ("SELECT a FROM '#' WHERE b.c = 'x' AND a != 1", None),
+        ("SELECT a FROM '#' WHERE isUndefined(c)", {"a": 1}),
+        ("SELECT a FROM '#' WHERE ISUNDEFINED( b.x ) AND isUndefined(a.x) AND a = 1", {"a": 1}),
+        ("SELECT a FROM '#' WHERE isUndefined(b.c)", None),
+        ("SELECT a FROM '#' WHERE isUndefined(a) AND isUndefined(c)", None),
         ("SELECT * FROM 'device/+/other'", None),
     ],
 )
 def test_select(sql: str, selected: dict[str, Any] | None) -> None:
     assert run(sql, {"a": 1, "b": {"c": "x"}}) == selected
+
+
+def test_null_is_not_undefined() -> None:
+    assert run("SELECT * FROM '#' WHERE isUndefined(a)", {"a": None}) is None
 
 
 def test_timestamp_is_now_in_milliseconds() -> None:
@@ -36,7 +44,14 @@ def test_timestamp_is_now_in_milliseconds() -> None:
 
 @pytest.mark.parametrize(
     "sql",
-    ["GARBAGE", "SELECT * FROM device", "SELECT avg(x) FROM 'a'", "SELECT * FROM 'a' WHERE x > 3", "SELECT FROM 'a'"],
+    [
+        "GARBAGE",
+        "SELECT * FROM device",
+        "SELECT avg(x) FROM 'a'",
+        "SELECT * FROM 'a' WHERE x > 3",
+        "SELECT * FROM 'a' WHERE isUndefined()",
+        "SELECT FROM 'a'",
+    ],
 )
 def test_sql_that_is_not_understood_is_an_error(sql: str) -> None:
     with pytest.raises(SqlError, match="not understood"):
