@@ -33,8 +33,8 @@ class Geometry:
 class Preprocessor:
     """Callable: image (height, width, 3) or (height, width), uint8 -> tensor with batch 1, and its Geometry.
 
-    One resize to the model's size by OpenCV, then `pixel * factor + offset` plane by plane in place, which takes a
-    fraction of what cv2.dnn.blobFromImage does for the same numbers.
+    One resize to the model's size by OpenCV, then one look-up per plane in a table of what each of the 256 pixel
+    values becomes: the fastest of the ways tried, most of all right after a model has driven all else from the caches.
     """
 
     def __init__(self, declared: Input) -> None:
@@ -47,6 +47,8 @@ class Preprocessor:
         self._offset = -mean / std
         if not (np.isfinite(self._factor).all() and np.isfinite(self._offset).all()):
             raise ValueError(f"scale {declared.scale}, mean {declared.mean}, std {declared.std} give no finite numbers")
+        pixels = np.arange(256, dtype=np.float32)
+        self._tables = [(pixels * f + o).astype(np.float32) for f, o in zip(self._factor, self._offset, strict=True)]
 
     def __call__(self, image: Array, pixel_format: str = "bgr24") -> tuple[Array, Geometry]:
         declared = self._declared
@@ -64,10 +66,10 @@ class Preprocessor:
         kind = np.uint8 if self._declared.dtype == "uint8" else np.float32
         tensor = np.empty((1, channels, *small.shape[:2]), kind)
         for channel, plane in enumerate(reversed(planes) if swap else planes):
-            out = tensor[0, channel]
-            np.copyto(out, plane)
-            if kind is np.float32:
-                self._scale(out, self._factor[channel], self._offset[channel])
+            if kind is np.uint8:
+                tensor[0, channel] = plane
+            else:
+                cv2.LUT(plane, self._tables[channel], tensor[0, channel])
         return tensor
 
     def _interleaved(self, small: Array, swap: bool) -> Array:
