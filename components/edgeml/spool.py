@@ -76,16 +76,28 @@ class Spool:
         Raises SpoolError if the item alone is above max_bytes, or if it cannot be stored (disk full): then nothing has
         changed and the older items stay.
         """
-        text = json.dumps(headers or {})
-        size = len(topic.encode()) + len(text.encode()) + len(payload) + ITEM_OVERHEAD
+        return self.put_many(topic, [payload], headers=headers)[0]
+
+    def put_many(
+        self, topic: str, payloads: Iterable[builtins.bytes], *, headers: dict[str, str] | None = None
+    ) -> list[int]:
+        """Store items durably, all or none, for one fsync; their ids, in order.
+
+        Raises SpoolError as `put` does, also if the items together are above max_bytes.
+        """
+        text, now = json.dumps(headers or {}), self._clock()
+        fixed = len(topic.encode()) + len(text.encode()) + ITEM_OVERHEAD
+        rows = [(now, fixed + len(payload), topic, text, payload) for payload in payloads]
+        size = sum(row[1] for row in rows)
         if size > self.max_bytes:
-            raise SpoolError(f"spool {self.path.name}: an item of {size} bytes is above the cap of {self.max_bytes}")
-        row = (self._clock(), size, topic, text, payload)
-        with self._transaction("store an item") as db:
+            what = "an item" if len(rows) == 1 else f"{len(rows)} items"
+            raise SpoolError(f"spool {self.path.name}: {what} of {size} bytes is above the cap of {self.max_bytes}")
+        with self._transaction("store items") as db:
             victims = self._oldest(self._bytes + size - self.max_bytes)
             self._delete(victims, dropped=True)
-            cursor = db.execute("INSERT INTO items (created_at, size, topic, headers, payload) VALUES (?,?,?,?,?)", row)
-            self._depth += 1
+            insert = "INSERT INTO items (created_at, size, topic, headers, payload) VALUES (?,?,?,?,?)"
+            ids = [int(db.execute(insert, row).lastrowid or 0) for row in rows]
+            self._depth += len(rows)
             self._bytes += size
         if not self._reserved:
             self._reserved = hold_reserve(self.path)
@@ -93,7 +105,7 @@ class Spool:
             self._log_drops(len(victims))
         for listener in self._listeners:
             listener()
-        return int(cursor.lastrowid or 0)
+        return ids
 
     def peek(self, limit: int = 1) -> list[Item]:
         """The oldest `limit` items, oldest first; they stay in the spool until `ack`."""

@@ -16,7 +16,6 @@ from log_shipper.cloudwatch import CloudWatch
 from log_shipper.config import Config, Files
 from log_shipper.destination import Names
 from log_shipper.emf import HealthLog
-from log_shipper.endpoint import READ_TIMEOUT_S
 from log_shipper.iot_core import IotCoreSink
 from log_shipper.scan import Log, Scanner
 from log_shipper.shipper import Send, Shipper
@@ -60,7 +59,7 @@ class LogShipper(Component[Config]):
 
     def reconfigure(self, config: Config) -> None:
         Scanner(config, self.context.root)  # a wrong pattern must not stop what is running
-        self._stop(READ_TIMEOUT_S + 5)
+        self._stop(_STOP_S)  # a request that hangs longer ends by itself; its batch may then be sent twice
         self.start(config)
 
     def stop(self) -> None:

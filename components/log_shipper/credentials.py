@@ -43,7 +43,7 @@ class Signer:
                     self._credentials = Session().get_credentials()
                 if self._credentials is not None:
                     return self._credentials.get_frozen_credentials()
-            except BotoCoreError as error:
+            except (BotoCoreError, RuntimeError) as error:  # RuntimeError: what was fetched has expired already
                 self._credentials = None
                 raise DeliveryError(f"no AWS credentials: {error}") from error
         raise DeliveryError(

@@ -1,13 +1,15 @@
 """diskSpaceLimit and deleteLogFileAfterCloudUpload: only rotated files that have been delivered whole are deleted."""
 
+import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from edgeml.log import kv
 from log_shipper.config import Options
-from log_shipper.identity import Seen
+from log_shipper.identity import Key, Seen
 from log_shipper.scan import is_rotated
 
 log = logging.getLogger(__name__)
@@ -22,10 +24,15 @@ def tidy(files: Iterable[Seen], options: Options, is_delivered: Callable[[Seen],
     ordered = sorted(files, key=lambda seen: (seen.mtime, seen.path))
     excess = sum(seen.size for seen in ordered) - options.limit_bytes if options.limit_bytes else 0
     deleted = 0
+    in_use: set[Key] | None = None
     for seen in ordered:
         if not options.delete_log_file_after_cloud_upload and excess <= 0:
             break
-        if (is_rotated(seen.path) or _is_left(seen, ordered[-1])) and is_delivered(seen) and _delete(seen):
+        if not (is_rotated(seen.path) or _is_left(seen, ordered[-1])) or not is_delivered(seen):
+            continue
+        if in_use is None:
+            in_use = _open_elsewhere()
+        if seen.key not in in_use and _delete(seen):
             excess -= seen.size
             deleted += 1
     return deleted
@@ -33,6 +40,21 @@ def tidy(files: Iterable[Seen], options: Options, is_delivered: Callable[[Seen],
 
 def _is_left(seen: Seen, newest: Seen) -> bool:
     return seen is not newest and time.time() - seen.mtime / 1e9 > _QUIET_S
+
+
+def _open_elsewhere() -> set[Key]:
+    """The files that other processes hold open, as far as we may see: all as root, else those of our own user."""
+    found = set()
+    ours = str(os.getpid())
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal() or process.name == ours:
+            continue
+        with contextlib.suppress(OSError):  # another user's process, or one that has ended
+            for descriptor in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):  # just closed
+                    status = descriptor.stat()
+                    found.add((status.st_dev, status.st_ino))
+    return found
 
 
 def _delete(seen: Seen) -> bool:

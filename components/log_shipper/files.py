@@ -54,11 +54,12 @@ class FileSource:
         return batch
 
     def delivered(self) -> None:
-        if self._read:
-            marks = marks_of(self._read)
+        # A file truncated since it was read has another one under its key, of which nothing has been delivered.
+        marks = marks_of(file for file in self._read if self.tail.files.get(file.key) is file)
+        if marks:
             self._checkpoint.save(self.name, marks)
             self.tail.delivered(marks)
-            self._read.clear()
+        self._read.clear()
 
     def rewind(self) -> None:
         self.tail.rewind()

@@ -19,7 +19,7 @@ from edgeml.spool import Drainer, Item, Spool
 from log_shipper.batch import Batch, pieces
 from log_shipper.config import IotCore
 from log_shipper.copier import output_of
-from log_shipper.errors import DeliveryError
+from log_shipper.errors import BatchRefused, DeliveryError
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,10 @@ class IotCoreSink:
         self._drainer = Drainer(self.spool, self._publish, transient=(IpcError,))
 
     def put(self, component: str, batch: Batch) -> None:
-        """Raises DeliveryError if the spool is too full to take the batch without dropping an older one."""
+        """Raises DeliveryError if the spool is too full to take the batch without dropping an older one.
+
+        All of the batch is stored or nothing: it is given again, and must not be there in part already.
+        """
         if self.spool.bytes > self._config.spool_bytes // 2:
             raise DeliveryError(
                 f"{self.spool.bytes} bytes wait for IoT Core, lines stay in their files until they are out"
@@ -45,8 +48,11 @@ class IotCoreSink:
         topic = self._config.topic.replace("{thingName}", self._thing).replace("{componentName}", component)
         limit = min(self._ipc.max_iot_bytes, self._config.spool_bytes // 4) - _HEADER_BYTES
         try:
-            for payload in self._messages(component, batch, limit):
-                self.spool.put(topic, payload)
+            payloads = list(self._messages(component, batch, limit))
+            size = sum(len(payload) + _HEADER_BYTES for payload in payloads)
+            if size > self._config.spool_bytes // 2:
+                raise BatchRefused(f"{size} bytes are more than half of the spool")
+            self.spool.put_many(topic, payloads)
         except SpoolError as error:
             raise DeliveryError(str(error)) from error
 

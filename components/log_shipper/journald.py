@@ -42,7 +42,8 @@ class _Entry(msgspec.Struct):
         return text.replace("\0", "").rstrip("\n")
 
     def level(self) -> int:
-        return _LEVEL_OF_PRIORITY[int(self.priority)] if self.priority in "01234567" else LEVELS["INFO"]
+        known = len(self.priority) == 1 and self.priority in "01234567"
+        return _LEVEL_OF_PRIORITY[int(self.priority)] if known else LEVELS["INFO"]
 
 
 class JournalSource:

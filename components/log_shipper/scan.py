@@ -33,6 +33,7 @@ class Log:
     name: str
     kind: str = USER_KIND
     options: Options = field(default_factory=Options)
+    record_start: re.Pattern[str] | None = None
 
     @property
     def id(self) -> str:
@@ -75,10 +76,13 @@ class Scanner:
 
     def __init__(self, config: Config, logs_folder: Path) -> None:
         self._folders: dict[Path, _Folder] = {logs_folder: _Folder(patterns=list(config.components))}
-        self._globs = {name: (Log(name, USER_KIND, files), files.path) for name, files in config.files.items()}
+        self._globs = {
+            name: (_log(name, USER_KIND, files, f"files.{name}"), files.path) for name, files in config.files.items()
+        }
         uploader = config.logs_uploader_configuration
         if uploader.system_logs_configuration.upload_to_cloud_watch:
-            system = Log(SYSTEM, SYSTEM_KIND, uploader.system_logs_configuration)
+            where = "logsUploaderConfiguration.systemLogsConfiguration"
+            system = _log(SYSTEM, SYSTEM_KIND, uploader.system_logs_configuration, where)
             self._folders[logs_folder].named["greengrass"] = system
         listed = {entry.component_name: entry for entry in uploader.component_logs_configuration}
         for name, entry in {**listed, **uploader.component_logs_configuration_map}.items():
@@ -87,10 +91,10 @@ class Scanner:
     def _add(self, name: str, entry: ComponentLogs, logs_folder: Path) -> None:
         path = Path(entry.log_file_directory_path) if entry.log_file_directory_path else logs_folder
         folder = self._folders.setdefault(path, _Folder())
-        log = Log(name, USER_KIND, entry)
+        where = f"logsUploaderConfiguration.componentLogsConfigurationMap.{name}"
+        log = _log(name, USER_KIND, entry, where)
         if entry.log_file_regex:
-            where = f"logsUploaderConfiguration.componentLogsConfigurationMap.{name}.logFileRegex"
-            folder.matched.append((java_regex(entry.log_file_regex, where), log))
+            folder.matched.append((java_regex(entry.log_file_regex, f"{where}.logFileRegex"), log))
         else:
             folder.named[name] = log
 
@@ -108,6 +112,11 @@ class Scanner:
                 if not match.endswith(_COMPRESSED) and (seen := _seen(match, taken)) is not None:
                     found[log].append(seen)
         return found
+
+
+def _log(name: str, kind: str, options: Options, where: str) -> Log:
+    pattern = options.multi_line_start_pattern
+    return Log(name, kind, options, java_regex(pattern, f"{where}.multiLineStartPattern") if pattern else None)
 
 
 def java_regex(text: str, where: str) -> re.Pattern[str]:

@@ -23,7 +23,7 @@ from log_shipper.identity import Seen
 from log_shipper.journald import JournalSource, component_of, units
 from log_shipper.parse import Parser
 from log_shipper.pipeline import SCAN_INTERVAL_S, Pipeline
-from log_shipper.scan import SYSTEM_KIND, USER_KIND, Log, Scanner, java_regex
+from log_shipper.scan import SYSTEM_KIND, USER_KIND, Log, Scanner
 
 log = logging.getLogger(__name__)
 
@@ -133,10 +133,9 @@ class Shipper:
             self._context.health.count("files_deleted", deleted)
 
     def _add_files(self, sink: str, found: Log) -> FileSource:
-        pattern = found.options.multi_line_start_pattern
         parser = Parser(
             found.options.minimum_log_level,
-            java_regex(pattern, f"multiLineStartPattern of {found.name}") if pattern else None,
+            found.record_start,
             rejoin_tracebacks=self._config.rejoin_tracebacks,
         )
         source = FileSource(f"{sink}/{found.id}", parser, self._checkpoint)

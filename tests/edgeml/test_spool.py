@@ -82,6 +82,19 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     opened.close()
 
 
+def test_several_items_are_stored_together_or_not_at_all(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s", max_bytes=1000)
+    assert spool.put_many("t", [b"1", b"2", b"3"]) == [1, 2, 3]
+    with pytest.raises(SpoolError, match=r"2 items of .* above the cap"):
+        spool.put_many("t", [b"x" * 600, b"y" * 600])
+    assert payloads(spool) == [b"1", b"2", b"3"]
+    assert spool.put_many("t", []) == []
+    spool.put_many("t", [b"x" * 400, b"y" * 400])
+    assert (payloads(spool), spool.dropped) == ([b"x" * 400, b"y" * 400], 3)
+    assert spool.bytes == sum(len(item.payload) + ITEM_OVERHEAD + 3 for item in spool.peek(9))
+    spool.close()
+
+
 def test_items_of_all_topics_come_out_whole_and_in_order(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "s", max_bytes=1_000_000, clock=lambda: 12.5)
     assert spool.peek() == []

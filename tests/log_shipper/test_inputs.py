@@ -3,16 +3,21 @@
 import json
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
+import msgspec
 import pytest
 from moto.server import ThreadedMotoServer
 
-from benchmarks.log_rig import FaultySink, shipper
+from benchmarks.log_rig import Fault, FaultySink, Request, shipper
+from edgeml.errors import ConfigError
+from log_shipper.config import Config
+from log_shipper.scan import Scanner
 from support import eventually
 
 STAMP = "2026-11-21T10:00:00.000Z"
@@ -100,19 +105,38 @@ def test_javas_quoted_regex_a_folder_of_its_own_and_globs(tmp_path: Path, sink: 
     assert all(before * 1000 < event.timestamp < time.time() * 1000 for event in sink.events)
 
 
-def test_a_wrong_expression_ends_the_start_with_its_path(tmp_path: Path) -> None:
-    config = {"logsUploaderConfiguration": {"componentLogsConfigurationMap": {"a": {"logFileRegex": "("}}}}
+@pytest.mark.parametrize("option", ["logFileRegex", "multiLineStartPattern"])
+def test_a_wrong_expression_ends_the_start_with_its_path(tmp_path: Path, option: str) -> None:
+    config = {"logsUploaderConfiguration": {"componentLogsConfigurationMap": {"a": {option: "("}}}}
     with shipper(tmp_path, config) as process:
         assert process.process is not None
         assert process.process.wait(10) == 78
-    assert "componentLogsConfigurationMap.a.logFileRegex: not a regular expression" in process.said()
+    assert f"componentLogsConfigurationMap.a.{option}: not a regular expression" in process.said()
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        ({"files": {"f": {"path": "/x", "multiLineStartPattern": "("}}}, "files.f"),
+        (
+            {
+                "logsUploaderConfiguration": {
+                    "systemLogsConfiguration": {"uploadToCloudWatch": True, "multiLineStartPattern": "("}
+                }
+            },
+            "logsUploaderConfiguration.systemLogsConfiguration",
+        ),
+    ],
+)
+def test_a_wrong_start_of_records_is_found_before_any_file_is(tmp_path: Path, raw: dict[str, Any], path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Scanner(msgspec.convert(raw, Config), tmp_path)
+    assert caught.value.path == f"{path}.multiLineStartPattern"
 
 
 def test_disk_limit_deletes_the_oldest_delivered_rotated_files_and_nothing_that_is_not_delivered(
     tmp_path: Path, sink: FaultySink
 ) -> None:
-    from benchmarks.log_rig import Fault
-
     sink.fault = lambda request: Fault(0)
     limits = {"diskSpaceLimit": 10, "diskSpaceLimitUnit": "KB"}
     config = {"logsUploaderConfiguration": {"componentLogsConfigurationMap": {"a": limits}}}
@@ -177,7 +201,7 @@ def test_the_journal_is_followed_from_the_delivered_cursor(tmp_path: Path, sink:
         return json.dumps(fields) + "\n"
 
     journal.write_text(
-        "".join(entry(number) for number in range(50))
+        "".join(entry(number, priority={3: "", 4: "12", 5: "67"}.get(number, "6")) for number in range(50))
         + entry(50, message=list(b"not utf-8: \xff"))
         + entry(51, priority="7")
         + entry(52, unit="ggl.core.ggipcd.service", message="core")
@@ -268,6 +292,31 @@ def test_a_changed_configuration_takes_over_and_repeats_nothing(tmp_path: Path, 
         process.configure({"components": ["edgeml.*", "oth*"]})
         sink.wait_for(2)
     assert sorted(message[-1] for message in sink.messages()) == ["a", "b"]
+
+
+def test_a_wrong_change_is_refused_and_a_request_that_hangs_delays_no_other(tmp_path: Path, sink: FaultySink) -> None:
+    hanging = threading.Event()
+
+    def fault(request: Request) -> Fault | None:
+        if request.operation == "PutLogEvents":
+            hanging.wait(20)
+        return None
+
+    with shipper(tmp_path, {}, AWS_ENDPOINT_URL=sink.url) as process:
+        (process.logs / "edgeml.A.log").write_text(line("a"))
+        sink.wait_for(1)
+        eventually(lambda: "started" in process.said(), what="start")
+        process.configure({"files": {"f": {"path": "/x", "multiLineStartPattern": "("}}})
+        eventually(lambda: "files.f.multiLineStartPattern: not a regular" in process.said(), what="the refusal")
+        sink.fault = fault
+        with (process.logs / "edgeml.A.log").open("a") as file:
+            file.write(line("b"))
+        eventually(lambda: sink.requests[-1].operation == "PutLogEvents" and len(sink.requests) > 1, what="b")
+        began = time.monotonic()
+        process.configure({"components": ["edgeml.*"]})
+        eventually(lambda: "configuration changed" in process.said(), what="the change")
+        assert time.monotonic() - began < 6
+        hanging.set()
 
 
 def test_both_sinks_get_every_line(tmp_path: Path, sink: FaultySink) -> None:

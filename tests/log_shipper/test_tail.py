@@ -108,6 +108,23 @@ def test_a_truncated_file_begins_anew_even_when_it_has_grown_beyond_the_old_offs
     assert folder.deliver() == [2, 3, 4]
 
 
+def test_a_batch_recorded_only_after_its_file_was_truncated_says_nothing_of_the_new_lines(folder: Folder) -> None:
+    log = folder.write("a.log", 1, 2)
+    folder.look()
+    assert len(folder.source.next_batch(10_000).texts) == 2  # sent, but there is no room to record it
+    log.write_text("")
+    folder.write("a.log", 3, 4, 5)
+    folder.look()
+    folder.source.observe()
+    folder.source.delivered()
+    status = log.stat()
+    seen = Seen((status.st_dev, status.st_ino), str(log), status.st_size, status.st_mtime_ns)
+    assert not folder.source.has_delivered(seen)
+    folder.source.rewind()
+    assert folder.deliver() == [3, 4, 5]
+    assert folder.source.has_delivered(seen)
+
+
 def test_a_copy_made_before_the_truncation_is_not_read_twice(folder: Folder) -> None:
     log = folder.write("a.log", 1, 2)
     folder.deliver()

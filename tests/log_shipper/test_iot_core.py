@@ -1,0 +1,67 @@
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edgeml.ipc import StandaloneIpc
+from edgeml.spool import Spool
+from log_shipper.batch import Batch
+from log_shipper.config import IotCore
+from log_shipper.errors import BatchRefused, DeliveryError
+from log_shipper.iot_core import IotCoreSink
+from log_shipper.parse import Records
+
+
+class Silent(StandaloneIpc):
+    """A core that sends nothing: what is put stays in the spool."""
+
+    def __init__(self) -> None:
+        self.max_iot_bytes = 131_072
+        self.ended = threading.Event()
+
+    def publish_iot(self, topic: str, payload: bytes, qos: int = 1) -> None:
+        self.ended.wait(10)
+
+
+def batch_of(count: int, text: str) -> Batch:
+    batch = Batch(max_events=10_000)
+    batch.add(Records([1_795_255_200_000] * count, [text] * count, list(range(count))))
+    return batch
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IotCoreSink]:
+    ipc = Silent()
+    sink = IotCoreSink(IotCore(), ipc, "thing", path)
+    try:
+        yield sink
+    finally:
+        ipc.ended.set()
+        sink.close()
+
+
+def test_a_batch_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    Spool(path, max_bytes=2**24).close()
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON items WHEN (SELECT COUNT(*) FROM items) >= 2 "
+        "BEGIN SELECT RAISE(ABORT, 'full'); END"
+    )
+    db.close()
+    with opened(path) as sink:
+        for _ in range(2):
+            with pytest.raises(DeliveryError):
+                sink.put("a", batch_of(400, "x" * 1000))
+            assert sink.spool.depth == 0
+
+
+def test_a_batch_that_would_push_older_lines_out_is_to_be_made_smaller(tmp_path: Path) -> None:
+    with opened(tmp_path / "spool.db") as sink:
+        with pytest.raises(BatchRefused):
+            sink.put("a", batch_of(1000, "\1" * 1500))
+        sink.put("a", batch_of(400, "x" * 1000))
+        assert sink.spool.depth >= 3
