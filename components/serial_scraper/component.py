@@ -1,6 +1,7 @@
 """The configured ports at work, and changes of the configuration while they are."""
 
 import logging
+import time
 
 from edgeml.component import Component, Context
 from edgeml.edge_impulse.device import default_mac
@@ -13,6 +14,8 @@ from serial_scraper.config import Config
 from serial_scraper.service import Plan, Service, new_format, plans
 
 log = logging.getLogger(__name__)
+
+JOIN_TIMEOUT_S = 2.0  # for all ports together
 
 
 class SerialScraper(Component[Config]):
@@ -77,5 +80,6 @@ class SerialScraper(Component[Config]):
         ending = [self._services.pop(name) for name in names]
         for service in ending:
             service.ask_to_stop()
+        deadline = time.monotonic() + JOIN_TIMEOUT_S
         for service in ending:
-            service.join()
+            service.join(deadline)

@@ -55,7 +55,7 @@ class EdgeImpulse:
 
 
 class LinePerRecord:
-    """Formats whose records are single lines. `parse` raises ValueError or KeyError for what is none."""
+    """Formats whose records are single lines. `parse` raises ValueError, KeyError, RecursionError for what is none."""
 
     def __init__(self, parse: Callable[[str], Record], unknown: Unknown) -> None:
         self._parse, self._unknown = parse, unknown
@@ -65,7 +65,7 @@ class LinePerRecord:
         for line in lines:
             try:
                 records.append(self._parse(line))
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, RecursionError):
                 self._unknown(line)
         return records
 

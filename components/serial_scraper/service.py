@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,7 +21,6 @@ from serial_scraper.records import Format
 
 log = logging.getLogger(__name__)
 
-JOIN_TIMEOUT_S = 2.0
 Send = Callable[[str, bytes], None]
 
 
@@ -105,10 +105,10 @@ class Service:
         self._stopping.set()
         self._reader.stop()
 
-    def join(self) -> None:
-        """Wait for the end of what `ask_to_stop` told to end."""
+    def join(self, deadline: float) -> None:
+        """Wait, until `deadline` (monotonic), for the end of what `ask_to_stop` told to end."""
         for thread in self._threads:
-            thread.join(JOIN_TIMEOUT_S)
+            thread.join(max(0.0, deadline - time.monotonic()))
         self._context.health.forget(f"ports.{self.plan.name}")
 
     def command(self, payload: bytes) -> None:

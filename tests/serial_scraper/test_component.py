@@ -1,6 +1,8 @@
 import itertools
 import json
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +181,19 @@ def test_sigterm_stops_the_board_and_ends_the_process(link: Path, tmp_path: Path
         process.message(OUTPUT)
         assert process.stop(timeout=5) == 0
         eventually(lambda: not board.running, what="a board that was told to stop")
+
+
+def test_boards_that_do_not_answer_hold_up_the_end_no_longer_than_one(tmp_path: Path) -> None:
+    names = ("a", "b", "c", "d")
+    config = configuration(tmp_path / "a")
+    config["ports"] = {name: {"device": str(tmp_path / name)} for name in names}
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(Mcu(tmp_path / name, iter(()), answers=False))
+        process = stack.enter_context(Standalone("serial_scraper", config, tmp_path / "work"))
+        for name in names:
+            process.logged(f"name={name} ")
+        eventually(lambda: process.log.count("port open") == 4, what="four open ports")
+        began = time.monotonic()
+        assert process.stop() == 0
+        assert time.monotonic() - began < 4

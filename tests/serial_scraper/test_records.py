@@ -13,11 +13,12 @@ def collected(make: Any, *arguments: Any) -> tuple[records.Format, list[str]]:
 
 def test_jsonl_takes_objects_and_tells_of_everything_else() -> None:
     form, unknown = collected(records.jsonl)
-    assert form.feed(['{"a": 1, "b": [2]}', "[1]", "boot ok", '{"a": ', '{"a": null}']) == [
+    deep = '{"a": ' + "[" * 100_000
+    assert form.feed(['{"a": 1, "b": [2]}', "[1]", "boot ok", '{"a": ', deep, '{"a": null}']) == [
         {"a": 1, "b": [2]},
         {"a": None},
     ]
-    assert unknown == ["[1]", "boot ok", '{"a": ']
+    assert unknown == ["[1]", "boot ok", '{"a": ', deep]
     assert form.flush() == []
 
 
