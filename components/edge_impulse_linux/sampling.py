@@ -75,6 +75,9 @@ class Sampler:
         interval_ms = 1000 / source.config.frequency_hz
         if request.interval and abs(request.interval / interval_ms - 1) > _INTERVAL_TOLERANCE:
             raise SourceError(f"sensor {source.name}: its interval is {interval_ms:g} ms, not {request.interval:g} ms")
+        longest_ms = source.config.max_length_s * 1000
+        if not 0 <= request.length <= longest_ms:
+            raise SourceError(f"sensor {source.name}: at most {longest_ms:g} ms a sample, not {request.length:g} ms")
         count = max(1, round(request.length / interval_ms))
         say({"sampleStarted": True})
         say({"sample": True})
