@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from edgeml.errors import DisconnectedError, IpcError
 from edgeml.log import kv
 from model_updater.errors import Stopped, UpdateError
+from model_updater.jobs import JobGone
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ def download(
     """Fetch exactly `size` bytes into `path`, going on from what it holds. Interruptions are retried.
 
     `url(renew)` gives the URL; `renew` asks for a fresh one because the last has expired. `progress` is told the
-    bytes on disk. Raises UpdateError when the server refuses or the time is up, Stopped when told to stop.
+    bytes on disk. Raises UpdateError when the server refuses or the time is up, Stopped when told to stop, JobGone.
     """
     deadline = time.monotonic() + limits.total_s
     pause, address = 0.0, url(False)
@@ -73,7 +75,18 @@ def download(
             if stopping.wait(pause):
                 raise Stopped from None
             if isinstance(interruption, Expired):
-                address = url(True)
+                address = _renewed(url, address)
+
+
+def _renewed(url: Callable[[bool], str], address: str) -> str:
+    """A fresh URL; `address`, to be refused and asked about again, while AWS IoT does not answer."""
+    try:
+        return url(True)
+    except (JobGone, DisconnectedError):
+        raise
+    except IpcError as error:
+        log.warning("no fresh URL, will ask again %s", kv(error=error))
+        return address
 
 
 def check_url(url: str, allow_http: bool) -> None:

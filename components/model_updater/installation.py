@@ -97,6 +97,7 @@ class Installation:
         older = version and models.version_key(document.model_version) <= models.version_key(version)
         if older and not config.allow_downgrade:
             raise UpdateError(f"version {document.model_version} is not newer than {version}, which is active")
+        self._check_component()
         if document.size > config.max_download_bytes:
             raise UpdateError(f"the artifact has {document.size} bytes, {config.max_download_bytes} are allowed")
         held = self._artifact.stat().st_size if self._artifact.exists() else 0
@@ -104,6 +105,18 @@ class Installation:
         free = shutil.disk_usage(self._work).free
         if free < needed:
             raise UpdateError(f"{free} bytes of disk are free, {needed} are needed")
+
+    def _check_component(self) -> None:
+        """Users take the newest installed bundle, so that an older one than a component's would be without effect."""
+        name, version = self._document.model_name, self._document.model_version
+        try:
+            installed = models.read_manifest(models.component_folder(self._root, name)).version
+        except BundleError:
+            return  # there is none, or none that can be used
+        if models.version_key(installed) > models.version_key(version):
+            raise UpdateError(
+                f"version {version} would not be used: component edgeml.model.{name} has {installed}, which wins"
+            )
 
     def _download(self) -> None:
         if self._store.path(self._entry).exists():

@@ -1,8 +1,11 @@
 """The worker: one job at a time, from the cloud's offer to its outcome in the cloud, across restarts."""
 
+import contextlib
 import logging
+import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +28,7 @@ log = logging.getLogger(__name__)
 MAX_INTERRUPTIONS = 10  # restarts within one step, after which the step itself must be what ends us
 ASK_AGAIN_S = 5.0  # an activation may get lost while its receiver starts
 RETRY_MIN_S, RETRY_MAX_S = 1.0, 60.0
-PROGRESS_S = 10.0
+PROGRESS_S = 60.0
 
 
 class Updater:
@@ -80,8 +83,7 @@ class Updater:
         if journal is None or (execution is not None and journal.is_about(execution)):
             return
         if journal.outcome is None:
-            journal.outcome = Outcome("abandoned", {"reason": "the cloud does not offer this job any more"})
-            self._journal.save(journal)
+            self._end(journal, Outcome("abandoned", {"reason": "the cloud does not offer this job any more"}))
         self._finish(journal)
 
     def _work_on(self, execution: Execution) -> None:
@@ -108,33 +110,39 @@ class Updater:
         installation = self._installation(journal, document)
         names = [name for name, _ in installation.steps()]
         left = installation.steps()[names.index(journal.done) + 1 if journal.done else 0 :]
+        following = left[0][0] if left else journal.done
         journal.interruptions += 1
-        self._journal.save(journal)
         if journal.interruptions > MAX_INTERRUPTIONS:
-            self._failed(journal, left[0][0], UpdateError(f"interrupted {MAX_INTERRUPTIONS} times in this step"))
+            self._failed(journal, following, UpdateError(f"interrupted {MAX_INTERRUPTIONS} times in this step"))
+            return
+        try:
+            self._journal.save(journal)
+        except OSError as error:
+            self._failed(journal, following, error)
             return
         for name, step in left:
             log.info("step %s", kv(step=name, job=journal.job_id, model=document.model_name))
-            try:
-                self._tell(journal, name)
-                step()
-            except (Stopped, DisconnectedError):
-                raise  # the job is as good as before: it goes on after the next start
-            except JobGone as error:
-                journal.outcome = Outcome("abandoned", {"reason": str(error)})
-                self._journal.save(journal)
+            self._take(journal, name, step)
+            if journal.outcome is not None:
                 return
-            except (EdgemlError, OSError) as error:
-                self._failed(journal, name, error)
-                return
-            except Exception as error:  # a job that ends the process would be offered again for ever
-                log.exception("step %s", kv(step=name, job=journal.job_id))
-                self._failed(journal, name, UpdateError(f"internal error: {type(error).__name__}: {error}"))
-                return
+        self._end(journal, Outcome("SUCCEEDED", _versions(journal)))
+
+    def _take(self, journal: Journal, name: str, step: Callable[[], None]) -> None:
+        """One step; the journal knows afterwards that it is done, or has the outcome of a job that ended with it."""
+        try:
+            self._tell(journal, name)
+            step()
             journal.done, journal.interruptions = name, 0
             self._journal.save(journal)
-        journal.outcome = Outcome("SUCCEEDED", _versions(journal))
-        self._journal.save(journal)
+        except (Stopped, DisconnectedError):
+            raise  # the job is as good as before: it goes on after the next start
+        except JobGone as error:
+            self._end(journal, Outcome("abandoned", {"reason": str(error)}))
+        except (EdgemlError, OSError) as error:
+            self._failed(journal, name, error)
+        except Exception as error:  # a job that ends the process would be offered again for ever
+            log.exception("step %s", kv(step=name, job=journal.job_id))
+            self._failed(journal, name, UpdateError(f"internal error: {type(error).__name__}: {error}"))
 
     def _installation(self, journal: Journal, document: Document) -> Installation:
         address = document.deployment_artifact_path
@@ -150,8 +158,8 @@ class Updater:
         def progress(done: int) -> None:
             nonlocal reported
             if time.monotonic() - reported > PROGRESS_S:
-                reported = time.monotonic()
                 self._tell(journal, "download", f"{done * 100 // document.size} %")
+                reported = time.monotonic()  # after the wait for an answer, lest each chunk waits again
 
         tools = Tools(url, self._confirm, progress, self._context.stopping)
         return Installation(journal, self.config, self._context.work, self._context.root, tools)
@@ -172,8 +180,18 @@ class Updater:
     def _failed(self, journal: Journal, step: str, error: BaseException) -> None:
         log.error("job failed %s", kv(job=journal.job_id, step=step, reason=error))
         self._context.health.error(error)
-        journal.outcome = Outcome("FAILED", {**_versions(journal), "step": step, "reason": str(error)})
-        self._journal.save(journal)
+        self._end(journal, Outcome("FAILED", {**_versions(journal), "step": step, "reason": str(error)}))
+
+    def _end(self, journal: Journal, outcome: Outcome) -> None:
+        """Settle the outcome. Where the disk is full it stays in memory, and is reported all the same."""
+        journal.outcome = outcome
+        try:
+            self._journal.save(journal)
+        except OSError as error:
+            log.error("outcome not recorded, making room %s", kv(job=journal.job_id, reason=error))
+            shutil.rmtree(self._context.work / "job", ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self._journal.save(journal)
 
     def _finish(self, journal: Journal) -> None:
         """Report the outcome until the cloud has heard, then forget the job. May be repeated."""

@@ -6,9 +6,11 @@ from urllib.request import Request
 
 import pytest
 
+from edgeml.errors import DisconnectedError, IpcError
 from model_updater import download as module
 from model_updater.download import Limits, check_url, download
 from model_updater.errors import Stopped, UpdateError
+from model_updater.jobs import JobGone
 from ota_support import FileServer
 from support import eventually
 
@@ -70,6 +72,36 @@ def test_an_expired_url_is_renewed(server: FileServer, tmp_path: Path) -> None:
     download(url, tmp_path / "part", len(CONTENT), LIMITS, threading.Event())
     assert asked == [False, True]
     assert [path for path, _ in server.requests] == ["/old", "/new"]
+
+
+def test_while_aws_iot_does_not_answer_a_fresh_url_is_asked_for_again(server: FileServer, tmp_path: Path) -> None:
+    server.statuses = [403, 403]
+    old, new = server.add(CONTENT, "/old"), server.add(CONTENT, "/new")
+    answers = iter([IpcError("no answer"), None])
+
+    def url(renew: bool) -> str:
+        if renew and (error := next(answers)):
+            raise error
+        return new if renew else old
+
+    download(url, tmp_path / "part", len(CONTENT), LIMITS, threading.Event())
+    assert [path for path, _ in server.requests] == ["/old", "/old", "/new"]
+
+
+@pytest.mark.parametrize("final", [JobGone("cancelled"), DisconnectedError("the socket is gone")])
+def test_an_answer_that_ends_the_job_or_the_process_ends_the_download(
+    server: FileServer, tmp_path: Path, final: IpcError
+) -> None:
+    server.statuses = [403]
+    old = server.add(CONTENT)
+
+    def url(renew: bool) -> str:
+        if renew:
+            raise final
+        return old
+
+    with pytest.raises(type(final)):
+        download(url, tmp_path / "part", len(CONTENT), LIMITS, threading.Event())
 
 
 @pytest.mark.parametrize(("announced", "held"), [(len(CONTENT) - 1, 0), (len(CONTENT) + 1, 0), (len(CONTENT) + 5, 100)])

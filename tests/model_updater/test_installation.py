@@ -140,6 +140,11 @@ def test_a_model_component_counts_as_the_active_version(device: Device) -> None:
         device.install(device.offer("2.0.0"))
     device.install(device.offer("4.0.0"))
     assert models.find(MODEL, device.root) == models.updater_folder(device.root, MODEL).resolve()
+    downgrade = Config(allow_http=True, min_free_bytes=0, allow_downgrade=True)
+    device.install(device.offer("3.0.0"), downgrade)
+    with pytest.raises(EdgemlError, match=rf"component edgeml\.model\.{MODEL} has 3\.0\.0, which wins"):
+        device.install(device.offer("2.0.0"), downgrade)
+    assert device.active == "3.0.0"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """The component as a process outside Greengrass, its IoT Core messages carried to the local cloud's IoT Jobs."""
 
 import contextlib
+import errno
 import json
 import re
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +15,16 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edgeml import models
+from edgeml.component import Context
+from edgeml.health import Health
+from edgeml.ipc import StandaloneIpc
 from localdev.cloud import LocalCloud
 from localdev.cloud.iot_jobs import IotJobs
+from model_updater.config import Config
+from model_updater.document import parse
+from model_updater.errors import UpdateError
+from model_updater.journal import Journal, JournalFile
+from model_updater.updater import Updater
 from ota_support import MODEL, FileServer, bundle_files, document, tiny_model, zipped
 from support import Standalone, eventually
 
@@ -319,6 +329,81 @@ def test_a_wrong_key_stops_the_component_at_the_start(device: Device) -> None:
     with device.on(public_key="AAAA") as running:
         assert running.process.ended() == 78
         assert "public_key" in running.process.log
+
+
+def test_a_full_disk_fails_the_job_and_not_the_process(device: Device) -> None:
+    with device.on() as running:
+        has_ended(device, device.offer("1.0.0"), "SUCCEEDED")
+        eventually(device.idle, 5, "tidied up")
+        pid = running.process.process.pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # each write to a file fails
+        job = device.offer("2.0.0")
+        has_ended(device, job, "FAILED")
+        assert "File too large" in device.details(job)["reason"]
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        has_ended(device, device.offer("3.0.0"), "SUCCEEDED")
+        assert running.process.process.poll() is None
+    assert device.active == "3.0.0"
+
+
+class Mute(StandaloneIpc):
+    """A connection over which AWS IoT never answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def publish_iot(self, topic: str, payload: bytes, qos: int = 1) -> None:
+        self.asked.append(topic)
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> tuple[Updater, Mute]:
+    ipc = Mute()
+    context = Context(ipc=ipc, health=Health("a", "1"), work=tmp_path, root=tmp_path, thing_name=THING)
+    return Updater(context, Config()), ipc
+
+
+def job_in_hand() -> Journal:
+    content = b"x"
+    return Journal(job_id="j", execution_number=1, document=parse(document(content, "2.0.0", "https://host/x")))
+
+
+def test_a_download_waits_for_an_unanswered_report_once_in_an_interval(
+    worker: tuple[Updater, Mute], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updater, ipc = worker
+    monkeypatch.setattr("model_updater.updater.PROGRESS_S", 0.2)
+    monkeypatch.setattr("model_updater.jobs.REPLY_TIMEOUT_S", 0.3)
+    held = job_in_hand()
+    assert held.document is not None
+    progress = updater._installation(held, held.document)._tools.progress
+    eventually(lambda: progress(1) or ipc.asked, 5, "a report")
+    progress(1)
+    progress(1)
+    assert len(ipc.asked) == 1
+
+
+def test_an_outcome_for_which_there_is_no_room_takes_that_of_the_download(
+    worker: tuple[Updater, Mute], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updater, _ = worker
+    part = tmp_path / "job" / "artifact"
+    part.parent.mkdir()
+    part.write_bytes(b"x" * 1000)
+    save = JournalFile.save
+
+    def full(file: JournalFile, journal: Journal) -> None:
+        if part.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(file, journal)
+
+    monkeypatch.setattr(JournalFile, "save", full)
+    updater._failed(job_in_hand(), "download", UpdateError("the disk is full"))
+    assert not part.parent.exists()
+    recorded = JournalFile(tmp_path / "journal").load()
+    assert recorded is not None
+    assert recorded.outcome is not None
+    assert recorded.outcome.details["reason"] == "the disk is full"
 
 
 def journal(device: Device) -> str:
