@@ -2,11 +2,11 @@ from collections.abc import Iterator
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from edgeml.errors import DisconnectedError, IpcError, NotFoundError
 from edgeml.ipc import StandaloneIpc
 from edgeml.secrets import api_key
+from localdev.cloud.aws import LocalAws
 
 
 class Core(StandaloneIpc):
@@ -27,11 +27,8 @@ LITE = Core(IpcError("secret EI_API_KEY: Unhandled operation (ServiceError)"))
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[str]:
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with LocalAws() as cloud:
+        yield cloud.url
 
 
 @pytest.fixture

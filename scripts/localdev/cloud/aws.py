@@ -107,6 +107,7 @@ class LocalAws:
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], name="local-aws", daemon=True)
         self._thread.start()
+        self.reset()  # moto's state is the process', and an earlier server may have left some
         return self
 
     def stop(self) -> None:
