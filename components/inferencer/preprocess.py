@@ -126,7 +126,9 @@ class Preprocessor:
         part = image[top : top + crop_h, left : left + crop_w]
         if block > 1:
             part = cv2.resize(part, (crop_w // block, crop_h // block), interpolation=cv2.INTER_AREA)
-        small = cv2.resize(part, (target_w, target_h), interpolation=cv2.INTER_LINEAR)
+        small = part
+        if part.shape[:2] != (target_h, target_w):
+            small = cv2.resize(part, (target_w, target_h), interpolation=cv2.INTER_LINEAR)
         scale_x, scale_y = target_w / crop_w, target_h / crop_h
         return small, Geometry(width, height, scale_x, scale_y, -left * scale_x, -top * scale_y)
 
