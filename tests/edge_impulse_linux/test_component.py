@@ -225,10 +225,14 @@ def test_a_request_that_cannot_be_served_is_answered_and_the_connection_stays(
 def test_a_sample_longer_than_the_sensor_allows_is_refused(studio: FakeStudio, start: Start) -> None:
     start(cameras=[], sensors={"Motion": {"serial_port": "mcu", "axes": ["x"], "max_length_s": 10}})
     connected(studio)
-    for count, length in enumerate((1e30, 10_001, -1), 1):
+
+    def refused() -> list[str]:
+        return [message["error"] for message in studio.heard if message.get("sample") is False]
+
+    for length in (1e30, 10_001, -1):
+        before = len(refused())
         studio.sample("Motion", "x", length=length)
-        refused = eventually(lambda count=count: [m for m in studio.heard if m.get("sample") is False][count - 1 :])
-        assert "at most 10000 ms" in refused[0]["error"]
+        assert "at most 10000 ms" in eventually(lambda: refused()[before:], what="a refusal")[0]  # noqa: B023
     assert studio.connections == 1
 
 

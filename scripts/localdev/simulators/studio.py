@@ -109,7 +109,7 @@ class FakeStudio:
             raise ConnectionError("no device is connected")
         self._device.send(json.dumps(message))
 
-    def sample(self, sensor: str, label: str, *, length: int = 0, interval: float = 0, **changes: Any) -> None:
+    def sample(self, sensor: str, label: str, *, length: float = 0, interval: float = 0, **changes: Any) -> None:
         """Ask for a sample, as the button in Studio does."""
         request = {
             "label": label,
