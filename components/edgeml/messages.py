@@ -10,7 +10,6 @@ import msgspec
 
 M = TypeVar("M")
 
-MODEL_INFERENCE = "ModelInference"  # IoT Core topic of inference results
 MAX_IPC_BYTES = 7000  # Nucleus Lite closes the connection on larger messages (10,000 with base64 and headers)
 
 
@@ -152,9 +151,6 @@ class Regression(msgspec.Struct, frozen=True, omit_defaults=True):
     error: float | None = None
 
 
-Results = list[Classification] | list[Detection] | Anomaly | Regression
-
-
 class InferenceResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One answer of one pipeline. `backend` says which backend answered when a pipeline has a fallback.
 
@@ -165,7 +161,7 @@ class InferenceResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     model: ModelRef
     source: Source
     task: Literal["classification", "detection", "anomaly", "regression"]
-    results: Any  # Results; a union of two list types cannot be decoded, so readers convert by `task`
+    results: Any  # by task; a union of two list types cannot be decoded, so readers convert it
     latency_ms: LatencyMs
     device: str
     backend: str = ""
