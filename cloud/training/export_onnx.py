@@ -27,6 +27,8 @@ import onnxruntime
 import packing
 from botocore.config import Config
 
+from edgeml.errors import EdgemlError
+
 MAX_ARCHIVE_BYTES = 512 * 2**20
 MAX_UNPACKED_BYTES = 1024 * 2**20
 MAX_FILES = 64
@@ -282,5 +284,5 @@ def component_recipe(name: str, version: str, uri: str) -> dict[str, Any]:
 if __name__ == "__main__":
     try:
         main()
-    except ExportError as problem:
+    except (ExportError, EdgemlError) as problem:
         raise SystemExit(f"not exported: {problem}") from problem

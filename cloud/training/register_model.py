@@ -20,6 +20,7 @@ import export_onnx
 from botocore.config import Config
 from export_onnx import ExportError
 
+from edgeml.errors import EdgemlError
 from edgeml.models import version_key
 
 CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
@@ -130,5 +131,5 @@ def properties(draft: dict[str, Any], metrics: dict[str, Any], digest: str) -> d
 if __name__ == "__main__":
     try:
         main()
-    except ExportError as problem:
+    except (ExportError, EdgemlError) as problem:
         raise SystemExit(f"not registered: {problem}") from problem

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from localdev.cloud.api import ApiGateway
 from localdev.cloud.aws import LocalAws, Request, Response
 from localdev.cloud.broker import Broker
+from localdev.cloud.builds import Builds
 from localdev.cloud.greengrass import Greengrass
 from localdev.cloud.iot import Publisher, Rules
 from localdev.cloud.lambdas import Function, FunctionError, setting
@@ -29,9 +30,9 @@ TEMPLATE = ROOT / "cloud" / "template.yaml"
 class LocalCloud:
     """`with LocalCloud() as cloud:` starts AWS's APIs at `cloud.aws.url` and a broker at `cloud.mqtt_url`.
 
-    With `template` its resources are made and its functions run on S3, SNS, IoT, EventBridge and API events, each in
-    `concurrency` processes. `mqtt_url` names a broker that runs already, such as mosquitto. `deliveries` is how often
-    each event is delivered, as AWS promises only "at least once".
+    With `template` its resources are made, its functions run on S3, SNS, IoT, EventBridge and API events, each in
+    `concurrency` processes, and its CodeBuild projects build. `mqtt_url` names a broker that runs already, such as
+    mosquitto. `deliveries` is how often each event is delivered, as AWS promises only "at least once".
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LocalCloud:
         self.stack = Stack(template, parameters) if template else None
         self.functions: dict[str, Function] = {}  # by ARN
         self.api: ApiGateway | None = None
+        self.builds: Builds | None = None
         self._concurrency = concurrency
         self._retry_delay_s = retry_delay_s
         self._running = ExitStack()
@@ -148,5 +150,8 @@ class LocalCloud:
             publisher.client.on_message = lambda _c, _d, m: rules.received("N/A", m.topic, bytes(m.payload))
             publisher.client.subscribe([(topic_filter, 1) for topic_filter in rules.topic_filters])
         self.aws.stand_ins.append(self._invoked)
-        self.aws.observers.append(Routes(stack, self.aws, self.send).observe)
-        self._busy = [rules, *self.functions.values(), metrics]
+        self.builds = Builds(stack, self.aws, logs)
+        starting.callback(self.builds.stop)
+        self.aws.observers += [self.builds.observe, Routes(stack, self.aws, self.send).observe]
+        # In the order in which one makes work for the other, lest `drain` miss what is handed on while it looks.
+        self._busy = [self.builds, rules, *self.functions.values(), metrics]

@@ -1,8 +1,9 @@
 """What an AWS call needs of IAM, and whether policy statements grant it.
 
-Covers the calls that the suite's handlers make. Runs inside the handlers' processes, so it imports nothing heavy.
+Covers the calls that the suite's handlers and builds make. Runs inside their processes, so it imports nothing heavy.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -107,6 +108,11 @@ def _create_deployment(p: dict[str, Any], at: str) -> list[Need]:
     return [("greengrass:CreateDeployment", "*"), *group, *jobs, *things]
 
 
+def _component_of_recipe(p: dict[str, Any], at: str) -> list[Need]:
+    name = json.loads(p["inlineRecipe"])["ComponentName"]
+    return [("greengrass:CreateComponentVersion", f"arn:aws:greengrass:{at}:components:{name}")]
+
+
 def _log_arn(p: dict[str, Any], at: str) -> str:
     group = f"arn:aws:logs:{at}:log-group:{p['logGroupName']}"
     return f"{group}:log-stream:{p['logStreamName']}" if "logStreamName" in p else group
@@ -118,7 +124,9 @@ _SPECIAL: dict[str, Callable[[dict[str, Any], str], list[Need]]] = {
     "s3:PutObject": lambda p, at: [("s3:PutObject", _object(p, at))],
     "s3:ListObjectsV2": lambda p, at: [("s3:ListBucket", f"arn:aws:s3:::{p['Bucket']}")],
     "iot:CreateJob": _create_job,
+    "greengrassv2:CreateComponentVersion": _component_of_recipe,
     "greengrassv2:CreateDeployment": _create_deployment,
+    "lambda:Invoke": lambda p, at: [("lambda:InvokeFunction", f"arn:aws:lambda:{at}:function:{p['FunctionName']}")],
     "rekognition:DetectFaces": _detect_faces,
     "logs:CreateLogGroup": lambda p, at: [("logs:CreateLogGroup", _log_arn(p, at))],
     "logs:CreateLogStream": lambda p, at: [
@@ -130,5 +138,7 @@ _ARNS: dict[str, Callable[[dict[str, Any], str], str]] = {
     "greengrassv2": lambda p, at: p.get("arn", "*"),
     "firehose": lambda p, at: f"arn:aws:firehose:{at}:deliverystream/{p['DeliveryStreamName']}",
     "logs": _log_arn,
+    "secretsmanager": lambda p, at: f"arn:aws:secretsmanager:{at}:secret:{p['SecretId']}-Random",
+    "sagemaker": lambda p, at: p.get("ModelPackageName", "*"),  # an ARN
     "sagemaker-runtime": lambda p, at: f"arn:aws:sagemaker:{at}:endpoint/{p['EndpointName']}",
 }

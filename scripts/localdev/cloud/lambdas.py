@@ -59,7 +59,6 @@ def setting(stack: Stack, function: Resource) -> Setting:
         if r.properties["FunctionName"] == function.name
     ]
     asynchronous = invoke[0] if invoke else {}
-    role = stack.by_arn(p["Role"])
     return Setting(
         name=function.name,
         arn=function.arn,
@@ -68,7 +67,7 @@ def setting(stack: Stack, function: Resource) -> Setting:
         memory=int(p.get("MemorySize", 128)),
         timeout_s=float(p.get("Timeout", 3)),
         environment={name: str(value) for name, value in p.get("Environment", {}).get("Variables", {}).items()},
-        statements=[s for policy in role.properties["Policies"] for s in policy["PolicyDocument"]["Statement"]],
+        statements=stack.statements(p["Role"]),
         attempts=1 + int(asynchronous.get("MaximumRetryAttempts", 2)),
         on_failure=asynchronous.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination", ""),
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
-from localdev.cloud import events
+from localdev.cloud import events, iam
 from localdev.cloud.aws import LocalAws, Request, Response
 from localdev.cloud.template import Stack
 
@@ -49,14 +49,18 @@ class Routes:
             if "EventPattern" not in rule or not events.matches(rule["EventPattern"], event):
                 continue
             for target in rule["Targets"]:
-                self._target(target["Arn"], events.transformed(target, event))
+                self._target(target, events.transformed(target, event))
 
-    def _target(self, arn: str, payload: Any) -> None:
+    def _target(self, target: dict[str, Any], payload: Any) -> None:
+        arn = target["Arn"]
         resource = self._stack.by_arn(arn)
         if resource.type == "AWS::Lambda::Function":
             self._to_function(arn, "events.amazonaws.com", payload)
         elif resource.type == "AWS::CodeBuild::Project":
-            self._aws.client("codebuild").start_build(projectName=resource.name, **payload)
+            if iam.allowed(self._stack.statements(target["RoleArn"]), ("codebuild:StartBuild", arn), {}):
+                self._aws.client("codebuild").start_build(projectName=resource.name, **payload)
+            else:
+                log.error("the rule's role does not allow codebuild:StartBuild on %s", arn)
         else:
             raise ValueError(f"an EventBridge target of type {resource.type} is not implemented here")
 

@@ -95,6 +95,11 @@ class Stack:
                 return resource
         raise TemplateError(f"{arn} is not a resource of this template")
 
+    def statements(self, role_arn: str) -> list[dict[str, Any]]:
+        """What a role of this template is granted and denied."""
+        policies = self.by_arn(role_arn).properties["Policies"]
+        return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+
     def _name(self, logical_id: str) -> str:
         spec = self.raw["Resources"][logical_id]
         given = spec.get("Properties", {}).get(NAMES.get(spec["Type"], ""))

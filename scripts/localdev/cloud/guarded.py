@@ -1,0 +1,25 @@
+"""`python guarded.py SCRIPT ...`: a script whose AWS calls the role in $LOCAL_ROLE must grant, as in AWS.
+
+What was asked for goes to the file $LOCAL_ASKED.
+"""
+
+import atexit
+import importlib
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    role = json.loads(os.environ["LOCAL_ROLE"])
+    asked = importlib.import_module("worker").guard(role["statements"], role["region"], role["account"])
+    atexit.register(lambda: Path(os.environ["LOCAL_ASKED"]).write_text(json.dumps(sorted(asked)), encoding="utf-8"))
+    sys.argv.pop(0)
+    sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
