@@ -1,18 +1,32 @@
-"""Options of the suite, and the promise that it leaves nothing behind."""
+"""Options of the suite, how many workers run it, and the promise that it leaves nothing behind."""
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 SHM = Path("/dev/shm")
+MOST_WORKERS = 4  # beyond that, the longest file decides
+WORTHWHILE = 8  # files; for fewer, workers take longer to start than they save
+
+shared_before = pytest.StashKey[set[Path]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="also run the tests that take minutes")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Workers for `--numprocesses=auto`: as many as cores, 0 where one process does better or its output is wanted."""
+    chosen = any(config.getoption(option, False) for option in ("keyword", "markexpr", "lf", "soak"))
+    files = sum(len([*Path(path).rglob("test_*.py")]) if Path(path).is_dir() else 1 for path in config.args)
+    cores = len(os.sched_getaffinity(0))
+    if chosen or config.getoption("capture") == "no" or files < WORTHWHILE or cores < 2:
+        return 0
+    return min(cores, MOST_WORKERS)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -24,19 +38,37 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """Fails the last test if a process, a shared-memory file or a thread that keeps Python alive remains."""
-    shared = set(SHM.iterdir()) if SHM.is_dir() else set()
+def nothing_runs_on() -> Iterator[None]:
+    """Fails the last test, with workers the last of each, if a process or a thread that keeps Python alive remains."""
     yield
     children = psutil.Process().children(recursive=True)
     left = [child.cmdline() for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     zombies = [child.pid for child in children if child.is_running() and child.status() == psutil.STATUS_ZOMBIE]
     assert not left, f"processes are left: {left}"
     assert not zombies, f"processes were not waited for: {zombies}"
-    if SHM.is_dir() and "CI" in os.environ:  # elsewhere other programs come and go
-        ours = [path for path in set(SHM.iterdir()) - shared if path.stat().st_uid == os.getuid()]
-        assert not ours, f"shared memory is left: {ours}"
     threads = [
         thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()
     ]
     assert not threads, f"threads are left: {threads}"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[shared_before] = _shared_memory()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
+    """Fails the run if it leaves shared memory: once every worker has ended, since workers see each other's."""
+    yield
+    alone = "CI" in os.environ  # elsewhere other programs come and go
+    if not alone or hasattr(session.config, "workerinput"):
+        return
+    before = session.config.stash[shared_before]
+    left = [str(path) for path in _shared_memory() - before if path.stat().st_uid == os.getuid()]
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.config.get_terminal_writer().line(f"shared memory is left: {left}", red=True)
+
+
+def _shared_memory() -> set[Path]:
+    return set(SHM.iterdir()) if SHM.is_dir() else set()

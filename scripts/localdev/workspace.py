@@ -1,18 +1,25 @@
 """Built components, and their virtual environments made once and lent to many core roots."""
 
+import atexit
+import fcntl
 import hashlib
 import importlib.util
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "venvs"
+BUILD_LOCK = ROOT / ".cache" / "build.lock"
+BUILD_TIMEOUT_S = 600  # the first build of a model bundle downloads a package
 INSTALL_TIMEOUT_S = 900
 
 
@@ -36,19 +43,28 @@ class Gathered:
 
 
 class Workspace:
-    """Builds each component at most once, the same way as `scripts/build` and GDK do."""
+    """Builds each component at most once, the same way as `scripts/build` and GDK do.
+
+    It hands out copies that last as long as the process: another process may build the same component anew meanwhile.
+    """
 
     def __init__(self) -> None:
         self._script = _build_script()
         self._built: dict[str, Path] = {}
 
     def build(self, packages: Iterable[str]) -> list[Path]:
-        """The greengrass-build folders of these components, built by this object's first use of each."""
-        folders = self._script.component_folders()
+        """What greengrass-build holds of each of these components, built by this object's first use of each."""
         for package in packages:
             if package not in self._built:
-                self._built[package] = self._script.build(folders[package])
+                self._built[package] = self._build(package)
         return [self._built[package] for package in packages]
+
+    def _build(self, package: str) -> Path:
+        copy = Path(tempfile.mkdtemp(prefix="edgeml-build-"))
+        atexit.register(shutil.rmtree, copy, ignore_errors=True)
+        with _locked(BUILD_LOCK, BUILD_TIMEOUT_S):
+            build = self._script.build(self._script.component_folders()[package])
+            return Path(shutil.copytree(build, copy, dirs_exist_ok=True))
 
     def gather(self, packages: Iterable[str], target: Path) -> Gathered:
         """Build components and link the results into `target`, for one deployment of them all."""
@@ -92,14 +108,32 @@ def _environment(archive: Path) -> Path | None:
     with zipfile.ZipFile(archive) as artifact:
         if "requirements.lock" not in artifact.namelist():
             return None
-        lock = artifact.read("requirements.lock")
-        key = hashlib.sha256(lock + sys.version.encode()).hexdigest()[:16]
-        place = CACHE / f"{archive.stem}-{key}"
+        lock, script = artifact.read("requirements.lock"), artifact.read("edgeml/install.py")
+    key = hashlib.sha256(lock + sys.version.encode()).hexdigest()[:16]
+    place = CACHE / f"{archive.stem}-{key}"
+    with _locked(CACHE / f"{place.name}.lock", INSTALL_TIMEOUT_S):
         if not (place / "venv" / "installed").exists():
             shutil.rmtree(place, ignore_errors=True)
             (place / "edgeml").mkdir(parents=True)
             (place / "requirements.lock").write_bytes(lock)
-            (place / "edgeml" / "install.py").write_bytes(artifact.read("edgeml/install.py"))
+            (place / "edgeml" / "install.py").write_bytes(script)
             install = ["python3", "-I", str(place / "edgeml" / "install.py")]
             subprocess.run(install, cwd=place, check=True, timeout=INSTALL_TIMEOUT_S, stdout=subprocess.DEVNULL)
-        return place / "venv"
+    return place / "venv"
+
+
+@contextmanager
+def _locked(path: Path, timeout_s: float) -> Iterator[None]:
+    """One process at a time; TimeoutError when another holds the lock for that long. The end of a process frees it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + timeout_s
+    with path.open("wb") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{path} is held by another process for {timeout_s:g} s") from None
+                time.sleep(0.05)
+        yield
