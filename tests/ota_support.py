@@ -12,6 +12,7 @@ import threading
 import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 from unittest import mock
@@ -21,9 +22,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper
 
+from localdev.cloud import LocalCloud
 from support import ROOT
 
 MODEL = "Tiny"
+SIGNING_KEY = "model-signing-key"  # a secret of the cloud, by name
 
 
 def tiny_model(offset: float = 0.0, *, padding: int = 0) -> bytes:
@@ -101,6 +104,13 @@ def tarred(files: dict[str, bytes]) -> bytes:
     return file.getvalue()
 
 
+def trained(files: dict[str, bytes]) -> bytes:
+    """What training leaves of a bundle's files: model.tar.gz."""
+    draft = {key: value for key, value in json.loads(files["model.json"]).items() if key not in ("sha256", "files")}
+    others = {name: content for name, content in files.items() if name != "model.json"}
+    return tarred({**others, "bundle.json": json.dumps(draft).encode()})
+
+
 def document(artifact: bytes, version: str, url: str, *, name: str = MODEL, **changes: Any) -> dict[str, Any]:
     """The job document that offers `artifact`."""
     return {
@@ -123,6 +133,12 @@ class Signer:
         self.private = Ed25519PrivateKey.generate()
         raw = self.private.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         self.public = base64.b64encode(raw).decode()
+
+    @property
+    def pem(self) -> str:
+        """The private key as the exporter's secret holds it."""
+        coding = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        return self.private.private_bytes(*coding).decode()
 
     def signed(self, job: dict[str, Any]) -> dict[str, Any]:
         lines = ["edgeml-model", job["model_name"], job["model_version"], job["sha256"], str(job["size"]), ""]
@@ -226,3 +242,54 @@ class LambdaContext:
     memory_limit_in_mb: int = 256
     invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:function"
     aws_request_id: str = "request"
+
+
+class ModelRegistry:
+    """What data scientists and engineers do with models in a local cloud."""
+
+    def __init__(self, cloud: LocalCloud, folder: Path) -> None:
+        import register_model  # cloud/training is on the path of those who ask
+
+        self.cloud, self.signer = cloud, Signer()
+        self._main, self._folder = register_model.main, folder
+        self._sagemaker, self._s3 = cloud.aws.client("sagemaker"), cloud.aws.client("s3")
+        cloud.aws.client("secretsmanager").create_secret(Name=SIGNING_KEY, SecretString=self.signer.pem)
+
+    def register(self, files: dict[str, bytes]) -> str:
+        """ARN of the package of a bundle's files."""
+        archive = self._folder / "model.tar.gz"
+        archive.write_bytes(trained(files))
+        return str(self._main(["--archive", str(archive), "--group", "edgeml-models"]))
+
+    def decide(self, package: str, status: str) -> None:
+        kept = self._sagemaker.describe_model_package(ModelPackageName=package)["CustomerMetadataProperties"]
+        self._sagemaker.update_model_package(  # moto forgets properties that an update does not repeat; AWS keeps them
+            ModelPackageArn=package, ModelApprovalStatus=status, CustomerMetadataProperties=kept
+        )
+        self.cloud.drain()
+
+    def documents(self) -> list[tuple[str, dict[str, Any]]]:
+        """Key and content of every job document."""
+        bucket = self._output("ModelBucketName")
+        found = self._s3.list_objects_v2(Bucket=bucket).get("Contents", [])
+        keys = [each["Key"] for each in found if each["Key"].endswith(".json")]
+        return [(key, json.loads(self._s3.get_object(Bucket=bucket, Key=key)["Body"].read())) for key in keys]
+
+    def replace_archive(self, package: str, content: bytes) -> None:
+        description = self._sagemaker.describe_model_package(ModelPackageName=package)
+        url = description["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        self._s3.put_object(Bucket=bucket, Key=key, Body=content)
+
+    def jobs(self) -> list[str]:
+        return [job["jobId"] for job in self.cloud.aws.client("iot").list_jobs()["jobs"]]
+
+    def log(self) -> str:
+        """Of the build that failed."""
+        assert self.cloud.builds is not None
+        (failed,) = self.cloud.builds.failed
+        return self.cloud.builds.log_file(failed).read_text()
+
+    def _output(self, name: str) -> str:
+        assert self.cloud.stack is not None
+        return str(self.cloud.stack.outputs[name])

@@ -27,7 +27,7 @@ from localdev.core.profiles import CLI
 from localdev.core.resolve import BUILTIN_VERSIONS
 from localdev.demo import show
 from localdev.demo.observer import Observer
-from localdev.demo.stage import THING, Configuration, Evidence, Stage, World, merged
+from localdev.demo.stage import SIGNING_KEY, THING, Configuration, Evidence, Stage, World, merged
 from localdev.demo.stages import STAGES
 from localdev.workspace import ROOT, Gathered, Workspace
 
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Evidence]:
     (output := home / "output").mkdir(parents=True)
     with ExitStack() as running:
         console.print("starting a local cloud (a stand-in for AWS, for development)")
-        cloud = running.enter_context(LocalCloud(TEMPLATE))
+        cloud = running.enter_context(LocalCloud(TEMPLATE, {"SigningKeySecret": SIGNING_KEY}))
         rings = Path(tempfile.mkdtemp(prefix=f"edgeml-demo-{os.getpid()}-", dir=SHARED_MEMORY))
         running.callback(_remove, rings, console)
         iot = Observer(cloud.mqtt_address)

@@ -16,6 +16,7 @@ from localdev.demo.observer import Observer
 
 Configuration = dict[str, dict[str, Any]]  # package -> configuration to merge
 THING = "laptop"
+SIGNING_KEY = "edgeml/model-signing-key"  # a secret of the cloud, by name
 
 
 class Evidence(msgspec.Struct):

@@ -1,29 +1,38 @@
-"""A newer face detector reaches the device as an IoT job while frames flow; a broken one changes nothing."""
+"""A newer face detector is approved and reaches the device while frames flow; a broken one changes nothing."""
 
 import base64
 import hashlib
 import io
 import itertools
 import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
 import time
 import zipfile
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from localdev.cloud.faces import bundle
 from localdev.cloud.iot_jobs import IotJobs
-from localdev.demo.stage import THING, Configuration, Evidence, Stage
+from localdev.demo.stage import SIGNING_KEY, THING, Configuration, Evidence, Stage
+from localdev.workspace import ROOT
 
 MODEL, OLD, NEW, BROKEN = "FaceDetector", "1.0.0", "1.1.0", "1.2.0"
-FLOWING = 20  # results before the first offer
+REGISTER = ROOT / "cloud" / "training" / "register_model.py"
+REGISTER_TIMEOUT_S = 60
+FLOWING = 20  # results before the approval
 FINISH_TIMEOUT_S = 15.0
 REASON = 80  # characters shown
 
 
 class Ota(Stage):
     name = "ota"
-    title = "a signed model update as an IoT job while frames flow, then a broken one"
+    title = "an approved model is exported, signed and installed while frames flow; then a broken one is refused"
     needs = ("inferencer",)
 
     def prepare(self) -> None:
@@ -35,9 +44,29 @@ class Ota(Stage):
         group = self.world.outputs["ThingGroupArn"].rpartition("/")[2]
         self._iot.add_thing_to_thing_group(thingGroupName=group, thingName=THING)
         self._key = Ed25519PrivateKey.generate()
+        pem = self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        cloud.aws.client("secretsmanager").create_secret(Name=SIGNING_KEY, SecretString=pem.decode())
+        self._package = self._register(NEW)
         self._results: list[tuple[int, str, float]] = []  # frame, version of the model, when
         self._offered: dict[str, int] = {}  # version -> how many results there were
         self._executions: dict[str, dict[str, Any]] = {}
+        self._approved = self._answering = 0.0  # when
+
+    def _register(self, version: str) -> str:
+        """What a data scientist does: the model, as training leaves it, waits for approval. Its package's ARN."""
+        environment = os.environ | self.world.cloud.environment() | {"PYTHONPATH": str(ROOT / "components")}
+        with tempfile.NamedTemporaryFile(suffix=".tar.gz") as archive:
+            archive.write(trained(version))
+            archive.flush()
+            command = [sys.executable, str(REGISTER), "--archive", archive.name, "--group", "edgeml-models"]
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=REGISTER_TIMEOUT_S, check=False
+            )
+        if done.returncode:
+            raise SystemExit(f"{REGISTER.name}: {done.stderr.strip()}")
+        return done.stdout.split()[-1]
 
     def configuration(self) -> Configuration:
         public = base64.b64encode(self._key.public_key().public_bytes_raw()).decode()
@@ -49,27 +78,35 @@ class Ota(Stage):
     def _result(self, topic: str, payload: bytes) -> None:
         result = json.loads(payload)
         self._results.append((result["source"]["frame_id"], result["model"]["version"], time.monotonic()))
+        if result["model"]["version"] == NEW and not self._answering:
+            self._answering = time.monotonic()
 
     def tick(self) -> None:
         if NEW not in self._offered and len(self._results) >= FLOWING:
-            self._offer(NEW, broken=False)
+            self._approve()
         elif BROKEN not in self._offered and self._status(NEW) == "SUCCEEDED" and self._results[-1][1] == NEW:
-            self._offer(BROKEN, broken=True)
+            self._offer_broken()
 
-    def _offer(self, version: str, *, broken: bool) -> None:
-        """What the build of an approved model leaves in S3: the bundle and, last, the signed job document."""
-        bucket, folder = self.world.outputs["ModelBucketName"], f"demo/{version}"
-        self._offered[version] = len(self._results)
-        data = archive(version, broken=broken)
+    def _approve(self) -> None:
+        """All that a person does. The event, the build, the job and the device follow by themselves."""
+        self._offered[NEW], self._approved = len(self._results), time.monotonic()
+        sagemaker = self.world.cloud.aws.client("sagemaker")
+        sagemaker.update_model_package(ModelPackageArn=self._package, ModelApprovalStatus="Approved")
+
+    def _offer_broken(self) -> None:
+        """What no build would let pass, put into S3 by hand and signed: here only the device can refuse it."""
+        bucket, folder = self.world.outputs["ModelBucketName"], f"demo/{BROKEN}"
+        self._offered[BROKEN] = len(self._results)
+        data = broken_bundle(BROKEN)
         digest, size = hashlib.sha256(data).hexdigest(), len(data)
         self._s3.put_object(Bucket=bucket, Key=f"{folder}/{MODEL}.zip", Body=data)
         url = f"https://s3.us-east-1.amazonaws.com/{bucket}/{folder}/{MODEL}.zip"
-        signed = "\n".join(("edgeml-model", MODEL, version, digest, str(size), ""))
+        signed = "\n".join(("edgeml-model", MODEL, BROKEN, digest, str(size), ""))
         document = {
             "operation": "update_model",
             "version": "1.0.0",
             "model_name": MODEL,
-            "model_version": version,
+            "model_version": BROKEN,
             "deployment_artifact_path": f"${{aws:iot:s3-presigned-url:{url}}}",
             "sha256": digest,
             "size": size,
@@ -111,6 +148,7 @@ class Ota(Stage):
         gaps = [later - earlier for (_, _, earlier), (_, _, later) in itertools.pairwise(window)]
         figures = {
             "update": self._status(NEW),
+            "approval_to_answer_s": round(self._answering - self._approved, 1) if self._answering else None,
             "frames_watched": len(frames),
             "frames_missing": missing,
             "longest_pause_ms": round(max(gaps, default=0) * 1e3),
@@ -133,16 +171,34 @@ class Ota(Stage):
             self._jobs.__exit__()
 
 
-def archive(version: str, *, broken: bool) -> bytes:
-    """The face detector under another version; `broken`: its network is cut off, with hashes that say it is right."""
-    files = {path.name: path.read_bytes() for path in bundle("face_detector").iterdir()}
-    manifest = json.loads(files["model.json"])
-    if broken:
-        files["model.onnx"] = files["model.onnx"][: len(files["model.onnx"]) // 2]
-    manifest |= {"version": version, "sha256": hashlib.sha256(files["model.onnx"]).hexdigest()}
-    files["model.json"] = json.dumps(manifest).encode()
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as made:
+def trained(version: str) -> bytes:
+    """The face detector under another version, packed as training packs a model: model.tar.gz."""
+    files, manifest = _files(version)
+    draft = {key: value for key, value in manifest.items() if key not in ("sha256", "files")}
+    files |= {"bundle.json": json.dumps(draft).encode(), "metrics.json": b"{}"}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for name, content in files.items():
-            made.writestr(name, content)
-    return data.getvalue()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def broken_bundle(version: str) -> bytes:
+    """The face detector with a network that is cut off, and hashes that say it is right."""
+    files, manifest = _files(version)
+    files["model.onnx"] = files["model.onnx"][: len(files["model.onnx"]) // 2]
+    manifest["sha256"] = hashlib.sha256(files["model.onnx"]).hexdigest()
+    files["model.json"] = json.dumps(manifest).encode()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def _files(version: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The bundle's files without its manifest, and the manifest for this version."""
+    files = {path.name: path.read_bytes() for path in bundle("face_detector").iterdir()}
+    return files, {**json.loads(files.pop("model.json")), "version": version}

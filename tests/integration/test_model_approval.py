@@ -1,0 +1,83 @@
+"""Somebody approves a model; nobody does anything more; the device answers with it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration.conftest import Start
+from localdev.cloud import LocalCloud
+from localdev.cloud.cloud import TEMPLATE
+from localdev.cloud.iot_jobs import IotJobs
+from ota_support import SIGNING_KEY, ModelRegistry, colour_files
+from support import ROOT, eventually
+
+THING = "laptop"
+
+
+@pytest.fixture
+def cloud() -> Iterator[LocalCloud]:
+    with LocalCloud(TEMPLATE, {"SigningKeySecret": SIGNING_KEY}) as running:
+        yield running
+
+
+@pytest.fixture
+def registry(cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelRegistry]:
+    monkeypatch.syspath_prepend(ROOT / "cloud" / "training")
+    for name, value in cloud.environment().items():
+        monkeypatch.setenv(name, value)
+    iot = cloud.aws.client("iot")
+    iot.create_thing(thingName=THING)
+    iot.add_thing_to_thing_group(thingGroupName="edgeml-devices", thingName=THING)
+    with IotJobs(cloud.aws, *cloud.mqtt_address):
+        yield ModelRegistry(cloud, tmp_path)
+
+
+def execution(cloud: LocalCloud) -> dict[str, Any]:
+    """Of the newest job on the device."""
+    iot = cloud.aws.client("iot")
+    summaries = iot.list_job_executions_for_thing(thingName=THING)["executionSummaries"]
+    newest = max(summaries, key=lambda each: each["jobExecutionSummary"]["queuedAt"])["jobId"]
+    return dict(iot.describe_job_execution(jobId=newest, thingName=THING)["execution"])
+
+
+def answers(seen: list[str], version: str) -> None:
+    eventually(lambda: seen[-1:] == [version], 20, f"results of {version}")
+
+
+def test_what_is_approved_answers_on_the_device_and_what_is_rejected_never_reaches_it(
+    start: Start, registry: ModelRegistry, cloud: LocalCloud, tmp_path: Path
+) -> None:
+    rings = tmp_path / "rings"
+    rings.mkdir()
+    pipeline = {
+        "source": {"type": "camera", "camera": "front"},
+        "backend": {"type": "onnx", "model": "Colour"},
+        "iot_core": {"enabled": False},
+    }
+    camera = {"type": "test_pattern", "width": 64, "height": 48, "fps": 20}
+    seen: list[str] = []
+    first, second, third = (registry.register(colour_files(version)) for version in ("1.0.0", "2.0.0", "3.0.0"))
+    with start(
+        {
+            "camera_capture": {"ring_directory": str(rings), "cameras": {"front": camera}},
+            "inferencer": {"ring_directory": str(rings), "pipelines": {"colours": pipeline}},
+            "model_updater": {"allow_http": True, "public_key": registry.signer.public, "min_free_bytes": 0},
+        }
+    ) as core:
+        core.subscribe(
+            "edgeml/inference/colours", lambda topic, payload: seen.append(json.loads(payload)["model"]["version"])
+        )
+        for version, package in (("1.0.0", first), ("3.0.0", third)):
+            registry.decide(package, "Approved")
+            answers(seen, version)
+            eventually(lambda: execution(cloud)["status"] == "SUCCEEDED", 5, "success told to the cloud")
+        registry.decide(second, "Rejected")
+        assert len(registry.jobs()) == 2
+        registry.decide(second, "Approved")  # after a newer one: the device refuses what is older
+        eventually(lambda: execution(cloud)["status"] == "FAILED", 10, "a refusal")
+        assert "version 2.0.0 is not newer than 3.0.0" in execution(cloud)["statusDetails"]["detailsMap"]["reason"]
+        assert seen[-1] == "3.0.0"
+    assert set(seen) == {"1.0.0", "3.0.0"}
