@@ -113,7 +113,9 @@ class Updater:
         following = left[0][0] if left else journal.done
         journal.interruptions += 1
         if journal.interruptions > MAX_INTERRUPTIONS:
-            self._failed(journal, following, UpdateError(f"interrupted {MAX_INTERRUPTIONS} times in this step"))
+            self._failed(
+                journal, following, UpdateError(f"this step was interrupted more than {MAX_INTERRUPTIONS} times")
+            )
             return
         try:
             self._journal.save(journal)
@@ -134,8 +136,11 @@ class Updater:
             step()
             journal.done, journal.interruptions = name, 0
             self._journal.save(journal)
-        except (Stopped, DisconnectedError):
-            raise  # the job is as good as before: it goes on after the next start
+        except (Stopped, DisconnectedError):  # the job is as good as before: it goes on after the next start
+            journal.interruptions = 0  # it was not this step that ended us
+            with contextlib.suppress(OSError):
+                self._journal.save(journal)
+            raise
         except JobGone as error:
             self._end(journal, Outcome("abandoned", {"reason": str(error)}))
         except (EdgemlError, OSError) as error:

@@ -1,13 +1,14 @@
 """Cuts the power at every single change of the file system while a model is installed, and looks at what is left.
 
-Run as a process of its own: each round forks, installs with an audit hook that ends the process without any clean-up at
-the n-th change, then forks again to go on from what is there. Prints the number of changes an installation makes.
+Run as a process of its own: each round forks, installs with an audit hook that kills the process (SIGKILL) at the n-th
+change, then forks again to go on from what is there. Prints the number of changes an installation makes.
 """
 
 import itertools
 import json
 import os
 import shutil
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -22,11 +23,11 @@ from model_updater.journal import Journal, JournalFile
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.truncate", "os.utime", "shutil.rmtree"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-CUT, DONE, REFUSED = 9, 0, 3
+CUT, DONE, REFUSED = -signal.SIGKILL, 0, 3
 
 
 def cut_at(number: int) -> None:
-    """End this process at the n-th change it is about to make."""
+    """Kill this process at the n-th change it is about to make."""
     left = number
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -34,7 +35,7 @@ def cut_at(number: int) -> None:
         if event in CHANGES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING):
             left -= 1
             if left == 0:
-                os._exit(CUT)
+                os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
 

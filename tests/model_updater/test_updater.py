@@ -3,8 +3,8 @@
 import contextlib
 import errno
 import json
-import re
 import resource
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,12 +24,13 @@ from model_updater.config import Config
 from model_updater.document import parse
 from model_updater.errors import UpdateError
 from model_updater.journal import Journal, JournalFile
-from model_updater.updater import Updater
+from model_updater.updater import MAX_INTERRUPTIONS, Updater
 from ota_support import MODEL, FileServer, bundle_files, document, tiny_model, zipped
-from support import Standalone, eventually
+from support import ROOT, Standalone, eventually
 
 THING = "turbine-7"
 BASE = f"$aws/things/{THING}/jobs"
+KILLED = Path(__file__).with_name("killed")  # holds a sitecustomize.py
 STEPS = ("admit", "download", "unpack", "inspect", "probe", "place", "switch", "confirm")
 CONFIG = {"allow_http": True, "min_free_bytes": 0, "confirmation_timeout_s": 20, "poll_interval_s": 600}
 
@@ -59,8 +60,9 @@ class Device:
         self.files = FileServer()
         self.jobs: list[str] = []
 
-    def on(self, **config: Any) -> "Running":
-        return Running(self, {**CONFIG, **config})
+    def on(self, *, killed_in: str = "", **config: Any) -> "Running":
+        """`killed_in` is the step in which the process gets SIGKILL."""
+        return Running(self, {**CONFIG, **config}, killed_in)
 
     def offer(self, version: str, content: bytes | None = None, **changes: Any) -> str:
         """Make a job; its id."""
@@ -100,11 +102,12 @@ class Device:
 class Running:
     """The component's process, and threads that carry its messages, from switching on to switching off."""
 
-    def __init__(self, device: Device, config: dict[str, Any]) -> None:
+    def __init__(self, device: Device, config: dict[str, Any], killed_in: str) -> None:
         self._device = device
-        self.process = Standalone(
-            "model_updater", config, device.work, env={"AWS_IOT_THING_NAME": THING}, root=device.root
-        )
+        environment = {"AWS_IOT_THING_NAME": THING}
+        if killed_in:
+            environment |= {"KILL_IN": killed_in, "PYTHONPATH": f"{KILLED}:{ROOT / 'components'}"}
+        self.process = Standalone("model_updater", config, device.work, env=environment, root=device.root)
 
     def __enter__(self) -> "Running":
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
@@ -229,21 +232,14 @@ def test_silence_is_consent_where_configured(device: Device) -> None:
 
 
 def test_the_power_may_go_in_every_step(device: Device) -> None:
-    """Each time it is on for one step more than the last time, or a few: it does not wait to be killed."""
     with device.on():
         has_ended(device, device.offer("1.0.0"), "SUCCEEDED")
-    device.verdict = "silent"  # so that the last step waits for us
     job = device.offer("2.0.0")
-    reached: list[str] = []
-    while "confirm" not in reached:
-        with device.on() as running:
-            eventually(lambda: new_steps(running, reached), 10, "another step")
-            running.cut_power()
-            reached.extend(new_steps(running, reached))
-        assert device.active in ("1.0.0", "2.0.0"), reached
+    for step in STEPS:
+        with device.on(killed_in=step) as running:
+            assert running.process.ended(20) == -signal.SIGKILL, step
+        assert device.active == ("2.0.0" if step == "confirm" else "1.0.0"), step
         assert device.status(job) == "IN_PROGRESS"
-    assert set(reached) == set(STEPS)
-    device.verdict = "accepted"
     with device.on():
         has_ended(device, job, "SUCCEEDED")
         eventually(device.idle, 5, "tidied up")
@@ -251,8 +247,21 @@ def test_the_power_may_go_in_every_step(device: Device) -> None:
     assert device.details(job)["from_version"] == "1.0.0"
 
 
-def new_steps(running: Running, known: list[str]) -> list[str]:
-    return [step for step in re.findall(r"step=(\w+) ", running.process.log) if step not in known]
+def test_a_step_that_ends_the_process_again_and_again_fails_the_job(device: Device) -> None:
+    job = device.offer("1.0.0")
+    for _ in range(2):
+        with device.on(killed_in="probe") as running:
+            assert running.process.ended(20) == -signal.SIGKILL
+    file = device.work / "journal" / "job.json"
+    written = json.loads(file.read_text())
+    assert written["interruptions"] == 1, "the first attempt at a step is no repetition"
+    file.write_text(json.dumps(written | {"interruptions": MAX_INTERRUPTIONS}))
+    with device.on():
+        has_ended(device, job, "FAILED")
+        eventually(device.idle, 5, "tidied up")
+        has_ended(device, device.offer("1.1.0"), "SUCCEEDED")
+    assert device.details(job)["step"] == "probe"
+    assert device.details(job)["reason"] == f"this step was interrupted more than {MAX_INTERRUPTIONS} times"
 
 
 def test_a_download_goes_on_after_a_stop(device: Device) -> None:
@@ -263,6 +272,7 @@ def test_a_download_goes_on_after_a_stop(device: Device) -> None:
         part = device.work / "job" / "artifact"
         eventually(lambda: part.exists() and part.stat().st_size > 1_000_000, 10, "half of the download")
         assert running.off() == 0
+    assert json.loads(journal(device))["interruptions"] == 0, "to be asked to stop is no fault of the step"
     device.files.pause.set()
     with device.on():
         has_ended(device, job, "SUCCEEDED")
