@@ -14,6 +14,7 @@ from edgeml import models
 from edgeml.component import Context
 from edgeml.frames import FrameWriter
 from edgeml.outbox import Outbox
+from inferencer import onnx_backend
 from inferencer.assembly import Assembly
 from inferencer.config import CameraSource, OnnxBackend
 from inferencer.onnx_backend import OnnxModel
@@ -34,7 +35,8 @@ def context(tmp_path: Path, ipc: Recorder) -> Context:
 
 
 @pytest.fixture
-def model(tmp_path: Path, context: Context) -> Iterator[OnnxModel]:
+def model(tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyPatch) -> Iterator[OnnxModel]:
+    monkeypatch.setattr(onnx_backend, "POLL_S", 0.05)  # the bundle comes after the first look
     settings = OnnxBackend(model="Tiny", path=str(tmp_path / "current"))
     made = OnnxModel(settings, pipeline(settings, CameraSource(camera="c")), context, "p")
     yield made
@@ -141,10 +143,9 @@ def test_no_frame_is_lost_or_answered_by_half_a_model_while_models_change(tmp_pa
                 started.models[0][1].activate("t", order)
                 eventually(lambda: context.health.counter("pipelines.p.models_loaded") > before, 10, "a swap")  # noqa: B023
                 time.sleep(0.05)
+            eventually(lambda: len(ipc.on("edgeml/inference/p")) > 60, 10, "results")
             stop.set()
             filming.join()
-            results = eventually(lambda: r if len(r := ipc.on("edgeml/inference/p")) > 60 else [], 10, "results")
-            time.sleep(0.1)
     finally:
         stop.set()
         started.worker.stop()

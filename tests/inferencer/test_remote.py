@@ -199,7 +199,7 @@ def test_the_fallback_answers_while_the_backend_fails(server: Endpoint, tmp_path
     ipc = Recorder()
     context = make_context(tmp_path / "work", ipc)
     spare = OnnxBackend(model="Tiny", path=str(regressor(tmp_path / "bundle")))
-    remote = HttpBackend(url=server.url, task="regression", attempts=1, breaker=Breaker(failures=2, open_s=0.2))
+    remote = HttpBackend(url=server.url, task="regression", attempts=1, breaker=Breaker(failures=2, open_s=0.5))
     server.behave = lambda _: Answer(500)
     started, relay = running(context, tmp_path, remote, spare)
     try:
@@ -211,7 +211,7 @@ def test_the_fallback_answers_while_the_backend_fails(server: Endpoint, tmp_path
         assert [(a["backend"], a["results"]["value"]) for a in answers] == [("onnx", 0), ("onnx", 1), ("onnx", 2)]
         assert len(server.requests) == 2
         server.behave = lambda _: Answer(body=b"99")
-        time.sleep(0.25)
+        time.sleep(0.55)
         started.subscriptions["t"]("t", b"1,1,1")
         answer = eventually(lambda: ipc.on("edgeml/inference/p")[3:], 5, "an answer")[0]
         assert (answer["backend"], answer["results"]["value"]) == ("http", 99)
@@ -226,14 +226,16 @@ def test_a_slow_endpoint_builds_no_backlog_and_gets_the_newest(server: Endpoint,
     server.behave = lambda body: Answer(body=b"1", delay_s=0.2)
     started, relay = running(context, tmp_path, HttpBackend(url=server.url, task="regression", max_in_flight=2))
     try:
+        began = time.monotonic()
         for number in range(200):
             started.subscriptions["t"]("t", str(number).encode())
             time.sleep(0.004)
         eventually(lambda: "features=199.0" in server.requests[-1][0], 5, "the newest")
         asked = [float(path.partition("=")[2]) for path, _, _ in server.requests]
         assert asked == sorted(asked)
-        assert len(asked) < 20
-        assert context.health.counter("pipelines.p.messages_dropped") > 150
+        most = 2 * ((time.monotonic() - began) / 0.2 + 1)
+        assert len(asked) <= most
+        assert context.health.counter("pipelines.p.messages_dropped") >= 200 - most - 1  # one may wait
     finally:
         server.released.set()
         started.worker.stop()

@@ -1,6 +1,7 @@
 """The real process against a CloudWatch Logs that enforces every limit and fails on demand."""
 
 import json
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -118,9 +119,11 @@ def test_a_lost_answer_repeats_one_batch_and_no_more(tmp_path: Path, sink: Fault
 
 
 def test_a_stream_that_fails_or_hangs_blocks_no_other(tmp_path: Path, sink: FaultySink) -> None:
+    enough = threading.Event()
+
     def fault(request: Request) -> Fault | None:
         if request.group.endswith("Hangs"):
-            time.sleep(1.5)
+            enough.wait(30)
             return Fault(0)
         return Fault(400, "AccessDeniedException", "not allowed") if request.group.endswith("Bad") else None
 
@@ -128,13 +131,12 @@ def test_a_stream_that_fails_or_hangs_blocks_no_other(tmp_path: Path, sink: Faul
     with shipper(tmp_path, {}, AWS_ENDPOINT_URL=sink.url) as process:
         for name in ("Hangs", "Bad", "A", "Z"):
             (process.logs / f"edgeml.{name}.log").write_text(text_of(lines(10)))
-        began = time.monotonic()
         sink.wait_for(10, "edgeml.A")
         sink.wait_for(10, "edgeml.Z")
-        assert time.monotonic() - began < 1.5
         eventually(lambda: "logs:PutLogEvents" in process.said(), what="what is missing")
         assert "token exchange role must allow logs:PutLogEvents on" in process.said()
         sink.fault = lambda request: None
+        enough.set()
         sink.wait_for(10, "edgeml.Bad")
 
 
@@ -160,7 +162,6 @@ def test_expired_credentials_are_fetched_anew_from_the_container_endpoint(tmp_pa
         key = request.headers["authorization"].partition("Credential=")[2].partition("/")[0]
         return None if key == valid[0] else Fault(400, "ExpiredTokenException", "The security token is expired")
 
-    import threading
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,9 +1,7 @@
 """Start-up and idle cost: a gateway runs many components, and this one mostly waits."""
 
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from support import Standalone
@@ -24,17 +22,10 @@ def test_nothing_heavy_is_imported() -> None:
     assert [name for name in loaded if name.startswith(HEAVY)] == []
 
 
-def test_import_takes_less_than_150_ms() -> None:
-    def took(code: str) -> float:
-        began = time.perf_counter()
-        python(code)
-        return time.perf_counter() - began
-
-    bare, ours = [], []
-    for _ in range(5):
-        bare.append(took("pass"))
-        ours.append(took("import serial_scraper.component, serial_scraper.config"))
-    assert min(ours) - min(bare) < 0.150, statistics.median(ours)
+def test_import_takes_less_than_150_ms_of_a_core() -> None:
+    code = "import time, serial_scraper.component, serial_scraper.config; print(time.process_time())"
+    took = [float(python(code)) for _ in range(5)]  # with the start of Python itself
+    assert min(took) < 0.150, took
 
 
 def test_idle_memory_is_below_45_mb(tmp_path: Path) -> None:
