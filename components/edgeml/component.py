@@ -103,6 +103,7 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
     except EdgemlError as error:
         log.error("%s", error)
         return EXIT_FAILED
+    health.gauge("messages.dropped", lambda: float(ipc.dropped()))
     work = Path.cwd()
     context = Context(
         ipc=ipc,

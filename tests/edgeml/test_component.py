@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edgeml.ipc import INBOX
 from support import Standalone
 
 COMPONENT = """
@@ -41,6 +42,8 @@ COMPONENT = """
         def say(self, topic, payload):
             if payload == b'"boom"':
                 raise ValueError("bad message")
+            if payload == b'"slow"':
+                time.sleep(0.5)
             self.context.ipc.publish("said", payload)
 
         def reconfigure(self, config):
@@ -114,6 +117,17 @@ def test_a_report_too_long_for_a_message_leaves_out_its_finer_points(package: Pa
     report = running.lines[-1]["payload"]
     assert report["component"] == "edgeml.Echo"
     assert report["rates"] == {}
+
+
+def test_messages_that_come_faster_than_they_are_handled_are_counted_in_health(package: Path) -> None:
+    with echo(package) as running:
+        running.send("say/it", "slow")
+        for number in range(INBOX + 500):
+            running.send("say/it", number)
+        running.logged("inbox full")
+        assert running.stop() == 0
+        report = running.message("edgeml/health/Echo")
+    assert 0 < report["gauges"]["messages.dropped"] <= 500
 
 
 def test_a_missing_configuration_file_is_named(package: Path) -> None:
