@@ -8,7 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+TESTS = Path(__file__).parent
 SHM = Path("/dev/shm")
+LONGEST = ("cloud", "integration", "localdev/cloud", "localdev/demo")  # folders whose files take longest
 MOST_WORKERS = 4  # beyond that, the longest file decides
 WORTHWHILE = 8  # files; for fewer, workers take longer to start than they save
 
@@ -35,6 +37,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("soak"):
                 item.add_marker(skip)
+    if hasattr(config, "workerinput"):  # short files last, so that no worker ends alone with a long one
+        longest = tuple(str(TESTS / folder) for folder in LONGEST)
+        items.sort(key=lambda item: not str(item.path).startswith(longest))
 
 
 @pytest.fixture(scope="session", autouse=True)
