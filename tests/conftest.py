@@ -21,9 +21,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="also run the tests that take minutes")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Workers for `--numprocesses=auto`: as many as cores, 0 where one process does better or its output is wanted."""
-    chosen = any(config.getoption(option, False) for option in ("keyword", "markexpr", "lf", "soak"))
+    chosen = any(config.getoption(option, False) for option in ("keyword", "markexpr", "lf", "trace", "soak"))
     files = sum(len([*Path(path).rglob("test_*.py")]) if Path(path).is_dir() else 1 for path in config.args)
     cores = len(os.sched_getaffinity(0))
     if chosen or config.getoption("capture") == "no" or files < WORTHWHILE or cores < 2:
@@ -72,7 +73,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     left = [str(path) for path in _shared_memory() - before if path.stat().st_uid == os.getuid()]
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        session.config.get_terminal_writer().line(f"shared memory is left: {left}", red=True)
+        reporter = session.config.pluginmanager.getplugin("terminalreporter")
+        reporter.write_line(f"\nshared memory is left: {left}", red=True)
 
 
 def _shared_memory() -> set[Path]:
