@@ -103,7 +103,9 @@ def fetch(package: dict[str, Any]) -> bytes:
         raise ExportError(f"the archive has {found['ContentLength']} bytes, {MAX_ARCHIVE_BYTES} are allowed")
     content = bytes(found["Body"].read())
     registered = package.get("CustomerMetadataProperties", {}).get("archive_sha256")
-    if registered and registered != hashlib.sha256(content).hexdigest():
+    if not registered:  # anything could have been put in its place after it was approved
+        raise ExportError("the package has no property archive_sha256: register it with register_model.py")
+    if registered != hashlib.sha256(content).hexdigest():
         raise ExportError("the archive is not the one that was registered")
     return content
 
@@ -179,16 +181,36 @@ def exported(files: dict[str, bytes]) -> bytes:
 
 
 def publish_job(artifact: Artifact, options: argparse.Namespace) -> None:
-    """Upload the bundle, then the job document."""
+    """Upload the bundle, then the job document.
+
+    SageMaker may tell of one approval more than once, and a build may be repeated: all builds of one bundle use the
+    folder that the first one claimed, and only the first job document there counts.
+    """
     s3 = boto3.client("s3", config=CONFIG)
-    key = f"{options.prefix}/{artifact.name}-{artifact.version}.zip"
-    s3.put_object(Bucket=options.bucket, Key=key, Body=artifact.content, ContentType="application/zip")
+    claim = f"exports/{artifact.name}/{artifact.version}/{artifact.sha256}"
+    if put_new(s3, options.bucket, claim, options.prefix.encode(), "text/plain"):
+        prefix = options.prefix
+    else:
+        prefix = s3.get_object(Bucket=options.bucket, Key=claim)["Body"].read().decode()
+    key = f"{prefix}/{artifact.name}-{artifact.version}.zip"
+    put_new(s3, options.bucket, key, artifact.content, "application/zip")
     document = job_document(artifact, f"https://s3.{s3.meta.region_name}.amazonaws.com/{options.bucket}/{key}")
     if options.signing_key_secret:
         document["signature"] = signature(artifact, options.signing_key_secret)
     body = json.dumps(document, indent=2).encode()
-    s3.put_object(Bucket=options.bucket, Key=f"{options.prefix}/job.json", Body=body, ContentType="application/json")
-    print(f"s3://{options.bucket}/{options.prefix}/job.json", flush=True)
+    made = put_new(s3, options.bucket, f"{prefix}/job.json", body, "application/json")
+    print(f"s3://{options.bucket}/{prefix}/job.json{'' if made else ' is there already'}", flush=True)
+
+
+def put_new(s3: Any, bucket: str, key: str, content: bytes, content_type: str) -> bool:
+    """Whether there was no such object yet; one that is there is left as it is."""
+    try:
+        s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType=content_type, IfNoneMatch="*")
+    except s3.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] not in ("PreconditionFailed", "ConditionalRequestConflict"):
+            raise
+        return False
+    return True
 
 
 def job_document(artifact: Artifact, url: str) -> dict[str, Any]:
@@ -240,13 +262,9 @@ def publish_component(artifact: Artifact, options: argparse.Namespace) -> None:
 def upload_once(bucket: str, key: str, content: bytes) -> None:
     """Never overwrites: a published version refers to the artifact's digest."""
     s3 = boto3.client("s3", config=CONFIG)
-    try:
-        s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType="application/zip", IfNoneMatch="*")
-    except s3.exceptions.ClientError as error:
-        if error.response["Error"]["Code"] != "PreconditionFailed":
-            raise
-        if s3.get_object(Bucket=bucket, Key=key)["Body"].read() != content:
-            raise ExportError(f"s3://{bucket}/{key} exists with other contents: register a new version") from error
+    new = put_new(s3, bucket, key, content, "application/zip")
+    if not new and s3.get_object(Bucket=bucket, Key=key)["Body"].read() != content:
+        raise ExportError(f"s3://{bucket}/{key} exists with other contents: register a new version")
 
 
 def component_version(version: str) -> str:

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import yaml
-from cryptography.hazmat.primitives import serialization
 
 from edgeml import models
 from localdev.cloud import LocalCloud
@@ -62,6 +61,10 @@ def archive(**files: bytes) -> bytes:
     return tarred({"model.onnx": tiny_model(), "bundle.json": json.dumps(draft()).encode(), **named})
 
 
+def versioned(version: str) -> bytes:
+    return archive(bundle_json=json.dumps(draft(version)).encode())
+
+
 class Registry:
     """S3 and SageMaker of the local cloud, with what the exporter finds there."""
 
@@ -72,12 +75,13 @@ class Registry:
             self.s3.create_bucket(Bucket=bucket)
         self.sagemaker.create_model_package_group(ModelPackageGroupName="g")
 
-    def package(self, content: bytes, status: str = "Approved") -> str:
+    def package(self, content: bytes, status: str = "Approved", **properties: str) -> str:
         key = f"training/{hashlib.sha256(content).hexdigest()[:8]}/model.tar.gz"
         self.s3.put_object(Bucket=BUCKET, Key=key, Body=content)
         made = self.sagemaker.create_model_package(
             ModelPackageGroupName="g",
             ModelApprovalStatus=status,
+            CustomerMetadataProperties=properties or {"archive_sha256": hashlib.sha256(content).hexdigest()},
             InferenceSpecification={
                 "Containers": [{"Image": "image", "ModelDataUrl": f"s3://{BUCKET}/{key}"}],
                 "SupportedContentTypes": ["text/csv"],
@@ -148,21 +152,31 @@ def test_equal_archives_give_equal_artifacts(app: ModuleType) -> None:
 
 
 def test_the_signature_is_one_that_devices_accept(app: ModuleType, registry: Registry) -> None:
-    signer = Signer()
-    pem = signer.private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    registry.cloud.aws.client("secretsmanager").create_secret(Name="signing", SecretString=pem.decode())
-    app.main(["--package", registry.package(archive()), "--prefix", "signed", "--signing-key-secret", "signing"])
+    signer, package = Signer(), registry.package(versioned("1.5.0"))
+    registry.cloud.aws.client("secretsmanager").create_secret(Name="signing", SecretString=signer.pem)
+    app.main(["--package", package, "--prefix", "signed", "--signing-key-secret", "signing"])
     job = json.loads(registry.get("signed/job.json"))
     check_signature(parse({**job, "deployment_artifact_path": "https://host/x"}), signer.public)
 
 
 def test_the_job_document_is_one_that_the_handler_accepts(app: ModuleType, registry: Registry) -> None:
-    app.main(["--package", registry.package(archive()), "--prefix", "accepted"])
+    app.main(["--package", registry.package(versioned("1.6.0")), "--prefix", "accepted"])
     settings = {"THING_GROUP_ARN": "a", "ARTIFACT_BUCKET": BUCKET, "URL_ROLE_ARN": "r", "REQUIRE_SIGNATURE": "false"}
     handler = load_handler("create_iot_job", {**registry.cloud.environment(), **settings})
     assert handler.checked(registry.get("accepted/job.json").decode())["model_name"] == "Tiny"
+
+
+def test_builds_of_one_approval_leave_one_job_document(
+    app: ModuleType, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = registry.package(versioned("1.7.0"))
+    with monkeypatch.context() as dying, pytest.raises(ZeroDivisionError):
+        dying.setattr(app, "job_document", lambda *_: 1 / 0)  # the first build ends between bundle and document
+        app.main(["--package", package, "--prefix", "first"])
+    for prefix in ("second", "third"):
+        app.main(["--package", package, "--prefix", prefix])
+    assert registry.keys("first/") == ["first/Tiny-1.7.0.zip", "first/job.json"]
+    assert registry.keys("second/") == registry.keys("third/") == []
 
 
 @pytest.mark.parametrize("status", ["PendingManualApproval", "Rejected"])
@@ -172,11 +186,19 @@ def test_only_approved_packages_are_exported(app: ModuleType, registry: Registry
     assert registry.keys(f"{status}/") == []
 
 
-def test_an_archive_other_than_the_registered_one_is_refused(app: ModuleType, registry: Registry) -> None:
-    package = app.describe(registry.package(archive()))
-    app.fetch({**package, "CustomerMetadataProperties": {"archive_sha256": hashlib.sha256(archive()).hexdigest()}})
-    with pytest.raises(app.ExportError, match="not the one that was registered"):
-        app.fetch({**package, "CustomerMetadataProperties": {"archive_sha256": "0" * 64}})
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({"archive_sha256": "0" * 64}, "the archive is not the one that was registered"),
+        ({"task": "anomaly"}, "no property archive_sha256: register it with register_model.py"),
+    ],
+)
+def test_only_the_registered_archive_is_exported(
+    app: ModuleType, registry: Registry, properties: dict[str, str], words: str
+) -> None:
+    with pytest.raises(app.ExportError, match=words):
+        app.main(["--package", registry.package(archive(), **properties), "--prefix", "other"])
+    assert registry.keys("other/") == []
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:

@@ -91,7 +91,10 @@ class Ota(Stage):
         """All that a person does. The event, the build, the job and the device follow by themselves."""
         self._offered[NEW], self._approved = len(self._results), time.monotonic()
         sagemaker = self.world.cloud.aws.client("sagemaker")
-        sagemaker.update_model_package(ModelPackageArn=self._package, ModelApprovalStatus="Approved")
+        kept = sagemaker.describe_model_package(ModelPackageName=self._package)["CustomerMetadataProperties"]
+        sagemaker.update_model_package(  # moto forgets properties that an update does not repeat; AWS keeps them
+            ModelPackageArn=self._package, ModelApprovalStatus="Approved", CustomerMetadataProperties=kept
+        )
 
     def _offer_broken(self) -> None:
         """What no build would let pass, put into S3 by hand and signed: here only the device can refuse it."""
