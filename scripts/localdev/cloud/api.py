@@ -1,19 +1,16 @@
 """API Gateway: the REST APIs of a stack on a port of their own, with API keys, CORS and metrics."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
 
-from werkzeug.serving import make_server
-
 from localdev.cloud import events
-from localdev.cloud.aws import QuietHandler
 from localdev.cloud.lambdas import Function, FunctionError
 from localdev.cloud.routes import may_invoke
+from localdev.cloud.serving import Server
 from localdev.cloud.template import Stack
 
 KEY = "local-key"  # what callers send as x-api-key
@@ -39,15 +36,11 @@ class ApiGateway:
             for path, operations in api.properties["Body"]["paths"].items()
             for method, operation in operations.items()
         }
-        self._server = make_server("127.0.0.1", 0, self._wsgi, threaded=True, request_handler=QuietHandler)
+        self._server = Server(self._wsgi, name="api")
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], name="api", daemon=True)
-        self._thread.start()
 
     def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
+        self._server.stop()
 
     def _wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         start = time.monotonic()

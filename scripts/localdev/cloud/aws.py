@@ -6,7 +6,6 @@ what boto3 signed them for. moto keeps its state in module globals: one LocalAws
 """
 
 import http.client
-import logging
 import re
 import threading
 from collections.abc import Callable, Iterable
@@ -19,14 +18,12 @@ from urllib.parse import parse_qsl, unquote
 
 import boto3
 from botocore.config import Config
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import make_server
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-log = logging.getLogger(__name__)
+from localdev.cloud.serving import Server
 
 ACCOUNT = "123456789012"  # moto's
 REGION = "us-east-1"
-MAX_BODY_BYTES = 256 * 1024 * 1024
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -103,18 +100,14 @@ class LocalAws:
             return self._clients[service]
 
     def start(self) -> Self:
-        self._server = make_server("127.0.0.1", self.port, self._wsgi, threaded=True, request_handler=QuietHandler)
+        self._server = Server(self._wsgi, self.port, name="local-aws")
         self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], name="local-aws", daemon=True)
-        self._thread.start()
         self.reset()  # moto's state is the process', and an earlier server may have left some
         return self
 
     def stop(self) -> None:
         self.reset()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
+        self._server.stop()
 
     def reset(self) -> None:
         """Empties every service of moto."""
@@ -162,15 +155,9 @@ class _Moto(DomainDispatcherApplication):
     get_backend_for_host = cache(DomainDispatcherApplication.get_backend_for_host)
 
 
-class QuietHandler(MotoRequestHandler):
-    def log(self, type: str, message: str, *args: Any) -> None:
-        log.debug(message, *args)
-
-
 def _read(environ: dict[str, Any]) -> Request:
     """The request, its body put back for moto."""
-    size = int(environ.get("CONTENT_LENGTH") or (MAX_BODY_BYTES if environ.get("wsgi.input_terminated") else 0))
-    body = environ["wsgi.input"].read(min(size, MAX_BODY_BYTES)) if size else b""
+    body = environ["wsgi.input"].read()
     environ["wsgi.input"] = BytesIO(body)
     headers = {k[5:].replace("_", "-").lower(): str(v) for k, v in environ.items() if k.startswith("HTTP_")}
     headers["content-type"] = environ.get("CONTENT_TYPE", "")

@@ -87,6 +87,7 @@ def main() -> None:
         sys.stderr.flush()
         sys.stdout.flush()
         answer["asked"] = sorted(asked)
+        asked.clear()
         channel.write(json.dumps(answer) + "\n")
         channel.flush()
 
