@@ -1,8 +1,10 @@
 """1,000 events through each route of the template at once, and nothing lost."""
 
+import itertools
 import json
 import time
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,9 +18,11 @@ from localdev.cloud import LocalCloud
 from localdev.cloud.api import KEY
 from localdev.cloud.aws import Request, Response
 from localdev.cloud.cloud import TEMPLATE
+from localdev.cloud.iot_jobs import IotJobs
+from ota_support import MODEL, Signer, document
 
 EVENTS = 1000
-HTTP = urllib3.PoolManager()  # a third of what boto3 and requests cost, and here the caller shares the CPU
+HTTP = urllib3.PoolManager(maxsize=4)  # a third of what boto3 and requests cost, and here the caller shares the CPU
 FACE = {"BoundingBox": {"Width": 0.5, "Height": 0.5}, "Emotions": [{"Type": "HAPPY", "Confidence": 90.0}]}
 
 
@@ -32,15 +36,27 @@ def instant(request: Request) -> Response | None:
 
 
 @pytest.fixture
-def cloud() -> Iterator[LocalCloud]:
-    with LocalCloud(TEMPLATE, concurrency=2) as running:
+def deliveries() -> int:
+    """How often AWS delivers each event."""
+    return 1
+
+
+@pytest.fixture
+def concurrency() -> int:
+    """Processes per function."""
+    return 2
+
+
+@pytest.fixture
+def cloud(deliveries: int, concurrency: int) -> Iterator[LocalCloud]:
+    with LocalCloud(TEMPLATE, concurrency=concurrency, deliveries=deliveries) as running:
         running.aws.stand_ins.insert(0, instant)
         yield running
 
 
-def each(work: Any) -> list[Any]:
+def each(work: Any, count: int = EVENTS) -> list[Any]:
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(work, range(EVENTS)))
+        return list(pool.map(work, range(count)))
 
 
 def outputs(cloud: LocalCloud) -> dict[str, str]:
@@ -113,8 +129,68 @@ def test_every_approval_starts_a_build(cloud: LocalCloud) -> None:
         "DetailType": "SageMaker Model Package State Change",
         "Detail": json.dumps(detail),
     }
+    assert cloud.builds is not None
+    cloud.aws.observers.remove(cloud.builds.observe)  # asked for is enough: no build of these could succeed
     events = cloud.aws.client("events")
     for _ in range(EVENTS // 10):
         events.put_events(Entries=[entry] * 10)
     builds = cloud.aws.client("codebuild").list_builds_for_project(projectName="ExportModelProject")["ids"]
     assert len(builds) == EVENTS
+
+
+@pytest.mark.parametrize(("count", "deliveries"), [(EVENTS, 1), (EVENTS // 10, 2)])
+def test_every_document_becomes_one_job(cloud: LocalCloud, count: int) -> None:
+    bucket, artifact, signer = outputs(cloud)["ModelBucketName"], b"a bundle", Signer()
+    created: list[str] = []
+
+    def put(key: str, body: bytes) -> int:
+        return int(HTTP.request("PUT", f"{cloud.aws.url}/{bucket}/{key}", body=body).status)
+
+    def offer(i: int) -> int:
+        url = f"${{aws:iot:s3-presigned-url:https://s3.us-east-1.amazonaws.com/{bucket}/model.zip}}"
+        return put(f"jobs/{i}.json", json.dumps(signer.signed(document(artifact, f"1.0.{i}", url))).encode())
+
+    def watch(request: Request, _: Response) -> None:
+        if request.service == "iot" and request.method == "PUT":
+            created.append(request.path.removeprefix("/jobs/"))
+
+    cloud.aws.observers.append(watch)
+    with IotJobs(cloud.aws, *cloud.mqtt_address):  # refuses a second job of the same id, which moto does not
+        assert {put("model.zip", artifact), *each(offer, count)} == {200}
+        cloud.drain(60)
+        everything = cloud.aws.client("iot").list_jobs(maxResults=2 * EVENTS)  # moto has no second page
+        jobs = [job["jobId"] for job in everything["jobs"]]
+    assert sorted(jobs) == sorted(created)
+    assert {job.rpartition("-")[0] for job in jobs} == {f"{MODEL}-1_0_{i}" for i in range(count)}
+    assert len(jobs) == count
+    assert failed(cloud) == []
+
+
+@pytest.mark.parametrize("concurrency", [1])  # what the template reserves for this function
+def test_every_version_asked_for_is_deployed_once(cloud: LocalCloud) -> None:
+    """1,000 requests, but 20 models: for a version that is new the function reads all deployments there ever were."""
+    greengrass, group = cloud.aws.client("greengrassv2"), cloud.aws.client("iot").list_thing_groups()["thingGroups"][0]
+    names, checked = [f"edgeml.model.M{i}" for i in range(20)], []
+    for name, version in itertools.product(names, ("1.0.0", "2.0.0")):
+        recipe = {"RecipeFormatVersion": "2020-01-25", "ComponentName": name, "ComponentVersion": version}
+        greengrass.create_component_version(inlineRecipe=json.dumps(recipe | {"Manifests": [{}]}).encode())
+    old = {name: {"componentVersion": "1.0.0"} for name in names}
+    greengrass.create_deployment(targetArn=group["groupArn"], components=old)
+
+    def watch(request: Request, _: Response) -> None:
+        if request.service == "greengrass" and "/components/" in request.path:
+            checked.append(request.path.split(":")[-3])
+
+    def approve(i: int) -> int:
+        payload = {"component_name": names[i % 20], "component_version": "2.0.0"}
+        url = f"{cloud.aws.url}/2015-03-31/functions/UpdateDeployment/invocations"
+        return int(HTTP.request("POST", url, json=payload, headers={"X-Amz-Invocation-Type": "Event"}).status)
+
+    cloud.aws.observers.append(watch)
+    assert set(each(approve)) == {202}
+    cloud.drain(60)
+    assert Counter(checked) == dict.fromkeys(names, EVENTS // 20), "each request was looked at"
+    deployed = cloud.greengrass.deployments
+    assert deployed[-1].request["components"] == {name: {"componentVersion": "2.0.0"} for name in names}
+    assert len(deployed) == 1 + len(names)
+    assert failed(cloud) == []
