@@ -16,7 +16,7 @@ from localdev import workspace
 from support import ROOT
 
 PACKAGES = sorted(p.parent.name for p in (ROOT / "components").glob("*/gdk-config.json"))
-FOLDERS = sorted(p.parent for p in (ROOT / "components").rglob("gdk-config.json") if "greengrass-build" not in p.parts)
+FOLDERS = sorted(p.parent for depth in ("*", "*/*") for p in (ROOT / "components").glob(f"{depth}/gdk-config.json"))
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +72,11 @@ def test_the_same_sources_give_the_same_bytes(builds: workspace.Workspace, tmp_p
     (first,) = build.glob("artifacts/*/*/*.zip")
     digest = hashlib.sha256(first.read_bytes()).hexdigest()
     copy = tmp_path / "copy"
+    others_write = shutil.ignore_patterns("greengrass-build", "__pycache__")
     wanted = ("components/camera_capture", "components/edgeml", "recipes", "gdk-config", "scripts/build.py")
     for part in wanted:
         if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("greengrass-build"))
+            shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=others_write)
         else:
             (copy / part).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / part, copy / part)
