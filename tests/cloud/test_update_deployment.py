@@ -77,12 +77,12 @@ def latest(gg: Any, arn: str) -> dict[str, Any]:
 
 
 def test_one_version_changes_and_everything_else_stays(gg: Any, arn: str, app: ModuleType) -> None:
-    deploy(gg, arn, deploymentName="plant", deploymentPolicies=POLICIES, tags={"team": "edge"})
+    base = deploy(gg, arn, deploymentName="plant", deploymentPolicies=POLICIES, tags={"team": "edge"})
     answer = handled(app)
     found = latest(gg, arn)
     assert answer == {"status": "created", "deployment": found["deploymentId"]}
     assert found["components"] == {**COMPONENTS, NAME: {**COMPONENTS[NAME], "componentVersion": "2.0.0"}}
-    assert (found["deploymentName"], found["tags"]) == ("plant", {"team": "edge"})
+    assert (found["deploymentName"], found["tags"]) == ("plant", {"team": "edge", "edgeml:seen": base})
     assert found["deploymentPolicies"] == {**POLICIES, "failureHandlingPolicy": "ROLLBACK"}
     (abort,) = found["iotJobConfiguration"]["abortConfig"]["criteriaList"]
     assert (abort["action"], abort["thresholdPercentage"]) == ("CANCEL", 10)
@@ -165,6 +165,36 @@ def test_a_version_that_could_not_be_made_is_refused(
     assert "is FAILED: artifact gone" in handled(app)["reason"]
 
 
+def test_a_version_that_takes_longer_is_left_to_a_retry(
+    local: LocalCloud, gg: Any, arn: str, states: list[Response]
+) -> None:
+    deploy(gg, arn)
+    environment = {**local.environment(), "THING_GROUP_ARN": arn, "COMPONENT_WAIT_S": "0"}
+    app = load_handler("update_deployment", environment)
+    states.extend([state("INITIATED"), state("INITIATED")])
+    with pytest.raises(app.NotReady, match="is INITIATED after 0 s"):
+        handled(app)
+    states.clear()
+    assert handled(app)["status"] == "created"
+
+
+def test_what_was_cancelled_is_not_built_upon(gg: Any, arn: str, app: ModuleType) -> None:
+    deploy(gg, arn)
+    cancelled = deploy(gg, arn, {**COMPONENTS, "aws.greengrass.Nucleus": {"componentVersion": "9.9.9"}})
+    gg.cancel_deployment(deploymentId=cancelled)
+    assert handled(app)["status"] == "created"
+    found = latest(gg, arn)["components"]
+    assert found == {**COMPONENTS, NAME: {**COMPONENTS[NAME], "componentVersion": "2.0.0"}}
+
+
+def test_a_cancelled_update_is_made_again(gg: Any, arn: str, app: ModuleType) -> None:
+    deploy(gg, arn)
+    first = handled(app)["deployment"]
+    gg.cancel_deployment(deploymentId=first)
+    assert handled(app) != {"status": "unchanged", "deployment": first}
+    assert latest(gg, arn)["components"][NAME]["componentVersion"] == "2.0.0"
+
+
 def intruder(local: LocalCloud, change: Callable[[dict[str, Any]], dict[str, Any]], times: int) -> None:
     """Someone else deploys at the same moment as we do, from what they read before."""
     greengrass = local.greengrass
@@ -216,6 +246,29 @@ def test_a_change_right_after_one_of_our_reads_is_not_lost(
     assert reads == read, "it happened"
     found = latest(gg, arn)["components"]
     assert found == {NAME: {**COMPONENTS[NAME], "componentVersion": "2.0.0"}, "aws.greengrass.Cli": NUCLEUS}
+
+
+def test_a_retry_after_a_crash_sees_what_came_between(
+    local: LocalCloud, gg: Any, arn: str, app: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = deploy(gg, arn)
+    create = app.create
+
+    def crash(*arguments: Any) -> str:
+        theirs = {"targetArn": arn, "components": {NAME: COMPONENTS[NAME], "aws.greengrass.Cli": NUCLEUS}}
+        local.greengrass.create_deployment(theirs)
+        create(*arguments)
+        raise TimeoutError
+
+    monkeypatch.setattr(app, "create", crash)
+    with pytest.raises(TimeoutError):
+        handled(app)
+    monkeypatch.undo()
+    assert latest(gg, arn)["tags"]["edgeml:seen"] == base, "theirs is overwritten"
+    assert handled(app)["status"] == "created"
+    found = latest(gg, arn)["components"]
+    assert found == {NAME: {**COMPONENTS[NAME], "componentVersion": "2.0.0"}, "aws.greengrass.Cli": NUCLEUS}
+    assert handled(app)["status"] == "unchanged"
 
 
 def test_changes_without_end_are_an_error(local: LocalCloud, gg: Any, arn: str, app: ModuleType) -> None:

@@ -1,9 +1,10 @@
 """A new version of a model component -> the thing group's deployment, with that version and everything else as it was.
 
 Greengrass has no compare-and-set for deployments: whoever creates one replaces the latest. So after creating ours we
-look whether someone else created one since we read, and if so do it again on top of theirs. Give this function a
-reserved concurrency of 1, so that it never competes with itself. What we build
-upon is found in the very list that later ones are told by, so none can slip in between.
+look whether someone else created one since we read, and if so do it again on top of theirs. What we build upon is found
+in the very list that later ones are told by, so none can slip in between; the newest of it becomes a tag of ours, so
+that a retry after a crash can still look. Give this function a reserved concurrency of 1, so that it never competes
+with itself.
 """
 
 import hashlib
@@ -30,7 +31,8 @@ COMPONENT_WAIT_S = float(os.environ.get("COMPONENT_WAIT_S", "30"))
 MODEL_COMPONENT = re.compile(r"edgeml\.model\.[A-Za-z0-9_-]{1,64}")
 VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 ATTEMPTS = 3
-KEPT = ("deploymentName", "tags", "parentTargetArn")
+KEPT = ("deploymentName", "parentTargetArn")
+SEEN = "edgeml:seen"  # tag: id of the newest deployment there was when ours was made
 
 logger = Logger()
 config = Config(connect_timeout=3, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 4})
@@ -47,11 +49,15 @@ class ConcurrentChange(Exception):  # noqa: N818  (an event, which Lambda answer
     """Others kept creating deployments; ours may have replaced theirs."""
 
 
+class NotReady(Exception):  # noqa: N818  (a state, which Lambda answers by another try)
+    """The component version is still being made."""
+
+
 @logger.inject_lambda_context(log_event=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, str]:
     """`{"component_name", "component_version"}` -> status created, unchanged or refused, with deployment or reason.
 
-    Raises ConcurrentChange, and errors of AWS, for Lambda to try again.
+    Raises ConcurrentChange, NotReady and errors of AWS, for Lambda to try again.
     """
     name, version = str(event.get("component_name")), str(event.get("component_version"))
     try:
@@ -76,15 +82,26 @@ def update(name: str, version: str) -> dict[str, str]:
         if name not in components:
             raise Refused(f"{name} is not part of deployment {base['deploymentId']}")
         if components[name]["componentVersion"] == version and base.get("isLatestForTarget"):
-            return {"status": "unchanged", "deployment": base["deploymentId"]}
-        made = create(base, name, version)
-        before, known = known, history()
-        foreign = {each: created for each, created in known.items() if each != made and each not in before}
+            foreign = overtaken(base, known)
+            status, ours = "unchanged", base["deploymentId"]
+        else:
+            status, ours = "created", create(base, name, version, max(known, key=known.__getitem__))
+            before, known = known, history()
+            foreign = {each: created for each, created in known.items() if each != ours and each not in before}
         if not foreign:
-            return {"status": "created", "deployment": made}
+            return {"status": status, "deployment": ours}
         base = newest(foreign)
-        logger.warning("deployment changed meanwhile", extra={"ours": made, "theirs": base["deploymentId"]})
+        logger.warning("deployment changed meanwhile", extra={"ours": ours, "theirs": base["deploymentId"]})
     raise ConcurrentChange(f"{ATTEMPTS} deployments for {THING_GROUP_ARN} were overtaken by others")
+
+
+def overtaken(ours: Deployment, known: dict[str, datetime]) -> dict[str, datetime]:
+    """What others deployed after we looked and before `ours` was made; nothing when it is not one of ours."""
+    since = known.get(ours.get("tags", {}).get(SEEN, ""))
+    if since is None:
+        return {}
+    until = known[ours["deploymentId"]]
+    return {each: created for each, created in known.items() if since < created < until}
 
 
 def check_component(name: str, version: str) -> None:
@@ -100,22 +117,28 @@ def check_component(name: str, version: str) -> None:
         state = status.get("componentState", "DEPLOYABLE")
         if state == "DEPLOYABLE":
             return
-        if state not in ("REQUESTED", "INITIATED") or time.monotonic() > deadline:
+        if state not in ("REQUESTED", "INITIATED"):
             raise Refused(f"component {name} {version} is {state}: {status.get('message', '')}")
+        if time.monotonic() > deadline:
+            raise NotReady(f"component {name} {version} is {state} after {COMPONENT_WAIT_S:g} s")
         time.sleep(1)
 
 
 def history() -> dict[str, datetime]:
-    """Ids of all deployments that the thing group has had, and when they were made. Devices follow the newest."""
+    """Ids of all deployments that the thing group has had, and when they were made.
+
+    Cancelled ones, by hand or because too many devices failed, are no base to build upon.
+    """
     pages = greengrass.get_paginator("list_deployments").paginate(targetArn=THING_GROUP_ARN, historyFilter="ALL")
-    return {found["deploymentId"]: found["creationTimestamp"] for page in pages for found in page["deployments"]}
+    found = (each for page in pages for each in page["deployments"] if each["deploymentStatus"] != "CANCELED")
+    return {each["deploymentId"]: each["creationTimestamp"] for each in found}
 
 
 def newest(deployments: dict[str, datetime]) -> Deployment:
     return dict(greengrass.get_deployment(deploymentId=max(deployments, key=deployments.__getitem__)))
 
 
-def create(base: Deployment, name: str, version: str) -> str:
+def create(base: Deployment, name: str, version: str, seen: str) -> str:
     """`base` again, with one version changed and our rules for rollout and rollback. The new deployment's id."""
     components = {**base["components"], name: {**base["components"][name], "componentVersion": version}}
     source = "\n".join((base["deploymentId"], name, version))
@@ -125,6 +148,7 @@ def create(base: Deployment, name: str, version: str) -> str:
         deploymentPolicies={**base.get("deploymentPolicies", {}), "failureHandlingPolicy": "ROLLBACK"},
         iotJobConfiguration=job_configuration(),
         clientToken=hashlib.sha256(source.encode()).hexdigest(),
+        tags={**base.get("tags", {}), SEEN: seen},
         **{field: base[field] for field in KEPT if base.get(field)},
     )
     return str(made["deploymentId"])
