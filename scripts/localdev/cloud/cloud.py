@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from localdev.cloud import metrics
 from localdev.cloud.api import ApiGateway
 from localdev.cloud.aws import LocalAws, Request, Response
 from localdev.cloud.broker import Broker
@@ -17,7 +18,6 @@ from localdev.cloud.builds import Builds
 from localdev.cloud.greengrass import Greengrass
 from localdev.cloud.iot import Publisher, Rules
 from localdev.cloud.lambdas import Function, FunctionError, setting
-from localdev.cloud.metrics import Metrics
 from localdev.cloud.rekognition import Rekognition
 from localdev.cloud.resources import create
 from localdev.cloud.routes import Routes
@@ -127,8 +127,6 @@ class LocalCloud:
         create(stack, self.aws)
         logs = Path(tempfile.mkdtemp(prefix="local-cloud-"))
         starting.callback(shutil.rmtree, logs)
-        metrics = Metrics(self.aws)
-        starting.callback(metrics.stop)
         for resource in stack.of_type("AWS::Lambda::Function"):
             function = Function(
                 setting(stack, resource),
@@ -154,4 +152,4 @@ class LocalCloud:
         starting.callback(self.builds.stop)
         self.aws.observers += [self.builds.observe, Routes(stack, self.aws, self.send).observe]
         # In the order in which one makes work for the other, lest `drain` miss what is handed on while it looks.
-        self._busy = [self.builds, rules, *self.functions.values(), metrics]
+        self._busy = [self.builds, rules, *self.functions.values()]
