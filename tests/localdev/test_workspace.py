@@ -1,0 +1,40 @@
+"""Builds for tests, the demo and benchmarks, of which several may run at a time."""
+
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from localdev import workspace
+from support import ROOT
+
+MANY = """
+import sys, zipfile
+from localdev.workspace import Workspace
+for _ in range(20):
+    (build,) = Workspace().build(["serial_scraper"])
+    (archive,) = build.glob("artifacts/*/*/*.zip")
+    assert zipfile.ZipFile(archive).testzip() is None
+    assert len(list(build.glob("recipes/*.yaml"))) == 1
+print(build)
+"""
+
+
+def test_processes_that_build_the_same_component_at_once_each_have_it_whole_until_they_end() -> None:
+    command = [sys.executable, "-c", MANY]
+    environment = {"PYTHONPATH": str(ROOT / "scripts")}
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert not [folder for folder in outputs if Path(folder.strip()).exists()]
+
+
+def test_a_lock_that_is_never_given_back_is_an_error_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "BUILD_LOCK", tmp_path / "lock")
+    monkeypatch.setattr(workspace, "BUILD_TIMEOUT_S", 0.1)
+    with (tmp_path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError, match=r"lock is held by another process for 0\.1 s"):
+            workspace.Workspace().build(["serial_scraper"])
