@@ -1,5 +1,6 @@
 import copy
 import json
+import time
 import uuid
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from cloud_support import Faults, error, failed_events, sample
 from localdev.cloud import LocalCloud
-from localdev.cloud.aws import Response
+from localdev.cloud.aws import Request, Response
 from localdev.cloud.lambdas import FunctionError
 
 
@@ -33,11 +34,12 @@ def upload(cloud: LocalCloud, key: str = "") -> dict[str, Any]:
 def item(cloud: LocalCloud, event: dict[str, Any]) -> dict[str, str] | None:
     key = event["Records"][0]["s3"]["object"]["key"].replace("+", " ")
     found = cloud.aws.client("dynamodb").get_item(TableName="rekognize-faces", Key={"s3key": {"S": key}}).get("Item")
-    return {name: value["S"] for name, value in found.items() if name != "s3key"} if found else None
+    return {name: next(iter(value.values())) for name, value in found.items() if name != "s3key"} if found else None
 
 
-def metric_calls(faults: Faults) -> list[bytes]:
-    return [call.body for call in faults.calls if call.service == "monitoring"]
+def metric_calls(faults: Faults) -> list[list[dict[str, Any]]]:
+    """The data points of each PutMetricData."""
+    return [json.loads(call.body)["MetricData"] for call in faults.calls if call.service == "monitoring"]
 
 
 def invoke(cloud: LocalCloud, event: dict[str, Any]) -> Any:
@@ -50,8 +52,12 @@ def test_emotions_above_10_percent_of_the_largest_face_are_stored(cloud: LocalCl
     event = upload(cloud)
     assert invoke(cloud, event) == {"stored": 1}
     assert item(cloud, event) == {"HAPPY": "61.23", "CALM": "10.00"}
-    (call,) = metric_calls(faults)
-    assert call.count(b"Percent") >= 4  # two emotions, each with and without the thing
+    (points,) = metric_calls(faults)
+    assert [(point["MetricName"], point["Unit"]) for point in points] == [
+        *[("HAPPY", "Percent")] * 2,  # with and without the thing
+        *[("CALM", "Percent")] * 2,
+    ]
+    assert {point["StorageResolution"] for point in points} == {1}, "what a graph with a point every 10 s needs"
     statistics = cloud.aws.client("cloudwatch").list_metrics(Namespace="EdgeML/Emotions", MetricName="HAPPY")["Metrics"]
     assert {json.dumps(m["Dimensions"]) for m in statistics} >= {"[]", '[{"Name": "thing", "Value": "press-4"}]'}
 
@@ -72,6 +78,40 @@ def test_metrics_that_fail_take_the_item_back_so_that_a_retry_does_both(cloud: L
     assert item(cloud, event) is None
     assert invoke(cloud, event) == {"stored": 1}
     assert item(cloud, event) == {"HAPPY": "90.00"}
+
+
+def test_an_invocation_that_dies_after_its_claim_loses_no_metrics(cloud: LocalCloud, faults: Faults) -> None:
+    faults.answer("rekognition", "DetectFaces", *[faces(face(0.5, HAPPY=90))] * 3)
+    event, dynamodb = upload(cloud), cloud.aws.client("dynamodb")
+
+    def die(request: Request) -> Response | None:
+        if request.service != "monitoring":
+            return None
+        process = cloud.function("RekognizeEmotions")._workers[0]._process
+        assert process is not None
+        process.kill()
+        return Response(b"")
+
+    cloud.aws.stand_ins.insert(1, die)
+    try:
+        with pytest.raises(FunctionError, match="the process ended"):
+            invoke(cloud, event)
+    finally:
+        cloud.aws.stand_ins.remove(die)
+    left = item(cloud, event)
+    assert left is not None
+    assert time.time() < float(left["claimed_until"]) < time.time() + 61, "as long as the function may run"
+    with pytest.raises(FunctionError, match="is claimed by another invocation"):
+        invoke(cloud, event)  # the other one may be alive
+    dynamodb.update_item(
+        TableName="rekognize-faces",
+        Key={"s3key": {"S": event["Records"][0]["s3"]["object"]["key"]}},
+        UpdateExpression="SET claimed_until = :past",
+        ExpressionAttributeValues={":past": {"N": str(time.time() - 1)}},
+    )
+    assert invoke(cloud, event) == {"stored": 1}
+    assert item(cloud, event) == {"HAPPY": "90.00"}
+    assert len(metric_calls(faults)) == 2, "of which the first died"
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,25 @@
 """S3 object under faces/ -> Rekognition DetectFaces -> CloudWatch metrics and one DynamoDB item.
 
-The item is the claim on an image: it is written first, only if it does not exist, and taken back when the metrics
-cannot be written. So an event that S3 or Lambda repeats changes nothing, and one that failed halfway is done again.
+The item is the claim on an image: it is written first, only if there is none, with the time at which this invocation
+is over at the latest; that is taken out once the metrics are written. A repeated event that finds a finished item
+changes nothing. One that finds a claim fails, for Lambda to try again, and takes over a claim whose time is over. So
+an invocation that dies halfway loses no metrics; one that dies between the metrics and the end writes them twice.
 """
 
 import os
+import time
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
 import boto3
-from aws_lambda_powertools import Logger
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.data_classes import S3Event
 from aws_lambda_powertools.utilities.data_classes.s3_event import S3EventRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 TABLE = os.environ["TABLE_NAME"]
 NAMESPACE = os.environ["METRIC_NAMESPACE"]
@@ -23,36 +27,51 @@ THING_DIMENSION = os.environ.get("THING_DIMENSION", "true") == "true"
 MIN_CONFIDENCE = float(os.environ.get("MIN_CONFIDENCE", "10"))  # percent
 
 NEVER_AN_ANSWER = {"InvalidImageFormatException", "ImageTooLargeException", "InvalidParameterException"}
+COUNTED = {"stored": "Faces", "no_face": "NoFace", "not_an_image": "NotAnImage"}  # outcome -> metric
+CLAIM = "claimed_until"  # Unix seconds
 
 logger = Logger()
-config = Config(connect_timeout=3, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 4})
-rekognition = boto3.client("rekognition", config=config)
+metrics = Metrics(namespace="EdgeML/Faces")
+# Together within the function's timeout, even if every attempt hangs.
+looking = Config(connect_timeout=1, read_timeout=6, retries={"mode": "standard", "total_max_attempts": 3})
+config = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
+rekognition = boto3.client("rekognition", config=looking)
 cloudwatch = boto3.client("cloudwatch", config=config)
 dynamodb = boto3.client("dynamodb", config=config)
 s3 = boto3.client("s3", config=config)
 
 
-@logger.inject_lambda_context(log_event=False)
+class Busy(Exception):  # noqa: N818  (an event, which Lambda answers by another try)
+    """Another invocation has claimed the image and may be at work on it, or has died."""
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Counts of images by outcome. Every record is tried before the first error is raised for Lambda to retry."""
     outcomes: dict[str, int] = {}
     errors: list[Exception] = []
     for record in S3Event(event).records if "Records" in event else ():  # s3:TestEvent has none
         try:
-            outcome = handle(record)
-        except ClientError as error:
+            outcome = handle(record, time.time() + context.get_remaining_time_in_millis() / 1000)
+        except (ClientError, BotoCoreError, Busy) as error:
             logger.exception("image failed", key=record.s3.get_object.key)
             errors.append(error)
             outcome = "failed"
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    for outcome, name in COUNTED.items():
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=outcomes.get(outcome, 0))
     logger.info("images", extra={"outcomes": outcomes})
     if errors:
         raise ExceptionGroup("; ".join(map(str, errors)), errors)
     return outcomes
 
 
-def handle(record: S3EventRecord) -> str:
-    """The outcome of one image: stored, repeated, no_face, no_emotion, not_an_image or deleted."""
+def handle(record: S3EventRecord, deadline: float) -> str:
+    """The outcome of one image: stored, repeated, no_face, no_emotion, not_an_image or deleted.
+
+    `deadline` is the Unix time at which this invocation is over. Raises Busy, and errors of AWS.
+    """
     bucket, key = record.s3.bucket.name, unquote_plus(record.s3.get_object.key)
     image = {"S3Object": {"Bucket": bucket, "Name": key}}
     try:
@@ -69,7 +88,7 @@ def handle(record: S3EventRecord) -> str:
     if not faces:
         return "no_face"
     emotions = {e["Type"]: e["Confidence"] for e in largest(faces)["Emotions"] if e["Confidence"] > MIN_CONFIDENCE}
-    return store(key, emotions, record.event_time) if emotions else "no_emotion"
+    return store(key, emotions, record.event_time, deadline) if emotions else "no_emotion"
 
 
 def exists(bucket: str, key: str) -> bool:
@@ -88,22 +107,31 @@ def largest(faces: list[dict[str, Any]]) -> dict[str, Any]:
     return max(faces, key=lambda face: face["BoundingBox"]["Width"] * face["BoundingBox"]["Height"])
 
 
-def store(key: str, emotions: dict[str, float], event_time: str) -> str:
-    """Claims the image with its item, then writes its metrics."""
+def store(key: str, emotions: dict[str, float], event_time: str, deadline: float) -> str:
+    """Claims the image with its item, writes its metrics, ends the claim."""
     item = {"s3key": {"S": key}, **{name: {"S": f"{percent:.2f}"} for name, percent in emotions.items()}}
     try:
-        dynamodb.put_item(TableName=TABLE, Item=item, ConditionExpression="attribute_not_exists(s3key)")
-    except dynamodb.exceptions.ConditionalCheckFailedException:
+        dynamodb.put_item(
+            TableName=TABLE,
+            Item=item | {CLAIM: {"N": f"{deadline:.3f}"}},
+            ConditionExpression=f"attribute_not_exists(s3key) OR {CLAIM} < :now",
+            ExpressionAttributeValues={":now": {"N": f"{time.time():.3f}"}},
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+    except dynamodb.exceptions.ConditionalCheckFailedException as error:
+        if CLAIM in error.response["Item"]:
+            raise Busy(f"{key} is claimed by another invocation") from error
         return "repeated"
     try:
-        cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=metrics(key, emotions, event_time))
+        cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=points(key, emotions, event_time))
     except Exception:  # raised again
         dynamodb.delete_item(TableName=TABLE, Key={"s3key": {"S": key}})
         raise
+    dynamodb.put_item(TableName=TABLE, Item=item)
     return "stored"
 
 
-def metrics(key: str, emotions: dict[str, float], event_time: str) -> list[dict[str, Any]]:
+def points(key: str, emotions: dict[str, float], event_time: str) -> list[dict[str, Any]]:
     """Per emotion one metric without dimensions and, when the key is faces/<thing>/..., one of the thing."""
     parts = key.split("/")
     thing = [{"Name": "thing", "Value": parts[1]}] if THING_DIMENSION and len(parts) > 2 else None
