@@ -9,14 +9,19 @@ in mode `component` a new version of edgeml.model.<Name> is made and the functio
 
 import argparse
 import base64
+import gzip
 import hashlib
 import io
 import json
 import os
+import pickle  # only its error: weights are loaded as tensors and nothing else
 import tarfile
 import tempfile
+import time
 import zipfile
+import zlib
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,12 +33,14 @@ import packing
 from botocore.config import Config
 
 from edgeml.errors import EdgemlError
+from edgeml.models import version_key
 
 MAX_ARCHIVE_BYTES = 512 * 2**20
 MAX_UNPACKED_BYTES = 1024 * 2**20
 MAX_FILES = 64
 MAX_DIFFERENCE = 1e-4  # between PyTorch and ONNX Runtime, of outputs near one
 BATCHES = (1, 7, 64)
+PUT_ATTEMPTS = 5
 CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
 NO_COPY = ("model.pth", "model.onnx", "bundle.json", "metrics.json")  # of the archive, into the bundle
 
@@ -77,11 +84,11 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parsed(arguments)
-    files = read_archive(fetch(describe(options.package)))
-    artifact = bundled(files)
+    package = describe(options.package)
+    artifact = bundled(read_archive(fetch(package)))
     print(f"{artifact.name} {artifact.version}: {len(artifact.content)} bytes, sha256 {artifact.sha256}", flush=True)
     if options.mode == "job":
-        publish_job(artifact, options)
+        publish_job(artifact, approval(package), options)
     else:
         publish_component(artifact, options)
 
@@ -92,6 +99,12 @@ def describe(package: str) -> dict[str, Any]:
     if found.get("ModelApprovalStatus") != "Approved":
         raise ExportError(f"{package} is {found.get('ModelApprovalStatus')}, not Approved")
     return dict(found)
+
+
+def approval(package: dict[str, Any]) -> str:
+    """The same for every event of one approval, another for the next: when the package was changed last."""
+    changed = package.get("LastModifiedTime") or package["CreationTime"]
+    return f"{changed.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
 
 
 def fetch(package: dict[str, Any]) -> bytes:
@@ -113,32 +126,47 @@ def fetch(package: dict[str, Any]) -> bytes:
 def read_archive(content: bytes) -> dict[str, bytes]:
     """The files of a model.tar.gz, in memory. Raises ExportError for paths, links, duplicates and what is too large."""
     files: dict[str, bytes] = {}
-    left = MAX_UNPACKED_BYTES
     try:
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            unpacked = stream.read(MAX_UNPACKED_BYTES + 1)  # headers included: they have sizes of their own
+        if len(unpacked) > MAX_UNPACKED_BYTES:
+            raise ExportError(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
             for entry in archive:
                 name = entry.name.removeprefix("./")
                 if entry.isdir() and name in ("", "."):
                     continue
-                left -= entry.size
                 if not entry.isreg() or "/" in name or "\\" in name or name in ("", ".", "..") or name in files:
                     raise ExportError(
                         f"the archive holds {entry.name[:200]!r}: only plain files, each once, are allowed"
                     )
-                if left < 0 or len(files) == MAX_FILES:
-                    raise ExportError(f"the archive has more than {MAX_FILES} files or {MAX_UNPACKED_BYTES} bytes")
+                if len(files) == MAX_FILES:
+                    raise ExportError(f"the archive has more than {MAX_FILES} files")
                 reader = archive.extractfile(entry)
                 files[name] = reader.read() if reader else b""
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise ExportError(f"the archive is damaged: {error}") from error
+    return files
+
+
+def read_draft(files: dict[str, bytes]) -> dict[str, Any]:
+    """bundle.json: the manifest without digests. Raises ExportError unless it says what model this is."""
     if "bundle.json" not in files:
         raise ExportError("the archive has no bundle.json")
-    return files
+    try:
+        draft = json.loads(files["bundle.json"])
+    except ValueError as error:
+        raise ExportError(f"bundle.json is not JSON: {error}") from error
+    for name, kind in (("name", str), ("version", str), ("task", str), ("input", dict), ("output", dict)):
+        if not isinstance(draft, dict) or not isinstance(draft.get(name), kind):
+            raise ExportError(f"bundle.json has no {name}")
+    version_key(draft["version"])
+    return dict(draft)
 
 
 def bundled(files: dict[str, bytes]) -> Artifact:
     """The bundle, verified, loaded and tried as a device does it, and packed: equal models give equal bytes."""
-    draft = json.loads(files["bundle.json"])
+    draft = read_draft(files)
     extras = {name: content for name, content in files.items() if name not in NO_COPY}
     with tempfile.TemporaryDirectory() as folder:
         packing.write_bundle(Path(folder), draft, exported(files), extras)
@@ -163,7 +191,10 @@ def exported(files: dict[str, bytes]) -> bytes:
     with tempfile.NamedTemporaryFile(suffix=".pth") as file:
         file.write(files["model.pth"])
         file.flush()
-        model = autoencoder.load(Path(file.name))
+        try:
+            model = autoencoder.load(Path(file.name))
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+            raise ExportError(f"model.pth holds no weights of the autoencoder: {error}") from error
     content = autoencoder.to_onnx(model)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (declared,) = session.get_inputs()
@@ -180,14 +211,15 @@ def exported(files: dict[str, bytes]) -> bytes:
     return content
 
 
-def publish_job(artifact: Artifact, options: argparse.Namespace) -> None:
+def publish_job(artifact: Artifact, approved: str, options: argparse.Namespace) -> None:
     """Upload the bundle, then the job document.
 
-    SageMaker may tell of one approval more than once, and a build may be repeated: all builds of one bundle use the
-    folder that the first one claimed, and only the first job document there counts.
+    SageMaker may tell of one approval more than once, and a build may be repeated: all builds for one approval use the
+    folder that the first of them claimed, and only the first job document there counts. To send a model once more,
+    approve it once more.
     """
     s3 = boto3.client("s3", config=CONFIG)
-    claim = f"exports/{artifact.name}/{artifact.version}/{artifact.sha256}"
+    claim = f"exports/{artifact.name}/{artifact.version}/{artifact.sha256}/{approved}"
     if put_new(s3, options.bucket, claim, options.prefix.encode(), "text/plain"):
         prefix = options.prefix
     else:
@@ -204,13 +236,19 @@ def publish_job(artifact: Artifact, options: argparse.Namespace) -> None:
 
 def put_new(s3: Any, bucket: str, key: str, content: bytes, content_type: str) -> bool:
     """Whether there was no such object yet; one that is there is left as it is."""
-    try:
-        s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType=content_type, IfNoneMatch="*")
-    except s3.exceptions.ClientError as error:
-        if error.response["Error"]["Code"] not in ("PreconditionFailed", "ConditionalRequestConflict"):
-            raise
-        return False
-    return True
+    for attempt in range(PUT_ATTEMPTS):
+        try:
+            s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType=content_type, IfNoneMatch="*")
+        except s3.exceptions.ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == "PreconditionFailed":
+                return False
+            if code != "ConditionalRequestConflict" or attempt == PUT_ATTEMPTS - 1:
+                raise
+            time.sleep(1)  # another build is writing it: it will be there, or not
+        else:
+            return True
+    raise AssertionError("unreachable")
 
 
 def job_document(artifact: Artifact, url: str) -> dict[str, Any]:

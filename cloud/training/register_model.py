@@ -21,10 +21,9 @@ from botocore.config import Config
 from export_onnx import ExportError
 
 from edgeml.errors import EdgemlError
-from edgeml.models import version_key
 
 CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
-MAX_PROPERTIES, MAX_VALUE = 50, 256  # of customer metadata, and characters of one, in SageMaker
+MAX_PROPERTIES, MAX_KEY, MAX_VALUE = 50, 128, 256  # of customer metadata, and characters of one, in SageMaker
 NOT_ALLOWED = re.compile(r"[^\w .:/=+@-]")
 IMAGE = "763104351884.dkr.ecr.{region}.amazonaws.com/pytorch-inference:2.6.0-cpu-py312-ubuntu22.04-sagemaker"
 
@@ -46,14 +45,13 @@ def main(arguments: list[str] | None = None) -> str:
     options = parsed(arguments)
     content = read(options.archive)
     files = export_onnx.read_archive(content)
-    draft, metrics = json.loads(files["bundle.json"]), files.get("metrics.json", b"{}")
-    version_key(draft["version"])
+    draft, metrics = export_onnx.read_draft(files), files.get("metrics.json", b"{}")
+    shown = properties(draft, read_metrics(metrics), hashlib.sha256(content).hexdigest())
     sagemaker = boto3.client("sagemaker", config=CONFIG)
     title = f"{draft['name']} {draft['version']}"
     make_group(sagemaker, options.group, title)
-    digest = hashlib.sha256(content).hexdigest()
     bucket = options.bucket or stack_bucket(options.project)
-    prefix = f"training/{draft['name']}/{draft['version']}/{digest[:16]}"
+    prefix = f"training/{draft['name']}/{draft['version']}/{shown['archive_sha256'][:16]}"
     # No .json at the end: objects named so are taken for job documents.
     archive_uri, metrics_uri = options.archive, put(bucket, f"{prefix}/metrics", metrics)
     if not archive_uri.startswith("s3://"):
@@ -69,10 +67,20 @@ def main(arguments: list[str] | None = None) -> str:
             "SupportedResponseMIMETypes": ["application/json"],
         },
         ModelMetrics={"ModelQuality": {"Statistics": {"ContentType": "application/json", "S3Uri": metrics_uri}}},
-        CustomerMetadataProperties=properties(draft, json.loads(metrics), digest),
+        CustomerMetadataProperties=shown,
     )
     print(made["ModelPackageArn"], flush=True)
     return str(made["ModelPackageArn"])
+
+
+def read_metrics(content: bytes) -> dict[str, Any]:
+    try:
+        metrics = json.loads(content)
+    except ValueError as error:
+        raise ExportError(f"metrics.json is not JSON: {error}") from error
+    if not isinstance(metrics, dict):
+        raise ExportError("metrics.json is not a JSON object")
+    return metrics
 
 
 def read(archive: str) -> bytes:
@@ -124,8 +132,16 @@ def properties(draft: dict[str, Any], metrics: dict[str, Any], digest: str) -> d
         names = labels if len(labels) == len(values) > 1 else range(len(values))
         shown |= {f"threshold.{kind}.{name}": f"{each:.6g}" for name, each in zip(names, values, strict=True)}
     shown |= {f"metric.{name}": f"{value:.6g}" for name, value in metrics.items() if isinstance(value, int | float)}
-    clean = {key: NOT_ALLOWED.sub(" ", value)[:MAX_VALUE] or "-" for key, value in shown.items()}
+    clean = {clean_key(key): NOT_ALLOWED.sub(" ", value)[:MAX_VALUE] or "-" for key, value in shown.items()}
     return dict(list(clean.items())[:MAX_PROPERTIES])
+
+
+def clean_key(key: str) -> str:
+    """At most MAX_KEY of the characters that SageMaker allows; what had to change is told apart by a digest."""
+    clean = NOT_ALLOWED.sub(" ", key)
+    if clean == key and len(key) <= MAX_KEY:
+        return key
+    return f"{clean[: MAX_KEY - 9]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """register_model.py against the local cloud's SageMaker registry and S3."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -53,6 +54,9 @@ def test_a_model_is_registered_for_approval_with_metrics_and_archive(
     assert (found["ModelPackageGroupName"], found["ModelPackageVersion"]) == (GROUP, 1)
     assert found["ModelApprovalStatus"] == "PendingManualApproval"
     assert found["ModelPackageDescription"] == "Tiny 1.0.0"
+    shown = found["CustomerMetadataProperties"]
+    assert shown["archive_sha256"] == hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    assert (shown["model_version"], shown["input.shape"], shown["metric.cuts"]) == ("1.0.0", "4", "40")
     (container,) = found["InferenceSpecification"]["Containers"]
     assert "us-east-1" in container["Image"]
     assert read(cloud, container["ModelDataUrl"]) == Path(path).read_bytes()
@@ -103,6 +107,32 @@ def test_properties_keep_to_what_sagemaker_takes(app: ModuleType) -> None:
     assert len(shown) == 50
     assert all(re.fullmatch(r"[\w .:/=+@-]{1,256}", value) for value in shown.values())
     assert shown["input.name"] == "a  b "
+
+
+def test_labels_become_keys_that_sagemaker_takes_and_that_differ(app: ModuleType) -> None:
+    draft = {
+        "name": "X",
+        "version": "1",
+        "task": "classification",
+        "input": {},
+        "labels": ["tench, Tinca tinca", "tench; Tinca tinca", "x" * 200],
+        "thresholds": {"score": [0.1, 0.2, 0.3]},
+    }
+    shown = {key: value for key, value in app.properties(draft, {}, "ab").items() if key.startswith("threshold.")}
+    assert list(shown.values()) == ["0.1", "0.2", "0.3"]
+    assert all(re.fullmatch(r"[\w .:/=+@-]{1,128}", key) for key in shown)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"), [(b"{", "metrics.json is not JSON"), (b"[1]", "metrics.json is not a JSON object")]
+)
+def test_metrics_that_are_none_are_refused_before_anything_is_uploaded(
+    app: ModuleType, tmp_path: Path, metrics: bytes, words: str
+) -> None:
+    path = Path(archive(tmp_path, "9.0.0"))
+    path.write_bytes(tarred({**app.export_onnx.read_archive(path.read_bytes()), "metrics.json": metrics}))
+    with pytest.raises(app.ExportError, match=words):
+        app.main(["--archive", str(path), "--group", GROUP, "--bucket", "no-such-bucket"])
 
 
 def test_an_archive_in_s3_is_registered_where_it_lies(app: ModuleType, cloud: LocalCloud, tmp_path: Path) -> None:
