@@ -1,71 +1,21 @@
 """An MQTT broker in a background thread that stands in for AWS IoT Core's message broker.
 
-It is amqtt with AWS IoT's rules on top: `$aws/...` topics may be published to, payloads are at most 128 KiB,
-topics have at most 7 slashes and 256 bytes, and whoever breaks a rule is disconnected. There is no TLS and no
-authentication, so it listens on the loopback only. Sessions, subscriptions and retained messages live in memory:
-a restarted broker has forgotten them.
+There is no TLS and no authentication, so it listens on the loopback only. Sessions, subscriptions and retained messages
+live in memory: a restarted broker has forgotten them.
 """
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
-from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
-from amqtt.broker import Broker as AmqttBroker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
-from amqtt.plugins.base import BaseAuthPlugin
 
-MAX_PAYLOAD_BYTES = 128 * 1024
-MAX_TOPIC_BYTES = 256
-MAX_SLASHES = 7  # topics that begin with $aws/ do not count their first three
+from localdev.cloud import iot_broker
+from localdev.cloud.iot_broker import IotCoreBroker, OnPublish, Reader, Writer
+
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
-
-
-class Welcome(BaseAuthPlugin):  # type: ignore[misc]
-    """Lets everyone in. amqtt's own anonymous access would not keep QoS 1 messages for sleeping sessions."""
-
-    async def authenticate(self, *, session: Any) -> bool:
-        return True
-
-    @dataclass
-    class Config:
-        pass
-
-
-OnPublish = Callable[[str, str, bytes], None]  # client id, topic, payload; on the broker's thread, must not block
-
-
-class IotCoreBroker(AmqttBroker):  # type: ignore[misc]
-    """amqtt, which closes the connection of whoever publishes to a `$` topic, opened for `$aws/`."""
-
-    def __init__(self, config: BrokerConfig, on_publish: list[OnPublish]) -> None:
-        super().__init__(config)
-        self._on_publish = on_publish
-
-    async def _handle_message_delivery(self, client_session: Any, handler: Any, wait_deliver: Any) -> bool:
-        message = wait_deliver.result()
-        if message is None:
-            return True
-        if not allowed(message.topic, len(message.data)):
-            return False
-        await self._broadcast_message(client_session, message.topic, message.data)
-        if message.publish_packet and message.publish_packet.retain_flag:
-            await self.retain_message(client_session, message.topic, message.data, message.qos)
-        for callback in self._on_publish:
-            callback(client_session.client_id, message.topic, bytes(message.data))
-        return True
-
-
-def allowed(topic: str, size: int) -> bool:
-    """Whether AWS IoT Core takes a publish of `size` bytes to `topic`."""
-    if not topic or "+" in topic or "#" in topic or (topic.startswith("$") and not topic.startswith("$aws/")):
-        return False
-    slashes = topic.count("/") - (3 if topic.startswith("$aws/") else 0)
-    return slashes <= MAX_SLASHES and len(topic.encode()) <= MAX_TOPIC_BYTES and size <= MAX_PAYLOAD_BYTES
 
 
 class Broker:
@@ -123,7 +73,7 @@ class Broker:
         broker = IotCoreBroker(
             BrokerConfig(
                 listeners={"default": ListenerConfig(type=ListenerType.EXTERNAL)},
-                plugins={f"{__name__}.Welcome": {}},
+                plugins={f"{iot_broker.__name__}.Welcome": {}},
             ),
             self.on_publish,
         )
@@ -134,7 +84,7 @@ class Broker:
             assert task is not None  # noqa: S101  (asyncio runs this callback as a task)
             connections.add(task)
             try:
-                await broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), "default")
+                await broker.external_connected(Reader(reader), Writer(writer), "default")
             except (OSError, asyncio.CancelledError):
                 pass  # the client went away, or the broker stops
             finally:

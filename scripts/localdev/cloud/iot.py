@@ -10,7 +10,9 @@ from urllib.parse import unquote
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from localdev.cloud.aws import LocalAws, Request, Response
+from localdev.cloud import iam
+from localdev.cloud.aws import ACCOUNT, REGION, LocalAws, Request, Response
+from localdev.cloud.iot_broker import allowed
 from localdev.cloud.iot_rules import Message, Query, SqlError
 from localdev.cloud.routes import Send, may_invoke
 from localdev.cloud.template import Stack
@@ -38,6 +40,8 @@ class Publisher:
         if request.service != "iotdata" or request.method != "POST" or not request.path.startswith("/topics/"):
             return None
         topic = unquote(request.path.removeprefix("/topics/"))
+        if not allowed(topic, len(request.body)):  # the broker would end our connection
+            return Response(b'{"message": "topic or size"}', 400, {"x-amzn-ErrorType": "InvalidRequestException"})
         retain = request.query.get("retain") == "true"
         self.client.publish(topic, request.body, int(request.query.get("qos", "0")), retain)
         return Response(b"")
@@ -92,7 +96,10 @@ class Rules:
         except Exception as error:  # noqa: BLE001  (a failed rule must not end the others; its error action gets it)
             level = log.warning if isinstance(error, SqlError) else log.exception
             level("rule on %s failed: %s", message.topic, error)
-            self._failed(rule, message, error)
+            try:
+                self._failed(rule, message, error)
+            except Exception:
+                log.exception("its error action failed too, the message is lost")
 
     def _act(self, action: dict[str, Any], selected: dict[str, Any]) -> None:
         ((kind, settings),) = action.items()
@@ -102,8 +109,11 @@ class Rules:
                     raise PermissionError(f"no AWS::Lambda::Permission for IoT on {settings['FunctionArn']}")
                 self._send(settings["FunctionArn"], selected)
             case "Sns":
+                self._check_role(settings, ("sns:Publish", settings["TargetArn"]))
                 self._aws.client("sns").publish(TopicArn=settings["TargetArn"], Message=json.dumps(selected))
             case "CloudwatchMetric":
+                namespace = {"cloudwatch:namespace": settings["MetricNamespace"]}
+                self._check_role(settings, ("cloudwatch:PutMetricData", "*"), namespace)
                 datum = {"MetricName": settings["MetricName"], "Value": float(settings["MetricValue"])}
                 datum["Unit"] = settings["MetricUnit"]
                 self._aws.client("cloudwatch").put_metric_data(
@@ -116,5 +126,11 @@ class Rules:
         action = rule.get("ErrorAction", {}).get("Sqs")
         if action is None:
             return
+        url = action["QueueUrl"]
+        self._check_role(action, ("sqs:SendMessage", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{url.rpartition('/')[2]}"))
         body = {"topic": message.topic, "clientId": message.client_id, "failures": [{"errorMessage": str(error)}]}
-        self._aws.client("sqs").send_message(QueueUrl=action["QueueUrl"], MessageBody=json.dumps(body))
+        self._aws.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps(body))
+
+    def _check_role(self, action: dict[str, Any], need: iam.Need, context: dict[str, str] | None = None) -> None:
+        if not iam.allowed(self._stack.statements(action["RoleArn"]), need, context or {}):
+            raise PermissionError(f"the rule's role does not allow {need[0]} on {need[1]}")

@@ -61,7 +61,9 @@ class Query:
 
 
 def matches(topic_filter: str, topic: str) -> bool:
-    """MQTT's topic filters: `+` is one level, a trailing `#` the rest."""
+    """MQTT's topic filters: `+` is one level, a trailing `#` the rest; none of both begins a `$` topic."""
+    if topic.startswith("$") and topic_filter[0] in "+#":
+        return False
     wanted, given = topic_filter.split("/"), topic.split("/")
     if wanted[-1] == "#":
         wanted, given = wanted[:-1], given[: len(wanted) - 1]

@@ -1,9 +1,15 @@
 """The broker against a real MQTT client, paho."""
 
+import contextlib
+import json
 import queue
 import socket
+import struct
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -11,6 +17,24 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from localdev.cloud.broker import Broker
 from support import eventually
+
+PUBLISH, GOODBYE = b"\x30\x06\x00\x03a/bx", b"\xe0\x00"  # MQTT packets
+
+
+def plain(port: int, client_id: str, keep_alive_s: int = 60) -> socket.socket:
+    """A connected client that says what the test makes it say."""
+    made = socket.create_connection(("127.0.0.1", port), timeout=5)
+    header = b"\x00\x04MQTT\x04\x02" + struct.pack(">HH", keep_alive_s, len(client_id)) + client_id.encode()
+    made.sendall(b"\x10" + bytes([len(header)]) + header)
+    assert made.recv(4) == b"\x20\x02\x00\x00"
+    return made
+
+
+def flood(client: socket.socket) -> None:
+    """Publishes until the connection ends."""
+    with client, contextlib.suppress(OSError):
+        while True:
+            client.sendall(PUBLISH * 50)
 
 
 class Client:
@@ -94,8 +118,14 @@ def test_a_persistent_session_gets_what_was_sent_while_it_was_away(broker: Broke
 
 @pytest.mark.parametrize(
     ("topic", "size"),
-    [("big", 128 * 1024 + 1), ("a/b/c/d/e/f/g/h/i", 1), ("$SYS/uptime", 1), ("x" * 257, 1)],
-    ids=["payload above 128 KiB", "eight slashes", "reserved topic", "topic above 256 bytes"],
+    [
+        ("big", 128 * 1024 + 1),
+        ("a/b/c/d/e/f/g/h/i", 1),
+        ("$SYS/uptime", 1),
+        ("$aws/events/presence/connected/me", 1),
+        ("x" * 257, 1),
+    ],
+    ids=["payload above 128 KiB", "eight slashes", "reserved topic", "event of AWS", "topic above 256 bytes"],
 )
 def test_a_publish_that_aws_iot_refuses_ends_the_connection(broker: Broker, topic: str, size: int) -> None:
     with client(broker.port) as sender:
@@ -142,3 +172,108 @@ def test_a_client_that_vanishes_harms_nobody(broker: Broker) -> None:
         both.subscribe("still")
         both.publish("still", b"here")
         assert both.received() == ("still", b"here")
+
+
+def test_stop_is_quick_while_clients_publish() -> None:
+    with Broker() as broker:
+        flooding = [threading.Thread(target=flood, args=[plain(broker.port, f"c{i}")]) for i in range(3)]
+        for thread in flooding:
+            thread.start()
+        threading.Event().wait(0.1)  # the broker is in the middle of it
+        start = time.monotonic()
+        broker.stop()
+        assert time.monotonic() - start < 2
+        for thread in flooding:
+            thread.join(5)
+
+
+def test_what_comes_right_before_a_goodbye_arrives(broker: Broker) -> None:
+    with client(broker.port) as receiver:
+        receiver.subscribe("a/b")
+        with plain(broker.port, "hasty") as hasty:
+            hasty.sendall(PUBLISH * 20 + GOODBYE)
+        assert [receiver.received() for _ in range(20)] == [("a/b", b"x")] * 20
+
+
+@pytest.fixture
+def watcher(broker: Broker) -> Iterator[Client]:
+    with client(broker.port, "watcher") as watching:
+        watching.subscribe("$aws/events/presence/#")
+        watching.subscribe("#")  # has no part of $ topics
+        yield watching
+
+
+def event(watcher: Client) -> dict[str, Any]:
+    """The next lifecycle event, checked for what all of them have in common."""
+    topic, payload = watcher.received()
+    body: dict[str, Any] = json.loads(payload)
+    assert topic == f"$aws/events/presence/{body['eventType']}/{body['clientId']}"
+    assert abs(body["timestamp"] / 1000 - time.time()) < 60
+    assert body["principalIdentifier"]
+    return body
+
+
+def ended(watcher: Client) -> tuple[str, bool, str]:
+    while (body := event(watcher))["eventType"] != "disconnected":
+        pass
+    return body["clientId"], body["clientInitiatedDisconnect"], body["disconnectReason"]
+
+
+def test_connections_are_told_with_session_and_version(broker: Broker, watcher: Client) -> None:
+    told = []
+    for _ in range(2):
+        with client(broker.port, "thing"):
+            told.append(event(watcher))
+        told.append(event(watcher))
+    assert [body["eventType"] for body in told] == ["connected", "disconnected"] * 2
+    assert [body["versionNumber"] for body in told] == [0, 0, 1, 1]
+    sessions = [body["sessionIdentifier"] for body in told]
+    assert sessions[0] == sessions[1] != sessions[2] == sessions[3]
+    assert told[0]["ipAddress"] == "127.0.0.1"
+    assert "clientInitiatedDisconnect" not in told[0]
+    assert (told[1]["clientInitiatedDisconnect"], told[1]["disconnectReason"]) == (True, "CLIENT_INITIATED_DISCONNECT")
+
+
+@pytest.mark.parametrize(
+    ("sent", "initiated", "reason"),
+    [
+        (GOODBYE, True, "CLIENT_INITIATED_DISCONNECT"),
+        (b"", False, "CONNECTION_LOST"),
+        (PUBLISH.replace(b"a/b", b"$x/"), False, "CLIENT_ERROR"),
+        (b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x3c\x00\x02me", False, "CLIENT_ERROR"),
+    ],
+    ids=["goodbye", "nothing", "forbidden topic", "second CONNECT"],
+)
+def test_why_a_connection_ended_is_told(
+    broker: Broker, watcher: Client, sent: bytes, initiated: bool, reason: str
+) -> None:
+    with plain(broker.port, "thing") as thing:
+        thing.sendall(sent)
+        if sent:
+            assert ended(watcher) == ("thing", initiated, reason)
+    if not sent:
+        assert ended(watcher) == ("thing", initiated, reason)
+
+
+def test_a_silent_client_is_given_up_after_its_keep_alive(broker: Broker, watcher: Client) -> None:
+    with plain(broker.port, "thing", keep_alive_s=1) as thing:
+        assert thing.recv(1) == b""
+        assert ended(watcher) == ("thing", False, "MQTT_KEEP_ALIVE_TIMEOUT")
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_client_id_belongs_to_whoever_connected_last(broker: Broker, watcher: Client, clean: bool) -> None:
+    with client(broker.port, "thing", clean) as earlier, client(broker.port, "thing", clean) as later:
+        assert ended(watcher) == ("thing", False, "DUPLICATE_CLIENTID")
+        eventually(lambda: not earlier.paho.is_connected(), what="the earlier one is disconnected")
+        later.subscribe("still")
+        later.publish("still", b"here")
+        assert later.received() == ("still", b"here")
+
+
+def test_a_stop_of_the_broker_loses_nobody(broker: Broker) -> None:
+    told: list[str] = []
+    with client(broker.port, "thing"):
+        broker.on_publish.append(lambda _client, topic, _payload: told.append(topic))
+        broker.stop()
+    assert told == []

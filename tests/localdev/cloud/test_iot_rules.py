@@ -74,6 +74,9 @@ def test_a_payload_that_is_no_object_is_an_error(payload: bytes) -> None:
         ("#", "a", True),
         ("+", "a/b", False),
         ("a/b", "a/b", True),
+        ("#", "$aws/events/presence/connected/a", False),
+        ("+/events/#", "$aws/events/presence/connected/a", False),
+        ("$aws/events/presence/+/a", "$aws/events/presence/connected/a", True),
     ],
 )
 def test_topic_filters(topic_filter: str, topic: str, matched: bool) -> None:
