@@ -48,14 +48,12 @@ class Reader(StreamReaderAdapter):  # type: ignore[misc]
     aborted = False
 
     async def read(self, n: int = -1) -> bytes:
+        # Since Python 3.12 amqtt reads on without a pause while there are data, for which the whole loop waits; and at
+        # the end of the stream it cancels the handling of packets before it has begun.
+        await asyncio.sleep(0)
         if self.aborted:
             raise ConnectionResetError
-        try:
-            return bytes(await super().read(n))
-        except asyncio.IncompleteReadError:
-            # At the end of a stream amqtt cancels its handling of earlier packets, even what has not begun.
-            await asyncio.sleep(0)
-            raise
+        return bytes(await super().read(n))
 
 
 class Writer(StreamWriterAdapter):  # type: ignore[misc]
