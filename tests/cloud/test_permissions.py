@@ -1,17 +1,24 @@
 """What the handlers ask of AWS is what their roles in the template grant, no less and no more."""
 
 import json
+import os
+import subprocess
+import sys
 import uuid
 from base64 import b64encode
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloud_support import Faults, error, sample
 from localdev.cloud import LocalCloud, iam
-from localdev.cloud.aws import Response
+from localdev.cloud.aws import ACCOUNT, REGION, Response
+from localdev.cloud.builds import GUARDED
+from localdev.cloud.greengrass import Deployment
 from localdev.cloud.lambdas import FunctionError
+from localdev.cloud.template import ROOT
 
 OWN = {"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"}  # Lambda's, in the name of every function
 OWN |= {
@@ -125,6 +132,79 @@ def test_policies_name_actions_and_no_resource_is_open_that_need_not_be(cloud: L
             actions = as_list(statement["Action"])
             assert not [action for action in actions if "*" in action]
             assert "*" not in as_list(statement["Resource"]) or set(actions) <= open_by_nature
+
+
+# What the role of those who deploy has beside what scripts/deploy asks for: to approve, to look, to stop.
+ENGINEERS_OWN = {
+    "sagemaker:DescribeModelPackage",
+    "sagemaker:ListModelPackages",
+    "sagemaker:UpdateModelPackage",
+    "codebuild:BatchGetBuilds",
+    "codebuild:ListBuildsForProject",
+    "codebuild:RetryBuild",
+    "codebuild:StopBuild",
+    "greengrass:CancelDeployment",
+    "greengrass:GetCoreDevice",
+    "greengrass:ListComponents",
+    "greengrass:ListCoreDevices",
+    "greengrass:ListEffectiveDeployments",
+    "greengrass:ListInstalledComponents",
+}
+
+
+def test_an_engineer_deploys_with_the_rights_of_that_role(cloud: LocalCloud, tmp_path: Path) -> None:
+    assert cloud.stack is not None
+    group = cloud.stack.outputs["ThingGroupArn"].rpartition("/")[2]
+    iot = cloud.aws.client("iot")
+    iot.create_thing(thingName="edgeml-press-1")
+    iot.add_thing_to_thing_group(thingGroupName=group, thingName="edgeml-press-1")
+
+    def succeed(made: Deployment) -> None:
+        for thing in made.executions:
+            cloud.greengrass.report(made.id, thing, "SUCCEEDED")
+
+    cloud.greengrass.on_deployment.append(succeed)
+    both = ["--thing-group", group, "--yes", "--interval", "0.02", "--timeout", "5"]
+    builds = [built(tmp_path / version, version) for version in ("1.0.0", "1.1.0")]
+    steps = [["--builds", each, *both] for each in (*builds, builds[1])]
+    steps += [["status", "--thing-group", group], ["rollback", *both], ["--component", "edgeml.A=9.9.9", *both]]
+    left_by_another_try = {"Key": "edgeml.A/1.1.0/code.zip", "Body": b"1.1.0"}
+    cloud.aws.client("s3").put_object(Bucket=cloud.stack.outputs["ComponentBucketName"], **left_by_another_try)
+    script = tmp_path / "steps.py"
+    script.write_text("import deploy, json, sys\nprint([*map(deploy.main, json.loads(sys.argv[1]))])\n")
+    statements = cloud.stack.statements(cloud.stack.resources["IiotEngineeringRole"].arn)
+    role = {"statements": statements, "region": REGION, "account": ACCOUNT}
+    environment = {"LOCAL_ROLE": json.dumps(role), "LOCAL_ASKED": str(tmp_path / "asked")}
+    done = subprocess.run(
+        [sys.executable, GUARDED, script, json.dumps(steps)],
+        env={**os.environ, **cloud.environment(), **environment, "PYTHONPATH": str(ROOT / "scripts")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    cloud.greengrass.on_deployment.clear()
+    *good, missing = json.loads(done.stdout.splitlines()[-1])
+    assert (set(good), bool(missing)) == ({0}, True), done.stdout + done.stderr
+    granted = {a for each in statements if each["Effect"] == "Allow" for a in as_list(each["Action"])}
+    asked = {action for action, _ in json.loads((tmp_path / "asked").read_text())}
+    assert granted - asked == ENGINEERS_OWN
+
+
+def built(folder: Path, version: str) -> str:
+    """A component as scripts/build leaves it."""
+    artifacts = folder / "a" / "greengrass-build" / "artifacts" / "edgeml.A" / version
+    artifacts.mkdir(parents=True)
+    (artifacts / "code.zip").write_bytes(version.encode())
+    recipe = {
+        "RecipeFormatVersion": "2020-01-25",
+        "ComponentName": "edgeml.A",
+        "ComponentVersion": version,
+        "Manifests": [{"Artifacts": [{"Uri": "s3://BUCKET_NAME/COMPONENT_NAME/COMPONENT_VERSION/code.zip"}]}],
+    }
+    recipes = folder / "a" / "greengrass-build" / "recipes"
+    recipes.mkdir()
+    (recipes / "edgeml.A.yaml").write_text(json.dumps(recipe))
+    return str(folder)
 
 
 def test_another_namespace_is_not_granted(cloud: LocalCloud) -> None:

@@ -155,27 +155,6 @@ def test_the_device_policy_lets_through_what_recipes_grant(
     assert all(iam.allowed(granted, need, {}) for need in needs[operation]), f"{component} {operation} {topic}"
 
 
-def test_who_trains_does_not_deploy_and_who_deploys_does_not_train(stack: Stack) -> None:
-    package = "arn:aws:sagemaker:us-east-1:123456789012:model-package/edgeml-models/3"
-    group = "arn:aws:sagemaker:us-east-1:123456789012:model-package-group/edgeml-models"
-    training = "arn:aws:sagemaker:us-east-1:123456789012:training-job/edgeml-1"
-    science, engineering = statements(stack, "DataScienceRole"), statements(stack, "IiotEngineeringRole")
-    for need, scientist, engineer in (
-        (("sagemaker:CreateTrainingJob", training), True, False),
-        (("sagemaker:CreateModelPackage", group), True, False),
-        (("s3:GetObject", f"arn:aws:s3:::{DATA}/samples/2026/1"), True, False),
-        (("sagemaker:DescribeModelPackage", package), True, True),
-        (("sagemaker:UpdateModelPackage", package), False, True),
-        (("s3:PutObject", f"arn:aws:s3:::{MODELS}/training/1/model.tar.gz"), True, False),
-        (("s3:PutObject", f"arn:aws:s3:::{MODELS}/training/job.json"), False, False),
-        (("s3:PutObject", f"arn:aws:s3:::{MODELS}/build/job.json"), False, False),
-        (("iot:CreateJob", "*"), False, True),
-        (("greengrass:CreateDeployment", "*"), False, True),
-        (("s3:GetObject", f"arn:aws:s3:::{DATA}/faces/press-1/1.jpg"), False, False),
-    ):
-        assert (iam.allowed(science, need, {}), iam.allowed(engineering, need, {})) == (scientist, engineer), need
-
-
 def test_no_policy_allows_every_action_of_a_service(stack: Stack) -> None:
     for resource in [*stack.of_type("AWS::IAM::Role"), *stack.of_type("AWS::IAM::ManagedPolicy")]:
         policies = resource.properties.get("Policies", [resource.properties])

@@ -10,11 +10,14 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
     role = json.loads(os.environ["LOCAL_ROLE"])
     asked = importlib.import_module("worker").guard(role["statements"], role["region"], role["account"])
+    boto3: Any = importlib.import_module("boto3")
+    boto3.Session = lambda **_: boto3.DEFAULT_SESSION  # which is the one that is guarded
     atexit.register(lambda: Path(os.environ["LOCAL_ASKED"]).write_text(json.dumps(sorted(asked)), encoding="utf-8"))
     sys.argv.pop(0)
     sys.path[0] = str(Path(sys.argv[0]).resolve().parent)

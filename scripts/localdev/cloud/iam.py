@@ -36,7 +36,11 @@ def allowed(statements: Iterable[dict[str, Any]], need: Need, context: dict[str,
 
 def condition_keys(service: str, parameters: dict[str, Any]) -> dict[str, str]:
     """The condition keys of a call that the template's policies use."""
-    keys = {"cloudwatch": ("cloudwatch:namespace", "Namespace"), "s3": ("s3:prefix", "Prefix")}
+    keys = {
+        "cloudwatch": ("cloudwatch:namespace", "Namespace"),
+        "s3": ("s3:prefix", "Prefix"),
+        "sagemaker": ("sagemaker:ModelApprovalStatus", "ModelApprovalStatus"),
+    }
     name, parameter = keys.get(service, ("", ""))
     return {name: str(parameters[parameter])} if parameter in parameters else {}
 
@@ -50,12 +54,13 @@ def _covers(statement: dict[str, Any], need: Need) -> bool:
 
 def _holds(condition: dict[str, dict[str, Any]], context: dict[str, str]) -> bool:
     for operator, tests in condition.items():
-        if operator not in ("StringEquals", "StringLike"):
+        if operator not in ("StringEquals", "StringLike", "StringNotEquals"):
             raise ValueError(f"condition {operator} is not implemented here")
         for key, patterns in tests.items():
             if key == "iam:PassedToService":
                 continue  # who a role is passed to is not part of the call
-            if not any(_like(pattern, context.get(key, "\0")) for pattern in _list(patterns)):
+            equal = any(_like(pattern, context.get(key, "\0")) for pattern in _list(patterns))
+            if equal == (operator == "StringNotEquals"):  # a key that is missing equals nothing
                 return False
     return True
 
@@ -109,8 +114,19 @@ def _create_deployment(p: dict[str, Any], at: str) -> list[Need]:
 
 
 def _component_of_recipe(p: dict[str, Any], at: str) -> list[Need]:
-    name = json.loads(p["inlineRecipe"])["ComponentName"]
-    return [("greengrass:CreateComponentVersion", f"arn:aws:greengrass:{at}:components:{name}")]
+    recipe = json.loads(p["inlineRecipe"])
+    artifacts = [each["Uri"] for manifest in recipe["Manifests"] for each in manifest.get("Artifacts", [])]
+    return [
+        ("greengrass:CreateComponentVersion", f"arn:aws:greengrass:{at}:components:{recipe['ComponentName']}"),
+        # Greengrass makes their digests in the caller's name.
+        *(("s3:GetObject", uri.replace("s3://", "arn:aws:s3:::")) for uri in artifacts if uri.startswith("s3://")),
+    ]
+
+
+def _model_package(p: dict[str, Any], at: str) -> str:
+    if "ModelPackageGroupName" in p:
+        return f"arn:aws:sagemaker:{at}:model-package/{p['ModelPackageGroupName']}/1"
+    return str(p.get("ModelPackageName") or p["ModelPackageArn"])  # ARNs
 
 
 def _log_arn(p: dict[str, Any], at: str) -> str:
@@ -126,6 +142,8 @@ _SPECIAL: dict[str, Callable[[dict[str, Any], str], list[Need]]] = {
     "iot:CreateJob": _create_job,
     "greengrassv2:CreateComponentVersion": _component_of_recipe,
     "greengrassv2:CreateDeployment": _create_deployment,
+    "sagemaker:ListModelPackageGroups": lambda p, at: [("sagemaker:ListModelPackageGroups", "*")],
+    "sts:GetCallerIdentity": lambda p, at: [],  # everybody may
     "lambda:Invoke": lambda p, at: [("lambda:InvokeFunction", f"arn:aws:lambda:{at}:function:{p['FunctionName']}")],
     "rekognition:DetectFaces": _detect_faces,
     "logs:CreateLogGroup": lambda p, at: [("logs:CreateLogGroup", _log_arn(p, at))],
@@ -139,6 +157,6 @@ _ARNS: dict[str, Callable[[dict[str, Any], str], str]] = {
     "firehose": lambda p, at: f"arn:aws:firehose:{at}:deliverystream/{p['DeliveryStreamName']}",
     "logs": _log_arn,
     "secretsmanager": lambda p, at: f"arn:aws:secretsmanager:{at}:secret:{p['SecretId']}-Random",
-    "sagemaker": lambda p, at: p.get("ModelPackageName", "*"),  # an ARN
+    "sagemaker": _model_package,
     "sagemaker-runtime": lambda p, at: f"arn:aws:sagemaker:{at}:endpoint/{p['EndpointName']}",
 }

@@ -97,7 +97,10 @@ class Stack:
 
     def statements(self, role_arn: str) -> list[dict[str, Any]]:
         """What a role of this template is granted and denied."""
-        policies = self.by_arn(role_arn).properties["Policies"]
+        role = self.by_arn(role_arn)
+        policies = list(role.properties.get("Policies", []))
+        for kind in ("AWS::IAM::ManagedPolicy", "AWS::IAM::Policy"):
+            policies += [p.properties for p in self.of_type(kind) if role.name in p.properties.get("Roles", [])]
         return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
 
     def _name(self, logical_id: str) -> str:

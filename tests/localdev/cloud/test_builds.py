@@ -1,7 +1,10 @@
 """A model package that somebody approves is exported by the template's build, in a process with the build's role."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +13,12 @@ from typing import Any
 import pytest
 
 from localdev.cloud import LocalCloud, iam
+from localdev.cloud.aws import ACCOUNT, REGION
+from localdev.cloud.builds import GUARDED
 from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.template import ROOT
 from model_updater.document import check_signature, parse
-from ota_support import SIGNING_KEY, ModelRegistry, bundle_files, tarred
+from ota_support import SIGNING_KEY, ModelRegistry, bundle_files, tarred, trained
 
 BUILDS_OWN = {"logs:CreateLogStream", "logs:PutLogEvents", "s3:GetObjectVersion"}  # CodeBuild's, for log and source
 
@@ -89,6 +94,38 @@ def test_the_build_asks_for_what_its_role_grants_and_for_all_of_it(started: Any)
             assert [need for need in registry.cloud.builds.asked if not iam.allowed(statements, need, {})] == []
     granted = {action for each in statements for action in as_list(each["Action"])}
     assert granted - asked <= BUILDS_OWN
+
+
+def test_a_data_scientist_registers_models_with_the_rights_of_that_role(started: Any, tmp_path: Path) -> None:
+    archive = tmp_path / "trained.tar.gz"
+    archive.write_bytes(trained(bundle_files("1.4.0")))
+    with started() as registry:
+        statements = registry.cloud.stack.statements(registry.cloud.stack.resources["DataScienceRole"].arn)
+        role = {"statements": statements, "region": REGION, "account": ACCOUNT}
+        script = ROOT / "cloud" / "training" / "register_model.py"
+        done = subprocess.run(
+            [sys.executable, GUARDED, script, "--archive", archive, "--group", "edgeml-models"],
+            env={
+                **registry.cloud.environment(),
+                "LOCAL_ROLE": json.dumps(role),
+                "LOCAL_ASKED": str(tmp_path / "asked"),
+                "PYTHONPATH": str(ROOT / "components"),
+                "PATH": os.environ["PATH"],
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        package = registry.cloud.aws.client("sagemaker").describe_model_package(ModelPackageName=done.stdout.strip())
+    assert package["ModelApprovalStatus"] == "PendingManualApproval"
+    asked = {action for action, _ in json.loads((tmp_path / "asked").read_text())}
+    assert asked == {
+        "s3:PutObject",
+        "sagemaker:CreateModelPackage",
+        "sagemaker:ListModelPackageGroups",
+        "sagemaker:ListModelPackages",
+    }
 
 
 def test_a_permission_that_the_role_lacks_fails_the_build(started: Any) -> None:

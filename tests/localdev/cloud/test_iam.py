@@ -37,6 +37,15 @@ def test_conditions_must_hold(context: dict[str, str], allowed: bool) -> None:
     assert iam.allowed([NAMESPACE], ("cloudwatch:PutMetricData", "*"), context) is allowed
 
 
+@pytest.mark.parametrize(("status", "refused"), [("Pending", False), ("Approved", True), (None, True)])
+def test_what_must_equal_a_value_may_not_be_missing(status: str | None, refused: bool) -> None:
+    key = "sagemaker:ModelApprovalStatus"
+    deny = {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": {"StringNotEquals": {key: "Pending"}}}
+    parameters = {"ModelApprovalStatus": status} if status else {}
+    context = iam.condition_keys("sagemaker", parameters)
+    assert iam.allowed([READ, deny], ("s3:GetObject", "arn:aws:s3:::b/in/a"), context) is not refused
+
+
 def test_an_unknown_condition_is_an_error_not_a_yes() -> None:
     statement = NAMESPACE | {"Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}}
     with pytest.raises(ValueError, match="IpAddress is not implemented"):
@@ -61,4 +70,13 @@ def test_what_calls_need() -> None:
     assert ("s3:GetObject", "arn:aws:s3:::b/k") in needs("rekognition", "DetectFaces", Image=image)
     job = needs("iot", "CreateJob", jobId="j", targets=["g"], presignedUrlConfig={"roleArn": "role"})
     assert job == [("iot:CreateJob", "arn:aws:iot:r:1:job/j"), ("iot:CreateJob", "g"), ("iam:PassRole", "role")]
+    package = "arn:aws:sagemaker:r:1:model-package/g/1"
+    for operation, parameters in (
+        ("CreateModelPackage", {"ModelPackageGroupName": "g"}),
+        ("DescribeModelPackage", {"ModelPackageName": package}),
+        ("UpdateModelPackage", {"ModelPackageArn": package}),
+    ):
+        assert needs("sagemaker", operation, **parameters) == [(f"sagemaker:{operation}", package)]
+    assert needs("sagemaker", "ListModelPackageGroups") == [("sagemaker:ListModelPackageGroups", "*")]
+    assert needs("sts", "GetCallerIdentity") == []
     assert needs("sqs", "SendMessage") == [("sqs:SendMessage", "*")]
