@@ -65,7 +65,8 @@ def test_any_other_type_is_an_error_that_names_it(cloud: LocalCloud, kind: objec
     [
         {"ts": None},
         {"values": 3},
-        {"anomalies": ["x"]},
+        {"anomalies": ["x"] * 6},
+        {"anomalies": [True] * 5},
         {"topic": "device"},
         {"topic": "device//logs"},
         {"topic": "device/a b/logs"},

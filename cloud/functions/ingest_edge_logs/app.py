@@ -2,8 +2,12 @@
 
 The event is what the IoT rule's SQL selects: the message with `client_id` and `topic` added. A line holds
 `ts device values...` in stream rawdata and `ts device model version anomalies... values...` in stream inference,
-separated by blanks, so that Logs Insights parses it. A repeated message writes the same line with the same
-timestamp again, and the dashboard's queries count by (ts, device).
+separated by blanks, so that Logs Insights parses it.
+
+AWS delivers at least once. A message that is delivered twice writes the same line with the same timestamp twice, which
+the dashboard's queries count once, by (ts, device); the metrics Lines and Anomalies count it twice, which alarms on
+"none" and "many" bear, and remembering each message would cost more than its line. An attempt that fails counts
+nothing of its message but Refused, once for each of Lambda's three attempts.
 """
 
 import contextlib
@@ -21,7 +25,8 @@ LOG_GROUP = os.environ["LOG_GROUP"]
 
 logger = Logger()
 metrics = Metrics()
-config = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 4})
+# Four calls at most, together within the function's timeout even if every attempt hangs.
+config = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3})
 logs = boto3.client("logs", config=config)
 
 
@@ -35,7 +40,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """Writes one line. Raises MessageError; Lambda then keeps the event in the queue of failed events."""
     try:
         ingest(event)
-    except MessageError:
+    except MessageError as reason:
+        logger.error("message refused", client_id=event.get("client_id"), reason=str(reason))
         metrics.add_metric(name="Refused", unit=MetricUnit.Count, value=1)
         raise
     metrics.add_metric(name="Lines", unit=MetricUnit.Count, value=1)
@@ -69,6 +75,8 @@ def rawdata(event: dict[str, Any], thing: str) -> tuple[float, str]:
 
 
 def inference(event: dict[str, Any], thing: str) -> tuple[float, str]:
+    if len(event["anomalies"]) != len(event["values"]):
+        raise ValueError(f"{len(event['anomalies'])} anomalies of {len(event['values'])} values")
     model, version = word(event["model_name"]), word(event["model_version"])
     anomalies, values = numbers(event["anomalies"]), numbers(event["values"])
     return float(event["ts"]), f"{event['ts']} {thing} {model} {version} {anomalies} {values}"
