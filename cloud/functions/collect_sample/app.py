@@ -1,6 +1,6 @@
 """SNS -> Firehose -> S3: every message becomes one line of a sample file.
 
-A message that SNS or Lambda delivers twice is written once: its MessageId is remembered for an hour.
+A message that SNS or Lambda delivers twice is written and counted once: its MessageId is remembered for an hour.
 """
 
 import json
@@ -9,9 +9,11 @@ import time
 from typing import Any
 
 import boto3
-from aws_lambda_powertools import Logger
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.data_classes import SNSEvent
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer, IdempotencyConfig, idempotent
+from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
@@ -19,30 +21,41 @@ STREAM = os.environ["DELIVERY_STREAM"]
 MAX_RECORD_BYTES = 1_024_000  # of Firehose, before base64
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_BATCH_RECORDS = 500
-ATTEMPTS = 4
+ATTEMPTS = 3
 
 logger = Logger()
-config = Config(connect_timeout=3, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 3})
-firehose = boto3.client("firehose", config=config)
-seen = DynamoDBPersistenceLayer(
-    table_name=os.environ["IDEMPOTENCY_TABLE"], boto3_client=boto3.client("dynamodb", config=config)
-)
+metrics = Metrics(namespace="EdgeML/Samples")
+# An event of SNS has one record. Its calls end within the function's timeout, even if every attempt hangs.
+retries = {"mode": "standard", "total_max_attempts": 2}
+firehose = boto3.client("firehose", config=Config(connect_timeout=1, read_timeout=5, retries=retries))
+dynamodb = boto3.client("dynamodb", config=Config(connect_timeout=1, read_timeout=2, retries=retries))
+seen = DynamoDBPersistenceLayer(table_name=os.environ["IDEMPOTENCY_TABLE"], boto3_client=dynamodb)
 
 
 class SampleError(Exception):
     """Samples were not taken: one is too large, or Firehose kept refusing some."""
 
 
+def repeated(response: Any, idempotent_data: DataRecord) -> Any:
+    """Counts a repeated event, whose earlier answer is given again."""
+    metrics.add_metric(name="Repeated", unit=MetricUnit.Count, value=1)
+    return response
+
+
 @logger.inject_lambda_context
+@metrics.log_metrics
 @idempotent(
     persistence_store=seen,
-    config=IdempotencyConfig(event_key_jmespath="Records[].Sns.MessageId", raise_on_no_idempotency_key=True),
+    config=IdempotencyConfig(
+        event_key_jmespath="Records[].Sns.MessageId", raise_on_no_idempotency_key=True, response_hook=repeated
+    ),
 )
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """How many samples were written. Raises SampleError, and Lambda tries again, then keeps the event."""
     samples = [line(record.sns.message) for record in SNSEvent(event).records]
     for batch in batches(samples):
         send(batch)
+    metrics.add_metric(name="Samples", unit=MetricUnit.Count, value=len(samples))
     return {"samples": len(samples)}
 
 
@@ -83,5 +96,6 @@ def send(lines: list[bytes]) -> None:
         lines = [data for data, result in zip(lines, results, strict=True) if "ErrorCode" in result]
         if not lines:
             return
+        metrics.add_metric(name="Retried", unit=MetricUnit.Count, value=len(lines))
         logger.warning("records refused", extra={"count": len(lines), "errors": sorted(errors), "attempt": attempt + 1})
     raise SampleError(f"Firehose refused {len(lines)} records {ATTEMPTS} times: {', '.join(sorted(errors))}")
