@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 import boto3
-from aws_lambda_powertools import Logger
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.data_classes import S3Event
 from aws_lambda_powertools.utilities.data_classes.s3_event import S3EventRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -47,7 +48,9 @@ ARTIFACT = re.compile(
 )
 
 logger = Logger()
-config = Config(connect_timeout=3, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 4})
+metrics = Metrics(namespace="EdgeML/Models")
+# Three calls for a document, together within the function's timeout even if every attempt hangs.
+config = Config(connect_timeout=1, read_timeout=4, retries={"mode": "standard", "total_max_attempts": 3})
 s3 = boto3.client("s3", config=config)
 iot = boto3.client("iot", config=config)
 
@@ -56,10 +59,20 @@ class Refused(Exception):  # noqa: N818  (a verdict on the document: no retry wo
     """This object is not a job document that devices may be sent."""
 
 
-@logger.inject_lambda_context(log_event=False)
+@logger.inject_lambda_context
+@metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, list[str]]:
     """Ids of jobs that were made or existed, keys of objects that were refused. AWS's errors go to Lambda's retries."""
     answer: dict[str, list[str]] = {"created": [], "repeated": [], "refused": []}
+    try:
+        handle(event, answer)
+    finally:
+        metrics.add_metric(name="JobsCreated", unit=MetricUnit.Count, value=len(answer["created"]))
+        metrics.add_metric(name="DocumentsRefused", unit=MetricUnit.Count, value=len(answer["refused"]))
+    return answer
+
+
+def handle(event: dict[str, Any], answer: dict[str, list[str]]) -> None:
     for record in S3Event(event).records if "Records" in event else ():  # s3:TestEvent has none
         key = unquote_plus(record.s3.get_object.key)
         try:
@@ -75,7 +88,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, list[str
         outcome = "created" if create(job_id, text, document) else "repeated"
         logger.info("job", extra={"job": job_id, "outcome": outcome, "key": key, "target": THING_GROUP_ARN})
         answer[outcome].append(job_id)
-    return answer
 
 
 def read(bucket: str, key: str, version: str | None) -> str:

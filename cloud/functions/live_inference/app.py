@@ -48,6 +48,7 @@ def live_inference() -> Response[Any]:
         answer = runtime.invoke_endpoint(EndpointName=ENDPOINT, ContentType="text/csv", Accept="*/*", Body=row)
         body = answer["Body"].read().decode()
     except (ConnectTimeoutError, ReadTimeoutError):
+        logger.error("endpoint did not answer in time", endpoint=ENDPOINT, timeout_s=TIMEOUT_S)
         return failed(HTTPStatus.GATEWAY_TIMEOUT, "the model did not answer in time")
     except ClientError as error:
         code = error.response["Error"]["Code"]

@@ -15,7 +15,8 @@ from datetime import datetime
 from typing import Any
 
 import boto3
-from aws_lambda_powertools import Logger
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
@@ -26,7 +27,7 @@ ROLLOUT_FACTOR = float(os.environ.get("ROLLOUT_FACTOR", "2"))
 ABORT_PERCENT = float(os.environ.get("ABORT_PERCENT", "10"))
 ABORT_MIN_EXECUTED = int(os.environ.get("ABORT_MIN_EXECUTED", "5"))
 TIMEOUT_MINUTES = int(os.environ.get("TIMEOUT_MINUTES", "120"))
-COMPONENT_WAIT_S = float(os.environ.get("COMPONENT_WAIT_S", "30"))
+COMPONENT_WAIT_S = float(os.environ.get("COMPONENT_WAIT_S", "10"))
 
 MODEL_COMPONENT = re.compile(r"edgeml\.model\.[A-Za-z0-9_-]{1,64}")
 VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
@@ -35,7 +36,10 @@ KEPT = ("deploymentName", "parentTargetArn")
 SEEN = "edgeml:seen"  # tag: id of the newest deployment there was when ours was made
 
 logger = Logger()
-config = Config(connect_timeout=3, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 4})
+metrics = Metrics(namespace="EdgeML/Models")
+# A deployment that nobody else changes meanwhile takes five calls: they and the wait for the component end within the
+# function's timeout even if every attempt hangs. What takes longer is left to a retry.
+config = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
 greengrass = boto3.client("greengrassv2", config=config)
 
 Deployment = dict[str, Any]
@@ -53,18 +57,23 @@ class NotReady(Exception):  # noqa: N818  (a state, which Lambda answers by anot
     """The component version is still being made."""
 
 
-@logger.inject_lambda_context(log_event=False)
+@logger.inject_lambda_context
+@metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, str]:
     """`{"component_name", "component_version"}` -> status created, unchanged or refused, with deployment or reason.
 
     Raises ConcurrentChange, NotReady and errors of AWS, for Lambda to try again.
     """
     name, version = str(event.get("component_name")), str(event.get("component_version"))
+    refused = 0
     try:
         answer = update(name, version)
     except Refused as reason:
+        refused = 1
         logger.error("not deployed", extra={"component": name, "version": version, "reason": str(reason)})
         return {"status": "refused", "reason": str(reason)}
+    finally:
+        metrics.add_metric(name="RequestsRefused", unit=MetricUnit.Count, value=refused)
     logger.info("deployment", extra={"component": name, "version": version, **answer})
     return answer
 
@@ -151,6 +160,7 @@ def create(base: Deployment, name: str, version: str, seen: str) -> str:
         tags={**base.get("tags", {}), SEEN: seen},
         **{field: base[field] for field in KEPT if base.get(field)},
     )
+    metrics.add_metric(name="DeploymentsCreated", unit=MetricUnit.Count, value=1)
     return str(made["deploymentId"])
 
 
