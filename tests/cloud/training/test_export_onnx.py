@@ -25,9 +25,9 @@ from localdev.core import Profile, check_recipe
 from model_updater.document import check_signature, parse
 from ota_support import Signer, bundle_files, load_handler, tarred, tiny_model
 from support import ROOT
+from training_support import PYTHON, needs_training
 
 TRAINING = ROOT / "cloud" / "training"
-PYTHON = ROOT / ".venv-training" / "bin" / "python"
 BUCKET, COMPONENTS = "edgeml-models", "edgeml-components"
 
 EXPORT = """
@@ -387,7 +387,7 @@ def test_the_buildspec_runs_what_is_there() -> None:
     assert any(pinned in command for command in commands), "the build exports with the PyTorch that trains"
 
 
-@pytest.mark.skipif(not PYTHON.exists(), reason="PyTorch lies in .venv-training: ./scripts/train --setup")
+@needs_training
 def test_weights_are_exported_and_compared_with_pytorch_and_never_unpickled(tmp_path: Path) -> None:
     shape = [6, 10, 10]
     bundle = draft(

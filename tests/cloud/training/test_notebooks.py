@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-PYTHON = ROOT / ".venv-training" / "bin" / "python"
 NOTEBOOKS = sorted((ROOT / "cloud" / "training" / "notebooks").glob("*.ipynb"))
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="Jupyter lies in .venv-training: ./scripts/train --setup")
+pytestmark = needs_training
 
 EXECUTE = """
 import pathlib, sys, nbclient, nbformat
+from support import ROOT
+from training_support import PYTHON, needs_training
 path = pathlib.Path(sys.argv[1])
 notebook = nbformat.read(path, 4)
 nbclient.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(path.parent)}}).execute()

@@ -15,10 +15,10 @@ import pytest
 from edgeml import models
 from inferencer.turbine import FEATURES, Statistics, TurbineFeatures, errors
 from localdev.simulators.turbine import Fault, readings, write_csv
+from support import ROOT
+from training_support import PYTHON, needs_training
 
-ROOT = Path(__file__).resolve().parents[3]
-PYTHON = ROOT / ".venv-training" / "bin" / "python"
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="PyTorch lies in .venv-training: ./scripts/train --setup")
+pytestmark = needs_training
 
 
 @dataclass(frozen=True)

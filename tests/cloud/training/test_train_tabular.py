@@ -12,12 +12,10 @@ import pytest
 
 from edgeml import models
 from localdev.simulators.interaction import FEATURES, TARGET, interactions
+from support import ROOT
+from training_support import PYTHON, needs_training
 
-ROOT = Path(__file__).resolve().parents[3]
-PYTHON = ROOT / ".venv-training" / "bin" / "python"
-pytestmark = pytest.mark.skipif(
-    not PYTHON.exists(), reason="scikit-learn lies in .venv-training: ./scripts/train --setup"
-)
+pytestmark = needs_training
 
 
 def train(folder: Path, *extra: str) -> subprocess.CompletedProcess[str]:
