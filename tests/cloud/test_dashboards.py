@@ -34,6 +34,9 @@ def filled(cloud: LocalCloud, faults: Faults) -> LocalCloud:
         for topic, version in (("device/t1/logs", "1.0.0"), ("device/t2/logs", "1.1.0")):
             ingest.invoke(sample("iot_inference") | {"ts": now - i, "topic": topic, "model_version": version})
     ingest.invoke(sample("iot_inference") | {"ts": now, "topic": "device/t1/logs"})  # delivered twice
+    other = {"topic": "device/t3/logs", "model_name": "Press", "anomalies": [True] * 7, "values": [9.0] * 7}
+    ingest.invoke(sample("iot_inference") | {"ts": now} | other)  # of another machine, with another number of values
+    ingest.invoke(sample("iot_rawdata") | {"topic": "device/t3/logs", "data": {"ts": now, "values": [9.0] * 7}})
     face = {"BoundingBox": {"Width": 1, "Height": 1}, "Emotions": [{"Type": "HAPPY", "Confidence": 90.0}]}
     faults.answer("rekognition", "DetectFaces", Response(json.dumps({"FaceDetails": [face]}).encode()))
     event = sample("s3_face_created")
@@ -59,6 +62,7 @@ def test_dashboards_show_what_happened(filled: LocalCloud, tmp_path: Path) -> No
     assert {(row["model"], row["version"], row["devices"]) for row in versions} == {
         ("WindTurbine", "1.0.0", 1),
         ("WindTurbine", "1.1.0", 1),
+        ("Press", "1.0.0", 1),
     }
     for name in ("edgeml-emotions", "edgeml-turbine", "edgeml-live-inference"):
         dashboards.draw(filled.aws, name, now - 60, now + 10, tmp_path / f"{name}.png", period_s=10)
@@ -112,7 +116,13 @@ def test_every_emotion_of_rekognition_has_a_line(cloud: LocalCloud) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["SOURCE 'g' | dedup x", "SOURCE 'g' | stats median(x)", "SOURCE 'g' | filter x > 3", "SOURCE 'g' | parse x y"],
+    [
+        "SOURCE 'g' | dedup x",
+        "SOURCE 'g' | stats median(x)",
+        "SOURCE 'g' | filter x > 3",
+        "SOURCE 'g' | filter x like 3",
+        "SOURCE 'g' | parse x y",
+    ],
 )
 def test_a_query_that_is_not_understood_is_an_error(query: str) -> None:
     with pytest.raises(insights.QueryError):

@@ -1,6 +1,6 @@
 """CloudWatch Logs Insights: the part of its query language that the dashboards use. moto answers every query alike.
 
-SOURCE 'group' | filter field = 'value' | parse @message '* *' as a, b
+SOURCE 'group' | filter field = 'value' | filter field like /regex/ | parse @message '* *' as a, b
 | stats fn(x) as y, ... by f, bin(5m) as t | sort f desc
 """
 
@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 _STAT = re.compile(r"(\w+)\(([@\w]*)\)(?:\s+as\s+(\w+))?")
 _BIN = re.compile(r"bin\((\d+)(s|m|h)\)(?:\s+as\s+(\w+))?")
-_FILTER = re.compile(r"([@\w]+)\s*(=|!=)\s*'([^']*)'")
+_FILTER = re.compile(r"([@\w]+) (?:(=|!=) '([^']*)'|like /([^/]+)/)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -47,11 +47,15 @@ def run(query: str, events: list[Event]) -> list[Row]:
     return rows
 
 
-def _filter(text: str, rows: list[Row]) -> list[Row]:
-    test = _FILTER.fullmatch(text.strip())
+def _filter(command: str, rows: list[Row]) -> list[Row]:
+    test = _FILTER.fullmatch(command.strip())
     if test is None:
-        raise QueryError(f"filter {text}")
-    return [row for row in rows if (str(row.get(test[1], "")) == test[3]) == (test[2] == "=")]
+        raise QueryError(f"filter {command}")
+    field, operator, text, pattern = test.groups()
+    values = [str(row.get(field, "")) for row in rows]
+    if pattern is not None:
+        return [row for row, value in zip(rows, values, strict=True) if re.search(pattern, value)]
+    return [row for row, value in zip(rows, values, strict=True) if (value == text) == (operator == "=")]
 
 
 def _parse(text: str, rows: list[Row]) -> list[Row]:
