@@ -1,7 +1,7 @@
 """Writes what is derived: dashboard bodies into template.yaml, the table of device permissions into README.md.
 
 `python cloud/generate.py` writes, `--check` fails when something is out of date. Sources: cloud/dashboards/*.json and
-the policies of TokenExchangeRole in the template.
+the policies of TokenExchangeRole and TokenExchangeAccess in the template.
 """
 
 import json
@@ -45,14 +45,15 @@ def template(text: str) -> str:
 
 def readme(text: str, template_text: str) -> str:
     """The README with a row per statement of the token-exchange role."""
-    policies = yaml.load(template_text, Loader)["Resources"]["TokenExchangeRole"]["Properties"]["Policies"]  # noqa: S506  (a SafeLoader)
+    resources = yaml.load(template_text, Loader)["Resources"]  # noqa: S506  (a SafeLoader)
+    nucleus = {"PolicyName": "nucleus", **resources["TokenExchangeAccess"]["Properties"]}
     rows = ["| component | may | on |", "| --- | --- | --- |"]
-    for policy in policies:
+    for policy in (nucleus, *resources["TokenExchangeRole"]["Properties"]["Policies"]):
         for statement in policy["PolicyDocument"]["Statement"]:
-            actions, resources = _list(statement["Action"]), _list(statement["Resource"])
+            actions, places = _list(statement["Action"]), _list(statement["Resource"])
             short = [
-                re.sub(r"^arn:\$\{AWS::Partition\}:(\w+):(\$\{AWS::Region\}:\$\{AWS::AccountId\}:|::)", r"\1:", r)
-                for r in resources
+                re.sub(r"^arn:\$\{AWS::Partition\}:(\w+):(\$\{AWS::Region\}:\$\{AWS::AccountId\}:|::)", r"\1:", place)
+                for place in places
             ]
             cells = (policy["PolicyName"], ", ".join(f"`{a}`" for a in actions), ", ".join(f"`{r}`" for r in short))
             rows.append("| " + " | ".join(cells) + " |")

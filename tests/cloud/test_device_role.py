@@ -60,8 +60,11 @@ WORLD = FOREIGN.union(*(resources for needs in MINE.values() for resources in ne
 
 @pytest.fixture(scope="module")
 def granted() -> dict[str, list[dict[str, Any]]]:
-    """Statements by component."""
-    policies = Stack(TEMPLATE).resources["TokenExchangeRole"].properties["Policies"]
+    """Statements by component; those of the nucleus have a policy of their own."""
+    stack = Stack(TEMPLATE)
+    role, access = (stack.resources[name] for name in ("TokenExchangeRole", "TokenExchangeAccess"))
+    assert access.properties["Roles"] == [role.name]
+    policies = [*role.properties["Policies"], {"PolicyName": "nucleus", **access.properties}]
     return {policy["PolicyName"]: policy["PolicyDocument"]["Statement"] for policy in policies}
 
 

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from cloud_support import EVENTS, sample
-from edgeml.edge_impulse.device import device_name
 from localdev.cloud import events, iam
 from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.template import Resource, Stack
 
 FUNCTIONS = TEMPLATE.parent / "functions"
 DATA, MODELS = "edgeml-data-123456789012-us-east-1", "edgeml-models-123456789012-us-east-1"
-THING = "press-1"
 
 
 @pytest.fixture(scope="module")
@@ -122,37 +119,6 @@ def test_the_api_wants_a_key_and_is_throttled(stack: Stack) -> None:
     assert plan.properties["Throttle"]["RateLimit"] == 20
     (stage,) = stack.of_type("AWS::ApiGateway::Stage")
     assert stage.properties["MethodSettings"][0]["ThrottlingRateLimit"] == 20
-
-
-def granted_topics() -> list[tuple[str, str, str]]:
-    """Component, operation and topic, as on a new device, of all that recipes let components do at AWS IoT Core."""
-    rows = []
-    for path in sorted((TEMPLATE.parents[1] / "recipes").glob("*.yaml")):
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        defaults = recipe.get("ComponentConfiguration", {}).get("DefaultConfiguration", {})
-        named = device_name(defaults.get("Parameters", {}).get("device_name", ""), "02:00:5e:10:00:01")
-        for policy in defaults.get("accessControl", {}).get("aws.greengrass.ipc.mqttproxy", {}).values():
-            for resource in policy["resources"]:
-                topic = resource.replace("/+/", f"/{named}/").replace("*", THING, 1).replace("*", "any")
-                rows += [(recipe["ComponentName"], operation, topic) for operation in policy["operations"]]
-    return rows
-
-
-@pytest.mark.parametrize(("component", "operation", "topic"), granted_topics())
-def test_the_device_policy_lets_through_what_recipes_grant(
-    stack: Stack, component: str, operation: str, topic: str
-) -> None:
-    document = json.dumps(stack.resources["DevicePolicy"].properties["PolicyDocument"])
-    granted = json.loads(document.replace("${iot:Connection.Thing.ThingName}", THING))["Statement"]
-    at = "arn:aws:iot:us-east-1:123456789012"
-    needs = {
-        "aws.greengrass#PublishToIoTCore": [("iot:Publish", f"{at}:topic/{topic}")],
-        "aws.greengrass#SubscribeToIoTCore": [
-            ("iot:Subscribe", f"{at}:topicfilter/{topic}"),
-            ("iot:Receive", f"{at}:topic/{topic}"),
-        ],
-    }
-    assert all(iam.allowed(granted, need, {}) for need in needs[operation]), f"{component} {operation} {topic}"
 
 
 def test_no_policy_allows_every_action_of_a_service(stack: Stack) -> None:

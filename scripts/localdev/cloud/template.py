@@ -23,6 +23,7 @@ NAMES = {  # the property that names a resource; a resource without it is called
     "AWS::CloudWatch::Dashboard": "DashboardName",
     "AWS::CodeBuild::Project": "Name",
     "AWS::DynamoDB::Table": "TableName",
+    "AWS::IAM::ManagedPolicy": "ManagedPolicyName",
     "AWS::IoT::Policy": "PolicyName",
     "AWS::IoT::RoleAlias": "RoleAlias",
     "AWS::IoT::ThingGroup": "ThingGroupName",
