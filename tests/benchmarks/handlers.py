@@ -74,8 +74,13 @@ CASES = [
         "event['Records'][0]['s3']['object']['key'] = 'faces/t/%s.jpg' % uuid.uuid4()",
         "rekognition.detect_faces(Image={'S3Object': {'Bucket': 'bucket', 'Name': 'k'}}, Attributes=['ALL']);"
         " item = {'s3key': {'S': str(uuid.uuid4())}, 'HAPPY': {'S': '90'}};"
-        " dynamodb.put_item(TableName='rekognize-faces', Item=item);"
-        " cloudwatch.put_metric_data(Namespace='n', MetricData=[{'MetricName': 'HAPPY', 'Value': 90.0}] * 2)",
+        " dynamodb.put_item(TableName='rekognize-faces', Item={**item, 'claimed_until': {'N': '1'}},"
+        " ConditionExpression='attribute_not_exists(s3key) OR claimed_until < :now',"
+        " ExpressionAttributeValues={':now': {'N': '1'}});"
+        " point = {'MetricName': 'HAPPY', 'Value': 90.0, 'Unit': 'Percent', 'Timestamp': time.time()};"
+        " thing = [{'Name': 'thing', 'Value': 't'}];"
+        " cloudwatch.put_metric_data(Namespace='n', MetricData=[point, {**point, 'Dimensions': thing}]);"
+        " dynamodb.put_item(TableName='rekognize-faces', Item=item)",
     ),
     Case(
         "LiveInference",
