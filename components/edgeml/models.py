@@ -27,6 +27,10 @@ Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 Task = Literal["classification", "detection", "anomaly", "regression"]
 DType = Literal["float32", "float16", "uint8"]
 
+VersionKey = tuple[tuple[int, ...], bool, tuple[tuple[int, int, str], ...]]  # numbers, is a release, identifiers
+MAX_VERSION = 64  # characters
+_VERSION = re.compile(r"v?(\d+(?:\.\d+){0,3})(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]+)?", re.ASCII)
+
 PROBE_LIMIT = 4096  # the largest side, in pixels or elements, that a probe fills in for a dynamic dimension
 
 
@@ -121,8 +125,8 @@ def load(folder: Path) -> Bundle:
     manifest = read_manifest(folder)
     version_key(manifest.version)
     for name, expected in {"model.onnx": manifest.sha256, **manifest.files}.items():
-        path = (folder / name).resolve()
-        if path.parent != folder:
+        path = folder / name
+        if "\0" in name or path.resolve().parent != folder:
             raise BundleError(f"{folder}: file {name!r} of model.json lies outside the bundle")
         found = sha256(path)
         if found != expected:
@@ -133,7 +137,10 @@ def load(folder: Path) -> Bundle:
 def _labels(folder: Path, manifest: Manifest) -> tuple[str, ...]:
     if manifest.labels or "labels.txt" not in manifest.files:
         return tuple(manifest.labels)
-    return tuple((folder / "labels.txt").read_text(encoding="utf-8").splitlines())
+    try:
+        return tuple((folder / "labels.txt").read_text(encoding="utf-8").splitlines())
+    except ValueError as error:
+        raise BundleError(f"{folder / 'labels.txt'}: {error}") from error
 
 
 def sha256(path: Path) -> str:
@@ -145,16 +152,18 @@ def sha256(path: Path) -> str:
         raise BundleError(f"{path}: {error.strerror}") from error
 
 
-def version_key(version: str) -> tuple[int, ...]:
-    """Order of versions: `7`, `1.4` and `1.4.2` compare number by number. A pre-release sorts before its release.
+def version_key(version: str) -> VersionKey:
+    """Order of versions: `7`, `1.4` and `1.4.2` compare number by number, pre-releases as https://semver.org says.
 
     Raises BundleError for anything else.
     """
-    match = re.fullmatch(r"v?(\d+(?:\.\d+){0,3})(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?", version)
+    match = _VERSION.fullmatch(version) if len(version) <= MAX_VERSION else None
     if match is None:
-        raise BundleError(f"version {version!r} is neither a number nor semantic (1.2.3)")
+        raise BundleError(f"version {version[:MAX_VERSION]!r} is neither a number nor semantic (1.2.3)")
     numbers = [int(part) for part in match[1].split(".")]
-    return (*numbers, *[0] * (4 - len(numbers)), 0 if match[2] else 1)
+    identifiers = match[2].split(".") if match[2] else []
+    pre_release = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in identifiers)
+    return (*numbers, *[0] * (4 - len(numbers))), not identifiers, pre_release
 
 
 def component_folder(root: Path, name: str) -> Path:

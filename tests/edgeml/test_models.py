@@ -75,12 +75,21 @@ def test_a_corrupt_model_is_refused_by_name(tmp_path: Path) -> None:
         ({"version": "newest"}, "version 'newest' is neither a number nor semantic"),
         ({"files": {"labels.txt": "0" * 64}}, "labels.txt: No such file or directory"),
         ({"files": {"../secret": "0" * 64}}, "lies outside the bundle"),
+        ({"files": {"a\0b": "0" * 64}}, "lies outside the bundle"),
+        ({"files": {"long" * 100: "0" * 64}}, "File name too long"),
     ],
 )
 def test_a_wrong_manifest_says_what_is_wrong(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(BundleError) as caught:
         models.load(bundle(tmp_path / "b", **changes))
     assert words in str(caught.value)
+
+
+def test_labels_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_bytes(b"caf\xe9\n")
+    files = {"labels.txt": models.sha256(tmp_path / "labels.txt")}
+    with pytest.raises(BundleError, match=r"labels\.txt: .*can't decode"):
+        models.load(bundle(tmp_path, labels=[], files=files))
 
 
 def test_an_absent_bundle_is_named(tmp_path: Path) -> None:
@@ -130,6 +139,24 @@ def test_versions_compare_number_by_number(older: str, newer: str) -> None:
     assert models.version_key(older) < models.version_key(newer)
 
 
+def test_pre_releases_compare_as_semver_says() -> None:
+    ordered = "1.0.0-1 1.0.0-2 1.0.0-10 1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2"
+    ordered += " 1.0.0-beta.11 1.0.0-rc.1 1.0.0-rc.2 1.0.0-rc-3 1.0.0 1.0.1-a"
+    versions = ordered.split()
+    assert sorted(reversed(versions), key=models.version_key) == versions
+    assert len({models.version_key(version) for version in versions}) == len(versions)
+    assert models.version_key("1.0.0-rc.1+build.7") == models.version_key("1.0.0-rc.1+8")
+    assert models.version_key("7") == models.version_key("v7.0.0") > models.version_key("7-rc.1")
+
+
+@pytest.mark.parametrize(
+    "version", ["", "latest", "1.0.0-", "1.0.0-a..b", "1.0.0-rc_1", "1.²", "1\n", "9" * 65, "1.2.3.4.5"]
+)
+def test_what_is_no_version_is_refused(version: str) -> None:
+    with pytest.raises(BundleError, match="neither a number nor semantic"):
+        models.version_key(version)
+
+
 def test_the_newest_installed_bundle_is_found_and_an_update_wins(tmp_path: Path) -> None:
     assert models.find("Double", tmp_path) is None
     component = linked(models.component_folder(tmp_path, "Double"), bundle(tmp_path / "c", "1.2.0"))
@@ -138,6 +165,9 @@ def test_the_newest_installed_bundle_is_found_and_an_update_wins(tmp_path: Path)
     assert models.find("Double", tmp_path) == update
     linked(models.component_folder(tmp_path, "Double"), bundle(tmp_path / "c2", "1.10.0"))
     assert models.find("Double", tmp_path) == (tmp_path / "c2").resolve()
+    linked(models.updater_folder(tmp_path, "Double"), bundle(tmp_path / "u2", "2.0.0-rc.1"))
+    linked(models.component_folder(tmp_path, "Double"), bundle(tmp_path / "c3", "2.0.0-rc.2"))
+    assert models.find("Double", tmp_path) == (tmp_path / "c3").resolve()
 
 
 def test_a_watcher_tells_each_change_once(tmp_path: Path) -> None:
