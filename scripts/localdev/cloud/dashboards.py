@@ -22,6 +22,7 @@ from localdev.cloud.aws import ACCOUNT, REGION, LocalAws
 
 Values = npt.NDArray[np.float64]
 COLUMNS = 24  # of CloudWatch's grid
+_PER = re.compile(r"per (\d+ )?(second|minute|hour)s?")  # in titles
 STATISTICS: dict[str, Callable[[Values], float]] = {
     "Average": lambda v: float(v.mean()),
     "Sum": lambda v: float(v.sum()),
@@ -38,17 +39,33 @@ OPERATORS: dict[type[ast.operator], Callable[[Values, Values], Values]] = {
 }
 
 
-def draw(aws: LocalAws, name: str, start: float, end: float, path: Path, period_s: int = 0) -> None:
+def draw(aws: LocalAws, name: str, start: float, end: float, path: Path, period_s: int = 0) -> dict[str, int]:
     """Writes the dashboard `name` for the time from `start` to `end` (Unix seconds) to a PNG file.
 
-    `period_s` replaces the widgets' own intervals of a minute and more, which a short run would not fill.
+    `period_s` replaces the widgets' own intervals of a minute and more, which a short run would not fill; titles say
+    so. Returns how many data points each widget shows, by title.
     """
+    drawn = figure(aws, name, start, end, period_s)
+    drawn.savefig(path)
+    return {axes.get_title(): points(axes) for axes in drawn.axes}
+
+
+def points(axes: Axes) -> int:
+    """Data points that are to be seen: of lines, bars, or rows of a table."""
+    values = [np.asarray(line.get_ydata(), np.float64) for line in axes.get_lines()]
+    values += [np.array([bar.get_height() for bar in bars]) for bars in axes.containers]
+    rows = {row for table in axes.tables for row, _ in table.get_celld() if row > 0}  # the first names the columns
+    return sum(int(np.isfinite(series).sum()) for series in values) + len(rows)
+
+
+def figure(aws: LocalAws, name: str, start: float, end: float, period_s: int = 0) -> Figure:
+    """What `draw` writes, with an Axes per widget."""
     body = json.loads(aws.client("cloudwatch").get_dashboard(DashboardName=name)["DashboardBody"])
     rows = max(widget["y"] + widget["height"] for widget in body["widgets"])
-    figure = Figure(figsize=(16, rows * 16 / COLUMNS))
-    FigureCanvasAgg(figure)
+    drawn = Figure(figsize=(16, rows * 16 / COLUMNS))
+    FigureCanvasAgg(drawn)
     for widget in body["widgets"]:
-        axes = figure.add_axes(_place(widget, rows))
+        axes = drawn.add_axes(_place(widget, rows))
         properties = _with_period(widget["properties"], period_s)
         axes.set_title(properties["title"])
         if widget["type"] == "metric":
@@ -58,8 +75,8 @@ def draw(aws: LocalAws, name: str, start: float, end: float, path: Path, period_
         if properties["view"] == "timeSeries":
             axes.set_xlim(_when(start), _when(end))  # type: ignore[arg-type]  # matplotlib takes datetimes
             axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))  # type: ignore[no-untyped-call]
-    figure.suptitle(f"{name} (local cloud)")
-    figure.savefig(path)
+    drawn.suptitle(f"{name} (local cloud)")
+    return drawn
 
 
 def _place(widget: dict[str, Any], rows: int) -> tuple[float, float, float, float]:
@@ -72,6 +89,7 @@ def _place(widget: dict[str, Any], rows: int) -> tuple[float, float, float, floa
 def _with_period(properties: dict[str, Any], period_s: int) -> dict[str, Any]:
     if not period_s:
         return properties
+    properties = properties | {"title": _PER.sub(f"per {period_s} s", properties["title"])}
     if "query" in properties:
         return properties | {"query": re.sub(r"bin\(\w+\)", f"bin({period_s}s)", properties["query"])}
     return properties | {"period": period_s}
@@ -182,7 +200,7 @@ def _log(axes: Axes, properties: dict[str, Any], found: list[insights.Event]) ->
     at = [_when(row[names[0]]) for row in rows]
     bottom = np.zeros(len(rows))
     for name in names[1:]:
-        values = np.array([float(row[name] or 0) for row in rows])
+        values = np.array([np.nan if row[name] is None else float(row[name]) for row in rows])
         if properties["view"] == "bar":
             axes.bar([f"{t:%H:%M:%S}" for t in at], values, bottom=bottom, label=name)
             bottom += values
