@@ -49,7 +49,8 @@ class Ipc(Protocol):
 
     def subscribe(self, topic: str, handler: Handler) -> None: ...
 
-    def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> None: ...
+    def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> None:
+        """Raises IpcError. The same topic and handler again take the place of the subscription they had."""
 
     def configuration(self) -> dict[str, Any]: ...
 
@@ -114,6 +115,7 @@ class GreengrassIpc:
         self._inbox = Inbox()
         self._window = threading.BoundedSemaphore(IN_FLIGHT)
         self._refused: dict[str, int] = {}
+        self._iot_streams: dict[tuple[str, Handler], Any] = {}
         lite = Path(os.environ.get("AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT", "")).name == "gg-ipc.socket"
         self.max_iot_bytes = MAX_IPC_BYTES if lite else MAX_IOT_BYTES
         owner = self
@@ -179,7 +181,9 @@ class GreengrassIpc:
         def received(event: Any) -> None:
             self._inbox.put(handler, event.message.topic_name, event.message.payload or b"")
 
-        self._stream(
+        if (former := self._iot_streams.pop((topic, handler), None)) is not None:
+            former.close()
+        self._iot_streams[topic, handler] = self._stream(
             f"subscribe to IoT Core {topic}",
             self._client.subscribe_to_iot_core_async,
             received,
@@ -223,16 +227,22 @@ class GreengrassIpc:
 
     def _stream(
         self, what: str, operation: Callable[..., Any], received: Callable[[Any], None], **arguments: Any
-    ) -> None:
+    ) -> Any:
+        """The open stream; its `close()` ends it."""
+
         def failed(error: Exception) -> bool:
             log.error("stream error %s", kv(stream=what, error=error))
             return False  # keep the stream: one undecodable event is not a reason to stop listening
 
+        stream = None
         try:
-            future, _ = operation(**arguments, on_stream_event=received, on_stream_error=failed)
+            future, stream = operation(**arguments, on_stream_event=received, on_stream_error=failed)
             future.result(timeout=TIMEOUT_S)
         except Exception as error:
+            if stream is not None:  # the core may still open what we no longer wait for
+                stream.close()
             raise translated(error, what) from error
+        return stream
 
 
 def translated(error: BaseException, what: str) -> IpcError:
@@ -285,7 +295,8 @@ class StandaloneIpc:
         self._handlers.append(("local", topic, handler))
 
     def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> None:
-        self._handlers.append(("iot_core", topic, handler))
+        if ("iot_core", topic, handler) not in self._handlers:
+            self._handlers.append(("iot_core", topic, handler))
 
     def configuration(self) -> dict[str, Any]:
         try:

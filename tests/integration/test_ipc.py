@@ -17,6 +17,7 @@ from edgeml.ipc import GreengrassIpc
 from edgeml.messages import MAX_IPC_BYTES
 from integration.conftest import Start
 from localdev.cloud import LocalCloud
+from localdev.cloud.broker import Broker
 from localdev.core import LocalCore
 from support import ROOT, eventually
 
@@ -83,6 +84,49 @@ def test_iot_core_both_ways(ipc: GreengrassIpc) -> None:
     ipc.subscribe_iot("cloud/#", lambda topic, payload: seen.put((topic, payload)))
     ipc.publish_iot("cloud/up/one", b"\x00\xff")
     assert seen.get(timeout=5) == ("cloud/up/one", b"\x00\xff")
+
+
+def test_a_subscription_made_again_takes_the_place_of_the_first(ipc: GreengrassIpc) -> None:
+    seen: queue.Queue[bytes] = queue.Queue()
+
+    def handler(topic: str, payload: bytes) -> None:
+        seen.put(payload)
+
+    for _ in range(3):
+        ipc.subscribe_iot("cloud/again", handler)
+    ipc.subscribe_iot("cloud/again", lambda topic, payload: seen.put(b"another handler"))
+    ipc.publish_iot("cloud/again", b"1")
+    ipc.publish_iot("cloud/again", b"end")
+    eventually(lambda: list(seen.queue).count(b"another handler") == 2, what="both messages")
+    assert sorted(seen.queue) == [b"1", b"another handler", b"another handler", b"end"]
+
+
+def test_a_subscription_that_was_given_up_offline_brings_nothing_once_online(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Broker() as broker:
+        pass  # its port is free again, and known
+    seen: queue.Queue[bytes] = queue.Queue()
+    monkeypatch.setattr("localdev.core.mqtt.RECONNECT_SECONDS", (0.1, 0.1))
+    with LocalCore(tmp_path / "gg", mqtt_url=broker.url) as core:
+        monkeypatch.setenv("SVCUID", core.add_principal("test.Client", ACCESS))
+        monkeypatch.setenv("AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT", str(core.socket))
+        client = GreengrassIpc(lambda error: None)
+        try:
+            with monkeypatch.context() as patched:
+                patched.setattr("edgeml.ipc.TIMEOUT_S", 0.05)
+                for _ in range(3):
+                    with pytest.raises(IpcError, match="subscribe to IoT Core cloud/late: no answer"):
+                        client.subscribe_iot("cloud/late", lambda topic, payload: seen.put(payload))
+            broker.start()
+            client.subscribe_iot("cloud/late", lambda topic, payload: seen.put(payload))
+            client.publish_iot("cloud/late", b"1")
+            client.publish_iot("cloud/late", b"2")
+            eventually(lambda: b"2" in seen.queue, what="the messages")
+        finally:
+            client.close()
+            broker.stop()
+    assert list(seen.queue) == [b"1", b"2"]
 
 
 def test_what_access_control_does_not_allow_is_refused_and_said(
