@@ -20,12 +20,18 @@ from edgeml.log import kv
 log = logging.getLogger(__name__)
 
 REPLY_TIMEOUT_S = 15.0
+UNANSWERED = 3  # requests in a row, after which the subscriptions may be the reason
+REQUESTS = ("start-next", "+/get", "+/update")
 MAX_DETAIL = 1024  # characters of one value of statusDetails
 GONE = ("InvalidStateTransition", "ResourceNotFound", "TerminalStateReached")  # cancelled, timed out, deleted, finished
 
 
 class JobGone(IpcError):  # noqa: N818  (names what happened to the job, as a state)
     """The cloud does not expect anything of this execution any more."""
+
+
+class InvalidRequest(IpcError):  # noqa: N818  (the API's own word)
+    """The cloud will never take this request as it is."""
 
 
 class Execution(msgspec.Struct, frozen=True, rename="camel"):
@@ -44,13 +50,16 @@ class Jobs:
         self._ipc, self._base, self._on_change = ipc, f"$aws/things/{thing}/jobs", on_change
         self._lock = threading.Lock()
         self._waiting: dict[str, queue.SimpleQueue[tuple[bool, dict[str, Any]]]] = {}
+        self._subscribed: set[str] = set()
+        self._unanswered = 0
 
-    def subscribe(self) -> None:
-        """Raises IpcError. On the Java nucleus this waits for a connection to the cloud."""
-        for request in ("start-next", "+/get", "+/update"):
-            for verdict in ("accepted", "rejected"):
-                self._ipc.subscribe_iot(f"{self._base}/{request}/{verdict}", self._replied)
-        self._ipc.subscribe_iot(f"{self._base}/notify-next", lambda topic, payload: self._on_change())
+    def _subscribe(self) -> None:
+        """To what is not subscribed to yet. Raises IpcError; the Java nucleus waits for a connection to the cloud."""
+        replies = [f"{request}/{verdict}" for request in REQUESTS for verdict in ("accepted", "rejected")]
+        for topic, handler in [*((reply, self._replied) for reply in replies), ("notify-next", self._notified)]:
+            if topic not in self._subscribed:
+                self._ipc.subscribe_iot(f"{self._base}/{topic}", handler)
+                self._subscribed.add(topic)
 
     def start_next(self) -> Execution | None:
         """The job in progress, or else the oldest queued one, now in progress. Raises IpcError."""
@@ -65,12 +74,13 @@ class Jobs:
 
     def update(self, execution: Execution, status: str, details: dict[str, str]) -> None:
         """Report. Raises JobGone when the job is no longer ours, IpcError when there was no answer."""
-        body = {
-            "status": status,
-            "statusDetails": {key: _detail(value) for key, value in details.items()},
-            "executionNumber": execution.execution_number,
-        }
-        self._ask(f"{execution.job_id}/update", body)
+        request = f"{execution.job_id}/update"
+        body = {"status": status, "executionNumber": execution.execution_number}
+        try:
+            self._ask(request, {**body, "statusDetails": {key: _detail(value) for key, value in details.items()}})
+        except InvalidRequest as error:  # a report that is refused for its text must not hold up all further jobs
+            log.error("reporting without details %s", kv(job=execution.job_id, error=error, **details))
+            self._ask(request, body)
 
     def close(self) -> None:
         """Whoever waits for an answer gets an IpcError now."""
@@ -87,21 +97,31 @@ class Jobs:
             raise IpcError(f"job execution not understood: {error}") from error
 
     def _ask(self, request: str, body: dict[str, Any]) -> dict[str, Any]:
+        self._subscribe()
         token, reply = secrets.token_hex(8), queue.SimpleQueue[tuple[bool, dict[str, Any]]]()
         with self._lock:
             self._waiting[token] = reply
         try:
-            self._ipc.publish_iot(f"{self._base}/{request}", messages.encode({**body, "clientToken": token}))
+            # At most once: what is not answered is asked again, and must not pile up in the core while it is offline.
+            self._ipc.publish_iot(f"{self._base}/{request}", messages.encode({**body, "clientToken": token}), qos=0)
             accepted, answer = reply.get(timeout=REPLY_TIMEOUT_S)
+            self._unanswered = 0
         except queue.Empty:
+            self._unanswered += 1
+            if self._unanswered % UNANSWERED == 0:  # Nucleus Lite loses subscriptions and tells nobody
+                self._subscribed.clear()
             raise IpcError(f"AWS IoT Jobs: no answer to {request} in {REPLY_TIMEOUT_S:g} s") from None
         finally:
             with self._lock:
                 del self._waiting[token]
         if accepted:
             return answer
-        kind = JobGone if answer.get("code") in GONE else IpcError
-        raise kind(f"AWS IoT Jobs refused {request}: {answer.get('code')}, {answer.get('message', '')}")
+        code = answer.get("code")
+        kind = JobGone if code in GONE else InvalidRequest if code == "InvalidRequest" else IpcError
+        raise kind(f"AWS IoT Jobs refused {request}: {code}, {answer.get('message', '')}")
+
+    def _notified(self, topic: str, payload: bytes) -> None:
+        self._on_change()
 
     def _replied(self, topic: str, payload: bytes) -> None:
         try:
@@ -116,6 +136,6 @@ class Jobs:
 
 
 def _detail(value: str) -> str:
-    """What the API takes as a value: some characters, none of them control characters."""
+    """What the API takes as a value: some characters, none of Unicode's class "other" in whichever Unicode it knows."""
     text = "".join(character if character.isprintable() else " " for character in value).strip()
-    return text[:MAX_DETAIL] or "-"
+    return text.encode("ascii", "backslashreplace").decode()[:MAX_DETAIL] or "-"

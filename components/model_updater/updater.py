@@ -35,7 +35,7 @@ class Updater:
     """Runs on a thread of its own until `context.stopping`. `config` may be replaced between two jobs."""
 
     def __init__(self, context: Context, config: Config) -> None:
-        self.config = config
+        self.config = self._rules = config  # `_rules` are those of the job in hand
         self._context = context
         self._wake = threading.Event()
         self._jobs = Jobs(context.ipc, context.thing_name, self._wake.set)
@@ -51,7 +51,6 @@ class Updater:
     def run(self) -> None:
         try:
             self._settle()
-            self._retried("subscribe", self._jobs.subscribe)
             while not self._context.stopping.is_set():
                 self._wake.clear()
                 execution = self._retried("start-next", self._jobs.start_next)
@@ -90,6 +89,7 @@ class Updater:
         journal = self._journal.load()
         if journal is None:
             journal = Journal(job_id=execution.job_id, execution_number=execution.execution_number, document=None)
+            self._rules = self.config
             log.info("job %s", kv(job=execution.job_id, execution=execution.execution_number))
         if journal.outcome is None:
             self._attempt(journal, execution)
@@ -167,7 +167,7 @@ class Updater:
                 reported = time.monotonic()  # after the wait for an answer, lest each chunk waits again
 
         tools = Tools(url, self._confirm, progress, self._context.stopping)
-        return Installation(journal, self.config, self._context.work, self._context.root, tools)
+        return Installation(journal, self._rules, self._context.work, self._context.root, tools)
 
     def _tell(self, journal: Journal, step: str, progress: str = "") -> None:
         """Best effort: a device that is offline for the moment goes on. Raises JobGone."""
@@ -230,7 +230,7 @@ class Updater:
             self._context.ipc.subscribe(topic, lambda topic, payload: self._answers.put(payload))
             self._listening.add(activation.model)
         question = self._answers.expect(activation)
-        deadline = time.monotonic() + self.config.confirmation_timeout_s
+        deadline = time.monotonic() + self._rules.confirmation_timeout_s
         while (left := deadline - time.monotonic()) > 0:
             self._context.ipc.publish(messages.model_activate(activation.model), messages.encode(activation))
             again = time.monotonic() + min(left, ASK_AGAIN_S)
@@ -239,8 +239,8 @@ class Updater:
                     raise Stopped
             if (answer := question.answer) is not None:
                 return "" if answer.status == "accepted" else f"{answer.component} refused the model: {answer.reason}"
-        if self.config.require_confirmation:
-            return f"nobody who uses {activation.model} answered within {self.config.confirmation_timeout_s:g} s"
+        if self._rules.require_confirmation:
+            return f"nobody who uses {activation.model} answered within {self._rules.confirmation_timeout_s:g} s"
         return ""
 
     def _retried(self, what: str, request: Any) -> Any:

@@ -143,7 +143,8 @@ def test_pre_releases_compare_as_semver_says() -> None:
     ordered = "1.0.0-1 1.0.0-2 1.0.0-10 1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2"
     ordered += " 1.0.0-beta.11 1.0.0-rc.1 1.0.0-rc.2 1.0.0-rc-3 1.0.0 1.0.1-a"
     versions = ordered.split()
-    assert sorted(reversed(versions), key=models.version_key) == versions
+    backwards = versions[::-1]
+    assert sorted(backwards, key=models.version_key) == versions
     assert len({models.version_key(version) for version in versions}) == len(versions)
     assert models.version_key("1.0.0-rc.1+build.7") == models.version_key("1.0.0-rc.1+8")
     assert models.version_key("7") == models.version_key("v7.0.0") > models.version_key("7-rc.1")
