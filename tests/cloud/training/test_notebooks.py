@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from support import ROOT
+from training_support import PYTHON, needs_training
+
 NOTEBOOKS = sorted((ROOT / "cloud" / "training" / "notebooks").glob("*.ipynb"))
 pytestmark = needs_training
 
 EXECUTE = """
 import pathlib, sys, nbclient, nbformat
-from support import ROOT
-from training_support import PYTHON, needs_training
 path = pathlib.Path(sys.argv[1])
 notebook = nbformat.read(path, 4)
 nbclient.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(path.parent)}}).execute()
