@@ -7,6 +7,8 @@ import importlib.util
 import io
 import json
 import os
+import socket
+import ssl
 import tarfile
 import threading
 import zipfile
@@ -153,7 +155,10 @@ class FileServer:
     cut_after: list[int] = field(default_factory=list)  # the next answers end after so many bytes
     statuses: list[int] = field(default_factory=list)  # the next requests get these instead of content
     ranges: bool = True
+    expired: set[str] = field(default_factory=set)  # queries of URLs that are not honoured any more
     location: str = ""  # of redirects
+    tls: ssl.SSLContext | None = None
+    garbled: list[int] = field(default_factory=list)  # the next answers are no TLS any more after so many bytes
     pause: threading.Event | None = None  # the answer waits in its middle until this is set
     reached: threading.Event = field(default_factory=threading.Event)
 
@@ -177,7 +182,9 @@ class FileServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if self.tls is not None:
+            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True)
         self._thread.start()
         return self
@@ -188,10 +195,12 @@ class FileServer:
         self._thread.join(5)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        path, wanted = handler.path.partition("?")[0], handler.headers.get("Range", "")
+        path, _, query = handler.path.partition("?")
+        wanted = handler.headers.get("Range", "")
         self.requests.append((path, wanted))
-        if self.statuses:
-            handler.send_response(self.statuses.pop(0))
+        status = 403 if query in self.expired else self.statuses.pop(0) if self.statuses else 0
+        if status:
+            handler.send_response(status)
             if self.location:
                 handler.send_header("Location", self.location)
             handler.send_header("Content-Length", "0")
@@ -217,6 +226,11 @@ class FileServer:
             self.reached.set()
             self.pause.wait(20)
             start = middle
+        if self.garbled:
+            handler.wfile.write(content[start : start + self.garbled.pop(0)])
+            socket.socket.send(handler.connection, b"\x17\x03\x03\x00\x20" + bytes(32))  # past the TLS layer
+            handler.close_connection = True
+            return
         with contextlib.suppress(OSError):  # the client was killed, as some tests want it
             handler.wfile.write(content[start:end])
         handler.close_connection = True

@@ -8,7 +8,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,23 +141,37 @@ def _attempt(
         path.unlink()
         start = 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310  (checked above)
+    with _opened(request, size, limits) as response:
+        start = _begins_at(response, start, size)
+        with path.open("r+b" if path.exists() else "xb") as file:
+            file.truncate(start)
+            file.seek(start)
+            _copy(response, file, start, size, deadline, stopping, progress)
+
+
+def _opened(request: urllib.request.Request, size: int, limits: Limits) -> Any:
     try:
-        with _opener(limits.allow_http).open(request, timeout=limits.stall_s) as response:
-            start = _begins_at(response, start, size)
-            with path.open("r+b" if path.exists() else "xb") as file:
-                file.truncate(start)
-                file.seek(start)
-                _copy(response, file, start, size, deadline, stopping, progress)
+        with _network_faults():
+            return _opener(limits.allow_http).open(request, timeout=limits.stall_s)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:  # the object is shorter than what we hold, so it is not the one that was announced
             raise UpdateError(f"download: the object has fewer than {size} bytes") from error
-        if error.code in (401, 403):
+        if error.code in (400, 401, 403):  # 400 is S3's answer when the session that signed the URL has expired
             raise Expired(f"HTTP {error.code}") from error
         if error.code >= 500 or error.code in (408, 429):
             raise Interrupted(f"HTTP {error.code}") from error
         raise UpdateError(f"download: HTTP {error.code} {error.reason}") from error
-    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+
+
+@contextmanager
+def _network_faults() -> Iterator[None]:
+    """Whatever the network does is an interruption; the disk's errors, OSError as well, are none."""
+    try:
+        yield
+    except urllib.error.HTTPError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
         raise Interrupted(str(getattr(error, "reason", error)) or type(error).__name__) from error
 
 
@@ -190,7 +205,8 @@ def _copy(
         if time.monotonic() > deadline:
             raise Interrupted("too slow")
         # read1 returns what has arrived, so that a trickle cannot keep us from looking at the clock
-        chunk = response.read1(min(CHUNK, size - done))
+        with _network_faults():
+            chunk = response.read1(min(CHUNK, size - done))
         if not chunk:
             raise Interrupted(f"the connection ended after {done} bytes")
         file.write(chunk)

@@ -1,3 +1,8 @@
+import datetime
+import ipaddress
+import os
+import resource
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -5,6 +10,9 @@ from pathlib import Path
 from urllib.request import Request
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgeml.errors import DisconnectedError, IpcError
 from model_updater import download as module
@@ -54,14 +62,67 @@ def test_cut_connections_and_busy_servers_are_survived(server: FileServer, tmp_p
     assert [wanted for _, wanted in server.requests] == ["", "", "", "bytes=500000-", "bytes=500000-", "bytes=1200000-"]
 
 
+def test_a_fault_of_tls_is_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FileServer(tls=server_context(tmp_path, monkeypatch)) as server:
+        url = server.add(CONTENT)
+        server.garbled = [500_000]
+        assert fetch(url, tmp_path / "part") == CONTENT
+    start = int(server.requests[1][1].removeprefix("bytes=").rstrip("-"))
+    assert 400_000 < start <= 500_000, "what had arrived is kept"
+
+
+def server_context(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A TLS server for 127.0.0.1 whose certificate clients accept."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    encoding, private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    file = folder / "server.pem"
+    file.write_bytes(
+        key.private_bytes(encoding, private, serialization.NoEncryption()) + certificate.public_bytes(encoding)
+    )
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+def test_a_fault_of_the_disk_is_none_of_the_network(server: FileServer, tmp_path: Path) -> None:
+    url = server.add(CONTENT)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            fetch(url, tmp_path / "part")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(server.requests) == 1
+
+
+def test_what_was_fetched_is_on_the_disk(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    fetch(server.add(CONTENT), tmp_path / "part")
+    assert synced == [len(CONTENT)]
+
+
 def test_a_server_without_ranges_is_read_from_the_beginning(server: FileServer, tmp_path: Path) -> None:
     server.ranges = False
     (tmp_path / "part").write_bytes(b"other bytes")
     assert fetch(server.add(CONTENT), tmp_path / "part") == CONTENT
 
 
-def test_an_expired_url_is_renewed(server: FileServer, tmp_path: Path) -> None:
-    server.statuses = [403]
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_an_expired_url_is_renewed(server: FileServer, tmp_path: Path, status: int) -> None:
+    server.statuses = [status]
     old, new = server.add(CONTENT, "/old"), server.add(CONTENT, "/new")
     asked: list[bool] = []
 

@@ -196,7 +196,12 @@ def test_a_stop_ends_the_wait_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> 
         asked.set()
 
     monkeypatch.setattr(cloud, "publish_iot", published)
-    stopper = threading.Thread(target=lambda: asked.wait(5) and jobs.close())
+
+    def stop() -> None:
+        asked.wait(5)
+        jobs.close()
+
+    stopper = threading.Thread(target=stop)
     stopper.start()
     with pytest.raises(IpcError, match="Stopping"):
         jobs.start_next()
