@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edgeml import models
 from edgeml.component import Context
 from edgeml.health import Health
-from edgeml.ipc import StandaloneIpc
+from edgeml.ipc import Handler, StandaloneIpc
 from localdev.cloud import LocalCloud
 from localdev.cloud.iot_jobs import IotJobs
 from model_updater.config import Config
@@ -360,10 +360,12 @@ class Mute(StandaloneIpc):
     """A connection over which AWS IoT never answers."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.asked: list[tuple[str, dict[str, Any]]] = []
 
-    def publish_iot(self, topic: str, payload: bytes, qos: int = 1) -> None:
-        self.asked.append(topic)
+    def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> None: ...
+
+    def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
+        self.asked.append((topic, json.loads(payload)))
 
 
 @pytest.fixture
