@@ -3,8 +3,11 @@
 import csv
 import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
+
+import requests
 
 from localdev.cloud.api import KEY
 from localdev.cloud.aws import Request, Response
@@ -15,6 +18,8 @@ from localdev.simulators.interaction import FEATURES, interactions
 ENDPOINT = "edgeml-duration"
 SECRET = "edgeml-live-api-key"  # noqa: S105  (its name)
 RATE_HZ = 5
+LEAST_HZ = 4  # on a machine that does much else
+WARM_UP_S = 30
 SEED = 12
 ROWS = 200
 
@@ -34,6 +39,9 @@ class LiveInference(Stage):
         self._url = f"{cloud.api.url}/live/liveinference"
         self._table = self.world.output / "live.csv"
         write_table(self._table)
+        # The function starts before it is watched, as with provisioned concurrency.
+        query = {"features": ",".join("0" for _ in FEATURES)}
+        requests.get(self._url, query, headers={"x-api-key": KEY}, timeout=WARM_UP_S).raise_for_status()
 
     def configuration(self) -> Configuration:
         pipeline: dict[str, Any] = {
@@ -53,6 +61,7 @@ class LiveInference(Stage):
     def begin(self) -> None:
         self._latency = Window()
         self._value = 0.0
+        self._begun = time.monotonic()
         self.world.hear("edgeml/inference/live", self._result)
 
     def _seen(self, request: Request, response: Response) -> None:
@@ -66,16 +75,20 @@ class LiveInference(Stage):
     def progress(self) -> str:
         return f"{self._latency.count} answers, p50 {self._latency.percentile(50):.0f} ms"
 
+    def finish(self) -> None:
+        self._answers, self._rate = self._latency.count, self._latency.count / (time.monotonic() - self._begun)
+
     def evidence(self) -> Evidence:
         figures = {
-            "answers": self._latency.count,
+            "answers": self._answers,
+            "answers_per_s": round(self._rate, 2),
             "endpoint_invocations": self._invocations,
             "latency_p50_ms": round(self._latency.percentile(50), 1),
             "latency_p99_ms": round(self._latency.percentile(99), 1),
             "last_value_s": round(self._value, 2),
         }
-        ok = self._latency.count > 2 * RATE_HZ and self._invocations >= self._latency.count
-        return Evidence(ok, figures, f"expected {RATE_HZ} answers a second from the endpoint")
+        ok = self._rate >= LEAST_HZ and self._invocations >= self._answers
+        return Evidence(ok, figures, f"expected about {RATE_HZ} answers a second from the endpoint")
 
 
 def write_table(path: Path) -> None:

@@ -56,7 +56,7 @@ class Anomaly(Stage):
     def finish(self) -> None:
         if self._verdicts:
             self._picture = self.world.output / "turbine.png"
-            plot(self._verdicts, self._picture)
+            plot(list(self._verdicts), self._picture)  # more may come while it is drawn
 
     def evidence(self) -> Evidence:
         before = [any(result["anomalies"]) for _, after, result in self._verdicts if not after]
