@@ -74,11 +74,6 @@ def test_events_reach_their_handlers(stack: Stack) -> None:
     assert faces["Function"] == stack.resources["RekognizeEmotions"].arn
     assert faces["Event"] == "s3:ObjectCreated:*"
     assert faces["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": "faces/"}]
-    rule = stack.resources["IngestEdgeLogsDeviceLogs"].properties["TopicRulePayload"]
-    assert rule["Sql"] == (
-        "SELECT *, clientid() AS client_id, topic() AS topic FROM 'device/+/logs' WHERE isUndefined(component)"
-    )
-    assert rule["Actions"] == [{"Lambda": {"FunctionArn": stack.resources["IngestEdgeLogs"].arn}}]
     subscription = stack.resources["CollectSampleSamplePublished"].properties
     assert subscription["TopicArn"] == stack.outputs["SampleTopicArn"]
     (documents,) = stack.resources["ModelBucket"].properties["NotificationConfiguration"]["LambdaConfigurations"]

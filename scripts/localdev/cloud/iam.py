@@ -130,8 +130,8 @@ def _model_package(p: dict[str, Any], at: str) -> str:
 
 
 def _log_arn(p: dict[str, Any], at: str) -> str:
-    group = f"arn:aws:logs:{at}:log-group:{p['logGroupName']}"
-    return f"{group}:log-stream:{p['logStreamName']}" if "logStreamName" in p else group
+    """A group's own ARN does not do: policies need the one with `:*` at the end for actions on groups as well."""
+    return f"arn:aws:logs:{at}:log-group:{p['logGroupName']}:log-stream:{p.get('logStreamName', '')}"
 
 
 _SPECIAL: dict[str, Callable[[dict[str, Any], str], list[Need]]] = {
@@ -146,10 +146,6 @@ _SPECIAL: dict[str, Callable[[dict[str, Any], str], list[Need]]] = {
     "sts:GetCallerIdentity": lambda p, at: [],  # everybody may
     "lambda:Invoke": lambda p, at: [("lambda:InvokeFunction", f"arn:aws:lambda:{at}:function:{p['FunctionName']}")],
     "rekognition:DetectFaces": _detect_faces,
-    "logs:CreateLogGroup": lambda p, at: [("logs:CreateLogGroup", _log_arn(p, at))],
-    "logs:CreateLogStream": lambda p, at: [
-        ("logs:CreateLogStream", f"arn:aws:logs:{at}:log-group:{p['logGroupName']}:*")
-    ],
 }
 _ARNS: dict[str, Callable[[dict[str, Any], str], str]] = {
     "dynamodb": lambda p, at: f"arn:aws:dynamodb:{at}:table/{p['TableName']}",

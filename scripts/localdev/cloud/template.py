@@ -42,6 +42,7 @@ ARNS = {
     "AWS::IoT::Policy": f"arn:aws:iot:{REGION}:{ACCOUNT}:policy/{{}}",
     "AWS::IoT::RoleAlias": f"arn:aws:iot:{REGION}:{ACCOUNT}:rolealias/{{}}",
     "AWS::IoT::ThingGroup": f"arn:aws:iot:{REGION}:{ACCOUNT}:thinggroup/{{}}",
+    "AWS::IoT::TopicRule": f"arn:aws:iot:{REGION}:{ACCOUNT}:rule/{{}}",
     "AWS::KinesisFirehose::DeliveryStream": f"arn:aws:firehose:{REGION}:{ACCOUNT}:deliverystream/{{}}",
     "AWS::Lambda::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{}}",
     "AWS::Logs::LogGroup": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{}}:*",
