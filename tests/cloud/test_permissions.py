@@ -7,6 +7,7 @@ import sys
 import uuid
 from base64 import b64encode
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,50 @@ OWN = {"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"}  # Lambda
 OWN |= {
     "dynamodb:GetItem"
 }  # Powertools' idempotency reads when DynamoDB does not return the item it refused to replace
+AT = f"{REGION}:{ACCOUNT}"
+DATA, MODELS = (f"arn:aws:s3:::edgeml-{kind}-{ACCOUNT}-{REGION}" for kind in ("data", "models"))
+TURBINE = f"arn:aws:logs:{AT}:log-group:/edgeml/turbine"
+GROUP = f"arn:aws:iot:{AT}:thinggroup/edgeml-devices"
+WHERE = {  # each handler works
+    "RekognizeEmotions": {DATA, f"{DATA}/faces/*", f"arn:aws:dynamodb:{AT}:table/rekognize-faces"},
+    "IngestEdgeLogs": {f"{TURBINE}:*"},
+    "CollectSample": {
+        f"arn:aws:firehose:{AT}:deliverystream/SampleStream",
+        f"arn:aws:dynamodb:{AT}:table/IdempotencyTable",
+    },
+    "LiveInference": {f"arn:aws:sagemaker:{AT}:endpoint/edgeml-duration"},
+    "CreateIotJob": {
+        MODELS,
+        f"{MODELS}/*",
+        f"arn:aws:iot:{AT}:job/*",
+        GROUP,
+        f"arn:aws:iam::{ACCOUNT}:role/ModelUrlRole",
+    },
+    "UpdateDeployment": {
+        f"arn:aws:greengrass:{AT}:components:edgeml.model.*",
+        f"arn:aws:iot:{AT}:job/*",
+        f"arn:aws:iot:{AT}:thing/*",
+        GROUP,
+    },
+}
+NEAR = {
+    *(f"{DATA}/{prefix}/1" for prefix in ("snapshots", "samples", "faces2")),
+    *(
+        f"arn:aws:s3:::edgeml-components-{ACCOUNT}-{REGION}",
+        f"arn:aws:s3:::edgeml-other-{ACCOUNT}-{REGION}/faces/1.jpg",
+    ),
+    f"arn:aws:greengrass:{AT}:components:edgeml.A:1",
+    f"arn:aws:logs:{AT}:log-group:/edgeml/codebuild/export_model:log-stream:1",
+}
+WORLD = NEAR | {pattern.replace("*", "1") for patterns in WHERE.values() for pattern in patterns}
+WORLD |= {arn + "2" for arn in WORLD} | {arn.replace(REGION, "eu-west-1") for arn in WORLD}
+WORLD |= {arn.replace(ACCOUNT, "999999999999") for arn in WORLD}
+OPEN_BY_NATURE = {  # of these AWS knows no single resource
+    "rekognition:DetectFaces",
+    "cloudwatch:PutMetricData",
+    *(f"greengrass:{action}Deployment{s}" for action, s in (("Create", ""), ("Get", ""), ("List", "s"))),
+}
+
 FACE = {"BoundingBox": {"Width": 0.5, "Height": 0.5}, "Emotions": [{"Type": "SAD", "Confidence": 90.0}]}
 
 
@@ -115,6 +160,33 @@ def test_a_handler_asks_for_what_its_role_grants_and_for_all_of_it(
     assert not denied
     granted = {action for statement in function.setting.statements for action in as_list(statement["Action"])}
     assert granted - {action for action, _ in function.asked} <= OWN
+    for pattern in WHERE[name]:
+        assert any(fnmatchcase(resource, pattern) for _, resource in function.asked), f"nobody asks for {pattern}"
+
+
+@pytest.mark.parametrize("name", WHERE)
+def test_a_handler_reaches_where_it_works_and_no_further(cloud: LocalCloud, name: str) -> None:
+    statements = cloud.function(name).setting.statements
+    actions = {action for statement in statements for action in as_list(statement["Action"])} - OPEN_BY_NATURE
+    found = {arn for arn in WORLD if any(iam.allowed(statements, (action, arn), {}) for action in actions)}
+    assert found == {arn for arn in WORLD if any(fnmatchcase(arn, pattern) for pattern in WHERE[name])}
+
+
+@pytest.mark.parametrize("name", WHERE)
+def test_a_function_logs_and_hands_failures_over_where_its_settings_say(cloud: LocalCloud, name: str) -> None:
+    assert cloud.stack is not None
+    setting = cloud.function(name).setting
+    group = cloud.stack.resources[name].properties["LoggingConfig"]["LogGroup"]
+    stream = f"arn:aws:logs:{AT}:log-group:{group}:log-stream:2026/11/21/[$LATEST]1"
+    others = {stream.replace(group, each.name) for each in cloud.stack.of_type("AWS::Logs::LogGroup")} - {stream}
+    others -= {f"{TURBINE}:log-stream:2026/11/21/[$LATEST]1"} if name == "IngestEdgeLogs" else set()
+    for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
+        assert iam.allowed(setting.statements, (action, stream), {})
+        assert not any(iam.allowed(setting.statements, (action, other), {}) for other in others)
+    queue = cloud.stack.resources["FailedEvents"].arn
+    assert setting.on_failure == ("" if name == "LiveInference" else queue)
+    for arn in (queue, f"{queue}2"):
+        assert iam.allowed(setting.statements, ("sqs:SendMessage", arn), {}) is (arn == setting.on_failure)
 
 
 def test_every_function_is_exercised(cloud: LocalCloud) -> None:
@@ -122,16 +194,11 @@ def test_every_function_is_exercised(cloud: LocalCloud) -> None:
 
 
 def test_policies_name_actions_and_no_resource_is_open_that_need_not_be(cloud: LocalCloud) -> None:
-    open_by_nature = {
-        "rekognition:DetectFaces",
-        "cloudwatch:PutMetricData",
-        *(f"greengrass:{action}Deployment{s}" for action, s in (("Create", ""), ("Get", ""), ("List", "s"))),
-    }
     for function in cloud.functions.values():
         for statement in function.setting.statements:
             actions = as_list(statement["Action"])
             assert not [action for action in actions if "*" in action]
-            assert "*" not in as_list(statement["Resource"]) or set(actions) <= open_by_nature
+            assert "*" not in as_list(statement["Resource"]) or set(actions) <= OPEN_BY_NATURE
 
 
 # What the role of those who deploy has beside what scripts/deploy asks for: to approve, to look, to stop.
