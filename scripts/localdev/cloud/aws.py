@@ -107,6 +107,8 @@ class LocalAws:
 
     def stop(self) -> None:
         self.reset()
+        for client in self._clients.values():
+            client.close()  # its connections would stay half open until it is collected
         self._server.stop()
 
     def reset(self) -> None:
