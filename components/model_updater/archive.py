@@ -40,8 +40,10 @@ def unpack(artifact: Path, folder: Path, max_bytes: int) -> None:
     try:
         with _zip(artifact) if magic == ZIP_MAGIC else _tar(artifact, max_bytes) as members:
             for count, (name, size, content) in enumerate(members):
-                if count >= MAX_FILES or size > left:
-                    raise UpdateError(f"the artifact unpacks to more than {MAX_FILES} files or {max_bytes} bytes")
+                if count >= MAX_FILES:
+                    raise UpdateError(f"the artifact unpacks to more than {MAX_FILES} files")
+                if size > left:
+                    raise UpdateError(f"the artifact unpacks to more than {max_bytes} bytes, allowed or free")
                 left -= _write(folder / _plain(name), content, left)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise UpdateError(f"the artifact is damaged: {error}") from error

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edgeml import models
 from edgeml.errors import BundleError
+from edgeml.files import sync_folder
 from edgeml.log import kv
 from edgeml.messages import ModelActivate
 from model_updater.archive import unpack
@@ -77,8 +78,11 @@ class Installation:
         if not self._journal.done:
             return  # nothing was changed, and `previous` may not be known yet
         if self.active:
-            self._store.activate(self._journal.previous)
-            log.warning("link put back %s", kv(model=self._document.model_name, to=self._journal.previous or "nothing"))
+            previous = self._journal.previous
+            if not self._store.path(previous).exists():
+                previous = ""  # someone has deleted it meanwhile
+            self._store.activate(previous)
+            log.warning("link put back %s", kv(model=self._document.model_name, to=previous or "nothing"))
         self._store.remove(self._entry)
 
     def clean(self) -> None:
@@ -101,10 +105,14 @@ class Installation:
         if document.size > config.max_download_bytes:
             raise UpdateError(f"the artifact has {document.size} bytes, {config.max_download_bytes} are allowed")
         held = self._artifact.stat().st_size if self._artifact.exists() else 0
-        needed = 2 * document.size - held + config.min_free_bytes  # weights hardly shrink when they are packed
-        free = shutil.disk_usage(self._work).free
+        self._check_room(2 * document.size - held)  # weights hardly shrink when they are packed
+
+    def _check_room(self, size: int) -> int:
+        """The bytes that may be used. Raises UpdateError unless they are `size` or more."""
+        free, needed = shutil.disk_usage(self._work).free, size + self._config.min_free_bytes
         if free < needed:
             raise UpdateError(f"{free} bytes of disk are free, {needed} are needed")
+        return free - self._config.min_free_bytes
 
     def _check_component(self) -> None:
         """Users take the newest installed bundle, so that an older one than a component's would be without effect."""
@@ -122,6 +130,7 @@ class Installation:
         if self._store.path(self._entry).exists():
             return  # kept from an earlier installation
         self._artifact.parent.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(self._work)
         config, resumed = self._config, self._artifact.exists()
         limits = Limits(config.download_timeout_s, config.stall_timeout_s, config.allow_http)
         fetch = (self._tools.url, self._artifact, self._document.size, limits, self._tools.stopping)
@@ -134,13 +143,15 @@ class Installation:
             found = models.sha256(self._artifact)
         if found != self._document.sha256:
             raise UpdateError(f"sha256 of the artifact is {found}, the job says {self._document.sha256}")
+        sync_folder(self._artifact.parent)
 
     def _unpack(self) -> None:
         if self._store.path(self._entry).exists():
             return
         shutil.rmtree(self._unpacked, ignore_errors=True)
-        free = shutil.disk_usage(self._work).free - self._config.min_free_bytes
-        unpack(self._artifact, self._unpacked, min(self._config.max_unpacked_bytes, free))
+        room = self._check_room(self._document.size)
+        unpack(self._artifact, self._unpacked, min(self._config.max_unpacked_bytes, room))
+        sync_folder(self._unpacked.parent)
 
     @property
     def _folder(self) -> Path:

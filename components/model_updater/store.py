@@ -29,8 +29,8 @@ class Store:
         return self._versions / entry
 
     def active(self) -> str:
-        """The entry that `current` points at, or "" when there is none."""
-        return self._link.readlink().name if self._link.is_symlink() else ""
+        """The entry that `current` points at, or "" when there is none, or its folder was deleted."""
+        return self._link.readlink().name if self._link.is_symlink() and self._link.exists() else ""
 
     def place(self, unpacked: Path, entry: str) -> None:
         """Give the folder `unpacked` its final name. It lies on the same disk and is durable itself."""

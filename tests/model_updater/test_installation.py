@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from model_updater.document import parse
 from model_updater.installation import Installation, Tools
 from model_updater.journal import Journal
 from model_updater.store import Store, entry_name
-from ota_support import MODEL, FileServer, Signer, bundle_files, document, tarred, zipped
+from ota_support import MODEL, FileServer, Signer, bundle_files, document, tarred, tiny_model, zipped
 from support import ROOT
 
 CONFIG = Config(allow_http=True, min_free_bytes=0)
@@ -40,6 +40,8 @@ class Device:
         self.work = root / "work" / "edgeml.ModelUpdater"
         self.work.mkdir(parents=True)
         self.answer = ""
+        self.on_confirm: Callable[[], None] = lambda: None
+        self.on_done: Callable[[str], None] = lambda step: None
         self.probes = False
         self.asked: list[ModelActivate] = []
 
@@ -55,6 +57,7 @@ class Device:
                 if name != "probe" or self.probes:
                     step()
                 self.journal.done = name
+                self.on_done(name)
         except (EdgemlError, OSError):
             installation.undo()
             raise
@@ -67,6 +70,7 @@ class Device:
 
         def confirm(activation: ModelActivate) -> str:
             self.asked.append(activation)
+            self.on_confirm()
             return self.answer
 
         tools = Tools(lambda renew: offered.deployment_artifact_path, confirm, lambda done: None, threading.Event())
@@ -171,6 +175,7 @@ def test_whatever_is_wrong_the_old_version_stays(
     assert device.active == "1.0.0"
     assert device.versions == {"1.0.0"}
     assert [path.name for path in device.work.iterdir()] == ["models"]
+    device.probes = False
     device.install(device.offer("2.0.0"))
     assert device.active == "2.0.0", "a failure must not stand in the way of the next job"
 
@@ -189,6 +194,33 @@ def test_a_refused_version_gives_way_to_the_one_before(device: Device) -> None:
     with pytest.raises(EdgemlError, match="no such decoder"):
         device.install(device.offer("2.0.0"))
     assert (device.active, device.versions) == ("1.0.0", {"1.0.0"})
+
+
+def remove(device: Device, version: str) -> None:
+    (folder,) = (device.work / "models" / MODEL / "versions").glob(f"{version}-*")
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "2.0.0"])
+def test_a_version_that_is_refused_where_the_link_dangled_leaves_no_link(device: Device, version: str) -> None:
+    device.install(device.offer("1.0.0"))
+    remove(device, "1.0.0")
+    device.answer = "no such decoder"
+    with pytest.raises(EdgemlError, match="no such decoder"):
+        device.install(device.offer(version))
+    assert not models.updater_folder(device.root, MODEL).is_symlink()
+    assert device.versions == set()
+    device.answer = ""
+    device.install(device.offer("1.0.0"))
+    assert device.active == "1.0.0"
+
+
+def test_a_version_that_is_refused_when_the_one_before_was_deleted_leaves_no_link(device: Device) -> None:
+    device.install(device.offer("1.0.0"))
+    device.answer, device.on_confirm = "no such decoder", lambda: remove(device, "1.0.0")
+    with pytest.raises(EdgemlError, match="no such decoder"):
+        device.install(device.offer("2.0.0"))
+    assert (device.active, device.versions) == ("", set())
 
 
 def test_signatures_are_demanded_when_a_key_is_set(device: Device) -> None:
@@ -212,6 +244,97 @@ def test_limits_and_free_space_are_checked_before_the_download(device: Device) -
     with pytest.raises(EdgemlError, match="only https"):
         device.install(job, Config(min_free_bytes=0))
     assert device.server.requests == []
+
+
+def unpacked(device: Device, job: dict[str, Any], config: Config) -> None:
+    """The steps to `unpack`, all but that one with room enough."""
+    for config_of, name in ((CONFIG, "admit"), (CONFIG, "download"), (config, "unpack")):
+        dict(device.installation(job, config_of).steps())[name]()
+
+
+def test_a_disk_that_filled_up_meanwhile_is_named_with_what_is_needed(device: Device) -> None:
+    job = device.offer("1.0.0")
+    with pytest.raises(EdgemlError, match=rf"\d+ bytes of disk are free, {job['size'] + 2**40} are needed"):
+        unpacked(device, job, Config(allow_http=True, min_free_bytes=2**40))
+
+
+@pytest.mark.parametrize(("allowed", "free"), [(50_000, 2**30), (2**30, 50_000)])
+def test_neither_more_than_is_allowed_nor_more_than_is_free_is_unpacked(
+    device: Device, monkeypatch: pytest.MonkeyPatch, allowed: int, free: int
+) -> None:
+    model = tiny_model().ljust(100_000, b"\0")  # packs well
+    job = device.offer("1.0.0", tarred(bundle_files("1.0.0", model)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**40, 0, free + 1000))
+    with pytest.raises(EdgemlError, match="unpacks to more than 50000 bytes, allowed or free"):
+        unpacked(device, job, Config(allow_http=True, min_free_bytes=1000, max_unpacked_bytes=allowed))
+
+
+def test_what_gets_a_name_is_on_the_disk_before_and_the_name_is_after(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.install(device.offer("1.0.0"))
+    changes = Changes(device.work, monkeypatch)
+    device.install(device.offer("2.0.0", tarred(files := bundle_files("2.0.0"))))
+    (new,) = (path for path in changes.renamed.values() if path.name.startswith("2.0.0-"))
+
+    placed = changes.index("rename", device.work / "job" / "unpacked")
+    for name, content in files.items():
+        assert changes.index(f"sync {len(content)}", device.work / "job" / "unpacked" / name) < placed
+    assert changes.index("sync", device.work / "job" / "unpacked") < placed
+    turned = changes.index("rename", device.work / "models" / MODEL / ".current")
+    assert placed < changes.index("sync", new.parent) < turned
+    assert turned < changes.index("sync", device.work / "models" / MODEL, last=True)
+
+
+def test_what_the_journal_says_is_done_is_on_the_disk(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = Changes(device.work, monkeypatch)
+    device.on_done = lambda step: changes.order.append(("done", Path(step)))
+    device.install(device.offer("1.0.0"))
+    downloaded, unpacked = (changes.index("done", Path(step)) for step in ("download", "unpack"))
+    assert changes.index("sync", device.work) < downloaded
+    assert changes.index("sync", device.work / "job") < downloaded
+    assert ("sync", device.work / "job") in changes.order[downloaded:unpacked]
+
+
+def test_the_folders_of_a_first_version_are_on_the_disk_before_it(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = Changes(device.work, monkeypatch)
+    device.install(device.offer("1.0.0"))
+    placed = changes.index("rename", device.work / "job" / "unpacked")
+    for folder in (device.work, device.work / "models", device.work / "models" / MODEL):
+        assert changes.index("sync", folder, last=folder == device.work) < placed
+
+
+class Changes:
+    """What is made durable and what is renamed below `folder`, in order."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.order: list[tuple[str, Path]] = []
+        self.renamed: dict[Path, Path] = {}
+        sync, rename, replace = os.fsync, os.rename, os.replace
+
+        def synced(descriptor: int) -> None:
+            sync(descriptor)
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
+            self.order.append(("sync" if path.is_dir() else f"sync {path.stat().st_size}", path))
+
+        def renamed(act: Callable[..., None]) -> Callable[..., None]:
+            def call(source: Path, target: Path) -> None:
+                act(source, target)
+                self.order.append(("rename", Path(source)))
+                self.renamed[Path(source)] = Path(target)
+
+            return call
+
+        monkeypatch.setattr(os, "fsync", synced)
+        monkeypatch.setattr(os, "rename", renamed(rename))
+        monkeypatch.setattr(os, "replace", renamed(replace))
+
+    def index(self, change: str, path: Path, *, last: bool = False) -> int:
+        places = [place for place, seen in enumerate(self.order) if seen == (change, path)]
+        assert places, f"{change} {path} is not among {self.order}"
+        return places[-1 if last else 0]
 
 
 def test_old_versions_are_kept_for_going_back_and_then_pruned(device: Device) -> None:
