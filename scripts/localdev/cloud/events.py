@@ -84,6 +84,13 @@ def eventbridge(source: str, detail_type: str, detail: dict[str, Any], resources
 
 def api(method: str, path: str, stage: str, query: dict[str, list[str]], headers: dict[str, str]) -> dict[str, Any]:
     """A request as API Gateway's REST APIs hand it to Lambda (proxy integration, payload 1.0)."""
+    now = datetime.now(UTC)
+    host, key = headers.get("host", "local"), headers.get("x-api-key")
+    caller = dict.fromkeys(("accessKey", "accountId", "caller", "user", "userArn"))
+    caller |= {f"cognito{name}": None for name in ("AuthenticationProvider", "AuthenticationType")}
+    caller |= {f"cognito{name}": None for name in ("IdentityId", "IdentityPoolId")}
+    if key:
+        caller |= {"apiKey": key, "apiKeyId": "local"}
     return {
         "resource": path,
         "path": path,
@@ -97,12 +104,17 @@ def api(method: str, path: str, stage: str, query: dict[str, list[str]], headers
         "requestContext": {
             "accountId": ACCOUNT,
             "apiId": "local",
+            "domainName": host,
+            "domainPrefix": host.partition(".")[0],
+            "extendedRequestId": uuid.uuid4().hex,
             "httpMethod": method,
-            "identity": {"sourceIp": "127.0.0.1", "userAgent": headers.get("user-agent", "")},
+            "identity": {**caller, "sourceIp": "127.0.0.1", "userAgent": headers.get("user-agent")},
             "path": f"/{stage}{path}",
             "protocol": "HTTP/1.1",
             "requestId": str(uuid.uuid4()),
-            "requestTimeEpoch": int(time.time() * 1000),
+            "requestTime": now.strftime("%d/%b/%Y:%H:%M:%S +0000"),
+            "requestTimeEpoch": int(now.timestamp() * 1000),
+            "resourceId": "local",
             "resourcePath": path,
             "stage": stage,
         },
