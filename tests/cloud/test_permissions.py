@@ -46,6 +46,7 @@ WHERE = {  # each handler works
     },
     "UpdateDeployment": {
         f"arn:aws:greengrass:{AT}:components:edgeml.model.*",
+        f"arn:aws:greengrass:{AT}:deployments:*",
         f"arn:aws:iot:{AT}:job/*",
         f"arn:aws:iot:{AT}:thing/*",
         GROUP,
@@ -231,6 +232,9 @@ def test_an_engineer_deploys_with_the_rights_of_that_role(cloud: LocalCloud, tmp
             cloud.greengrass.report(made.id, thing, "SUCCEEDED")
 
     cloud.greengrass.on_deployment.append(succeed)
+    cloud.aws.client("greengrassv2").create_deployment(
+        targetArn=cloud.stack.outputs["ThingGroupArn"], components={}, tags={"cost": "42"}
+    )
     both = ["--thing-group", group, "--yes", "--interval", "0.02", "--timeout", "5"]
     builds = [built(tmp_path / version, version) for version in ("1.0.0", "1.1.0")]
     steps = [["--builds", each, *both] for each in (*builds, builds[1])]

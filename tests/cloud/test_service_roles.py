@@ -9,11 +9,14 @@ from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.template import Stack
 
 AT = "us-east-1:123456789012"
-DATA, MODELS = (f"arn:aws:s3:::edgeml-{kind}-123456789012-us-east-1" for kind in ("data", "models"))
+DATA, MODELS, COMPONENTS = (
+    f"arn:aws:s3:::edgeml-{kind}-123456789012-us-east-1" for kind in ("data", "models", "components")
+)
 QUEUE = f"arn:aws:sqs:{AT}:FailedEvents"
 TOPIC = f"arn:aws:sns:{AT}:SampleTopic"
 PROJECT = f"arn:aws:codebuild:{AT}:project/ExportModelProject"
 DELIVERY = f"arn:aws:logs:{AT}:log-group:/edgeml/firehose/samples:log-stream:s3"
+BUILD_LOG = f"arn:aws:logs:{AT}:log-group:/edgeml/codebuild/export_model:log-stream:1"
 IN_DEVICES, IN_TURBINE = ({"cloudwatch:namespace": f"EdgeML/{name}"} for name in ("Devices", "Turbine"))
 GRANTED: dict[str, set[tuple[str, str]]] = {
     "SampleStreamRole": {
@@ -27,8 +30,21 @@ GRANTED: dict[str, set[tuple[str, str]]] = {
     "DeviceLostRuleRole": {("cloudwatch:PutMetricData", "*")},
     "ModelApprovedRole": {("codebuild:StartBuild", PROJECT)},
     "ModelUrlRole": {("s3:GetObject", f"{MODELS}/Tiny/1.0.0/Tiny.zip")},
+    "ExportModelRole": {
+        *((f"s3:{do}", f"{MODELS}/Tiny/1.0.0/Tiny.zip") for do in ("GetObject", "GetObjectVersion", "PutObject")),
+        ("s3:ListBucket", MODELS),
+        *((f"s3:{do}", f"{COMPONENTS}/edgeml.model.Tiny/1.0.0/bundle.zip") for do in ("GetObject", "PutObject")),
+        ("greengrass:CreateComponentVersion", f"arn:aws:greengrass:{AT}:components:edgeml.model.Tiny"),
+        ("sagemaker:DescribeModelPackage", f"arn:aws:sagemaker:{AT}:model-package/edgeml-models/3"),
+        ("lambda:InvokeFunction", f"arn:aws:lambda:{AT}:function:UpdateDeployment"),
+        ("secretsmanager:GetSecretValue", f"arn:aws:secretsmanager:{AT}:secret:signing-a1B2c3"),
+        *((f"logs:{do}", BUILD_LOG) for do in ("CreateLogStream", "PutLogEvents")),
+    },
 }
 ELSEWHERE = {
+    *(COMPONENTS, f"{COMPONENTS}/edgeml.A/1.0.0/a.zip", f"arn:aws:greengrass:{AT}:components:edgeml.A"),
+    *(f"arn:aws:sagemaker:{AT}:model-package/payroll/1", f"arn:aws:lambda:{AT}:function:CreateIotJob"),
+    *(f"arn:aws:secretsmanager:{AT}:secret:{name}-a1B2c3" for name in ("signing-2", "EI_API_KEY")),
     *(DATA, f"{DATA}/faces/press-1/1.jpg", MODELS, "arn:aws:s3:::payroll", "arn:aws:s3:::payroll/1"),
     *(f"arn:aws:sqs:{AT}:payroll", f"arn:aws:sns:{AT}:AlarmTopic", f"arn:aws:codebuild:{AT}:project/payroll"),
     f"arn:aws:logs:{AT}:log-group:/edgeml/turbine:log-stream:rawdata",
@@ -54,7 +70,7 @@ TRUSTED = {
 
 @pytest.fixture(scope="module")
 def stack() -> Stack:
-    return Stack(TEMPLATE)
+    return Stack(TEMPLATE, {"SigningKeySecret": "signing"})
 
 
 @pytest.mark.parametrize("role", GRANTED)

@@ -110,7 +110,8 @@ def _create_deployment(p: dict[str, Any], at: str) -> list[Need]:
     ]
     actions = ("DeleteThingShadow", "DescribeThing", "GetThingShadow", "UpdateThingShadow")
     things = [(f"iot:{action}", f"arn:aws:iot:{at}:thing/any") for action in actions]
-    return [("greengrass:CreateDeployment", "*"), *group, *jobs, *things]
+    tag = [("greengrass:TagResource", f"arn:aws:greengrass:{at}:deployments:any")] if p.get("tags") else []
+    return [("greengrass:CreateDeployment", "*"), *tag, *group, *jobs, *things]
 
 
 def _component_of_recipe(p: dict[str, Any], at: str) -> list[Need]:

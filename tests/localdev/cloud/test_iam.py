@@ -70,6 +70,10 @@ def test_what_calls_need() -> None:
     assert ("s3:GetObject", "arn:aws:s3:::b/k") in needs("rekognition", "DetectFaces", Image=image)
     job = needs("iot", "CreateJob", jobId="j", targets=["g"], presignedUrlConfig={"roleArn": "role"})
     assert job == [("iot:CreateJob", "arn:aws:iot:r:1:job/j"), ("iot:CreateJob", "g"), ("iam:PassRole", "role")]
+    tagged = needs("greengrassv2", "CreateDeployment", targetArn="g", tags={"a": "b"})
+    assert set(tagged) - set(needs("greengrassv2", "CreateDeployment", targetArn="g")) == {
+        ("greengrass:TagResource", "arn:aws:greengrass:r:1:deployments:any")
+    }
     group = "arn:aws:logs:r:1:log-group:g:log-stream:"
     assert needs("logs", "CreateLogGroup", logGroupName="g") == [("logs:CreateLogGroup", group)]
     assert needs("logs", "PutLogEvents", logGroupName="g", logStreamName="s") == [("logs:PutLogEvents", f"{group}s")]
