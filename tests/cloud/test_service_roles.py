@@ -18,6 +18,7 @@ PROJECT = f"arn:aws:codebuild:{AT}:project/ExportModelProject"
 DELIVERY = f"arn:aws:logs:{AT}:log-group:/edgeml/firehose/samples:log-stream:s3"
 BUILD_LOG = f"arn:aws:logs:{AT}:log-group:/edgeml/codebuild/export_model:log-stream:1"
 IN_DEVICES, IN_TURBINE = ({"cloudwatch:namespace": f"EdgeML/{name}"} for name in ("Devices", "Turbine"))
+BUILT_OF = (f"{MODELS}/training/Tiny/1.0.0/model.tar.gz", f"{MODELS}/source/training.zip")
 GRANTED: dict[str, set[tuple[str, str]]] = {
     "SampleStreamRole": {
         *(("s3:PutObject", f"{DATA}/{prefix}/1") for prefix in ("samples", "samples-failed")),
@@ -29,9 +30,10 @@ GRANTED: dict[str, set[tuple[str, str]]] = {
     "SampleRuleRole": {("sns:Publish", TOPIC)},
     "DeviceLostRuleRole": {("cloudwatch:PutMetricData", "*")},
     "ModelApprovedRole": {("codebuild:StartBuild", PROJECT)},
-    "ModelUrlRole": {("s3:GetObject", f"{MODELS}/Tiny/1.0.0/Tiny.zip")},
+    "ModelUrlRole": {("s3:GetObject", each) for each in (f"{MODELS}/Tiny/1.0.0/Tiny.zip", *BUILT_OF)},
     "ExportModelRole": {
         *((f"s3:{do}", f"{MODELS}/Tiny/1.0.0/Tiny.zip") for do in ("GetObject", "GetObjectVersion", "PutObject")),
+        *((f"s3:{do}", each) for do in ("GetObject", "GetObjectVersion") for each in BUILT_OF),
         ("s3:ListBucket", MODELS),
         *((f"s3:{do}", f"{COMPONENTS}/edgeml.model.Tiny/1.0.0/bundle.zip") for do in ("GetObject", "PutObject")),
         ("greengrass:CreateComponentVersion", f"arn:aws:greengrass:{AT}:components:edgeml.model.Tiny"),

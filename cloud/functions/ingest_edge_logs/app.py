@@ -24,7 +24,7 @@ from botocore.config import Config
 LOG_GROUP = os.environ["LOG_GROUP"]
 
 logger = Logger()
-metrics = Metrics()
+metrics = Metrics(namespace="EdgeML/Turbine")
 # Four calls at most, together within the function's timeout even if every attempt hangs.
 config = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3})
 logs = boto3.client("logs", config=config)

@@ -21,7 +21,7 @@ TIMEOUT_S = float(os.environ.get("ENDPOINT_TIMEOUT_S", "20"))  # API Gateway giv
 MAX_CHARACTERS = 7000  # API Gateway takes 10,240 bytes of headers and query together
 
 logger = Logger()
-metrics = Metrics()
+metrics = Metrics(namespace="EdgeML/LiveInference")
 # One attempt: the caller asks again sooner than a retry would answer.
 config = Config(connect_timeout=2, read_timeout=TIMEOUT_S, retries={"mode": "standard", "total_max_attempts": 1})
 runtime = boto3.client("sagemaker-runtime", config=config)

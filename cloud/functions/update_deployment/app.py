@@ -3,8 +3,8 @@
 Greengrass has no compare-and-set for deployments: whoever creates one replaces the latest. So after creating ours we
 look whether someone else created one since we read, and if so do it again on top of theirs. What we build upon is found
 in the very list that later ones are told by, so none can slip in between; the newest of it becomes a tag of ours, so
-that a retry after a crash can still look. Give this function a reserved concurrency of 1, so that it never competes
-with itself.
+that a retry after a crash can still look. It competes with itself as with others; the template's ReserveConcurrency
+spares it that.
 """
 
 import hashlib

@@ -26,6 +26,7 @@ from localdev.cloud.template import ROOT, Resource, Stack
 
 log = logging.getLogger(__name__)
 
+CONCURRENCY = 2  # more wait, as in AWS for projects without a limit of their own
 QUEUE_LIMIT = 10_000
 STOP_TIMEOUT_S = 5.0
 GUARDED = Path(__file__).with_name("guarded.py")
@@ -52,8 +53,7 @@ class Builds:
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._stopping = False
-        limit = sum(int(project.properties.get("ConcurrentBuildLimit", 1)) for project in self._projects.values())
-        self._threads = [threading.Thread(target=self._work, name="builds", daemon=True) for _ in range(limit)]
+        self._threads = [threading.Thread(target=self._work, name="builds", daemon=True) for _ in range(CONCURRENCY)]
         for thread in self._threads:
             thread.start()
 
