@@ -16,8 +16,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edgeml import models
 from edgeml.component import Context
+from edgeml.errors import DisconnectedError
 from edgeml.health import Health
 from edgeml.ipc import Handler, StandaloneIpc
+from edgeml.messages import ModelActivate
 from localdev.cloud import LocalCloud
 from localdev.cloud.iot_jobs import IotJobs
 from model_updater.config import Config
@@ -55,7 +57,8 @@ class Device:
         self._iot, self._cloud = cloud.aws.client("iot"), cloud
         self.root, self.work = root, root / "work" / "edgeml.ModelUpdater"
         self.online, self.verdict = True, "accepted"
-        self.cut_off_at_confirm = False
+        self.on_activation: Callable[[], None] = lambda: None
+        self.handed_out = 0  # job documents, each with a URL of its own, as presigned ones are
         self.activations: list[dict[str, Any]] = []
         self.files = FileServer()
         self.jobs: list[str] = []
@@ -108,6 +111,7 @@ class Running:
         if killed_in:
             environment |= {"KILL_IN": killed_in, "PYTHONPATH": f"{KILLED}:{ROOT / 'components'}"}
         self.process = Standalone("model_updater", config, device.work, env=environment, root=device.root)
+        self.idle = threading.Event()  # it has asked for jobs and got none
 
     def __enter__(self) -> "Running":
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
@@ -115,7 +119,7 @@ class Running:
         topics = ("notify-next", "start-next/+", "+/get/+", "+/update/+")
         self._client.on_connect = lambda client, *_: client.subscribe([(f"{BASE}/{topic}", 1) for topic in topics])
         self._client.on_subscribe = lambda *_: ready.set()
-        self._client.on_message = lambda client, data, m: self._send("iot_core", m.topic, json.loads(m.payload))
+        self._client.on_message = lambda client, data, m: self._deliver(m.topic, json.loads(m.payload))
         self._client.connect(*self._device._cloud.mqtt_address)
         self._client.loop_start()
         assert ready.wait(5)
@@ -138,6 +142,15 @@ class Running:
         self.process.process.kill()
         self.process.ended()
 
+    def _deliver(self, topic: str, payload: dict[str, Any]) -> None:
+        document = payload.get("execution", {}).get("jobDocument") or {}
+        if topic.endswith("/accepted") and "deployment_artifact_path" in document:
+            self._device.handed_out += 1
+            document["deployment_artifact_path"] += f"?signature={self._device.handed_out}"
+        self._send("iot_core", topic, payload)
+        if topic.endswith("start-next/accepted") and not payload.get("execution"):
+            self.idle.set()
+
     def _send(self, channel: str, topic: str, payload: Any) -> None:
         if self.process.process.poll() is None and (self._device.online or channel == "local"):
             with contextlib.suppress(OSError, ValueError):  # it was just switched off
@@ -155,7 +168,7 @@ class Running:
 
     def _answer(self, asked: dict[str, Any]) -> None:
         self._device.activations.append(asked)
-        self._device.online = self._device.online and not self._device.cut_off_at_confirm
+        self._device.on_activation()
         if self._device.verdict != "silent":
             status = {"model": MODEL, "version": asked["version"], "component": "edgeml.Inferencer"}
             status |= {"status": self._device.verdict, "reason": "no such\ndecoder", "request_id": asked["request_id"]}
@@ -182,25 +195,29 @@ def test_jobs_go_from_offer_to_success_one_after_the_other(device: Device) -> No
     first, second = device.offer("1.0.0"), device.offer("1.1.0")
     with device.on() as running:
         has_ended(device, second, "SUCCEEDED")
+        assert running.idle.wait(10)
         third = device.offer("2.0.0")  # this one is heard of by notification
         has_ended(device, third, "SUCCEEDED")
+        eventually(device.idle, 5, "tidied up")
         assert running.off() == 0
     assert device.active == "2.0.0"
     assert device.details(first) == {"model": MODEL, "from_version": "none", "to_version": "1.0.0"}
     assert device.details(third) == {"model": MODEL, "from_version": "1.1.0", "to_version": "2.0.0"}
     assert [asked["version"] for asked in device.activations] == ["1.0.0", "1.1.0", "2.0.0"]
     assert [path for path, _ in device.files.requests] == [path for path, _ in dict.fromkeys(device.files.requests)]
-    assert device.idle()
 
 
 def test_what_cannot_be_done_fails_with_a_reason_and_the_next_job_is_taken(device: Device) -> None:
     foreign = device.job({"operation": "reboot", "version": "1.0.0"})
     strange = device.job({"operation": "update_model", "version": "9.0"})
     corrupt = device.offer("1.0.0", zipped(bundle_files("1.0.0", tiny_model(float("nan")))))
+    odd = device.offer("1.0.0", zipped(bundle_files("1.0.0", files={"\x07ü\u202e" * 1000: "0" * 64})))
     good = device.offer("1.0.1")
     with device.on():
         has_ended(device, good, "SUCCEEDED")
-    assert device.status(foreign) == device.status(strange) == device.status(corrupt) == "FAILED"
+    assert {device.status(job) for job in (foreign, strange, corrupt, odd)} == {"FAILED"}
+    assert " \\xfc  \\xfc " in device.details(odd)["reason"]
+    assert len(device.details(odd)["reason"]) == 1024
     assert "unknown operation 'reboot'" in device.details(foreign)["reason"]
     assert "unknown document version '9.0'" in device.details(strange)["reason"]
     assert "not finite" in device.details(corrupt)["reason"]
@@ -209,25 +226,26 @@ def test_what_cannot_be_done_fails_with_a_reason_and_the_next_job_is_taken(devic
 
 
 def test_a_refusal_or_silence_puts_the_old_version_back(device: Device) -> None:
-    with device.on(confirmation_timeout_s=1):
+    with device.on(confirmation_timeout_s=1) as running:
         has_ended(device, device.offer("1.0.0"), "SUCCEEDED")
         device.verdict = "refused"
         refused = device.offer("2.0.0")
         has_ended(device, refused, "FAILED")
         assert device.details(refused)["reason"] == "edgeml.Inferencer refused the model: no such decoder"
         assert device.active == "1.0.0"
-        device.verdict = "silent"
+        device.verdict, device.files.pause = "silent", threading.Event()
         unanswered = device.offer("3.0.0")
+        assert device.files.reached.wait(10)
+        changed = {**CONFIG, "require_confirmation": False, "allow_http": False}  # for the next job
+        running.process.config_file.write_text(json.dumps(changed))
+        running.process.logged("configuration changed")
+        device.files.pause.set()
         has_ended(device, unanswered, "FAILED")
         assert "nobody who uses Tiny answered within 1 s" in device.details(unanswered)["reason"]
-    assert device.active == "1.0.0"
-    assert device.idle()
-
-
-def test_silence_is_consent_where_configured(device: Device) -> None:
-    device.verdict = "silent"
-    with device.on(confirmation_timeout_s=1, require_confirmation=False):
-        has_ended(device, device.offer("1.0.0"), "SUCCEEDED")
+        insecure = device.offer("4.0.0")
+        has_ended(device, insecure, "FAILED")
+        assert "only https are allowed" in device.details(insecure)["reason"]
+        eventually(device.idle, 5, "tidied up")
     assert device.active == "1.0.0"
 
 
@@ -271,6 +289,9 @@ def test_a_download_goes_on_after_a_stop(device: Device) -> None:
     with device.on() as running:
         part = device.work / "job" / "artifact"
         eventually(lambda: part.exists() and part.stat().st_size > 1_000_000, 10, "half of the download")
+        assert device.status(job) == "IN_PROGRESS"
+        details = {"step": "download", "model": MODEL, "from_version": "none", "to_version": "1.0.0"}
+        assert device.details(job) == details
         assert running.off() == 0
     assert json.loads(journal(device))["interruptions"] == 0, "to be asked to stop is no fault of the step"
     device.files.pause.set()
@@ -281,10 +302,36 @@ def test_a_download_goes_on_after_a_stop(device: Device) -> None:
 
 
 def test_a_url_that_expired_is_asked_for_anew(device: Device) -> None:
-    device.files.statuses = [403]
+    device.files.expired = {"signature=1"}
     with device.on():
         has_ended(device, device.offer("1.0.0"), "SUCCEEDED")
     assert device.active == "1.0.0"
+    assert device.handed_out == 2
+
+
+def test_a_job_that_is_cancelled_under_way_is_dropped(device: Device) -> None:
+    device.files.pause = threading.Event()
+    with device.on() as running:
+        job = device.offer("1.0.0")
+        assert device.files.reached.wait(10)
+        device.cancel(job)
+        device.files.pause.set()
+        running.process.logged("status=abandoned")
+        has_ended(device, device.offer("2.0.0"), "SUCCEEDED")
+    assert "status=FAILED" not in running.process.log
+    assert device.status(job) == "CANCELED"
+    assert device.active == "2.0.0"
+
+
+def test_a_job_that_is_cancelled_before_its_report_holds_nothing_up(device: Device) -> None:
+    with device.on():
+        job = device.offer("1.0.0")
+        device.on_activation = lambda: device.cancel(job)
+        eventually(lambda: device.activations, 10, "the activation")
+        following = device.offer("2.0.0")
+        has_ended(device, following, "SUCCEEDED")
+    assert device.status(job) == "CANCELED"
+    assert device.details(following)["from_version"] == "1.0.0", "what was done when the cancellation came stays done"
 
 
 def test_a_job_that_was_cancelled_while_the_device_was_off_is_dropped(device: Device) -> None:
@@ -306,12 +353,12 @@ def test_a_job_that_was_cancelled_while_the_device_was_off_is_dropped(device: De
 
 def test_an_outcome_is_reported_after_a_restart(device: Device) -> None:
     job = device.offer("1.0.0")
-    device.cut_off_at_confirm = True
+    device.on_activation = lambda: setattr(device, "online", False)
     with device.on() as running:
         eventually(lambda: '"outcome":{' in journal(device), 10, "the outcome on disk")
         running.cut_power()
     assert device.status(job) == "IN_PROGRESS"
-    device.online, device.cut_off_at_confirm = True, False
+    device.online = True
     with device.on():
         has_ended(device, job, "SUCCEEDED")
         eventually(device.idle, 5, "tidied up")
@@ -364,6 +411,10 @@ class Mute(StandaloneIpc):
 
     def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> None: ...
 
+    def publish(self, topic: str, payload: bytes, *, wait: float = 0) -> None: ...
+
+    def subscribe(self, topic: str, handler: Handler) -> None: ...
+
     def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
         self.asked.append((topic, json.loads(payload)))
 
@@ -376,7 +427,7 @@ def worker(tmp_path: Path) -> tuple[Updater, Mute]:
 
 
 def job_in_hand() -> Journal:
-    content = b"x"
+    content = b"size"
     return Journal(job_id="j", execution_number=1, document=parse(document(content, "2.0.0", "https://host/x")))
 
 
@@ -392,7 +443,36 @@ def test_a_download_waits_for_an_unanswered_report_once_in_an_interval(
     eventually(lambda: progress(1) or ipc.asked, 5, "a report")
     progress(1)
     progress(1)
-    assert len(ipc.asked) == 1
+    ((topic, report),) = ipc.asked
+    assert (topic, report["status"]) == (f"{BASE}/j/update", "IN_PROGRESS")
+    details = {"step": "download", "progress": "25 %", "model": MODEL, "from_version": "none", "to_version": "2.0.0"}
+    assert report["statusDetails"] == details
+
+
+def activation() -> ModelActivate:
+    return ModelActivate(model=MODEL, version="2.0.0", path="/x", request_id="j/1")
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_silence_is_consent_where_configured(worker: tuple[Updater, Mute], required: bool) -> None:
+    updater, _ = worker
+    updater._rules = Config(confirmation_timeout_s=0.1, require_confirmation=required)
+    assert updater._confirm(activation()) == (f"nobody who uses {MODEL} answered within 0.1 s" if required else "")
+
+
+def test_the_core_that_goes_away_is_no_fault_of_the_job(worker: tuple[Updater, Mute], tmp_path: Path) -> None:
+    updater, _ = worker
+    held = job_in_hand()
+    held.interruptions = 1
+
+    def step() -> None:
+        raise DisconnectedError("the socket is gone")
+
+    with pytest.raises(DisconnectedError):
+        updater._take(held, "confirm", step)
+    recorded = JournalFile(tmp_path / "journal").load()
+    assert recorded is not None
+    assert (recorded.outcome, recorded.done, recorded.interruptions) == (None, "", 0)
 
 
 def test_an_outcome_for_which_there_is_no_room_takes_that_of_the_download(
