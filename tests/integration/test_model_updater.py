@@ -3,15 +3,23 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
+from edgeml.component import Context
+from edgeml.errors import DisconnectedError
+from edgeml.health import Health
+from edgeml.ipc import GreengrassIpc
 from integration.conftest import Start
 from localdev.cloud import LocalCloud, events
 from localdev.cloud.iot_jobs import IotJobs
-from ota_support import LambdaContext, Signer, colour_files, document, load_handler, zipped
+from localdev.core import LocalCore
+from model_updater.config import Config
+from model_updater.updater import Updater
+from ota_support import FileServer, LambdaContext, Signer, colour_files, document, load_handler, zipped
 from support import eventually
 
 BUCKET = "edgeml-models"
@@ -42,6 +50,12 @@ class Registry:
         event = events.s3(BUCKET, name, "ObjectCreated:Put", len(body), etag, "")
         (job_id,) = self._app.handler(event, LambdaContext())["created"]
         return str(job_id)
+
+    def offer_document(self, body: dict[str, Any]) -> str:
+        """A job without the handler; its id."""
+        arn = self._iot.describe_thing(thingName=THING)["thingArn"]
+        self._iot.create_job(jobId="direct", targets=[arn], document=json.dumps(body))
+        return "direct"
 
     def execution(self, job_id: str) -> dict[str, Any]:
         try:
@@ -116,3 +130,70 @@ def test_a_model_is_replaced_while_frames_flow_and_bad_ones_change_nothing(
     around = frames[max(0, switch - 20) : switch + 20]
     assert around == list(range(around[0], around[0] + len(around))), "no frame is dropped in the switch"
     assert list(rings.iterdir()) == []
+
+
+class Updating:
+    """The updater's thread on a connection of its own to a core; `error` is what ended it."""
+
+    def __init__(self, core: LocalCore, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        access = {
+            f"aws.greengrass.ipc.{service}": {"p": {"operations": ["*"], "resources": ["*"]}}
+            for service in ("pubsub", "mqttproxy")
+        }
+        monkeypatch.setenv("SVCUID", core.add_principal("edgeml.ModelUpdater", access))
+        monkeypatch.setenv("AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT", str(core.socket))
+        self.ipc = GreengrassIpc(lambda error: None)
+        health = Health("edgeml.ModelUpdater", "1.0.0")
+        self._context = Context(ipc=self.ipc, health=health, work=work, root=work, thing_name=THING)
+        self._updater = Updater(self._context, Config(allow_http=True, min_free_bytes=0))
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            self._updater.run()
+        except DisconnectedError as error:
+            self.error = error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.stopping.set()
+        self._updater.stop()
+        self.ended()
+        self.ipc.close()
+
+    def ended(self) -> None:
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+def test_a_core_that_goes_away_in_the_middle_of_a_job_fails_nothing(
+    cloud: LocalCloud, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, artifact = tmp_path / "work", zipped(colour_files("1.0.0"))
+    work.mkdir()
+    with FileServer(pause=(paused := threading.Event())) as server:
+        job = registry.offer_document(document(artifact, "1.0.0", server.add(artifact), name="Colour"))
+        with ExitStack() as power:
+            core = power.enter_context(LocalCore(tmp_path / "gg", mqtt_url=cloud.mqtt_url, thing_name=THING))
+            with Updating(core, work, monkeypatch) as updating:
+                assert server.reached.wait(20)
+                power.close()
+                paused.set()
+                updating.ended()
+                assert updating.error is not None, "the next word to the core tells that it is gone"
+        assert registry.execution(job)["status"] == "IN_PROGRESS"
+        with LocalCore(tmp_path / "gg", mqtt_url=cloud.mqtt_url, thing_name=THING) as core:
+            core.subscribe("edgeml/model/Colour/activate", lambda topic, payload: accept(core, payload))
+            with Updating(core, work, monkeypatch):
+                registry.ended(job, "SUCCEEDED")
+
+
+def accept(core: LocalCore, payload: bytes) -> None:
+    asked = json.loads(payload)
+    kept = {key: asked[key] for key in ("model", "version", "request_id")}
+    answer = {**kept, "status": "accepted", "component": "test", "reason": ""}
+    threading.Thread(target=core.publish, args=("edgeml/model/Colour/status", answer)).start()  # not on the core's own
