@@ -15,9 +15,13 @@ from typing import Any
 
 import yaml
 
-from deployment import DeployError
+from deployment import DeployError, UsageError
+from deployment.aws import Aws
+from deployment.recipes import Recipe, artifacts, file_name
 
 READY_TIMEOUT_S = 60.0
+PENDING = ("REQUESTED", "INITIATED")
+NOT_YET = {"componentState": PENDING[0]}
 
 
 @dataclass(frozen=True)
@@ -26,55 +30,52 @@ class Built:
 
     name: str
     version: str
-    recipe: dict[str, Any]
+    recipe: Recipe
     artifacts: dict[str, Path]  # by file name
+
+    def digests(self) -> dict[str, str]:
+        return {name: _digest(path.read_bytes()) for name, path in self.artifacts.items()}
 
 
 def find(components: Path) -> dict[str, Built]:
     """Every built component below `components`, by name. Raises DeployError for a build that is incomplete."""
-    found = {}
-    for path in sorted(components.glob("**/greengrass-build/recipes/*.yaml")):
+    if not components.is_dir():
+        raise UsageError(f"--builds {components}: there is no such folder")
+    built = (_built(path) for path in sorted(components.glob("**/greengrass-build/recipes/*.yaml")))
+    return {component.name: component for component in built}
+
+
+def _built(path: Path) -> Built:
+    try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
         name, version = recipe["ComponentName"], str(recipe["ComponentVersion"])
-        folder = path.parents[1] / "artifacts" / name / version
-        artifacts = {file.name: file for file in sorted(folder.glob("*"))}
-        wanted = {artifact["Uri"].rpartition("/")[2] for artifact in _artifacts(recipe)}
-        if wanted - set(artifacts):
-            raise DeployError(
-                f"{name} {version}: {folder} lacks {', '.join(wanted - set(artifacts))}; run scripts/build"
-            )
-        found[name] = Built(name, version, recipe, {file: artifacts[file] for file in wanted})
-    return found
+        wanted = {file_name(artifact) for artifact in artifacts(recipe)}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        raise DeployError(f"{path} is not a recipe: {type(error).__name__} {error}; run scripts/build") from error
+    folder = path.parents[1] / "artifacts" / name / version
+    if missing := [file for file in sorted(wanted) if not (folder / file).is_file()]:
+        raise DeployError(f"{name} {version}: {folder} lacks {', '.join(missing)}; run scripts/build")
+    return Built(name, version, recipe, {file: folder / file for file in wanted})
 
 
 class Publisher:
     """Publishes into one account and region; artifacts go to `bucket`."""
 
-    def __init__(self, session: Any, bucket: str) -> None:
-        self._greengrass = session.client("greengrassv2")
-        self._s3 = session.client("s3")
-        self._bucket = bucket
-        identity = session.client("sts").get_caller_identity()
-        partition = identity["Arn"].split(":")[1]
-        self._arn = f"arn:{partition}:greengrass:{session.region_name}:{identity['Account']}:components"
-
-    def versions(self, name: str) -> set[str]:
-        """Versions of a component that are published."""
-        pages = self._greengrass.get_paginator("list_component_versions").paginate(arn=f"{self._arn}:{name}")
-        try:
-            return {item["componentVersion"] for page in pages for item in page["componentVersions"]}
-        except self._greengrass.exceptions.ResourceNotFoundException:
-            return set()
+    def __init__(self, aws: Aws, bucket: str | None) -> None:
+        self._greengrass = aws.client("greengrassv2")
+        self._s3 = aws.client("s3")
+        self._partition, self._account = aws.identity
+        self._region = aws.region
+        self.bucket = bucket or f"edgeml-components-{self._account}-{aws.region}"
 
     def check(self, built: Built) -> bool:
-        """Whether the version is still to be published. Raises DeployError when it exists with other artifacts."""
-        if built.version not in self.versions(built.name):
+        """Whether the version is still to be published. Raises DeployError when it exists with other contents."""
+        arn = self._arn(built.name, built.version)
+        if self._status(arn) is None:
             return True
-        arn = f"{self._arn}:{built.name}:versions:{built.version}"
-        recipe = json.loads(self._greengrass.get_component(recipeOutputFormat="JSON", arn=arn)["recipe"])
-        published = {a["Uri"].rpartition("/")[2]: a.get("Digest") for a in _artifacts(recipe)}
-        ours = {name: _digest(path.read_bytes()) for name, path in built.artifacts.items()}
-        if published != ours:
+        self._wait(arn)
+        published = json.loads(self._greengrass.get_component(recipeOutputFormat="JSON", arn=arn)["recipe"])
+        if {file_name(artifact): artifact.get("Digest") for artifact in artifacts(published)} != built.digests():
             raise DeployError(
                 f"{built.name} {built.version} is published with other contents: "
                 f"raise the version in gdk-config and build again"
@@ -85,7 +86,7 @@ class Publisher:
         """Uploads the artifacts and creates the version, and waits until it can be deployed. Raises DeployError."""
         for name, path in built.artifacts.items():
             self._upload(f"{built.name}/{built.version}/{name}", path.read_bytes())
-        recipe = json.dumps(_addressed(built, self._bucket)).encode()
+        recipe = json.dumps(_addressed(built, self.bucket), default=str).encode()
         try:
             created = self._greengrass.create_component_version(inlineRecipe=recipe)
         except (
@@ -95,40 +96,50 @@ class Publisher:
             raise DeployError(f"{built.name} {built.version}: {error.response['Error']['Message']}") from error
         self._wait(created["arn"])
 
+    def _arn(self, name: str, version: str) -> str:
+        return f"arn:{self._partition}:greengrass:{self._region}:{self._account}:components:{name}:versions:{version}"
+
+    def _status(self, arn: str) -> dict[str, Any] | None:
+        try:
+            return dict(self._greengrass.describe_component(arn=arn)["status"])
+        except self._greengrass.exceptions.ResourceNotFoundException:
+            return None
+
     def _upload(self, key: str, data: bytes) -> None:
         """Never overwrites: an object of that name must be the same, left by a publish that was interrupted."""
         try:
-            self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, IfNoneMatch="*", ChecksumSHA256=_digest(data))
+            self._s3.put_object(Bucket=self.bucket, Key=key, Body=data, IfNoneMatch="*", ChecksumSHA256=_digest(data))
         except self._s3.exceptions.NoSuchBucket as error:
-            raise DeployError(
-                f"there is no bucket {self._bucket}: deploy cloud/template.yaml, or name --bucket"
+            raise UsageError(
+                f"there is no bucket {self.bucket}: deploy cloud/template.yaml, or name --bucket"
             ) from error
         except self._s3.exceptions.ClientError as error:
             if error.response["Error"]["Code"] not in ("PreconditionFailed", "ConditionalRequestConflict"):
                 raise
-            there = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            there = self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
             if there != data:
-                raise DeployError(f"s3://{self._bucket}/{key} exists with other contents: raise the version") from error
+                raise DeployError(f"s3://{self.bucket}/{key} exists with other contents: raise the version") from error
 
     def _wait(self, arn: str) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while (status := self._greengrass.describe_component(arn=arn)["status"])["componentState"] != "DEPLOYABLE":
-            if status["componentState"] == "FAILED" or time.monotonic() > deadline:
-                raise DeployError(
-                    f"{arn} is {status['componentState']}: {status.get('message')} {status.get('errors')}"
-                )
+        while (status := self._status(arn) or NOT_YET)["componentState"] in PENDING and time.monotonic() < deadline:
             time.sleep(1)
+        if status["componentState"] in (*PENDING, "FAILED"):
+            raise DeployError(
+                f"{arn} cannot be deployed: {_described(status)}; raise the version, or delete this one: "
+                f"aws greengrassv2 delete-component --arn {arn}"
+            )
 
 
-def _addressed(built: Built, bucket: str) -> dict[str, Any]:
+def _described(status: dict[str, Any]) -> str:
+    return " ".join(str(status[key]) for key in ("componentState", "message", "errors") if status.get(key))
+
+
+def _addressed(built: Built, bucket: str) -> Recipe:
     """The recipe with the artifacts' real addresses."""
-    text = json.dumps(built.recipe)
+    text = json.dumps(built.recipe, default=str)
     placeholder = r"s3://BUCKET_NAME/COMPONENT_NAME/COMPONENT_VERSION/"
     return dict(json.loads(re.sub(placeholder, f"s3://{bucket}/{built.name}/{built.version}/", text)))
-
-
-def _artifacts(recipe: dict[str, Any]) -> list[dict[str, Any]]:
-    return [artifact for manifest in recipe["Manifests"] for artifact in manifest.get("Artifacts", [])]
 
 
 def _digest(data: bytes) -> str:

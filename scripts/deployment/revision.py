@@ -1,11 +1,13 @@
-"""A thing group's deployment: what it is now, what it would become, and becoming it."""
+"""A thing group's deployments: what they are, what the next would be, and making it."""
 
 import copy
-import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from deployment import DeployError
+from deployment import DeployError, UsageError
+from deployment.aws import Aws
+from deployment.configuration import Update
 
 KEPT = ("deploymentName", "deploymentPolicies", "iotJobConfiguration", "parentTargetArn", "tags")
 Components = dict[str, dict[str, Any]]
@@ -19,36 +21,33 @@ class Revision:
     id: str = ""
     job_id: str = ""
     status: str = ""
+    created: datetime | None = None
     components: Components = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return f"{self.id} of {self.created:%Y-%m-%d %H:%M}" if self.created else self.id
+
 
 class Deployments:
-    def __init__(self, session: Any) -> None:
-        self._greengrass = session.client("greengrassv2")
-        self._iot = session.client("iot")
+    def __init__(self, aws: Aws) -> None:
+        self._greengrass = aws.client("greengrassv2")
+        self._iot = aws.client("iot")
 
     def target(self, thing_group: str) -> str:
-        """The group's ARN. Raises DeployError when there is no such group."""
+        """The group's ARN. Raises UsageError when there is no such group."""
         try:
             return str(self._iot.describe_thing_group(thingGroupName=thing_group)["thingGroupArn"])
         except self._iot.exceptions.ResourceNotFoundException as error:
-            raise DeployError(f"there is no thing group {thing_group}") from error
+            region = self._iot.meta.region_name
+            raise UsageError(f"there is no thing group {thing_group} in {region}") from error
 
-    def current(self, target: str) -> Revision:
-        for summary in self._list(target, "LATEST_ONLY"):
-            return self.get(summary["deploymentId"])
-        return Revision(target)
-
-    def previous(self, target: str) -> Revision:
-        """The newest deployment whose components differ from today's. Raises DeployError when there is none."""
-        newest_first = sorted(self._list(target, "ALL"), key=lambda s: s["creationTimestamp"], reverse=True)
-        revisions = (self.get(summary["deploymentId"]) for summary in newest_first)
-        current = next(revisions, None)
-        for revision in revisions:
-            if current is not None and revision.components != current.components:
-                return revision
-        raise DeployError("there is no earlier deployment with other components")
+    def ids(self, target: str) -> list[str]:
+        """All deployments that the target has had, newest first. Devices follow the newest."""
+        pages = self._greengrass.get_paginator("list_deployments").paginate(targetArn=target, historyFilter="ALL")
+        found = [summary for page in pages for summary in page["deployments"]]
+        found.sort(key=lambda summary: summary["creationTimestamp"], reverse=True)
+        return [summary["deploymentId"] for summary in found]
 
     def get(self, deployment_id: str) -> Revision:
         found = self._greengrass.get_deployment(deploymentId=deployment_id)
@@ -58,82 +57,49 @@ class Deployments:
             deployment_id,
             found.get("iotJobId", ""),
             found["deploymentStatus"],
+            found["creationTimestamp"],
             found.get("components", {}),
             settings,
         )
 
-    def create(self, base: Revision, components: Components) -> Revision:
-        """Deploys `components` with the settings of `base`, unless someone else has deployed since it was read."""
-        if self.current(base.target).id != base.id:
+    def newest(self, target: str, ids: list[str]) -> Revision:
+        return self.get(ids[0]) if ids else Revision(target)
+
+    def create(self, target: str, known: list[str], components: Components, settings: dict[str, Any]) -> Revision:
+        """A new deployment, unless there is one that is not among `known`: someone else's. Raises DeployError."""
+        if set(self.ids(target)) - set(known):
             raise DeployError("someone else has deployed to this group meanwhile: look at the changes again")
         try:
-            made = self._greengrass.create_deployment(targetArn=base.target, components=components, **base.settings)
+            made = self._greengrass.create_deployment(targetArn=target, components=components, **settings)
         except (
             self._greengrass.exceptions.ValidationException,
             self._greengrass.exceptions.ResourceNotFoundException,
             self._greengrass.exceptions.ConflictException,
         ) as error:
-            raise DeployError(error.response["Error"]["Message"]) from error
+            raise DeployError(f"AWS does not take this deployment: {error.response['Error']['Message']}") from error
         return self.get(made["deploymentId"])
 
-    def _list(self, target: str, history: str) -> list[dict[str, Any]]:
-        pages = self._greengrass.get_paginator("list_deployments").paginate(targetArn=target, historyFilter=history)
-        return [summary for page in pages for summary in page["deployments"]]
 
-
-def merged(components: Components, versions: dict[str, str], removed: list[str], config: Components) -> Components:
+def merged(
+    components: Components, versions: dict[str, str], removed: list[str], config: dict[str, Update]
+) -> Components:
     """`components` with new versions and configuration; what is not mentioned stays as it is.
 
-    `config` maps a component to {"merge": {...}, "reset": [...]}, or to what is to be merged; it is added to what the
-    deployment has of it, so that a device that joins later gets all of it. Raises DeployError.
+    Configuration is added to what the deployment has of it, so that a device that joins later gets all of it. Raises
+    UsageError for a component that the deployment does not have.
     """
     result = copy.deepcopy(components)
     for name in removed:
         if result.pop(name, None) is None:
-            raise DeployError(f"{name} is not in the deployment")
+            raise UsageError(f"--remove {name}: the deployment has {_names(components)}")
     for name, version in versions.items():
         result.setdefault(name, {})["componentVersion"] = version
-    for name, wanted in config.items():
+    for name, update in config.items():
         if name not in result:
-            raise DeployError(f"configuration for {name}, which is not in the deployment")
-        update = wanted if wanted.keys() <= {"merge", "reset"} else {"merge": wanted}
-        if combined := _combined(result[name].get("configurationUpdate", {}), update):
-            result[name]["configurationUpdate"] = combined
+            raise UsageError(f"--config: {name} is not in the deployment, which has {_names(result)}")
+        result[name] = Update.of(result[name]).then(update).within(result[name])
     return result
 
 
-def _combined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """One configurationUpdate with the effect of both in turn. Devices reset first and merge then."""
-    values = json.loads(old.get("merge", "{}"))
-    for pointer in new.get("reset", []):
-        values = _without(values, [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]])
-    values = _deep_merged(values, new.get("merge", {}))
-    resets = list(dict.fromkeys([*old.get("reset", []), *new.get("reset", [])]))
-    return ({"merge": json.dumps(values)} if values else {}) | ({"reset": resets} if resets else {})
-
-
-def _without(values: dict[str, Any], path: list[str]) -> dict[str, Any]:
-    if not path:
-        return {}
-    kept = {key: value for key, value in values.items() if key != path[0]}
-    below = values.get(path[0])
-    return kept | {path[0]: _without(below, path[1:])} if len(path) > 1 and isinstance(below, dict) else kept
-
-
-def _deep_merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Objects are merged key by key, anything else is replaced, as Greengrass does it on the device."""
-    both = {key for key in old.keys() & new.keys() if isinstance(old[key], dict) and isinstance(new[key], dict)}
-    return old | new | {key: _deep_merged(old[key], new[key]) for key in both}
-
-
-def changes(old: Components, new: Components) -> list[tuple[str, str, str, str]]:
-    """Rows of name, old version, new version, configuration: "" for same; only components that change."""
-    rows = []
-    for name in sorted(old.keys() | new.keys()):
-        before, after = old.get(name, {}), new.get(name, {})
-        if before == after:
-            continue
-        configuration = after.get("configurationUpdate", {})
-        text = json.dumps(configuration) if configuration != before.get("configurationUpdate", {}) else ""
-        rows.append((name, before.get("componentVersion", ""), after.get("componentVersion", ""), text))
-    return rows
+def _names(components: Components) -> str:
+    return ", ".join(sorted(components)) or "no components"

@@ -3,14 +3,15 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+
+from deployment.aws import Aws
 
 PENDING = {"QUEUED", "IN_PROGRESS"}
 
 
 class Watch:
-    def __init__(self, session: Any) -> None:
-        self._iot = session.client("iot")
+    def __init__(self, aws: Aws) -> None:
+        self._iot = aws.client("iot")
 
     def things(self, thing_group: str) -> int:
         """How many things are in a group: so many devices a deployment to it is for."""

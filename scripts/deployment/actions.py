@@ -1,0 +1,135 @@
+"""The actions of scripts/deploy. Each gives the exit code, or raises DeployError."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from deployment import DeployError, UsageError
+from deployment.aws import Aws
+from deployment.publish import Built, Publisher, find
+from deployment.revision import Components, Deployments, Revision, merged
+from deployment.screen import Screen, changes
+from deployment.watch import PENDING, Watch
+
+
+class Run:
+    """One call of scripts/deploy: what was asked for, and what it is asked of."""
+
+    def __init__(self, options: argparse.Namespace, screen: Screen) -> None:
+        self.options = options
+        self.screen = screen
+        self.aws = Aws(options.region)
+        self.deployments = Deployments(self.aws)
+        self.watch = Watch(self.aws)
+        self.target = self.deployments.target(options.thing_group)
+        self.ids = self.deployments.ids(self.target)  # before anything is read that a change is built upon
+        self.current = self.deployments.newest(self.target, self.ids)
+        self.again = f"./scripts/deploy status --thing-group {options.thing_group}"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the next deployment is to be."""
+
+    components: Components
+    settings: dict[str, Any]
+    prepare: Callable[[], None] = lambda: None
+
+
+def deploy(run: Run) -> int:
+    """Publishes what is new and merges it into the group's deployment."""
+    options, screen = run.options, run.screen
+    built = find(options.builds)
+    versions = _versions(options, built)
+    components = merged(run.current.components, versions, options.remove, options.config)
+    publisher = Publisher(run.aws, options.bucket)
+    missing = _unpublished(versions, built, publisher)
+    for component in missing:
+        screen.say(f"to be published: {component.name} {component.version} into s3://{publisher.bucket}")
+
+    def publish() -> None:
+        for component in missing:
+            screen.say(f"publishing {component.name} {component.version}")
+            publisher.publish(component)
+
+    return _change(run, Change(components, run.current.settings, publish))
+
+
+def status(run: Run) -> int:
+    """Shows the group's deployment and how far it has come."""
+    current, screen = run.current, run.screen
+    if not current.id:
+        screen.say(f"nothing has been deployed to {run.options.thing_group}")
+        return 0
+    screen.say(f"deployment {current}: {current.status}")
+    rows = [(name, specification["componentVersion"]) for name, specification in sorted(current.components.items())]
+    screen.table(rows, "component", "version")
+    devices, expected = run.watch.devices(current.job_id), run.watch.things(run.options.thing_group)
+    return _verdict(run, devices, expected)
+
+
+def roll_back(run: Run) -> int:
+    """Deploys again the newest components that differ from today's."""
+    for revision in map(run.deployments.get, run.ids[1:]):
+        if revision.components != run.current.components:
+            return _change(run, Change(revision.components, run.current.settings))
+    raise DeployError(f"{run.options.thing_group} has no earlier deployment with other components")
+
+
+def _versions(options: argparse.Namespace, built: dict[str, Built]) -> dict[str, str]:
+    """Component versions to deploy. Raises DeployError for one that is neither built nor given a version."""
+    wanted = options.component or ([] if options.remove else [(name, "") for name in built])
+    if not wanted and not options.remove:
+        raise DeployError(f"nothing is built below {options.builds}: run scripts/build")
+    for name, version in wanted:
+        if not version and name not in built:
+            raise UsageError(f"{name} is not built: run scripts/build, or say {name}=VERSION for a published one")
+    return {name: version or built[name].version for name, version in wanted}
+
+
+def _unpublished(versions: dict[str, str], built: dict[str, Built], publisher: Publisher) -> list[Built]:
+    """What has to be published first. Raises DeployError for a version that does not exist or can't be."""
+    missing = []
+    for name, version in versions.items():
+        component = built.get(name)
+        if component is not None and component.version == version and publisher.check(component):
+            missing.append(component)
+    return missing  # others are published before, or public; creating the deployment says when they are not
+
+
+def _change(run: Run, change: Change) -> int:
+    rows, screen = changes(run.current.components, change.components), run.screen
+    if not rows:
+        screen.say("nothing to change")
+        return status(run)
+    screen.table(rows, "component", "deployed", "new", "configuration", title=f"Changes to {run.options.thing_group}")
+    if run.options.dry_run:
+        screen.say("a dry run: nothing was changed")
+        return 0
+    if not run.options.yes and not screen.confirmed():
+        screen.say("nothing was changed")
+        return 1
+    change.prepare()
+    made = run.deployments.create(run.target, run.ids, change.components, change.settings)
+    screen.say(f"deployment {made.id}")
+    return _follow(run, made)
+
+
+def _follow(run: Run, made: Revision) -> int:
+    expected = run.watch.things(run.options.thing_group)
+    with run.screen.progress(expected) as show:
+        devices = run.watch.wait(made.job_id, expected, run.options.timeout, run.options.interval, show)
+    return _verdict(run, devices, expected)
+
+
+def _verdict(run: Run, devices: dict[str, str], expected: int) -> int:
+    """0 when every device has succeeded, `expected` of them at least."""
+    screen, bad = run.screen, {thing: state for thing, state in devices.items() if state != "SUCCEEDED"}
+    if bad:
+        screen.table(sorted(bad.items()), "device", "status")
+    total = max(expected, len(devices))
+    screen.say(f"{len(devices) - len(bad)} of {total} devices succeeded")
+    if len(devices) < total or PENDING & set(bad.values()):
+        screen.say(f"the deployment goes on: devices take it when they are online. Look again: {run.again}")
+    return 1 if bad or len(devices) < total else 0
