@@ -93,9 +93,13 @@ def _unpublished(versions: dict[str, str], built: dict[str, Built], publisher: P
     missing = []
     for name, version in versions.items():
         component = built.get(name)
-        if component is not None and component.version == version and publisher.check(component):
+        if component is None or component.version != version:
+            publisher.require(name, version)
+        elif publisher.check(component):
             missing.append(component)
-    return missing  # others are published before, or public; creating the deployment says when they are not
+    if missing:
+        publisher.require_bucket()
+    return missing
 
 
 def _change(run: Run, change: Change) -> int:

@@ -22,6 +22,7 @@ from deployment.recipes import Recipe, artifacts, file_name
 READY_TIMEOUT_S = 60.0
 PENDING = ("REQUESTED", "INITIATED")
 NOT_YET = {"componentState": PENDING[0]}
+LISTED = 5  # published versions
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,33 @@ class Publisher:
             )
         return False
 
+    def require(self, name: str, version: str) -> None:
+        """Raises UsageError unless the version is published here or is one of AWS' own."""
+        states = (self._status(self._arn(name, version, owner)) for owner in (self._account, "aws"))
+        status = next((status for status in states if status is not None), None)
+        if status is None:
+            published = self._versions(name)
+            older = f" and {len(published) - LISTED} older" if len(published) > LISTED else ""
+            known = (
+                f"published are {', '.join(published[:LISTED])}{older}" if published else "it has no published version"
+            )
+            raise UsageError(f"there is no component {name} {version} in {self._region}: {known}")
+        if status.get("componentState") in (*PENDING, "FAILED"):
+            raise DeployError(f"{name} {version} cannot be deployed: {_described(status)}")
+
+    def require_bucket(self) -> None:
+        """Raises UsageError unless there is the bucket, in the region: Greengrass takes artifacts from nowhere else."""
+        try:
+            region = self._s3.head_bucket(Bucket=self.bucket).get("BucketRegion", self._region)
+        except self._s3.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] != "404":  # who may not look may still put
+                return
+            raise UsageError(
+                f"there is no bucket {self.bucket}: deploy cloud/template.yaml, or name --bucket"
+            ) from error
+        if region != self._region:
+            raise UsageError(f"the bucket {self.bucket} is in {region}: name one in {self._region} with --bucket")
+
     def publish(self, built: Built) -> None:
         """Uploads the artifacts and creates the version, and waits until it can be deployed. Raises DeployError."""
         for name, path in built.artifacts.items():
@@ -96,8 +124,9 @@ class Publisher:
             raise DeployError(f"{built.name} {built.version}: {error.response['Error']['Message']}") from error
         self._wait(created["arn"])
 
-    def _arn(self, name: str, version: str) -> str:
-        return f"arn:{self._partition}:greengrass:{self._region}:{self._account}:components:{name}:versions:{version}"
+    def _arn(self, name: str, version: str, owner: str = "") -> str:
+        owner = owner or self._account
+        return f"arn:{self._partition}:greengrass:{self._region}:{owner}:components:{name}:versions:{version}"
 
     def _status(self, arn: str) -> dict[str, Any] | None:
         try:
@@ -105,14 +134,18 @@ class Publisher:
         except self._greengrass.exceptions.ResourceNotFoundException:
             return None
 
+    def _versions(self, name: str) -> list[str]:
+        arn = self._arn(name, "").removesuffix(":versions:")
+        pages = self._greengrass.get_paginator("list_component_versions").paginate(arn=arn)
+        try:
+            return [item["componentVersion"] for page in pages for item in page["componentVersions"]]
+        except self._greengrass.exceptions.ResourceNotFoundException:
+            return []
+
     def _upload(self, key: str, data: bytes) -> None:
         """Never overwrites: an object of that name must be the same, left by a publish that was interrupted."""
         try:
             self._s3.put_object(Bucket=self.bucket, Key=key, Body=data, IfNoneMatch="*", ChecksumSHA256=_digest(data))
-        except self._s3.exceptions.NoSuchBucket as error:
-            raise UsageError(
-                f"there is no bucket {self.bucket}: deploy cloud/template.yaml, or name --bucket"
-            ) from error
         except self._s3.exceptions.ClientError as error:
             if error.response["Error"]["Code"] not in ("PreconditionFailed", "ConditionalRequestConflict"):
                 raise

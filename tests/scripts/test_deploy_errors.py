@@ -126,6 +126,17 @@ def test_configuration_of_what_is_not_deployed_is_refused(field: Field, capsys: 
     assert field.ids() == []
 
 
+def test_configuration_that_others_deployed_and_is_not_json_is_said(
+    field: Field, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = {"componentVersion": "1.0.0", "configurationUpdate": {"merge": "{}"}}
+    field.create({"edgeml.A": broken})
+    broken["configurationUpdate"] = {"merge": "[1]"}
+    field.cloud.greengrass.deployments[-1].request["components"]["edgeml.A"] = broken
+    assert field.deploy("--yes", "--config", field.config(A={"fps": 1})) == 1
+    assert "the deployed configuration is not a JSON object: [1]" in capsys.readouterr().err
+
+
 def refusing(code: str, status: int) -> Callable[[Request], Response | None]:
     def answer(request: Request) -> Response | None:
         if request.service != "iot":

@@ -54,6 +54,27 @@ def test_where_a_version_was_published_to_makes_no_difference(field: Field) -> N
     assert field.deploy("--yes") == 0
 
 
+@pytest.mark.parametrize("arguments", [["--yes"], ["--dry-run"]])
+def test_a_bucket_in_another_region_is_refused(
+    field: Field, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    elsewhere = {"LocationConstraint": "eu-west-1"}
+    field.cloud.aws.client("s3").create_bucket(Bucket="elsewhere-123", CreateBucketConfiguration=elsewhere)
+    assert field.deploy(*arguments, "--bucket", "elsewhere-123") == 2
+    assert "the bucket elsewhere-123 is in eu-west-1: name one in us-east-1" in capsys.readouterr().err
+    assert "Contents" not in field.cloud.aws.client("s3").list_objects_v2(Bucket="elsewhere-123")
+
+
+@pytest.mark.parametrize("arguments", [["--yes"], ["--dry-run"]])
+def test_a_bucket_that_is_not_there_is_said_before_anything_is_done(
+    field: Field, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert field.deploy(*arguments, "--bucket", "nowhere-123") == 2
+    captured = capsys.readouterr()
+    assert "there is no bucket nowhere-123: deploy cloud/template.yaml, or name --bucket" in captured.err
+    assert "Changes to" not in captured.out
+
+
 def test_all_our_recipes_are_found_unchanged_after_publishing(field: Field, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (ROOT / "recipes").glob("*.yaml"):
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -104,13 +125,32 @@ def test_a_version_is_deployed_when_it_is_ready(field: Field) -> None:
     assert field.versions() == {"edgeml.A": "1.0.0", "edgeml.B": "1.0.0"}
 
 
-def test_a_version_that_failed_is_not_deployed(field: Field, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("arguments", [[], ["--component", "edgeml.Z=1.0.0"]])
+def test_a_version_that_failed_is_not_deployed(
+    field: Field, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
     with field.answering(states("FAILED", "FAILED")):
-        assert field.deploy("--yes") == 1
+        assert field.deploy("--yes", *arguments) == 1
     error = capsys.readouterr().err
     assert "cannot be deployed: FAILED" in error
     assert "s3://b/k" in error
     assert field.ids() == []
+
+
+def test_a_version_that_does_not_exist_is_refused_with_those_that_do(
+    field: Field, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for patch in range(60):  # more than a page
+        recipe = {"RecipeFormatVersion": "2020-01-25", "ComponentName": "edgeml.Z", "ComponentVersion": f"1.0.{patch}"}
+        field.greengrass.create_component_version(inlineRecipe=json.dumps(recipe | {"Manifests": [{}]}).encode())
+    assert field.deploy("--yes", "--component", "edgeml.Z=9.9.9") == 2
+    error = capsys.readouterr().err
+    assert "there is no component edgeml.Z 9.9.9 in us-east-1: published are 1.0.59, 1.0.58, " in error
+    assert error.strip().endswith("1.0.55 and 55 older")
+    assert field.deploy("--yes", "--component", "edgeml.Y=1.0.0") == 2
+    assert "edgeml.Y 1.0.0 in us-east-1: it has no published version" in capsys.readouterr().err
+    assert field.deploy("--yes", "--component", "edgeml.Z=1.0.7") == 0
+    assert field.versions() == {"edgeml.Z": "1.0.7"}
 
 
 def test_an_incomplete_build_is_refused(field: Field, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,8 @@
-"""A stand-in for the greengrassv2 API: component versions and deployments, with the checks that AWS makes.
+"""A stand-in for the greengrassv2 API: component versions and deployments.
 
 Deployments to a thing group reach the things that are in it at that moment, as executions of an IoT job; `report` is
-how a simulated device, or a test, says what became of it. Public components (aws.greengrass.*) count as existing.
+how a simulated device, or a test, says what became of it. CreateDeployment takes component versions that do not
+exist: nothing that AWS documents says that it refuses them, and devices are where it would show.
 """
 
 import json
@@ -9,6 +10,7 @@ import re
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +21,16 @@ from localdev.cloud.aws import ACCOUNT, REGION, LocalAws, Request, Response
 from localdev.cloud.greengrass_components import VERSION, Answer, ApiError, Components, invalid, missing, page
 
 TARGET = re.compile(rf"arn:aws:iot:{REGION}:{ACCOUNT}:(thing|thinggroup)/(.+)")
+COUNTED = {  # statuses of job executions, and how DescribeJob calls them
+    "CANCELED": "Canceled",
+    "SUCCEEDED": "Succeeded",
+    "FAILED": "Failed",
+    "REJECTED": "Rejected",
+    "QUEUED": "Queued",
+    "IN_PROGRESS": "InProgress",
+    "REMOVED": "Removed",
+    "TIMED_OUT": "TimedOut",
+}
 
 
 @dataclass
@@ -83,31 +95,18 @@ class Greengrass:
         if target is None:
             raise invalid(f"Invalid targetArn {p['targetArn']}")
         for name, specification in p.get("components", {}).items():
-            self._check(name, specification)
+            _check(name, specification)
         things = self._things(target[1], target[2])
         for other in self.deployments:
             if other.request["targetArn"] == p["targetArn"] and other.status == "ACTIVE":
                 other.status = "INACTIVE"
+                _withdraw(other)
         made = Deployment(str(uuid.uuid4()), str(uuid.uuid4()), p, time.time())
         made.executions = dict.fromkeys(things, "QUEUED")
         self.deployments.append(made)
         for callback in self.on_deployment:
             callback(made)
         return {"deploymentId": made.id, "iotJobId": made.job_id, "iotJobArn": _job_arn(made)}
-
-    def _check(self, name: str, specification: dict[str, Any]) -> None:
-        version = specification.get("componentVersion", "")
-        if not VERSION.fullmatch(version):
-            raise invalid(f"{name}: componentVersion {version!r} is not a semantic version")
-        if not self.components.exists(name, version):
-            raise missing(f"The latest version of Component {name} doesn't claim {version}")
-        merge = specification.get("configurationUpdate", {}).get("merge", "{}")
-        try:
-            valid = isinstance(json.loads(merge), dict)
-        except (TypeError, ValueError):
-            valid = False
-        if not valid:
-            raise invalid(f"{name}: configurationUpdate.merge is not a JSON object in a string")
 
     def _things(self, kind: str, name: str) -> list[str]:
         if kind == "thing":
@@ -139,9 +138,7 @@ class Greengrass:
         if deployment.status != "ACTIVE":
             raise ApiError(409, "ConflictException", f"Deployment {deployment.id} is {deployment.status}")
         deployment.status = "CANCELED"
-        for thing, status in deployment.executions.items():
-            if status in ("QUEUED", "IN_PROGRESS"):
-                deployment.executions[thing] = "CANCELED"
+        _withdraw(deployment)
         return {"message": "SUCCESS"}
 
     def list_effective_deployments(self, p: dict[str, Any]) -> Answer:
@@ -166,8 +163,17 @@ class Greengrass:
         deployment = next((d for d in self.deployments if d.job_id == p["jobId"]), None)
         if deployment is None:
             return None  # a job that others made
-        job = {"jobId": deployment.job_id, "jobArn": _job_arn(deployment), "targets": [deployment.request["targetArn"]]}
-        return {"job": job | {"status": "IN_PROGRESS" if deployment.status == "ACTIVE" else "CANCELED"}}
+        counts = Counter(deployment.executions.values())
+        return {
+            "job": {
+                "jobId": deployment.job_id,
+                "jobArn": _job_arn(deployment),
+                "targetSelection": "CONTINUOUS",
+                "targets": [deployment.request["targetArn"]],
+                "status": "IN_PROGRESS" if deployment.status == "ACTIVE" else "CANCELED",
+                "jobProcessDetails": {f"numberOf{name}Things": counts[status] for status, name in COUNTED.items()},
+            }
+        }
 
     def list_job_executions(self, p: dict[str, Any]) -> Answer | None:
         deployment = next((d for d in self.deployments if d.job_id == p["jobId"]), None)
@@ -222,6 +228,27 @@ OPERATIONS: dict[str, Callable[[Greengrass, dict[str, Any]], Answer | None]] = {
     "DescribeJob": Greengrass.describe_job,
     "ListJobExecutionsForJob": Greengrass.list_job_executions,
 }
+
+
+def _check(name: str, specification: dict[str, Any]) -> None:
+    """A stand-in's own checks: AWS documents neither them nor their texts."""
+    version = specification.get("componentVersion", "")
+    if not VERSION.fullmatch(version):
+        raise invalid(f"{name}: componentVersion {version!r} is not a semantic version")
+    merge = specification.get("configurationUpdate", {}).get("merge", "{}")
+    try:
+        valid = isinstance(json.loads(merge), dict)
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise invalid(f"{name}: configurationUpdate.merge is not a JSON object in a string")
+
+
+def _withdraw(deployment: Deployment) -> None:
+    """A device that has not received the deployment no longer gets it; for one that has, nothing changes."""
+    for thing, status in deployment.executions.items():
+        if status == "QUEUED":
+            deployment.executions[thing] = "CANCELED"
 
 
 def _routes(service: str) -> list[tuple[str, re.Pattern[str], str]]:

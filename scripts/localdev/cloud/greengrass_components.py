@@ -1,4 +1,4 @@
-"""Greengrass component versions, with the checks that AWS makes of a recipe and its artifacts."""
+"""Greengrass component versions: recipes are checked and completed, artifacts must be there and get digests."""
 
 import base64
 import hashlib
@@ -14,6 +14,7 @@ import yaml
 from localdev.cloud.aws import ACCOUNT, REGION, LocalAws
 
 ARN = f"arn:aws:greengrass:{REGION}:{ACCOUNT}:components"
+PUBLIC = re.compile(rf"arn:aws:greengrass:{REGION}:aws:components:(aws\.greengrass\.[^:]+):versions:([^:]+)")
 VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 MAX_RECIPE_BYTES = 16_000
 
@@ -55,10 +56,6 @@ class Components:
         self._aws = aws
         self._by_arn: dict[str, Component] = {}
 
-    def exists(self, name: str, version: str) -> bool:
-        """Public components (aws.greengrass.*) always do."""
-        return name.startswith("aws.greengrass.") or f"{ARN}:{name}:versions:{version}" in self._by_arn
-
     def create(self, p: dict[str, Any]) -> Answer:
         recipe = parse_recipe(base64.b64decode(p["inlineRecipe"]))
         component = Component(recipe["ComponentName"], str(recipe["ComponentVersion"]), recipe, time.time())
@@ -69,13 +66,16 @@ class Components:
         for manifest in recipe["Manifests"]:
             for artifact in manifest.get("Artifacts", []):
                 artifact |= {"Digest": self._digest(artifact["Uri"]), "Algorithm": "SHA-256"}
+        component.recipe = _completed(recipe)
         self._by_arn[component.arn] = component
         return self.describe({"arn": component.arn})
 
     def describe(self, p: dict[str, Any]) -> Answer:
-        component = self._component(p["arn"])
+        """Of AWS' own components (aws.greengrass.*) every version exists here."""
+        public = PUBLIC.fullmatch(p["arn"])
+        component = Component(public[1], public[2], {}, 0.0) if public else self._component(p["arn"])
         return {
-            "arn": component.arn,
+            "arn": p["arn"],
             "componentName": component.name,
             "componentVersion": component.version,
             "creationTimestamp": component.created,
@@ -119,7 +119,7 @@ class Components:
 
 
 def parse_recipe(data: bytes) -> dict[str, Any]:
-    """The recipe, checked. Raises ApiError with what AWS would object to."""
+    """The recipe, checked for what AWS' recipe schema requires; the texts are a stand-in's own. Raises ApiError."""
     if len(data) > MAX_RECIPE_BYTES:
         raise invalid(f"the recipe has {len(data)} bytes, {MAX_RECIPE_BYTES} are allowed")
     try:
@@ -136,6 +136,26 @@ def parse_recipe(data: bytes) -> dict[str, Any]:
     if not isinstance(recipe.get("Manifests"), list) or not recipe["Manifests"]:
         raise invalid("the recipe has no Manifests")
     return recipe
+
+
+def _completed(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe as AWS returns it: with what it leaves out, by the defaults of aws-greengrass-component-common."""
+    recipe = {"ComponentType": "aws.greengrass.generic", **recipe}
+    if "ComponentDependencies" in recipe:
+        recipe["ComponentDependencies"] = {
+            name: {"DependencyType": "HARD", **dependency}
+            for name, dependency in recipe["ComponentDependencies"].items()
+        }
+    recipe["Manifests"] = [
+        {"Lifecycle": {}, **manifest, "Artifacts": [_completed_artifact(a) for a in manifest.get("Artifacts", [])]}
+        for manifest in recipe["Manifests"]
+    ]
+    return {**recipe, "Lifecycle": recipe.get("Lifecycle", {})}
+
+
+def _completed_artifact(artifact: dict[str, Any]) -> dict[str, Any]:
+    permission = {"Read": "OWNER", "Execute": "NONE", **artifact.get("Permission", {})}
+    return {"Unarchive": "NONE", **artifact, "Permission": permission}
 
 
 def page(key: str, items: list[Answer], p: dict[str, Any]) -> Answer:

@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -45,13 +47,46 @@ def test_a_component_version_is_made_once_and_its_artifacts_get_digests(client: 
     made = client.create_component_version(inlineRecipe=recipe())
     assert made["arn"] == f"{COMPONENTS}:edgeml.A:versions:1.0.0"
     assert client.describe_component(arn=made["arn"])["status"]["componentState"] == "DEPLOYABLE"
-    text = client.get_component(arn=made["arn"], recipeOutputFormat="JSON")["recipe"]
-    assert json.loads(text)["Manifests"][0]["Artifacts"][0]["Algorithm"] == "SHA-256"
     with pytest.raises(client.exceptions.ConflictException, match="already exists"):
         client.create_component_version(inlineRecipe=recipe())
     client.delete_component(arn=made["arn"])
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         client.describe_component(arn=made["arn"])
+
+
+def test_a_recipe_comes_back_with_what_it_left_out(client: Any) -> None:
+    dependency = {"edgeml.B": {"VersionRequirement": "^1.0.0"}}
+    made = client.create_component_version(inlineRecipe=recipe(ComponentDependencies=dependency))
+    found = json.loads(client.get_component(arn=made["arn"], recipeOutputFormat="JSON")["recipe"])
+    assert found == {
+        "RecipeFormatVersion": "2020-01-25",
+        "ComponentName": "edgeml.A",
+        "ComponentVersion": "1.0.0",
+        "ComponentType": "aws.greengrass.generic",
+        "ComponentDependencies": {"edgeml.B": {"VersionRequirement": "^1.0.0", "DependencyType": "HARD"}},
+        "Manifests": [
+            {
+                "Lifecycle": {},
+                "Artifacts": [
+                    {
+                        "Uri": "s3://artifacts/a.zip",
+                        "Digest": base64.b64encode(hashlib.sha256(b"zip").digest()).decode(),
+                        "Algorithm": "SHA-256",
+                        "Unarchive": "NONE",
+                        "Permission": {"Read": "OWNER", "Execute": "NONE"},
+                    }
+                ],
+            }
+        ],
+        "Lifecycle": {},
+    }
+
+
+def test_the_components_of_aws_are_there(client: Any) -> None:
+    arn = "arn:aws:greengrass:us-east-1:aws:components:aws.greengrass.Cli:versions:2.12.0"
+    assert client.describe_component(arn=arn)["componentVersion"] == "2.12.0"
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.describe_component(arn=f"{COMPONENTS}:aws.greengrass.Cli:versions:2.12.0")
 
 
 @pytest.mark.parametrize(
@@ -95,11 +130,19 @@ def test_a_deployment_reaches_the_things_of_its_group(cloud: LocalCloud, client:
     iot, job = cloud.aws.client("iot"), client.get_deployment(deploymentId=deployment)["iotJobId"]
     executions = iot.list_job_executions_for_job(jobId=job, status="QUEUED")["executionSummaries"]
     assert [e["thingArn"].rpartition("/")[2] for e in executions] == ["t1", "t3"]
-    assert iot.describe_job(jobId=job)["job"]["targets"] == [GROUP]
+    described = iot.describe_job(jobId=job)["job"]
+    assert (described["targets"], described["status"]) == ([GROUP], "IN_PROGRESS")
+    counts = {name: count for name, count in described["jobProcessDetails"].items() if count}
+    assert counts == {"numberOfQueuedThings": 2, "numberOfSucceededThings": 1}
 
 
-def test_a_newer_deployment_replaces_the_older(client: Any) -> None:
-    first, second = deploy(client), deploy(client, "2.13.0")
+def test_a_newer_deployment_replaces_the_older(cloud: LocalCloud, client: Any) -> None:
+    first = deploy(client)
+    cloud.greengrass.report(first, "t1", "IN_PROGRESS")
+    second = deploy(client, "2.13.0")
+    assert cloud.greengrass.deployments[0].executions == {"t1": "IN_PROGRESS", "t2": "CANCELED", "t3": "CANCELED"}
+    job = cloud.aws.client("iot").describe_job(jobId=cloud.greengrass.deployments[0].job_id)["job"]
+    assert job["status"] == "CANCELED"
     (latest,) = client.list_deployments(targetArn=GROUP)["deployments"]
     assert (latest["deploymentId"], latest["revisionId"], latest["isLatestForTarget"]) == (second, "2", True)
     assert client.get_deployment(deploymentId=first)["deploymentStatus"] == "INACTIVE"
@@ -135,8 +178,10 @@ def test_a_deployment_can_be_cancelled_once(cloud: LocalCloud, client: Any) -> N
 def test_deployments_are_checked(client: Any, target: str, component: dict[str, Any], message: str) -> None:
     with pytest.raises(ClientError, match=message):
         client.create_deployment(targetArn=target, components={"aws.greengrass.Nucleus": component})
-    with pytest.raises(client.exceptions.ResourceNotFoundException, match="doesn't claim"):
-        client.create_deployment(targetArn=GROUP, components={"edgeml.None": {"componentVersion": "1.0.0"}})
+
+
+def test_a_version_that_does_not_exist_is_for_devices_to_find(client: Any) -> None:
+    client.create_deployment(targetArn=GROUP, components={"edgeml.None": {"componentVersion": "1.0.0"}})
 
 
 def test_an_operation_that_is_missing_says_so(client: Any) -> None:
