@@ -17,11 +17,12 @@ import yaml
 
 from deployment import DeployError, UsageError
 from deployment.aws import Aws
-from deployment.recipes import Recipe, artifacts, file_name
+from deployment.recipes import Recipe, artifacts, differences, file_name, normalised
 
 READY_TIMEOUT_S = 60.0
 PENDING = ("REQUESTED", "INITIATED")
 NOT_YET = {"componentState": PENDING[0]}
+SHOWN = 3  # differences between recipes
 LISTED = 5  # published versions
 
 
@@ -76,9 +77,11 @@ class Publisher:
             return True
         self._wait(arn)
         published = json.loads(self._greengrass.get_component(recipeOutputFormat="JSON", arn=arn)["recipe"])
-        if {file_name(artifact): artifact.get("Digest") for artifact in artifacts(published)} != built.digests():
+        found = list(differences(normalised(published, {}), normalised(built.recipe, built.digests())))
+        if found:
+            more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
             raise DeployError(
-                f"{built.name} {built.version} is published with other contents: "
+                f"{built.name} {built.version} is published with other contents ({'; '.join(found[:SHOWN])}{more}): "
                 f"raise the version in gdk-config and build again"
             )
         return False

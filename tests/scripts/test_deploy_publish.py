@@ -42,10 +42,89 @@ def test_other_contents_under_a_published_version_are_refused(field: Field, caps
     field.build("edgeml.A", "1.0.0", b"other")
     assert field.deploy("--yes") == 1
     error = capsys.readouterr().err
-    assert "edgeml.A 1.0.0 is published with other contents" in error
+    assert "edgeml.A 1.0.0 is published with other contents (/Manifests/0/Artifacts/0/Digest: published" in error
     assert "raise the version in gdk-config" in error
     s3 = field.cloud.aws.client("s3")
     assert s3.get_object(Bucket=BUCKET, Key="edgeml.A/1.0.0/code.zip")["Body"].read() == b"zip"
+
+
+ARTIFACT = {"Uri": "s3://BUCKET_NAME/COMPONENT_NAME/COMPONENT_VERSION/code.zip"}
+POLICY = {"edgeml.A:pubsub:1": {"operations": ["aws.greengrass#PublishToTopic"], "resources": ["edgeml/a"]}}
+RECIPE: dict[str, Any] = {
+    "ComponentDependencies": {"edgeml.B": {"VersionRequirement": "^1.0.0"}},
+    "ComponentConfiguration": {
+        "DefaultConfiguration": {"fps": 5, "accessControl": {"aws.greengrass.ipc.pubsub": POLICY}}
+    },
+    "Manifests": [{"Platform": {"os": "linux"}, "Lifecycle": {"run": {"Script": "a"}}, "Artifacts": [ARTIFACT]}],
+}
+
+
+def changed(*path: Any, to: Any) -> dict[str, Any]:
+    """RECIPE with another value at `path`."""
+    made = json.loads(json.dumps(RECIPE))
+    place = made
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = to
+    return dict(made)
+
+
+DEFAULTS = ("ComponentConfiguration", "DefaultConfiguration")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "difference"),
+    [
+        (changed(*DEFAULTS, "fps", to=10), "/DefaultConfiguration/fps: published 5, built 10"),
+        (
+            changed(
+                *DEFAULTS, "accessControl", "aws.greengrass.ipc.pubsub", "edgeml.A:pubsub:1", "resources", to=["#"]
+            ),
+            "resources/0: published 'edgeml/a', built '#'",
+        ),
+        (changed("Manifests", 0, "Lifecycle", "run", "Script", to="b"), "/run/Script: published 'a', built 'b'"),
+        (changed("Manifests", 0, "Platform", "os", to="*"), "/Platform/os: published 'linux', built '*'"),
+        (changed("Manifests", 0, "Artifacts", 0, "Unarchive", to="ZIP"), "/Unarchive: published 'NONE', built 'ZIP'"),
+        (changed("ComponentDependencies", to={}), "/ComponentDependencies: published"),
+        (
+            changed("ComponentDependencies", "edgeml.B", "DependencyType", to="SOFT"),
+            "/DependencyType: published 'HARD', built 'SOFT'",
+        ),
+    ],
+)
+def test_another_recipe_under_a_published_version_is_refused(
+    field: Field, capsys: pytest.CaptureFixture[str], recipe: dict[str, Any], difference: str
+) -> None:
+    field.build("edgeml.A", "1.0.0", **RECIPE)
+    assert field.deploy("--yes") == 0
+    field.build("edgeml.A", "1.0.0", **recipe)
+    assert field.deploy("--yes") == 1
+    error = capsys.readouterr().err
+    assert "edgeml.A 1.0.0 is published with other contents" in error
+    assert difference in error
+    assert "raise the version in gdk-config" in error
+    assert len(field.ids()) == 1
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        RECIPE | {"ComponentType": "aws.greengrass.generic", "Lifecycle": {}},
+        changed("ComponentDependencies", "edgeml.B", "DependencyType", to="HARD"),
+        changed(
+            "Manifests", 0, "Artifacts", 0, to={"Permission": {"Execute": "NONE"}, "Unarchive": "NONE", **ARTIFACT}
+        ),
+        changed("Manifests", 0, "Selections", to=None),
+    ],
+)
+def test_the_same_recipe_in_other_words_is_not_refused(
+    field: Field, capsys: pytest.CaptureFixture[str], recipe: dict[str, Any]
+) -> None:
+    field.build("edgeml.A", "1.0.0", **RECIPE)
+    assert field.deploy("--yes") == 0
+    field.build("edgeml.A", "1.0.0", **recipe)
+    assert field.deploy("--yes") == 0
+    assert "nothing to change" in capsys.readouterr().out
 
 
 def test_where_a_version_was_published_to_makes_no_difference(field: Field) -> None:
