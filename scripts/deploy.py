@@ -2,7 +2,7 @@
 
   ./scripts/deploy --thing-group G [--component NAME[=VERSION] ...] [--config FILE] [--remove NAME] [--dry-run]
   ./scripts/deploy status --thing-group G
-  ./scripts/deploy rollback --thing-group G [--dry-run]
+  ./scripts/deploy rollback --thing-group G [--to ID] [--dry-run]
 
 Without --component every component in greengrass-build/ is deployed. A version that is not built here must be
 published already. The changes are shown and confirmed first.

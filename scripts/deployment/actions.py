@@ -5,12 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from deployment import DeployError, UsageError
+from deployment import DeployError, UsageError, rollback
 from deployment.aws import Aws
 from deployment.publish import Built, Publisher, find
 from deployment.revision import Components, Deployments, Revision, merged
 from deployment.screen import Screen, changes
-from deployment.watch import PENDING, Watch
+from deployment.watch import PENDING, Outcome, Watch
+
+LOOK_BACK = 100  # deployments; each is a request
+LISTED = 5  # earlier deployments that status shows
 
 
 class Run:
@@ -65,16 +68,26 @@ def status(run: Run) -> int:
     screen.say(f"deployment {current}: {current.status}")
     rows = [(name, specification["componentVersion"]) for name, specification in sorted(current.components.items())]
     screen.table(rows, "component", "version")
+    if earlier := [run.deployments.get(each) for each in run.ids[1 : LISTED + 1]]:
+        history = [(each.id, f"{each.created:%Y-%m-%d %H:%M}", str(run.watch.outcome(each))) for each in earlier]
+        screen.table(history, "earlier deployment", "made at", "devices")
     devices, expected = run.watch.devices(current.job_id), run.watch.things(run.options.thing_group)
     return _verdict(run, devices, expected)
 
 
 def roll_back(run: Run) -> int:
-    """Deploys again the newest components that differ from today's."""
-    for revision in map(run.deployments.get, run.ids[1:]):
-        if revision.components != run.current.components:
-            return _change(run, Change(revision.components, run.current.settings))
-    raise DeployError(f"{run.options.thing_group} has no earlier deployment with other components")
+    """Deploys again what an earlier deployment had."""
+    if not run.ids[1:]:
+        first = f"{run.current} is its first deployment" if run.ids else "nothing has been deployed to it"
+        raise DeployError(f"{run.options.thing_group} has nothing to go back to: {first}")
+    revisions = [run.deployments.get(each) for each in reversed(run.ids[1:LOOK_BACK])] + [run.current]
+    index = _named(run, revisions) if run.options.to else _last_good(run, revisions)
+    chosen = revisions[index]
+    outcome = run.watch.outcome(chosen)
+    run.screen.say(f"going back to deployment {chosen} ({outcome})")
+    if not outcome.good:
+        run.screen.warn("that deployment did not succeed on its devices, as far as AWS still knows")
+    return _change(run, Change(rollback.restored(revisions, index), chosen.settings))
 
 
 def _versions(options: argparse.Namespace, built: dict[str, Built]) -> dict[str, str]:
@@ -100,6 +113,36 @@ def _unpublished(versions: dict[str, str], built: dict[str, Built], publisher: P
     if missing:
         publisher.require_bucket()
     return missing
+
+
+def _named(run: Run, revisions: list[Revision]) -> int:
+    ids = [revision.id for revision in revisions]
+    if run.options.to not in ids:
+        raise UsageError(
+            f"--to {run.options.to} is none of the last {len(ids)} deployments of {run.options.thing_group}; "
+            f"see {run.again}"
+        )
+    return ids.index(run.options.to)
+
+
+def _last_good(run: Run, revisions: list[Revision]) -> int:
+    """Raises DeployError that says why none of the deployments will do."""
+    outcomes: dict[int, Outcome] = {}
+
+    def good(index: int) -> bool:
+        outcomes[index] = run.watch.outcome(revisions[index])
+        return outcomes[index].good
+
+    index = rollback.earlier(rollback.contents(revisions), good)
+    if index is None:
+        seen = [f"\n  {revisions[each]}: {outcome}" for each, outcome in outcomes.items()]
+        same = "the current one is the same as its oldest, and those in between were gone back from"
+        why = f"none of these succeeded on its devices:{''.join(seen)}" if seen else same
+        raise DeployError(
+            f"{run.options.thing_group} has no deployment to go back to: {why}\n"
+            f"Name one with --to ID; the last are listed by {run.again}"
+        )
+    return index
 
 
 def _change(run: Run, change: Change) -> int:

@@ -16,14 +16,17 @@ FILE (YAML or JSON) maps component names to configuration, which is merged into 
 or says what is merged and what is reset to the recipe's defaults, as JSON pointers ("" is everything):
   edgeml.Inferencer: {merge: {pipelines: {}}, reset: [/backend]}
 
+rollback deploys again what was there before, configuration included: without --to, the newest earlier deployment that
+succeeded on its devices. What it came back from is not gone back to by another rollback.
+
 Exit codes: 0 every device has it (or, with --dry-run, it could be done), 1 it failed or not every device has it yet,
 2 arguments or configuration are wrong. A deployment that was made goes on in any case.
 """
 # What does not go with an action, by the attribute that argparse gives it.
 DEPLOY_ONLY = {"component", "remove", "config", "bucket", "builds"}
 REFUSED = {
-    "deploy": set(),
-    "status": {*DEPLOY_ONLY, "dry_run", "yes", "timeout", "interval"},
+    "deploy": {"to"},
+    "status": {*DEPLOY_ONLY, "to", "dry_run", "yes", "timeout", "interval"},
     "rollback": DEPLOY_ONLY,
 }
 
@@ -54,6 +57,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     made.add_argument(
         "--builds", type=Path, default=COMPONENTS, metavar="DIR", help="where greengrass-build/ folders lie"
     )
+    made.add_argument("--to", default="", metavar="ID", help="rollback: the deployment to go back to")
     made.add_argument("--region", help="default: the AWS configuration's")
     made.add_argument("--dry-run", action="store_true", help="show what would change, change nothing")
     made.add_argument("--yes", action="store_true", help="do not ask")

@@ -74,6 +74,22 @@ def resettable(path: Path) -> str:
     return pointer_to(path)
 
 
+def outermost(pointers: Iterable[str]) -> tuple[str, ...]:
+    """`pointers` without those below another one."""
+    unique = list(dict.fromkeys(pointers))
+    return tuple(p for p in unique if not any(p != other and p.startswith(f"{other}/") for other in unique))
+
+
+def differing(merged: Values, wanted: Values, path: Path = ()) -> Iterator[Path]:
+    """Where something merged `merged`, the paths that merging `wanted` does not bring back."""
+    for key, value in merged.items():
+        here, both = (*path, key), isinstance(value, dict) and isinstance(wanted.get(key), dict)
+        if both:
+            yield from differing(value, wanted[key], here)
+        elif key not in wanted or isinstance(value, dict) or isinstance(wanted[key], dict):
+            yield here
+
+
 def leaves(values: Values, path: Path = ()) -> Iterator[tuple[str, Any]]:
     """Pointer and value of everything in `values` that is not an object with keys."""
     for key, value in values.items():

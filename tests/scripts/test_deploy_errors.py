@@ -69,6 +69,7 @@ def test_an_unknown_group_is_said(field: Field, capsys: pytest.CaptureFixture[st
         (["--thing-group", "g", "--timeout", "soon"], "'soon': expected seconds, 0 or more"),
         (["--thing-group", "g", "--timeout", "nan"], "'nan': expected seconds"),
         (["--thing-group", "g", "--interval", "0"], "'0': expected more than 0 seconds"),
+        (["--thing-group", "g", "--to", "x"], "--to does not go with deploy"),
         (["status", "--thing-group", "g", "--yes"], "--yes does not go with status"),
         (["rollback", "--thing-group", "g", "--component", "A"], "--component does not go with rollback"),
     ],

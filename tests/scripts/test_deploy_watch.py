@@ -82,12 +82,21 @@ def test_devices_that_do_not_appear_are_no_success(
     assert field.deploy("status") == 1
 
 
-def test_status_shows_components_and_devices(field: Field, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_shows_components_devices_and_earlier_deployments(
+    field: Field, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert field.deploy("status") == 0
     assert "nothing has been deployed to presses" in capsys.readouterr().out
+    field.devices_say("FAILED")
+    field.deploy("--yes")
+    field.devices_say("SUCCEEDED")
+    field.build("edgeml.A", "1.1.0")
     field.deploy("--yes")
     capsys.readouterr()
     assert field.deploy("status") == 0
     output = capsys.readouterr().out
-    assert "edgeml.A" in output
+    assert f"deployment {field.ids()[1]}" in output
+    assert "ACTIVE" in output
+    assert re.search(r"edgeml.A +│ 1\.1\.0", output)
+    assert re.search(rf"{field.ids()[0]} │ 20..-..-.. ..:.. │ 2 failed", output)
     assert "2 of 2 devices succeeded" in output
