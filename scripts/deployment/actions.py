@@ -35,6 +35,7 @@ class Run:
 class Change:
     """What the next deployment is to be."""
 
+    shown: Components  # what it is compared with
     components: Components
     settings: dict[str, Any]
     prepare: Callable[[], None] = lambda: None
@@ -56,7 +57,7 @@ def deploy(run: Run) -> int:
             screen.say(f"publishing {component.name} {component.version}")
             publisher.publish(component)
 
-    return _change(run, Change(components, run.current.settings, publish))
+    return _change(run, Change(_running(run), components, run.current.settings, publish))
 
 
 def status(run: Run) -> int:
@@ -72,7 +73,7 @@ def status(run: Run) -> int:
         history = [(each.id, f"{each.created:%Y-%m-%d %H:%M}", str(run.watch.outcome(each))) for each in earlier]
         screen.table(history, "earlier deployment", "made at", "devices")
     devices, expected = run.watch.devices(current.job_id), run.watch.things(run.options.thing_group)
-    return _verdict(run, devices, expected)
+    return _verdict(run, current, devices, expected)
 
 
 def roll_back(run: Run) -> int:
@@ -87,7 +88,7 @@ def roll_back(run: Run) -> int:
     run.screen.say(f"going back to deployment {chosen} ({outcome})")
     if not outcome.good:
         run.screen.warn("that deployment did not succeed on its devices, as far as AWS still knows")
-    return _change(run, Change(rollback.restored(revisions, index), chosen.settings))
+    return _change(run, Change(run.current.components, rollback.restored(revisions, index), chosen.settings))
 
 
 def _versions(options: argparse.Namespace, built: dict[str, Built]) -> dict[str, str]:
@@ -113,6 +114,20 @@ def _unpublished(versions: dict[str, str], built: dict[str, Built], publisher: P
     if missing:
         publisher.require_bucket()
     return missing
+
+
+def _running(run: Run) -> Components:
+    """What changes are to be compared with: the current deployment, or what devices had before a canceled one."""
+    if run.current.status != "CANCELED":
+        return run.current.components
+    run.screen.warn(
+        f"deployment {run.current} was canceled. What is deployed now builds upon it, and takes all that it has to all "
+        "devices; the changes are shown against the last deployment that succeeded. "
+        "To go back to that one instead: ./scripts/deploy rollback"
+    )
+    before = (run.deployments.get(each) for each in run.ids[1:LOOK_BACK])
+    good = next((revision for revision in before if run.watch.outcome(revision).good), Revision(run.target))
+    return good.components
 
 
 def _named(run: Run, revisions: list[Revision]) -> int:
@@ -146,8 +161,8 @@ def _last_good(run: Run, revisions: list[Revision]) -> int:
 
 
 def _change(run: Run, change: Change) -> int:
-    rows, screen = changes(run.current.components, change.components), run.screen
-    if not rows:
+    rows, screen = changes(change.shown, change.components), run.screen
+    if change.components == run.current.components and run.current.status != "CANCELED":
         screen.say("nothing to change")
         return status(run)
     screen.table(rows, "component", "deployed", "new", "configuration", title=f"Changes to {run.options.thing_group}")
@@ -167,16 +182,18 @@ def _follow(run: Run, made: Revision) -> int:
     expected = run.watch.things(run.options.thing_group)
     with run.screen.progress(expected) as show:
         devices = run.watch.wait(made.job_id, expected, run.options.timeout, run.options.interval, show)
-    return _verdict(run, devices, expected)
+    return _verdict(run, made, devices, expected)
 
 
-def _verdict(run: Run, devices: dict[str, str], expected: int) -> int:
+def _verdict(run: Run, revision: Revision, devices: dict[str, str], expected: int) -> int:
     """0 when every device has succeeded, `expected` of them at least."""
     screen, bad = run.screen, {thing: state for thing, state in devices.items() if state != "SUCCEEDED"}
     if bad:
         screen.table(sorted(bad.items()), "device", "status")
     total = max(expected, len(devices))
     screen.say(f"{len(devices) - len(bad)} of {total} devices succeeded")
-    if len(devices) < total or PENDING & set(bad.values()):
+    if revision.status == "CANCELED":
+        screen.say("the deployment was canceled: devices that do not have it do not get it")
+    elif len(devices) < total or PENDING & set(bad.values()):
         screen.say(f"the deployment goes on: devices take it when they are online. Look again: {run.again}")
     return 1 if bad or len(devices) < total else 0

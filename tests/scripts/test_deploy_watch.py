@@ -100,3 +100,16 @@ def test_status_shows_components_devices_and_earlier_deployments(
     assert re.search(r"edgeml.A +│ 1\.1\.0", output)
     assert re.search(rf"{field.ids()[0]} │ 20..-..-.. ..:.. │ 2 failed", output)
     assert "2 of 2 devices succeeded" in output
+
+
+def test_status_of_a_canceled_deployment_does_not_say_that_it_goes_on(
+    field: Field, capsys: pytest.CaptureFixture[str]
+) -> None:
+    field.devices_say("QUEUED")
+    field.deploy("--yes")
+    field.greengrass.cancel_deployment(deploymentId=field.ids()[0])
+    capsys.readouterr()
+    assert field.deploy("status") == 1
+    output = capsys.readouterr().out
+    assert "was canceled: devices that do not have it do not get it" in output
+    assert "goes on" not in output
