@@ -14,6 +14,7 @@ from deployment.watch import PENDING, Outcome, Watch
 
 LOOK_BACK = 100  # deployments; each is a request
 LISTED = 5  # earlier deployments that status shows
+ATTEMPTS = 3  # to deploy together with others who do it at the same time
 
 
 class Run:
@@ -33,12 +34,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Change:
-    """What the next deployment is to be."""
+    """What the next deployment is to be, and how it is to be if someone else makes one at the same time."""
 
     shown: Components  # what it is compared with
     components: Components
     settings: dict[str, Any]
     prepare: Callable[[], None] = lambda: None
+    upon: Callable[[Revision], Components] | None = None
 
 
 def deploy(run: Run) -> int:
@@ -57,7 +59,11 @@ def deploy(run: Run) -> int:
             screen.say(f"publishing {component.name} {component.version}")
             publisher.publish(component)
 
-    return _change(run, Change(_running(run), components, run.current.settings, publish))
+    def upon(theirs: Revision) -> Components:
+        still_there = [name for name in options.remove if name in theirs.components]
+        return merged(theirs.components, versions, still_there, options.config)
+
+    return _change(run, Change(_running(run), components, run.current.settings, publish, upon))
 
 
 def status(run: Run) -> int:
@@ -173,9 +179,33 @@ def _change(run: Run, change: Change) -> int:
         screen.say("nothing was changed")
         return 1
     change.prepare()
-    made = run.deployments.create(run.target, run.ids, change.components, change.settings)
-    screen.say(f"deployment {made.id}")
-    return _follow(run, made)
+    return _follow(run, _created(run, change))
+
+
+def _created(run: Run, change: Change) -> Revision:
+    """The deployment that has the change. Greengrass has no compare-and-set: whoever makes a deployment replaces the
+    newest. So we look for one that we did not know, and make ours again upon it.
+    """
+    known, components, settings = run.ids, change.components, change.settings
+    for _ in range(ATTEMPTS):
+        made = run.deployments.create(run.target, known, components, settings)
+        run.screen.say(f"deployment {made.id}")
+        after = run.deployments.ids(run.target)
+        foreign = [each for each in after if each != made.id and each not in known]
+        if not foreign:
+            return made
+        theirs, known = run.deployments.get(foreign[0]), after
+        both = f"someone else made deployment {theirs} at the same time"
+        if change.upon is None:
+            raise DeployError(f"{both}, and devices follow the newer of the two, {after[0]}; see {run.again}")
+        try:
+            components, settings = change.upon(theirs), theirs.settings
+        except DeployError as error:
+            raise DeployError(f"{both}, and {made.id} cannot be merged into it: {error}; see {run.again}") from error
+        if components == theirs.components and after[0] == theirs.id:
+            return theirs
+        run.screen.warn(f"{both}: merging into that")
+    raise DeployError(f"others made deployments each of {ATTEMPTS} times, and may have replaced ours; see {run.again}")
 
 
 def _follow(run: Run, made: Revision) -> int:
