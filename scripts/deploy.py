@@ -25,6 +25,9 @@ def main(given: list[str] | None = None) -> int:
     except DeployError as error:
         screen.fail(str(error))
         return error.code
+    except KeyboardInterrupt:
+        screen.fail(f"stopped; to see what is deployed: ./scripts/deploy status --thing-group {options.thing_group}")
+        return actions.INTERRUPTED
 
 
 if __name__ == "__main__":

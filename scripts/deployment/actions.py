@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployment import DeployError, UsageError, rollback
-from deployment.aws import Aws
+from deployment.aws import Aws, in_words
 from deployment.publish import Built, Publisher, find
 from deployment.revision import Components, Deployments, Revision, merged
 from deployment.screen import Screen, changes
-from deployment.watch import PENDING, Outcome, Watch
+from deployment.watch import FAILED, PENDING, Outcome, Watch
 
 LOOK_BACK = 100  # deployments; each is a request
 LISTED = 5  # earlier deployments that status shows
 ATTEMPTS = 3  # to deploy together with others who do it at the same time
+INTERRUPTED = 130
 
 
 class Run:
@@ -209,9 +210,16 @@ def _created(run: Run, change: Change) -> Revision:
 
 
 def _follow(run: Run, made: Revision) -> int:
-    expected = run.watch.things(run.options.thing_group)
-    with run.screen.progress(expected) as show:
-        devices = run.watch.wait(made.job_id, expected, run.options.timeout, run.options.interval, show)
+    try:
+        with in_words():
+            expected = run.watch.things(run.options.thing_group)
+            with run.screen.progress(expected) as show:
+                devices = run.watch.wait(made.job_id, expected, run.options.timeout, run.options.interval, show)
+    except KeyboardInterrupt:
+        run.screen.warn(f"no longer watched; deployment {made.id} goes on. Look again: {run.again}")
+        return INTERRUPTED
+    except DeployError as error:
+        raise DeployError(f"{error}\nDeployment {made.id} goes on. Look again: {run.again}") from error
     return _verdict(run, made, devices, expected)
 
 
@@ -222,6 +230,8 @@ def _verdict(run: Run, revision: Revision, devices: dict[str, str], expected: in
         screen.table(sorted(bad.items()), "device", "status")
     total = max(expected, len(devices))
     screen.say(f"{len(devices) - len(bad)} of {total} devices succeeded")
+    if failed := sorted(thing for thing, state in bad.items() if state in FAILED):
+        screen.say(f"why: aws greengrassv2 list-effective-deployments --core-device-thing-name {failed[0]}")
     if revision.status == "CANCELED":
         screen.say("the deployment was canceled: devices that do not have it do not get it")
     elif len(devices) < total or PENDING & set(bad.values()):

@@ -20,7 +20,7 @@ rollback deploys again what was there before, configuration included: without --
 succeeded on its devices. What it came back from is not gone back to by another rollback.
 
 Exit codes: 0 every device has it (or, with --dry-run, it could be done), 1 it failed or not every device has it yet,
-2 arguments or configuration are wrong. A deployment that was made goes on in any case.
+2 arguments or configuration are wrong, 130 stopped with Ctrl-C. A deployment that was made goes on in any case.
 """
 # What does not go with an action, by the attribute that argparse gives it.
 DEPLOY_ONLY = {"component", "remove", "config", "bucket", "builds"}

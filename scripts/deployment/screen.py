@@ -47,21 +47,26 @@ class Screen:
 
     @contextmanager
     def progress(self, expected: int) -> Iterator[Show]:
-        """Gives what shows devices by status."""
+        """Gives what shows devices by status: a bar, or a line for each change where there is no terminal."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total}"),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self._out) as bar:
+        shown = ""
+        with Progress(*columns, console=self._out, disable=not self._out.is_terminal) as bar:
             task = bar.add_task("devices", total=expected)
 
             def show(statuses: Counter[str]) -> None:
+                nonlocal shown
                 text = ", ".join(f"{count} {status.lower()}" for status, count in sorted(statuses.items()))
                 done = sum(count for status, count in statuses.items() if status not in PENDING)
                 total = max(expected, statuses.total())
                 bar.update(task, description=text or "no devices yet", completed=done, total=total)
+                if bar.disable and text != shown:
+                    self.say(f"{done} of {total} devices done: {text or 'none yet'}")
+                shown = text
 
             yield show
 

@@ -9,6 +9,7 @@ from deployment.aws import Aws
 from deployment.revision import Revision
 
 PENDING = {"QUEUED", "IN_PROGRESS"}
+FAILED = {"FAILED", "REJECTED", "TIMED_OUT"}
 
 
 @dataclass(frozen=True)
