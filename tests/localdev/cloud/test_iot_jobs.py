@@ -6,22 +6,34 @@ import queue
 import struct
 import time
 import urllib.request
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
 from botocore.exceptions import ClientError
+from moto.iot.models import FakeJobExecution
 from paho.mqtt.enums import CallbackAPIVersion
 
 from localdev.cloud import LocalCloud
 from localdev.cloud.iot_jobs import IotJobs
+from localdev.cloud.iot_jobs_model import Execution, Job
 from support import eventually
 
 ROLE = "arn:aws:iam::123456789012:role/jobs"
 FLEET = 200
+COUNTS = {
+    "QUEUED": "Queued",
+    "IN_PROGRESS": "InProgress",
+    "SUCCEEDED": "Succeeded",
+    "FAILED": "Failed",
+    "REJECTED": "Rejected",
+    "TIMED_OUT": "TimedOut",
+    "CANCELED": "Canceled",
+    "REMOVED": "Removed",
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +67,17 @@ def group(iot: Any, name: str, things: list[str], parent: str = "") -> str:
 
 
 def executions(iot: Any, job_id: str) -> list[dict[str, Any]]:
-    return list(iot.list_job_executions_for_job(jobId=job_id)["executionSummaries"])
+    pages = iot.get_paginator("list_job_executions_for_job").paginate(jobId=job_id)
+    return [summary for page in pages for summary in page["executionSummaries"]]
+
+
+def counts(iot: Any, job_id: str) -> dict[str, int]:
+    """Executions by status, those of which there are any; as the job tells them, which must be as they are."""
+    details = iot.describe_job(jobId=job_id)["job"]["jobProcessDetails"]
+    told = {status: details[f"numberOf{name}Things"] for status, name in COUNTS.items()}
+    listed = Counter(summary["jobExecutionSummary"]["status"] for summary in executions(iot, job_id))
+    assert told == {status: listed[status] for status in COUNTS}
+    return dict(listed)
 
 
 class Device:
@@ -220,12 +242,54 @@ def test_a_job_in_progress_times_out_and_a_cancelled_one_is_taken_back(iot: Any,
     device.ask("start-next")
     assert device.next() == ""
     assert iot.describe_job_execution(jobId="slow", thingName="pump")["execution"]["status"] == "TIMED_OUT"
+    assert counts(iot, "slow") == {"TIMED_OUT": 1}
     assert device.ask("slow/update", status="SUCCEEDED")[1]["code"] == "InvalidStateTransition"
     iot.create_job(jobId="mistake", targets=[arn], document="{}")
     assert device.next() == "mistake"
     iot.cancel_job(jobId="mistake")
     assert device.next() == ""
     assert iot.describe_job_execution(jobId="mistake", thingName="pump")["execution"]["status"] == "CANCELED"
+    assert counts(iot, "mistake") == {"CANCELED": 1}
+
+
+def test_the_counts_of_a_job_are_those_of_its_executions(cloud: LocalCloud, iot: Any) -> None:
+    reports = ["IN_PROGRESS", "SUCCEEDED", "FAILED", "REJECTED"]
+    arn = group(iot, "g", ["idle", *reports])
+    with ExitStack() as stack:
+        devices = [Device(cloud, thing) for thing in reports]
+        for device in devices:
+            stack.callback(device.close)
+        iot.create_job(jobId="j", targets=[arn], document="{}")
+        for device, status in zip(devices, reports, strict=True):
+            assert device.next() == "j"
+            assert device.ask("j/update", status=status)[0] == "accepted"
+        eventually(lambda: len(executions(iot, "j")) == 5, 5, "five executions")
+        assert counts(iot, "j") == {"QUEUED": 1, **dict.fromkeys(reports, 1)}
+        iot.cancel_job(jobId="j")
+        assert counts(iot, "j") == {"CANCELED": 1, **dict.fromkeys(reports, 1)}
+
+
+@pytest.mark.parametrize(
+    ("criterion", "executions", "succeeded", "rate"),
+    [
+        ("numberOfNotifiedThings", 0, 0, 10),
+        ("numberOfNotifiedThings", 9, 9, 10),
+        ("numberOfNotifiedThings", 10, 0, 30),
+        ("numberOfNotifiedThings", 29, 0, 90),
+        ("numberOfNotifiedThings", 50, 0, 200),
+        ("numberOfSucceededThings", 50, 9, 10),
+        ("numberOfSucceededThings", 50, 20, 90),
+    ],
+)
+def test_a_rollout_grows_by_its_factor_up_to_its_maximum(
+    criterion: str, executions: int, succeeded: int, rate: int
+) -> None:
+    growth = {"baseRatePerMinute": 10, "incrementFactor": 3, "rateIncreaseCriteria": {criterion: 10}}
+    job = Job("j", {"jobExecutionsRolloutConfig": {"maximumPerMinute": 200, "exponentialRate": growth}}, deque())
+    for number in range(executions):
+        status = "SUCCEEDED" if number < succeeded else "FAILED"
+        job.executions[str(number)] = Execution(job, str(number), FakeJobExecution("j", "arn"), number, status)
+    assert job.rate() == rate
 
 
 def fleet(iot: Any) -> tuple[str, list[str]]:
@@ -235,62 +299,58 @@ def fleet(iot: Any) -> tuple[str, list[str]]:
 
 @pytest.mark.parametrize("bad", [0.0, 0.5], ids=["healthy", "half of it broken"])
 def test_a_fleet_takes_one_job_and_the_counts_add_up(cloud: LocalCloud, iot: Any, bad: float) -> None:
-    """Rolled out at 600 a minute (of one second), doubling from 60; aborted when 20 % of at least 20 have failed."""
+    """Rolled out at 600 a minute (of one second), doubling from 30; aborted when 20 % of at least 20 have failed."""
     arn, names = fleet(iot)
 
-    async def run() -> Counter[str]:
+    async def run() -> list[tuple[str, float]]:
         done = asyncio.Event()
         devices = [
             asyncio.create_task(simulated(cloud, name, index < FLEET * bad, done)) for index, name in enumerate(names)
         ]
-        await asyncio.to_thread(
-            iot.create_job,
-            jobId="update",
-            targets=[arn],
-            document="{}",
-            jobExecutionsRolloutConfig={
-                "maximumPerMinute": 600,
-                "exponentialRate": {
-                    "baseRatePerMinute": 60,
-                    "incrementFactor": 2,
-                    "rateIncreaseCriteria": {"numberOfSucceededThings": 20},
-                },
-            },
-            abortConfig={
-                "criteriaList": [
-                    {
-                        "failureType": "ALL",
-                        "action": "CANCEL",
-                        "thresholdPercentage": 20,
-                        "minNumberOfExecutedThings": 20,
-                    }
-                ]
-            },
-        )
-        await asyncio.to_thread(
-            eventually, lambda: iot.describe_job(jobId="update")["job"]["status"] != "IN_PROGRESS", 20, "end of the job"
-        )
+        await asyncio.to_thread(iot.create_job, jobId="update", targets=[arn], document="{}", **PLAN)
+        await asyncio.to_thread(eventually, ended, 20, "end of the job")
         done.set()
-        return Counter(await asyncio.gather(*devices))
+        return await asyncio.gather(*devices)
 
-    reported = asyncio.run(run())
-    job = iot.describe_job(jobId="update")["job"]
-    details = job["jobProcessDetails"]
-    succeeded, failed, canceled = (details[f"numberOf{name}Things"] for name in ("Succeeded", "Failed", "Canceled"))
-    assert details["numberOfQueuedThings"] == 0
-    assert succeeded == reported["SUCCEEDED"]
-    assert failed == reported["FAILED"]
-    assert reported["SUCCEEDED"] + reported["FAILED"] + reported[""] == FLEET
+    def ended() -> bool:
+        job = iot.describe_job(jobId="update")["job"]
+        return bool(job["status"] != "IN_PROGRESS" and job["jobProcessDetails"]["numberOfInProgressThings"] == 0)
+
+    reports = asyncio.run(run())
+    reported = Counter(status for status, _ in reports if status)
+    status = iot.describe_job(jobId="update")["job"]["status"]
+    by_status = counts(iot, "update")
+    canceled = by_status.pop("CANCELED", 0)
+    assert by_status == reported
     if bad:
-        assert job["status"] == "CANCELED"
-        assert 20 <= succeeded + failed + canceled < FLEET, "a job that goes wrong must not reach everyone"
-        assert failed * 5 >= succeeded + failed
+        assert status == "CANCELED"
+        assert 20 <= sum(by_status.values()) + canceled < FLEET, "a job that goes wrong must not reach everyone"
+        assert reported["FAILED"] * 5 >= reported.total()
     else:
-        assert (job["status"], succeeded, failed, canceled) == ("COMPLETED", FLEET, 0, 0)
+        assert (status, by_status, canceled) == ("COMPLETED", {"SUCCEEDED": FLEET}, 0)
+        times = [at for _, at in reports]
+        assert max(times) - min(times) < FLEET / 30 / 2, "a rollout that does not grow takes twice as long"
 
 
-async def simulated(cloud: LocalCloud, thing: str, broken: bool, done: asyncio.Event) -> str:
-    """A device on a socket of its own, with as much MQTT as it needs. What it reported, "" if it got no job.
+PLAN = {
+    "jobExecutionsRolloutConfig": {
+        "maximumPerMinute": 600,
+        "exponentialRate": {
+            "baseRatePerMinute": 30,
+            "incrementFactor": 2,
+            "rateIncreaseCriteria": {"numberOfSucceededThings": 20},
+        },
+    },
+    "abortConfig": {
+        "criteriaList": [
+            {"failureType": "ALL", "action": "CANCEL", "thresholdPercentage": 20, "minNumberOfExecutedThings": 20}
+        ]
+    },
+}
+
+
+async def simulated(cloud: LocalCloud, thing: str, broken: bool, done: asyncio.Event) -> tuple[str, float]:
+    """A device on a socket of its own, with as much MQTT as it needs. What it reported, "" if it got no job; and when.
 
     Like a real one it asks for a job when it has connected, and again whenever it is told of one.
     """
@@ -343,11 +403,11 @@ async def simulated(cloud: LocalCloud, thing: str, broken: bool, done: asyncio.E
         await asyncio.wait([offered, ended], return_when=asyncio.FIRST_COMPLETED)
         if not offered.done():
             offered.cancel()
-            return ""
-        status = "FAILED" if broken else "SUCCEEDED"
+            return "", 0.0
+        status, offered_at = "FAILED" if broken else "SUCCEEDED", time.monotonic()
         publish(f"{base}/update/update", {"status": status})
         await receive_until(f"{base}/update/update/accepted")
-        return status
+        return status, offered_at
     finally:
         ended.cancel()
         await asyncio.wait([offered, ended])
