@@ -1,5 +1,6 @@
 """What tests share: waiting for a condition, and a component as a process outside Greengrass."""
 
+import contextlib
 import json
 import os
 import signal
@@ -126,7 +127,8 @@ class Standalone:
                 reader.join(timeout=2)
             for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
                 if stream:
-                    stream.close()
+                    with contextlib.suppress(BrokenPipeError):  # what a killed process did not read is lost with it
+                        stream.close()
         return code
 
     def _read_lines(self, stdout: Any) -> None:
