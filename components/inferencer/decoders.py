@@ -36,8 +36,8 @@ def softmax(
         scores = np.exp(scores - scores.max())
         scores /= scores.sum()
     found = np.flatnonzero(scores >= wanted.threshold)  # few of a thousand: sorting them all would take longer
-    best = found[np.argsort(scores[found])[::-1][: wanted.top_k]]
-    return [Classification(_label(labels, int(index)), round(float(scores[index]), 6)) for index in best]
+    best = sorted(zip(scores[found].tolist(), found.tolist(), strict=True), reverse=True)[: wanted.top_k]
+    return [Classification(_label(labels, index), round(score, 6)) for score, index in best]
 
 
 def centerface(
