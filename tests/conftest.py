@@ -1,6 +1,7 @@
 """Options of the suite, how many workers run it, and the promise that it leaves nothing behind."""
 
 import os
+import signal
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -19,6 +20,11 @@ shared_before = pytest.StashKey[set[Path]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="also run the tests that take minutes")
+
+
+def pytest_configure() -> None:
+    # A shell that starts us in the background ignores Ctrl-C for us, and what we start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

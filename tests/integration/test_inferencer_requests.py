@@ -29,9 +29,9 @@ def test_the_sample_picture_is_a_cup_of_espresso(profile: str, start: Start, tmp
     with start(components, profile=profile) as core:
         eventually(lambda: "label=espresso" in core.log("edgeml.SampleRequester"), 20, "an answer")
         # The pipeline whose topic the recipe does not allow says so; the other one works.
-        log = core.log("edgeml.Inferencer")
-        assert "pipeline not started pipeline=forbidden" in log
-        assert "somebody/elses" in log
+        said = "pipeline not started pipeline=forbidden"
+        eventually(lambda: said in core.log("edgeml.Inferencer"), 5, "the refusal")
+        assert "somebody/elses" in core.log("edgeml.Inferencer")
 
 
 def test_a_connection_that_is_lost_ends_the_process_and_a_new_one_starts(start: Start) -> None:
