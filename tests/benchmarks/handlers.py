@@ -14,6 +14,7 @@ from benchmarks.harness import Row, interleave
 from localdev.cloud import LocalCloud
 from localdev.cloud.aws import Request, Response
 from localdev.cloud.cloud import TEMPLATE
+from ota_support import Signer, document
 
 EVENTS = 100
 FACE = {"BoundingBox": {"Width": 0.5, "Height": 0.5}, "Emotions": [{"Type": "HAPPY", "Confidence": 90.0}]}
@@ -32,16 +33,23 @@ sys.stderr.write("CPU %f" % ((time.process_time() - t) * 1e6 / {events}))
 """
 
 
+AT = "us-east-1:123456789012"
+BUCKET, DOCUMENT, ARTIFACT = "edgeml-models-123456789012-us-east-1", "3f0c9f8a/edgeml/job.json", "bench/Tiny-1.0.0.zip"
+GROUP = f"arn:aws:iot:{AT}:thinggroup/edgeml-devices"
+COMPONENT, VERSION = "edgeml.model.WindTurbine", "1.2.0"
+COMPONENT_ARN = f"arn:aws:greengrass:{AT}:components:{COMPONENT}"
+
+
 @dataclass(frozen=True)
 class Case:
-    """One handler: `vary` makes each event new, `bare` does its AWS calls without it; without them only its start."""
+    """One handler: `vary` makes each event new, `bare` does its AWS calls without it."""
 
     function: str
     folder: str
     clients: str
-    sample: str = ""
-    vary: str = ""
-    bare: str = ""
+    sample: str
+    vary: str
+    bare: str
 
 
 CASES = [
@@ -90,8 +98,28 @@ CASES = [
         "pass",
         "runtime.invoke_endpoint(EndpointName='edgeml-duration', ContentType='text/csv', Body='1')['Body'].read()",
     ),
-    Case("CreateIotJob", "create_iot_job", "s3 iot"),
-    Case("UpdateDeployment", "update_deployment", "greengrassv2"),
+    Case(
+        "CreateIotJob",
+        "create_iot_job",
+        "s3 iot",
+        "s3_job_created",
+        "told = event['Records'][0]['s3']['object']; told.pop('versionId', None); told['eTag'] = uuid.uuid4().hex",
+        f"text = s3.get_object(Bucket='{BUCKET}', Key='{DOCUMENT}')['Body'].read().decode();"
+        f" s3.head_object(Bucket='{BUCKET}', Key='{ARTIFACT}');"
+        f" iot.create_job(jobId=str(uuid.uuid4()), targets=['{GROUP}'], document=text, description='Tiny 1.0.0',"
+        " targetSelection='SNAPSHOT', timeoutConfig={'inProgressTimeoutInMinutes': 120},"
+        " presignedUrlConfig={'roleArn': 'arn:aws:iam::123456789012:role/ModelUrlRole', 'expiresInSec': 3600})",
+    ),
+    Case(  # a version that is deployed already, as after the first event of each approval
+        "UpdateDeployment",
+        "update_deployment",
+        "greengrassv2",
+        "update_deployment",
+        "pass",
+        f"greengrass.describe_component(arn='{COMPONENT_ARN}:versions:{VERSION}');"
+        f" page = greengrass.list_deployments(targetArn='{GROUP}', historyFilter='ALL')['deployments'];"
+        " greengrass.get_deployment(deploymentId=page[0]['deploymentId'])",
+    ),
 ]
 
 
@@ -100,15 +128,30 @@ def run() -> list[Row]:
     with LocalCloud(TEMPLATE) as cloud:
         cloud.aws.stand_ins.insert(0, _instant)
         cloud.aws.client("logs").create_log_stream(logGroupName="/edgeml/turbine", logStreamName="rawdata")
+        _models(cloud)
         for case in CASES:
             rows += _measure(cloud, case)
     return rows
 
 
+def _models(cloud: LocalCloud) -> None:
+    """A job document with its artifact, and a deployment of a model component."""
+    content = b"a bundle, zipped"
+    url = f"https://s3.us-east-1.amazonaws.com/{BUCKET}/{ARTIFACT}"
+    body = Signer().signed(document(content, "1.0.0", f"${{aws:iot:s3-presigned-url:{url}}}"))
+    s3, greengrass = cloud.aws.client("s3"), cloud.aws.client("greengrassv2")
+    s3.put_object(Bucket=BUCKET, Key=ARTIFACT, Body=content)
+    s3.put_object(Bucket=BUCKET, Key=DOCUMENT, Body=json.dumps(body).encode())
+    recipe = {"RecipeFormatVersion": "2020-01-25", "ComponentName": COMPONENT, "ComponentVersion": VERSION}
+    greengrass.create_component_version(inlineRecipe=json.dumps(recipe | {"Manifests": [{}]}).encode())
+    greengrass.create_deployment(targetArn=GROUP, components={COMPONENT: {"componentVersion": VERSION}})
+    cloud.drain()
+
+
 def _measure(cloud: LocalCloud, case: Case) -> list[Row]:
     setting = cloud.function(case.function).setting
     path = f"import sys; sys.path.insert(0, {setting.folder!r})"
-    variables = {"sagemaker-runtime": "runtime"}
+    variables = {"sagemaker-runtime": "runtime", "greengrassv2": "greengrass"}
     clients = [f"{variables.get(name, name)} = boto3.client({name!r})" for name in case.clients.split()]
     bare = "; ".join(["import boto3", *clients])
     environment = {**cloud.environment(), **setting.environment, "AWS_LAMBDA_FUNCTION_NAME": setting.name}
@@ -124,15 +167,17 @@ def _measure(cloud: LocalCloud, case: Case) -> list[Row]:
         program = RUN.format(prepare=prepare, event=event, call=body, events=EVENTS)
         return float(_python(program, environment).stderr.rpartition("CPU ")[2])
 
-    contestants = {"start": lambda: start(f"{path}; import app"), "start_bare": lambda: start(bare)}
-    if case.sample:
-        contestants["event"] = lambda: events(context, f"{case.vary}; app.handler(event, context)")
-        contestants["event_bare"] = lambda: events(bare, case.bare)
+    contestants = {
+        "start": lambda: start(f"{path}; import app"),
+        "start_bare": lambda: start(bare),
+        "event": lambda: events(context, f"{case.vary}; app.handler(event, context)"),
+        "event_bare": lambda: events(bare, case.bare),
+    }
     figures = interleave(contestants, rounds=3)
-    rows = [_row(case, "import", "ms CPU", figures["start"], figures["start_bare"], 2.0)]
-    if case.sample:
-        rows.append(_row(case, "event", "us CPU", figures["event"], figures["event_bare"], 1.5))
-    return rows
+    return [
+        _row(case, "import", "ms CPU", figures["start"], figures["start_bare"], 2.0),
+        _row(case, "event", "us CPU", figures["event"], figures["event_bare"], 1.5),
+    ]
 
 
 def _row(case: Case, metric: str, unit: str, value: float, limit: float, most: float) -> Row:
