@@ -230,9 +230,10 @@ def test_a_slow_endpoint_builds_no_backlog_and_gets_the_newest(server: Endpoint,
         for number in range(200):
             started.subscriptions["t"]("t", str(number).encode())
             time.sleep(0.004)
-        eventually(lambda: "features=199.0" in server.requests[-1][0], 5, "the newest")
+        eventually(lambda: any("features=199.0" in path for path, _, _ in server.requests[-2:]), 5, "the newest")
         asked = [float(path.partition("=")[2]) for path, _, _ in server.requests]
-        assert asked == sorted(asked)
+        # Two are on their way at a time, and either may arrive first.
+        assert all(later > earlier for earlier, later in zip(asked, asked[2:], strict=False))
         most = 2 * ((time.monotonic() - began) / 0.2 + 1)
         assert len(asked) <= most
         assert context.health.counter("pipelines.p.messages_dropped") >= 200 - most - 1  # one may wait
