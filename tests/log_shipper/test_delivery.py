@@ -84,6 +84,7 @@ def test_invalid_utf8_is_replaced_nuls_and_empty_lines_left_out(tmp_path: Path, 
             + b"\xfe" * 600_000
         )
         (process.logs / "edgeml.A.log").write_bytes(data + b"\n" + PREFIX.encode() + b"end\n")
+        eventually(lambda: sink.wait_for(4)[-1] == f"{PREFIX}end", 10, "the last line")  # the long one comes in parts
         found = sink.wait_for(4)
     assert found[0] == f"{PREFIX}a��b"
     assert found[-1] == f"{PREFIX}end"
