@@ -84,11 +84,11 @@ def test_invalid_utf8_is_replaced_nuls_and_empty_lines_left_out(tmp_path: Path, 
             + b"\xfe" * 600_000
         )
         (process.logs / "edgeml.A.log").write_bytes(data + b"\n" + PREFIX.encode() + b"end\n")
-        eventually(lambda: sink.wait_for(4)[-1] == f"{PREFIX}end", 10, "the last line")  # the long one comes in parts
-        found = sink.wait_for(4)
+        found = sink.wait_for(5)
+    # Parts of a line without a time have that of their reading, and may stand before or after the last line.
+    found.remove(f"{PREFIX}end")
     assert found[0] == f"{PREFIX}a��b"
-    assert found[-1] == f"{PREFIX}end"
-    assert "".join(found[1:-1]).replace("\n", "") == f"{PREFIX}cd" + "�" * 600_000
+    assert "".join(found[1:]).replace("\n", "") == f"{PREFIX}cd" + "�" * 600_000
 
 
 def test_throttling_server_errors_and_lost_connections_delay_and_neither_lose_nor_reorder(
