@@ -256,6 +256,8 @@ def _publish_health(component: Component[C], context: Context) -> None:
         if len(data) > messages.MAX_IPC_BYTES:
             report = msgspec.structs.replace(report, **{part: {}})
             data = messages.encode(report)
+    if len(data) > messages.MAX_IPC_BYTES:
+        data = messages.encode(msgspec.structs.replace(report, problems=report.problems[:1]))
     context.ipc.publish(messages.health(component.name.removeprefix("edgeml.")), data)
 
 

@@ -7,7 +7,8 @@ called, with `raise ... from error`.
 # EdgemlError
 #  ├── ConfigError            configuration: path, what was found, what is allowed
 #  ├── IpcError               the Greengrass core refused or did not answer
-#  │    ├── UnauthorizedError     the recipe's accessControl does not allow the topic or operation
+#  │    ├── RefusedError          answered, and never to be taken as it is: no outage, retrying is useless
+#  │    │    └── UnauthorizedError    the recipe's accessControl does not allow the topic or operation
 #  │    ├── NotFoundError         no such key, secret or component
 #  │    └── DisconnectedError     the socket is gone; the process must exit and be restarted
 #  ├── FrameError             a frame ring is unusable
@@ -35,7 +36,11 @@ class IpcError(EdgemlError):
     """The Greengrass core refused an operation or did not answer in time."""
 
 
-class UnauthorizedError(IpcError):
+class RefusedError(IpcError):
+    """The receiver answered that it will not take this as it is. Not an outage: let others pass."""
+
+
+class UnauthorizedError(RefusedError):
     """The recipe's accessControl does not allow this operation on this resource."""
 
 

@@ -6,9 +6,11 @@ from collections import deque
 from collections.abc import Callable
 
 from edgeml.messages import HealthReport, Percentiles
+from edgeml.problems import Problems
 
 SAMPLES = 1024  # latencies kept for the percentiles: the most recent ones
 MAX_ERROR, MAX_NOTE = 500, 200  # characters
+MAX_PROBLEMS = 10  # in a report, the oldest first: it must fit one message
 
 
 class Health:
@@ -20,6 +22,7 @@ class Health:
 
     def __init__(self, component: str, version: str) -> None:
         self._component, self._version = component, version
+        self.problems = Problems()
         self._lock = threading.Lock()
         self._counters: dict[str, int] = {}
         self._reported: dict[str, int] = {}
@@ -54,7 +57,8 @@ class Health:
             self._last_error = str(error)[:MAX_ERROR]
 
     def forget(self, prefix: str) -> None:
-        """Drop gauges and notes of a part that is gone: those named `prefix` or `prefix.` and more."""
+        """Drop gauges, notes and problems of a part that is gone: those named `prefix` or `prefix.` and more."""
+        self.problems.forget(prefix)
         with self._lock:
             for table in (self._gauges, self._notes):
                 for name in [name for name in table if f"{name}.".startswith(f"{prefix}.")]:
@@ -89,6 +93,7 @@ class Health:
             gauges={name: float(probe()) for name, probe in gauges.items()},
             notes=notes,
             last_error=last_error,
+            problems=self.problems.current()[:MAX_PROBLEMS],
         )
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgeml.errors import ConfigError, DisconnectedError, IpcError, NotFoundError, UnauthorizedError
+from edgeml.errors import ConfigError, DisconnectedError, IpcError, NotFoundError, RefusedError, UnauthorizedError
 from edgeml.log import kv
 from edgeml.messages import MAX_IPC_BYTES
 
@@ -253,6 +253,8 @@ def translated(error: BaseException, what: str) -> IpcError:
         return error
     if name in ("UnauthorizedError", "AccessDeniedError"):
         return UnauthorizedError(f"{text} (accessControl of the recipe, or of the deployed configuration)")
+    if name == "InvalidArgumentsError":
+        return RefusedError(text)
     if name in ("ResourceNotFoundError", "ComponentNotFoundError"):
         return NotFoundError(text)
     if name in ("ConnectionClosedError", "StreamClosedError"):

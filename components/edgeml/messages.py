@@ -52,6 +52,15 @@ class Percentiles(msgspec.Struct, frozen=True):
     p99: float
 
 
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is wrong now. `code` is a key of edgeml.problems.ADVICE, `since` Unix time in seconds."""
+
+    code: str
+    subject: str
+    text: str
+    since: float
+
+
 class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     """Published by every component on `edgeml/health/<component>`. `at` is Unix time in seconds."""
 
@@ -65,6 +74,7 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     gauges: dict[str, float]
     notes: dict[str, str]
     last_error: str | None
+    problems: tuple[Problem, ...] = ()
 
 
 class FrameReady(msgspec.Struct, frozen=True, kw_only=True):
