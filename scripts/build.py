@@ -30,6 +30,16 @@ LEFT_OUT = {
     "build.py",
 }
 LINKS = {"recipe.yaml", "gdk-config.json"}
+MAIN = '''"""Runs the component: `python3 -I -u FOLDER`, for neither sudo nor -I let PYTHONPATH through."""
+
+import os
+import runpy
+import sys
+
+# An upgrade switches the link `venv` while this runs: what is imported later still comes from the same environment.
+sys.path[:] = [os.path.realpath(entry) for entry in sys.path]
+runpy.run_module("{package}", run_name="__main__")
+'''
 
 
 def component_folders() -> dict[str, Path]:
@@ -84,6 +94,7 @@ def _stage_code(folder: Path, staging: Path, wheels: str) -> None:
             staging / package.name,
             ignore=lambda _, names: [n for n in names if n in LEFT_OUT | LINKS or n.endswith(".pyc")],
         )
+    (staging / "__main__.py").write_text(MAIN.format(package=folder.name), encoding="utf-8")
     shutil.copy(folder / "requirements.lock", staging)
     if wheels:
         _download_wheels(folder / "requirements.lock", wheels, staging / "wheels")

@@ -1,7 +1,7 @@
 """Generated documents: configuration tables in READMEs and JSON Schemas in recipes/schema, from the Config structs.
 
-`--check` writes nothing and fails on any difference; it also holds each recipe against its Config's defaults and
-against what both nuclei accept.
+`--check` writes nothing and fails on any difference; it also holds each recipe against its Config's defaults, against
+what both nuclei accept, and against what they accept and then do not do as meant.
 """
 
 import argparse
@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "components"), str(ROOT / "scripts")]
 
 from localdev.core import Profile, check_recipe  # noqa: E402
+from localdev.core.stripped import is_stripped  # noqa: E402
 
 MARKERS = re.compile(r"(<!-- config -->\n).*?(<!-- /config -->)", re.DOTALL)
 
@@ -46,10 +47,40 @@ def main() -> int:
 
 
 def recipe_problems(path: Path) -> list[str]:
-    """What either nucleus would refuse."""
+    """What either nucleus would refuse, or take and then not do as meant."""
     raw = path.read_bytes()
     recipe = yaml.safe_load(raw)
-    return [f"{path.name} ({p.value}): {text}" for p in Profile for text in check_recipe(recipe, raw, p)]
+    refused = [f"{path.name} ({p.value}): {text}" for p in Profile for text in check_recipe(recipe, raw, p)]
+    return refused + [f"{path.name}: {text}" for text in misunderstood(recipe)]
+
+
+def misunderstood(recipe: dict[str, Any]) -> Iterator[str]:
+    """What a recipe of ours must not say though both nuclei take it, each with the reason."""
+    for name, dependency in (recipe.get("ComponentDependencies") or {}).items():
+        if dependency.get("DependencyType") != "SOFT":
+            yield f"{name} must be a SOFT dependency: who depends HARD stops with it, on Lite until the next deployment"
+    scopes = [recipe, *recipe["Manifests"]]
+    for lifecycle in (scope["Lifecycle"] for scope in scopes if isinstance(scope.get("Lifecycle"), dict)):
+        steps = {name: step for name, step in lifecycle.items() if isinstance(step, dict) and name != "Setenv"}
+        for where, holder in (("Lifecycle", lifecycle), *steps.items()):
+            for variable, value in (holder.get("Setenv") or {}).items():
+                if is_stripped(variable, str(value)):
+                    yield f"{where}.Setenv.{variable} never arrives: the Java nucleus starts scripts by sudo"
+        for name, step in steps.items():
+            yield from _timeout(name, step)
+        if isinstance(lifecycle.get("install"), str):
+            yield from _timeout("install", {})
+
+
+def _timeout(name: str, step: dict[str, Any]) -> Iterator[str]:
+    if "Timeout" not in step:
+        if name == "install":
+            yield 'install.Timeout is missing, and the 120 s that a core then gives are too few for pip: "900"'
+    elif not isinstance(step["Timeout"], str) or not step["Timeout"].isascii() or not step["Timeout"].isdigit():
+        yield (
+            f"{name}.Timeout must be whole seconds in quotes, not {step['Timeout']!r}: a number comes back from the "
+            "Java nucleus' disk as another type, and it reinstalls after every restart"
+        )
 
 
 def default_problems(path: Path, kind: Any) -> list[str]:

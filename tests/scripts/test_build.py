@@ -38,8 +38,23 @@ def test_a_build_has_what_gdk_looks_for(package: str, builds: workspace.Workspac
     assert artifact["Uri"] == f"s3://BUCKET_NAME/COMPONENT_NAME/COMPONENT_VERSION/{package}.zip"
     with zipfile.ZipFile(artifacts / f"{package}.zip") as archive:
         names = set(archive.namelist())
-    assert {"requirements.lock", "edgeml/install.py", f"{package}/__main__.py"} <= names
+    assert {"__main__.py", "requirements.lock", "edgeml/install.py", f"{package}/__main__.py"} <= names
     assert not [name for name in names if "__pycache__" in name or "recipe.yaml" in name or "greengrass-build" in name]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_unpacked_artifact_runs_as_a_folder_without_any_variable(
+    package: str, builds: workspace.Workspace, tmp_path: Path
+) -> None:
+    """As the recipes run it: isolated, from another folder, by a path with slashes as Lite writes them."""
+    (build,) = builds.build([package])
+    (archive,) = build.glob("artifacts/*/*/*.zip")
+    shutil.unpack_archive(archive, tmp_path / "link-to")
+    (tmp_path / "artifact").symlink_to("link-to")
+    command = [sys.executable, "-I", "-u", f"{tmp_path}//artifact/", "--help"]
+    done = subprocess.run(command, cwd="/", env={}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--standalone" in done.stdout
 
 
 @pytest.mark.parametrize("package", PACKAGES)

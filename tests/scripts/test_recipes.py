@@ -1,5 +1,7 @@
 """Every recipe on both nuclei, and every Config beside its recipe."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+import docs
 from localdev.core import Profile, check_recipe
+from localdev.core.stripped import is_stripped
 from support import ROOT
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -47,3 +51,72 @@ def test_the_shape_is_the_same_for_all(path: Path) -> None:
 def test_generated_documents_are_up_to_date() -> None:
     done = subprocess.run([sys.executable, "scripts/docs.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def step(**changes: Any) -> dict[str, Any]:
+    return {"install": {"Script": "true", "Timeout": "900"} | changes, "run": {"Script": "true"}}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "problem"),
+    [
+        pytest.param({"Manifests": [{"Lifecycle": step()}]}, None, id="as it should be"),
+        pytest.param({"Manifests": [{"Lifecycle": {"run": "true"}}]}, None, id="a model"),
+        pytest.param({"Manifests": [{"Lifecycle": step(Timeout=900)}]}, "install.Timeout must be", id="number"),
+        pytest.param({"Manifests": [{"Lifecycle": step(Timeout="900s")}]}, "install.Timeout must be", id="unit"),
+        pytest.param({"Manifests": [{"Lifecycle": {"install": "true"}}]}, "install.Timeout is missing", id="none"),
+        pytest.param(
+            {"Manifests": [{"Lifecycle": {"run": {"Script": "x", "Timeout": 5}}}]}, "run.Timeout must be", id="run"
+        ),
+        *(
+            pytest.param(
+                {"Manifests": [{"Lifecycle": {"run": {"Script": "x", "Setenv": {name: "x"}}}}]},
+                f"run.Setenv.{name} never arrives",
+                id=name,
+            )
+            for name in ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "PERL5LIB", "RUBYLIB", "PATH", "HOME")
+        ),
+        pytest.param(
+            {"Manifests": [{"Lifecycle": step() | {"Setenv": {"LD_PRELOAD": "x"}}}]},
+            "Lifecycle.Setenv.LD_PRELOAD never arrives",
+            id="for all steps",
+        ),
+        pytest.param(
+            {"Lifecycle": {"install": {"Setenv": {"PYTHONPATH": "x"}, "Timeout": "1"}}, "Manifests": [{}]},
+            "install.Setenv.PYTHONPATH never arrives",
+            id="global lifecycle",
+        ),
+        pytest.param(
+            {"Manifests": [{"Lifecycle": {"run": {"Script": "x", "Setenv": {"GST_PLUGIN_PATH": "x"}}}}]},
+            None,
+            id="kept",
+        ),
+        *(
+            pytest.param(
+                {"ComponentDependencies": {"x.Y": {"VersionRequirement": "*", **kind}}, "Manifests": [{}]},
+                "x.Y must be a SOFT dependency",
+                id=f"dependency {kind}",
+            )
+            for kind in ({}, {"DependencyType": "HARD"})
+        ),
+    ],
+)
+def test_what_both_nuclei_take_and_do_not_do_as_meant_is_refused(recipe: dict[str, Any], problem: str | None) -> None:
+    found = list(docs.misunderstood(recipe))
+    assert [text for text in found if problem is None or not text.startswith(problem)] == []
+    assert bool(found) is (problem is not None)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_our_recipes_are_understood(path: Path) -> None:
+    assert docs.recipe_problems(path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("sudo"), reason="needs root and sudo")
+def test_the_list_of_stripped_variables_is_that_of_sudo() -> None:
+    text = subprocess.run(["sudo", "-V"], capture_output=True, text=True, timeout=10).stdout
+    listed = text.split("Environment variables to remove:\n")[1].split("Environment variables to preserve")[0].split()
+    assert "PYTHONPATH" in listed
+    for pattern in listed:
+        name, _, value = pattern.replace("*", "x").partition("=")
+        assert is_stripped(name, "() { :; }" if value else "x"), pattern
