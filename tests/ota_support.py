@@ -144,7 +144,18 @@ class Signer:
 
     def signed(self, job: dict[str, Any]) -> dict[str, Any]:
         lines = ["edgeml-model", job["model_name"], job["model_version"], job["sha256"], str(job["size"]), ""]
-        return {**job, "signature": base64.b64encode(self.private.sign("\n".join(lines).encode())).decode()}
+        return {**job, "signature": self._sign(lines)}
+
+    def signed_v2(self, job: dict[str, Any], **fields: Any) -> dict[str, Any]:
+        """With both signatures, the second one over `thing_group` and `allow_downgrade` of `fields`, too."""
+        job = {**self.signed(job), **fields}
+        lines = ["edgeml-model-2", *(f"{key}={job[key]}" for key in ("model_name", "model_version", "sha256", "size"))]
+        lines += [f"thing_group={job.get('thing_group', '')}"]
+        lines += [f"allow_downgrade={str(job.get('allow_downgrade', False)).lower()}", ""]
+        return {**job, "signature_v2": self._sign(lines)}
+
+    def _sign(self, lines: list[str]) -> str:
+        return base64.b64encode(self.private.sign("\n".join(lines).encode())).decode()
 
 
 @dataclass

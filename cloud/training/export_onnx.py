@@ -71,10 +71,17 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
         ("--component-bucket", "COMPONENT_BUCKET", ""),
         ("--update-function", "UPDATE_FUNCTION", ""),
         ("--signing-key-secret", "SIGNING_KEY_SECRET", ""),
+        ("--thing-group", "THING_GROUP", ""),
     ):
         given = os.environ.get(variable, default)
         parser.add_argument(name, default=given, required=given is None, help=f"default: ${variable}")
     parser.add_argument("--mode", choices=("job", "component"), default=os.environ.get("MODE", "job"))
+    parser.add_argument(
+        "--allow-downgrade",
+        action="store_true",
+        default=os.environ.get("ALLOW_DOWNGRADE") == "true",
+        help="a rollback: devices that have a newer version take this one, too",
+    )
     parser.add_argument("--prefix", default=f"{build}/{project}", help="of the keys in the bucket")
     options = parser.parse_args(arguments)
     if options.mode == "component" and not (options.component_bucket and options.update_function):
@@ -226,9 +233,9 @@ def publish_job(artifact: Artifact, approved: str, options: argparse.Namespace) 
         prefix = s3.get_object(Bucket=options.bucket, Key=claim)["Body"].read().decode()
     key = f"{prefix}/{artifact.name}-{artifact.version}.zip"
     put_new(s3, options.bucket, key, artifact.content, "application/zip")
-    document = job_document(artifact, f"https://s3.{s3.meta.region_name}.amazonaws.com/{options.bucket}/{key}")
+    document = job_document(artifact, f"https://s3.{s3.meta.region_name}.amazonaws.com/{options.bucket}/{key}", options)
     if options.signing_key_secret:
-        document["signature"] = signature(artifact, options.signing_key_secret)
+        document |= signatures(document, options.signing_key_secret)
     body = json.dumps(document, indent=2).encode()
     made = put_new(s3, options.bucket, f"{prefix}/job.json", body, "application/json")
     print(f"s3://{options.bucket}/{prefix}/job.json{'' if made else ' is there already'}", flush=True)
@@ -251,7 +258,7 @@ def put_new(s3: Any, bucket: str, key: str, content: bytes, content_type: str) -
     raise AssertionError("unreachable")
 
 
-def job_document(artifact: Artifact, url: str) -> dict[str, Any]:
+def job_document(artifact: Artifact, url: str, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "operation": "update_model",
         "version": "1.0.0",
@@ -261,11 +268,16 @@ def job_document(artifact: Artifact, url: str) -> dict[str, Any]:
         "deployment_artifact_path": f"${{aws:iot:s3-presigned-url:{url}}}",
         "sha256": artifact.sha256,
         "size": len(artifact.content),
+        "thing_group": options.thing_group,
+        "allow_downgrade": options.allow_downgrade,
     }
 
 
-def signature(artifact: Artifact, secret: str) -> str:
-    """Ed25519 over name, version, sha256 and size, as edgeml.ModelUpdater checks it. The secret is a key in PEM."""
+def signatures(document: dict[str, Any], secret: str) -> dict[str, str]:
+    """Both Ed25519 signatures that edgeml.ModelUpdater checks. The secret is a key in PEM.
+
+    Devices with version 1.0 know the first one alone; the second covers the thing group and downgrades, too.
+    """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -273,8 +285,15 @@ def signature(artifact: Artifact, secret: str) -> str:
     key = load_pem_private_key(pem.encode(), password=None)
     if not isinstance(key, Ed25519PrivateKey):
         raise ExportError(f"secret {secret} holds no Ed25519 key")
-    lines = ("edgeml-model", artifact.name, artifact.version, artifact.sha256, str(len(artifact.content)), "")
-    return base64.b64encode(key.sign("\n".join(lines).encode())).decode()
+    names = ("model_name", "model_version", "sha256", "size")
+    first = ["edgeml-model", *(str(document[name]) for name in names), ""]
+    second = ["edgeml-model-2", *(f"{name}={document[name]}" for name in names)]
+    second += [f"thing_group={document['thing_group']}"]
+    second += [f"allow_downgrade={str(document['allow_downgrade']).lower()}", ""]
+    return {
+        name: base64.b64encode(key.sign("\n".join(lines).encode())).decode()
+        for name, lines in (("signature", first), ("signature_v2", second))
+    }
 
 
 def publish_component(artifact: Artifact, options: argparse.Namespace) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import onnxruntime as ort
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 Task = Literal["classification", "detection", "anomaly", "regression"]
 DType = Literal["float32", "float16", "uint8"]
 

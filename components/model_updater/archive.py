@@ -1,6 +1,7 @@
 """Unpacking an artifact that someone else made: plain files into one folder, bounded in number and bytes."""
 
 import os
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -14,7 +15,9 @@ from edgeml.files import sync_folder
 from model_updater.errors import UpdateError
 
 MAX_FILES = 64
+MAX_HEADER = 64 * 1024  # bytes of what describes one member or, in a zip, all of them
 CHUNK = 1 << 20
+_ZIP_TAIL = 65_535 + 22 + 20  # the longest comment, and the records before it
 GZIP_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
 
 
@@ -76,6 +79,7 @@ def _write(path: Path, content: Readable, limit: int) -> int:
 
 @contextmanager
 def _zip(artifact: Path) -> Iterator[Iterator[Member]]:
+    _check_directory(artifact)
     with zipfile.ZipFile(artifact) as archive:
 
         def members() -> Iterator[Member]:
@@ -89,13 +93,38 @@ def _zip(artifact: Path) -> Iterator[Iterator[Member]]:
         yield members()
 
 
+def _check_directory(artifact: Path) -> None:
+    """zipfile reads the whole list of members at once, however long it is: each costs several hundred bytes."""
+    with artifact.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _ZIP_TAIL))
+        tail = file.read()
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or len(tail) < end + 22:
+        raise zipfile.BadZipFile("it has no end")
+    if tail.startswith(b"PK\x06\x07", max(0, end - 20)):  # zip64 keeps the size elsewhere
+        raise UpdateError("the artifact is a zip of more than 2 GiB: offer it as tar.gz")
+    (size,) = struct.unpack_from("<L", tail, end + 12)
+    if size > MAX_HEADER:
+        raise UpdateError(f"the artifact's list of files has {size} bytes, {MAX_HEADER} are allowed")
+
+
+class _Header(tarfile.TarInfo):
+    """Refuses long headers before they are read: a name of a megabyte would cost a gigabyte to take apart."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if not self.isreg() and self.size > MAX_HEADER:
+            raise UpdateError(f"the artifact has a header of {self.size} bytes, {MAX_HEADER} are allowed")
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return member
+
+
 @contextmanager
 def _tar(artifact: Path, max_bytes: int) -> Iterator[Iterator[Member]]:
     overhead = (MAX_FILES + 2) * 3 * tarfile.BLOCKSIZE + tarfile.RECORDSIZE
     with (
         GzipFile(artifact) as unzipped,
         tarfile.open(
-            fileobj=cast(IO[bytes], _Bounded(unzipped, max_bytes + overhead)), mode="r|", bufsize=CHUNK
+            fileobj=cast(IO[bytes], _Bounded(unzipped, max_bytes + overhead)), mode="r|", bufsize=CHUNK, tarinfo=_Header
         ) as archive,
     ):
 

@@ -4,6 +4,7 @@ import threading
 from typing import ClassVar
 
 from edgeml.component import Component, Context
+from edgeml.errors import ConfigError
 from model_updater import __version__
 from model_updater.config import Config
 from model_updater.document import key_bytes
@@ -44,3 +45,5 @@ def _check(config: Config) -> None:
     """Raises ConfigError: a key that cannot be used must stop us now, not at the next update."""
     if config.public_key:
         key_bytes(config.public_key)
+    elif config.require_signature > 1:
+        raise ConfigError("require_signature", "expected a public_key beside it, found none")

@@ -16,8 +16,28 @@ class Config(msgspec.Struct, frozen=True):
             description="Ed25519 public key, 32 bytes in base64. With a key set, an unsigned model is refused",
         ),
     ] = ""
+    require_signature: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=2,
+            description="With a key set: 1 takes a job with `signature` or `signature_v2`, 2 only with `signature_v2`, "
+            "which covers thing group and downgrades, too",
+        ),
+    ] = 1
+    thing_group: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-zA-Z0-9:_-]{0,128}$(?!\n)",
+            description="Thing group of this device: jobs made for another one are refused; empty compares nothing",
+        ),
+    ] = ""
     allow_downgrade: Annotated[
-        bool, Meta(description="Also install a version older than or equal to the active one")
+        bool,
+        Meta(
+            description="Also install a version older than or equal to the active one, whatever the job says; off: "
+            "only where the signed job says `allow_downgrade`"
+        ),
     ] = False
     require_confirmation: Annotated[
         bool,

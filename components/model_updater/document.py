@@ -13,6 +13,7 @@ OPERATION = "update_model"
 DOCUMENT_VERSION = "1"  # the major version this code understands
 KEY_BYTES = 32
 URL_PLACEHOLDER = "${aws:iot:s3-presigned-url"
+GROUP = r"^[a-zA-Z0-9:_-]{0,128}$(?!\n)"  # AWS IoT's names of thing groups; empty is any
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +27,10 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Sha256
     size: Annotated[int, msgspec.Meta(ge=1)]
     onnxruntime_version: str = ""
+    thing_group: Annotated[str, msgspec.Meta(pattern=GROUP)] = ""
+    allow_downgrade: bool = False
     signature: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    signature_v2: Annotated[str, msgspec.Meta(max_length=128)] = ""
 
 
 def parse(raw: Any) -> Document:
@@ -49,9 +53,27 @@ def parse(raw: Any) -> Document:
 
 
 def signed_text(document: Document) -> bytes:
-    """What an Ed25519 signature covers: the content (by its hash) and the name and version it may be installed as."""
+    """What `signature` covers: the content (by its hash) and the name and version it may be installed as."""
     fields = (document.model_name, document.model_version, document.sha256, str(document.size))
     return "\n".join(("edgeml-model", *fields, "")).encode()
+
+
+def signed_text_v2(document: Document) -> bytes:
+    """What `signature_v2` covers: the same, and for which things, and whether it may take a newer version's place.
+
+    The first line names the format. No field can hold a line feed, so that no two documents have one text.
+    """
+    lines = (
+        "edgeml-model-2",
+        f"model_name={document.model_name}",
+        f"model_version={document.model_version}",
+        f"sha256={document.sha256}",
+        f"size={document.size}",
+        f"thing_group={document.thing_group}",
+        f"allow_downgrade={str(document.allow_downgrade).lower()}",
+        "",
+    )
+    return "\n".join(lines).encode()
 
 
 def key_bytes(public_key: str) -> bytes:
@@ -65,15 +87,33 @@ def key_bytes(public_key: str) -> bytes:
     return raw
 
 
-def check_signature(document: Document, public_key: str) -> None:
-    """Raises UpdateError unless `document` was signed with the private half of `public_key` (base64)."""
+def check_signature(document: Document, public_key: str, required: int = 1) -> None:
+    """Raises UpdateError unless `document` was signed with the private half of `public_key` (base64).
+
+    The newest signature it carries decides. `required` 2 takes no document that has only the older one.
+    """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    if not document.signature:
-        raise UpdateError("the model is not signed and a public key is configured")
+    signature, text = document.signature, signed_text(document)
+    if document.signature_v2 or required >= 2:
+        signature, text = document.signature_v2, signed_text_v2(document)
+    if not signature:
+        missing = "has no signature_v2, which require_signature demands" if document.signature else "is not signed"
+        raise UpdateError(f"the model {missing}, and a public key is configured")
     key = Ed25519PublicKey.from_public_bytes(key_bytes(public_key))
     try:
-        key.verify(base64.b64decode(document.signature, validate=True), signed_text(document))
+        key.verify(base64.b64decode(signature, validate=True), text)
     except (InvalidSignature, ValueError) as error:
-        raise UpdateError("the signature does not fit the model, its version and the configured key") from error
+        raise UpdateError("the signature does not fit the document and the configured key") from error
+
+
+def may_downgrade(document: Document, public_key: str) -> bool:
+    """Whether the job itself says so: where a key is configured, only what a signature covers counts."""
+    return document.allow_downgrade and (not public_key or bool(document.signature_v2))
+
+
+def check_group(document: Document, thing_group: str) -> None:
+    """Raises UpdateError for a document that was made for another thing group than the configured one."""
+    if document.thing_group and thing_group and document.thing_group != thing_group:
+        raise UpdateError(f"the job is for thing group {document.thing_group}, this device is in {thing_group}")

@@ -20,7 +20,7 @@ from edgeml.log import kv
 from edgeml.messages import ModelActivate
 from model_updater.archive import unpack
 from model_updater.config import Config
-from model_updater.document import check_signature
+from model_updater.document import check_group, check_signature, may_downgrade
 from model_updater.download import Limits, download
 from model_updater.errors import UpdateError
 from model_updater.journal import Journal
@@ -92,20 +92,28 @@ class Installation:
 
     def _admit(self) -> None:
         document, config = self._document, self._config
-        if config.public_key:
-            check_signature(document, config.public_key)
+        self._check_origin()
         active = models.find(document.model_name, self._root)
         version = models.read_manifest(active).version if active else ""
         self._journal.previous = self._store.active()
         self._journal.from_version = version
         older = version and models.version_key(document.model_version) <= models.version_key(version)
-        if older and not config.allow_downgrade:
-            raise UpdateError(f"version {document.model_version} is not newer than {version}, which is active")
+        if older and not (config.allow_downgrade or may_downgrade(document, config.public_key)):
+            raise UpdateError(
+                f"version {document.model_version} is not newer than {version}, which is active, "
+                "and the signed job does not say allow_downgrade"
+            )
         self._check_component()
         if document.size > config.max_download_bytes:
             raise UpdateError(f"the artifact has {document.size} bytes, {config.max_download_bytes} are allowed")
         held = self._artifact.stat().st_size if self._artifact.exists() else 0
         self._check_room(2 * document.size - held)  # weights hardly shrink when they are packed
+
+    def _check_origin(self) -> None:
+        """The job comes from whoever holds the key, and is meant for this device."""
+        check_group(self._document, self._config.thing_group)
+        if self._config.public_key:
+            check_signature(self._document, self._config.public_key, self._config.require_signature)
 
     def _check_room(self, size: int) -> int:
         """The bytes that may be used. Raises UpdateError unless they are `size` or more."""
@@ -176,6 +184,7 @@ class Installation:
         self._store.place(self._unpacked, self._entry)
 
     def _switch(self) -> None:
+        self._check_origin()  # again: a restart may lie between, and what it went on with
         self._store.activate(self._entry)
 
     def _confirm(self) -> None:

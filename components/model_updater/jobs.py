@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/iot/latest/developerguide/jobs-mqtt-api.html
 
 import logging
 import queue
+import re
 import secrets
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 REPLY_TIMEOUT_S = 15.0
 UNANSWERED = 3  # requests in a row, after which the subscriptions may be the reason
 REQUESTS = ("start-next", "+/get", "+/update")
+MAX_DEPTH = 32  # of what the cloud sends; whatever somebody nested deeper is read as null
 MAX_DETAIL = 1024  # characters of one value of statusDetails
 GONE = ("InvalidStateTransition", "ResourceNotFound", "TerminalStateReached")  # cancelled, timed out, deleted, finished
 
@@ -125,7 +127,7 @@ class Jobs:
 
     def _replied(self, topic: str, payload: bytes) -> None:
         try:
-            answer = messages.decode(payload, dict[str, Any])
+            answer = messages.decode(shallow(payload, MAX_DEPTH), dict[str, Any])
         except msgspec.MsgspecError as error:
             log.warning("reply not understood %s", kv(topic=topic, error=error))
             return
@@ -133,6 +135,27 @@ class Jobs:
             reply = self._waiting.get(str(answer.get("clientToken")))
         if reply is not None:  # otherwise it came too late, or is the answer to another client of this thing
             reply.put((topic.endswith("/accepted"), answer))
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+
+
+def shallow(data: bytes, depth: int) -> bytes:
+    """The JSON `data` with null for what is nested deeper than `depth`: decoders end on deep ones with an error.
+
+    A job whose document cannot be decoded could not be refused either, and would hold up all others.
+    """
+    pieces, level, kept = [], 0, 0
+    for token in _TOKEN.finditer(data):
+        if token[0] in (b"{", b"["):
+            level += 1
+            if level == depth + 1:
+                pieces += [data[kept : token.start()], b"null"]
+        elif token[0] in (b"}", b"]"):
+            level -= 1
+            if level == depth:
+                kept = token.end()
+    return b"".join([*pieces, data[kept:]]) if level <= depth else data
 
 
 def _detail(value: str) -> str:

@@ -101,9 +101,20 @@ class Updater:
         except EdgemlError as error:
             self._failed(journal, "document", error)
             return
-        # What the journal knows of this job was checked; the URL is the only thing that changes.
-        journal.document = msgspec.structs.replace(document, deployment_artifact_path="-")
+        # The URL is the only thing that may change of a job: what the journal calls done was done with its document.
+        offered = msgspec.structs.replace(document, deployment_artifact_path="-")
+        if journal.document is not None and journal.document != offered:
+            log.warning("the job has another document now, beginning anew %s", kv(job=journal.job_id))
+            self._forget_steps(journal, journal.document)
+        journal.document = offered
         self._install(journal, document)
+
+    def _forget_steps(self, journal: Journal, document: Document) -> None:
+        """Put back what was done with `document`, so that the job can begin at its first step."""
+        installation = self._installation(journal, document)
+        installation.undo()
+        installation.clean()
+        journal.done = journal.previous = journal.from_version = ""
 
     def _install(self, journal: Journal, document: Document) -> None:
         """All steps that are left. The journal has an outcome afterwards, unless we are stopped."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model_updater.archive import MAX_FILES, unpack
+from model_updater.archive import MAX_FILES, MAX_HEADER, unpack
 from model_updater.errors import UpdateError
 from ota_support import tarred, zipped
 
@@ -123,3 +123,45 @@ def test_a_damaged_or_foreign_archive_is_an_update_error(
         (tmp_path / str(number)).mkdir()
         with pytest.raises(UpdateError):
             unpacked(content, tmp_path / str(number))
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_that_is_itself_huge_is_refused_before_it_is_read(kind: bytes, tmp_path: Path) -> None:
+    header = entry("././@LongLink", kind)
+    header.size = MAX_HEADER + 1
+    content = gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + b"a" * (MAX_HEADER + 512))
+    with pytest.raises(UpdateError, match=f"a header of {MAX_HEADER + 1} bytes, {MAX_HEADER} are allowed"):
+        unpacked(content, tmp_path)
+
+
+def test_headers_on_headers_end(tmp_path: Path) -> None:
+    header = entry("././@LongLink", tarfile.GNUTYPE_LONGNAME)
+    header.size = 1
+    content = gzip.compress((header.tobuf(tarfile.GNU_FORMAT) + b"a".ljust(512, b"\0")) * 900)
+    with pytest.raises(UpdateError, match=r"damaged|more bytes than are allowed"):
+        unpacked(content, tmp_path)
+
+
+def test_a_name_of_ordinary_length_passes_whatever_the_format(tmp_path: Path) -> None:
+    for number, form in enumerate((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)):
+        file, name = io.BytesIO(), "n" * 200
+        with tarfile.open(fileobj=file, mode="w:gz", format=form) as archive:
+            archive.addfile(entry(name), io.BytesIO(b""))
+        (tmp_path / str(number)).mkdir()
+        assert unpacked(file.getvalue(), tmp_path / str(number)) == {name: b""}
+
+
+def test_a_list_of_a_million_names_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    content = bytearray(zipped({"model.json": b"{}"}))
+    end = content.rfind(b"PK\x05\x06")
+    content[end + 12 : end + 16] = (MAX_HEADER + 1).to_bytes(4, "little")
+    with pytest.raises(UpdateError, match=f"list of files has {MAX_HEADER + 1} bytes"):
+        unpacked(bytes(content), tmp_path)
+
+
+def test_zip64_is_refused_in_words(tmp_path: Path) -> None:
+    content = zipped({"model.json": b"{}"})
+    end = content.rfind(b"PK\x05\x06")
+    locator = b"PK\x06\x07" + bytes(16)
+    with pytest.raises(UpdateError, match=r"offer it as tar\.gz"):
+        unpacked(content[:end] + locator + content[end:], tmp_path)

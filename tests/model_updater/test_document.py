@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from edgeml.errors import ConfigError, EdgemlError
-from model_updater.document import check_signature, key_bytes, parse
+from model_updater.document import check_group, check_signature, key_bytes, may_downgrade, parse
 from ota_support import Signer, document
 
 GOOD = document(b"artifact", "1.2.0", "https://bucket.s3.amazonaws.com/key?X-Amz-Signature=0")
@@ -67,3 +67,71 @@ def test_another_key_and_no_signature_are_refused() -> None:
 def test_a_key_that_is_none_is_a_configuration_error(key: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         key_bytes(key)
+
+
+V2_FIELDS: list[dict[str, Any]] = [
+    {"model_version": "9.9.9"},
+    {"model_name": "Other"},
+    {"sha256": "0" * 64},
+    {"size": 9},
+    {"thing_group": "other"},
+    {"thing_group": ""},
+    {"allow_downgrade": True},
+    {"signature_v2": "AAAA"},
+]
+
+
+@pytest.mark.parametrize("change", V2_FIELDS, ids=lambda change: next(iter(change)))
+def test_the_second_signature_covers_every_field_that_decides(change: dict[str, Any]) -> None:
+    signer = Signer()
+    job = signer.signed_v2(GOOD, thing_group="turbines")
+    check_signature(parse(job), signer.public)
+    check_signature(parse(job), signer.public, 2)
+    with pytest.raises(EdgemlError, match="signature does not fit"):
+        check_signature(parse({**job, **change}), signer.public)
+
+
+def test_a_good_first_signature_does_not_excuse_a_bad_second_one() -> None:
+    signer = Signer()
+    with pytest.raises(EdgemlError, match="signature does not fit"):
+        check_signature(
+            parse({**signer.signed(GOOD), "signature_v2": Signer().signed(GOOD)["signature"]}), signer.public
+        )
+
+
+def test_where_the_second_signature_is_demanded_the_first_is_not_enough() -> None:
+    signer = Signer()
+    with pytest.raises(EdgemlError, match="has no signature_v2"):
+        check_signature(parse(signer.signed(GOOD)), signer.public, 2)
+    with pytest.raises(EdgemlError, match="is not signed"):
+        check_signature(parse(GOOD), signer.public, 2)
+
+
+def test_a_downgrade_counts_only_where_a_signature_covers_it() -> None:
+    signer = Signer()
+    unsigned = parse({**GOOD, "allow_downgrade": True})
+    assert may_downgrade(unsigned, "")
+    assert not may_downgrade(unsigned, signer.public)
+    assert not may_downgrade(parse({**signer.signed(GOOD), "allow_downgrade": True}), signer.public)
+    assert may_downgrade(parse(signer.signed_v2(GOOD, allow_downgrade=True)), signer.public)
+    assert not may_downgrade(parse(signer.signed_v2(GOOD)), signer.public)
+
+
+@pytest.mark.parametrize(
+    ("job", "device", "meant"),
+    [("", "", True), ("", "a", True), ("a", "", True), ("a", "a", True), ("a", "b", False), ("a", "A", False)],
+)
+def test_a_job_is_for_the_thing_group_that_it_names(job: str, device: str, meant: bool) -> None:
+    document = parse({**GOOD, "thing_group": job})
+    if meant:
+        check_group(document, device)
+    else:
+        with pytest.raises(EdgemlError, match=f"for thing group {job}, this device is in {device}"):
+            check_group(document, device)
+
+
+@pytest.mark.parametrize("field", ["model_name", "thing_group", "sha256"])
+def test_no_field_of_the_signed_text_can_end_in_a_line_feed(field: str) -> None:
+    value = {**GOOD, "thing_group": "a"}[field]
+    with pytest.raises(EdgemlError, match=field):
+        parse({**GOOD, field: f"{value}\n"})

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edgeml import models
@@ -221,6 +222,45 @@ def test_a_version_that_is_refused_when_the_one_before_was_deleted_leaves_no_lin
     with pytest.raises(EdgemlError, match="no such decoder"):
         device.install(device.offer("2.0.0"))
     assert (device.active, device.versions) == ("", set())
+
+
+def test_an_older_version_comes_back_only_where_the_signed_job_says_so(device: Device) -> None:
+    signer = Signer()
+    config = msgspec.structs.replace(CONFIG, public_key=signer.public)
+    old, new = device.offer("1.0.0"), device.offer("2.0.0")
+    device.install(signer.signed_v2(old), config)
+    device.install(signer.signed_v2(new), config)
+    for replayed in (signer.signed(old), signer.signed_v2(old), {**signer.signed(old), "allow_downgrade": True}):
+        with pytest.raises(EdgemlError, match="does not say allow_downgrade"):
+            device.install(replayed, config)
+        assert device.active == "2.0.0"
+    device.install(signer.signed_v2(old, allow_downgrade=True), config)
+    assert device.active == "1.0.0"
+
+
+def test_a_job_for_another_thing_group_is_refused(device: Device) -> None:
+    config = msgspec.structs.replace(CONFIG, thing_group="turbines")
+    with pytest.raises(EdgemlError, match="for thing group cameras"):
+        device.install(device.offer("1.0.0", thing_group="cameras"), config)
+    device.install(device.offer("1.0.0", thing_group="turbines"), config)
+    assert device.active == "1.0.0"
+
+
+def test_the_signature_is_checked_again_before_the_switch(device: Device) -> None:
+    signer = Signer()
+    config = msgspec.structs.replace(CONFIG, public_key=signer.public)
+    installation = device.installation(signer.signed(device.offer("1.0.0")), config)
+    for name, step in installation.steps():
+        if name == "switch":
+            document = device.journal.document
+            assert document is not None
+            installation = device.installation({**msgspec.to_builtins(document), "model_version": "1.0.1"}, config)
+            with pytest.raises(EdgemlError, match="signature does not fit"):
+                dict(installation.steps())["switch"]()
+            break
+        if name != "probe":
+            step()
+    assert device.active == ""
 
 
 def test_signatures_are_demanded_when_a_key_is_set(device: Device) -> None:

@@ -12,7 +12,7 @@ import pytest
 from edgeml.errors import IpcError
 from edgeml.ipc import Handler, StandaloneIpc, matches
 from model_updater import jobs as module
-from model_updater.jobs import Execution, JobGone, Jobs
+from model_updater.jobs import Execution, JobGone, Jobs, shallow
 
 BASE = "$aws/things/pump/jobs"
 EXECUTION = {"jobId": "j", "status": "IN_PROGRESS", "executionNumber": 3, "jobDocument": {"a": 1}}
@@ -206,3 +206,20 @@ def test_a_stop_ends_the_wait_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(IpcError, match="Stopping"):
         jobs.start_next()
     stopper.join()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (b'{"a": 1}', b'{"a": 1}'),
+        (b'{"a": {"b": 1}}', b'{"a": {"b": 1}}'),
+        (b'{"a": {"b": [1, {"c": 2}]}, "d": 3}', b'{"a": {"b": null}, "d": 3}'),
+        (b'[[[1], [2]], [[]], "]]]["]', b'[[null, null], [null], "]]]["]'),
+        (b'{"a\\"[[[": "\\\\", "b": [[{}]]}', b'{"a\\"[[[": "\\\\", "b": [null]}'),
+        (b'{"a": [[[', b'{"a": [[['),
+        (b"]]]", b"]]]"),
+        (b'"never ended [[[', b'"never ended [[['),
+    ],
+)
+def test_what_is_nested_too_deep_is_read_as_null(given: bytes, expected: bytes) -> None:
+    assert shallow(given, 2) == expected

@@ -27,7 +27,7 @@ from model_updater.document import parse
 from model_updater.errors import UpdateError
 from model_updater.journal import Journal, JournalFile
 from model_updater.updater import MAX_INTERRUPTIONS, Updater
-from ota_support import MODEL, FileServer, bundle_files, document, tiny_model, zipped
+from ota_support import MODEL, FileServer, Signer, bundle_files, document, tiny_model, zipped
 from support import ROOT, Standalone, eventually
 
 THING = "turbine-7"
@@ -60,6 +60,7 @@ class Device:
         self.on_activation: Callable[[], None] = lambda: None
         self.handed_out = 0  # job documents, each with a URL of its own, as presigned ones are
         self.activations: list[dict[str, Any]] = []
+        self.tampered: dict[str, Any] = {}  # fields that somebody on the way gives every job document
         self.files = FileServer()
         self.jobs: list[str] = []
 
@@ -147,6 +148,7 @@ class Running:
         if topic.endswith("/accepted") and "deployment_artifact_path" in document:
             self._device.handed_out += 1
             document["deployment_artifact_path"] += f"?signature={self._device.handed_out}"
+            document |= self._device.tampered
         self._send("iot_core", topic, payload)
         if topic.endswith("start-next/accepted") and not payload.get("execution"):
             self.idle.set()
@@ -263,6 +265,36 @@ def test_the_power_may_go_in_every_step(device: Device) -> None:
         eventually(device.idle, 5, "tidied up")
     assert device.active == "2.0.0"
     assert device.details(job)["from_version"] == "1.0.0"
+
+
+@pytest.mark.parametrize("step", ["download", "probe", "confirm"])
+def test_what_was_admitted_is_not_exchanged_over_a_restart(device: Device, step: str) -> None:
+    signer = Signer()
+    good, evil = zipped(bundle_files("1.0.0")), zipped(bundle_files("6.6.6"))
+    job_id = device.job(signer.signed(document(good, "1.0.0", device.files.add(good))))
+    with device.on(killed_in=step, public_key=signer.public) as running:
+        running.process.ended()
+    device.tampered = document(evil, "6.6.6", device.files.add(evil))
+    with device.on(public_key=signer.public):
+        if step == "confirm":  # it is active: what the journal knows of the checked document is enough to end it
+            has_ended(device, job_id, "SUCCEEDED")
+            assert device.active == "1.0.0"
+        else:
+            has_ended(device, job_id, "FAILED")
+            assert "signature does not fit" in device.details(job_id)["reason"]
+            assert device.active == ""
+    assert device.idle()
+    assert not list(device.work.glob("models/*/versions/6*"))
+
+
+def test_a_document_nested_out_of_reach_fails_its_job_and_holds_nothing_up(device: Device) -> None:
+    deep: Any = 1
+    for _ in range(400):
+        deep = {"a": deep}
+    bad, good = device.offer("1.0.0", size=deep), device.offer("1.1.0")
+    with device.on():
+        has_ended(device, good, "SUCCEEDED")
+    assert device.status(bad) == "FAILED"
 
 
 def test_a_step_that_ends_the_process_again_and_again_fails_the_job(device: Device) -> None:
@@ -386,6 +418,12 @@ def test_a_wrong_key_stops_the_component_at_the_start(device: Device) -> None:
     with device.on(public_key="AAAA") as running:
         assert running.process.ended() == 78
         assert "public_key" in running.process.log
+
+
+def test_a_second_signature_cannot_be_demanded_without_a_key(device: Device) -> None:
+    with device.on(require_signature=2) as running:
+        assert running.process.ended() == 78
+        assert "require_signature: expected a public_key" in running.process.log
 
 
 def test_a_full_disk_fails_the_job_and_not_the_process(device: Device) -> None:

@@ -116,7 +116,7 @@ def checked(text: str) -> dict[str, Any]:
     """The document. Raises Refused unless it is ours, complete, signed where it must be, and its artifact is there."""
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(f"not JSON: {error}") from error
     if not isinstance(document, dict):
         raise Refused("not a JSON object")
@@ -127,19 +127,28 @@ def checked(text: str) -> dict[str, Any]:
     size = document.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise Refused(f"size is {size!r}")
-    if REQUIRE_SIGNATURE or "signature" in document:
-        check_signature(document.get("signature"))
+    check_signatures(document)
+    group = document.get("thing_group", "")
+    if group not in ("", THING_GROUP_ARN.rpartition("/")[2]):
+        raise Refused(f"thing_group is {str(group)[:100]!r}, jobs go to {THING_GROUP_ARN}")
+    if not isinstance(document.get("allow_downgrade", False), bool):
+        raise Refused(f"allow_downgrade is {str(document['allow_downgrade'])[:100]!r}, expected true or false")
     check_artifact(str(document.get("deployment_artifact_path")), size)
     return document
 
 
-def check_signature(signature: Any) -> None:
-    try:
-        good = isinstance(signature, str) and len(base64.b64decode(signature, validate=True)) == SIGNATURE_BYTES
-    except ValueError:
-        good = False
-    if not good:
-        raise Refused("not signed" if signature is None else "signature is no Ed25519 signature in base64")
+def check_signatures(document: dict[str, Any]) -> None:
+    """Devices verify them; here they only have to be signatures. Version 1.0 on a device knows `signature` alone."""
+    given = [name for name in ("signature", "signature_v2") if name in document]
+    if REQUIRE_SIGNATURE and not given:
+        raise Refused("not signed")
+    for name in given:
+        try:
+            good = len(base64.b64decode(document[name], validate=True)) == SIGNATURE_BYTES
+        except (ValueError, TypeError):
+            good = False
+        if not good:
+            raise Refused(f"{name} is no Ed25519 signature in base64")
 
 
 def check_artifact(path: str, size: int) -> None:

@@ -22,7 +22,7 @@ from edgeml.errors import EdgemlError
 from localdev.cloud import LocalCloud
 from localdev.cloud.aws import Request, Response
 from localdev.core import Profile, check_recipe
-from model_updater.document import check_signature, parse
+from model_updater.document import check_signature, may_downgrade, parse
 from ota_support import Signer, bundle_files, load_handler, tarred, tiny_model
 from support import ROOT
 from training_support import PYTHON, needs_training
@@ -163,8 +163,21 @@ def test_the_signature_is_one_that_devices_accept(app: ModuleType, registry: Reg
     signer, package = Signer(), registry.package(versioned("1.5.0"))
     registry.cloud.aws.client("secretsmanager").create_secret(Name="signing", SecretString=signer.pem)
     app.main(["--package", package, "--prefix", "signed", "--signing-key-secret", "signing"])
-    job = json.loads(registry.get("signed/job.json"))
-    check_signature(parse({**job, "deployment_artifact_path": "https://host/x"}), signer.public)
+    job = {**json.loads(registry.get("signed/job.json")), "deployment_artifact_path": "https://host/x"}
+    check_signature(parse(job), signer.public, 2)
+    check_signature(parse({**job, "signature_v2": ""}), signer.public)  # what a device with version 1.0 sees
+    assert not may_downgrade(parse(job), signer.public)
+
+
+def test_a_rollback_says_so_in_what_is_signed(app: ModuleType, registry: Registry) -> None:
+    signer, package = Signer(), registry.package(versioned("1.4.9"))
+    registry.cloud.aws.client("secretsmanager").create_secret(Name="signing-2", SecretString=signer.pem)
+    options = ["--signing-key-secret", "signing-2", "--thing-group", "turbines", "--allow-downgrade"]
+    app.main(["--package", package, "--prefix", "rollback", *options])
+    job = {**json.loads(registry.get("rollback/job.json")), "deployment_artifact_path": "https://host/x"}
+    check_signature(parse(job), signer.public, 2)
+    assert may_downgrade(parse(job), signer.public)
+    assert parse(job).thing_group == "turbines"
 
 
 def test_the_job_document_is_one_that_the_handler_accepts(app: ModuleType, registry: Registry) -> None:
