@@ -1,8 +1,9 @@
 """Publishes requests for inference in turn, and logs the answers."""
 
+import filecmp
 import itertools
 import logging
-import shutil
+import stat
 import threading
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import msgspec
 from edgeml import messages
 from edgeml.component import Component, Context
 from edgeml.errors import IpcError, SourceError
+from edgeml.files import write_atomic
 from edgeml.log import kv
 from sample_requester import __version__
 from sample_requester.config import Config
@@ -87,9 +89,9 @@ class SampleRequester(Component[Config]):
         """The pictures of the artifact, below the work folder, whose path is the same for every version."""
         folder = self.context.work / "pictures"
         try:
-            shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
+            copy_changed(SHIPPED, folder)
         except OSError as error:
-            raise SourceError(f"{SHIPPED}: {error}") from error
+            raise SourceError(f"{SHIPPED} cannot be copied: {error}") from error
         return folder
 
     def _answered(self, topic: str, payload: bytes) -> None:
@@ -104,6 +106,26 @@ class SampleRequester(Component[Config]):
             log.warning("refused %s", kv(request_id=reply.request_id, error=reply.error))
         else:
             log.info("answer %s", kv(request_id=reply.request_id, label=first.label or "nothing", score=first.score))
+
+
+def copy_changed(source: Path, target: Path) -> None:
+    """Make `target` hold each file of `source` with the same content; other files there stay. Raises OSError.
+
+    Modes are not copied: artifacts are read-only, and a copy that is read-only could not be replaced by the next one.
+    """
+    target.mkdir(exist_ok=True)
+    if target.stat().st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        target.chmod(0o755)  # version 1.0 copied the folder's mode, too
+    for file in sorted(source.iterdir()):
+        if not _same(file, target / file.name):
+            write_atomic(target / file.name, file.read_bytes())
+
+
+def _same(source: Path, copy: Path) -> bool:
+    try:
+        return not copy.is_symlink() and filecmp.cmp(source, copy, shallow=False)
+    except OSError:
+        return False
 
 
 def pictures(folder: Path) -> list[str]:
