@@ -17,6 +17,8 @@ called, with `raise ... from error`.
 #  ├── BundleError            a model bundle is missing, incomplete, corrupt or does not run
 #  ├── SpoolError             the durable queue refuses or cannot store an item
 #  │    └── Undeliverable         the receiver will never accept this item: drop it, do not retry
+#  ├── HttpError              a server in the network (edgeml.http)
+#  ├── JsonError              foreign JSON beyond its limits, a ValueError as well (edgeml.json_limits)
 #  └── BackendError           a model's backend failed on one input
 
 

@@ -14,3 +14,5 @@ TopicOrNone = Annotated[str, Meta(max_length=256, pattern=_TOPIC)]  # empty: the
 # Amazon S3: 3 to 63 characters, lower case; empty where nothing is uploaded.
 BucketOrNone = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$(?!\n)")]
 KeyPrefix = Annotated[str, Meta(max_length=512, pattern=r"^([^/\x00-\x1f]+(/[^/\x00-\x1f]+)*)?$(?!\n)")]
+# Printable ASCII: a blank or a control character can never be asked for, it is written as %XX.
+HttpUrl = Annotated[str, Meta(max_length=2048, pattern=r"^https?://[!-~]+$(?!\n)")]
