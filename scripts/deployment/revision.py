@@ -52,6 +52,8 @@ class Deployments:
     def get(self, deployment_id: str) -> Revision:
         found = self._greengrass.get_deployment(deploymentId=deployment_id)
         settings = {key: found[key] for key in KEPT if found.get(key)}
+        if "tags" in settings:  # those of AWS itself, of CloudFormation for one, nobody else may set
+            settings["tags"] = {key: value for key, value in found["tags"].items() if not key.startswith("aws:")}
         return Revision(
             found["targetArn"],
             deployment_id,

@@ -36,9 +36,10 @@ def local() -> Iterator[LocalCloud]:
         yield running
 
 
-@pytest.fixture
-def gg(local: LocalCloud) -> Iterator[Any]:
+@pytest.fixture(params=["CANCELED", "INACTIVE"])  # what AWS calls a deployment that a newer one replaced
+def gg(local: LocalCloud, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The greengrassv2 API with two versions of the model and one of the inferencer."""
+    local.greengrass.superseded = request.param
     client = local.aws.client("greengrassv2")
     for name, version in ((NAME, "1.0.0"), (NAME, "2.0.0"), ("edgeml.Inferencer", "1.0.0")):
         recipe = {
@@ -93,6 +94,29 @@ def test_an_event_twice_makes_one_deployment(gg: Any, arn: str, app: ModuleType)
     deploy(gg, arn)
     first = handled(app)
     assert handled(app) == {"status": "unchanged", "deployment": first["deployment"]}
+
+
+def test_an_approval_of_a_base_that_came_back_is_made_again(gg: Any, arn: str, app: ModuleType) -> None:
+    base = deploy(gg, arn)
+    first = handled(app)
+    gg.cancel_deployment(deploymentId=first["deployment"])  # somebody takes it back ...
+    second = handled(app)  # ... and approves the same version of the same base again
+    assert second["status"] == "created"
+    assert second["deployment"] not in (base, first["deployment"]), "AWS's remembered answer would be the first one"
+    assert latest(gg, arn)["deploymentId"] == second["deployment"]
+
+
+def test_tags_of_aws_itself_are_not_copied(local: LocalCloud, gg: Any, arn: str, app: ModuleType) -> None:
+    deploy(gg, arn, tags={"team": "edge"})
+    local.greengrass.deployments[-1].request["tags"]["aws:cloudformation:stack-name"] = "plant"
+    assert handled(app)["status"] == "created"
+    assert set(latest(gg, arn)["tags"]) == {"team", "edgeml:seen"}
+
+
+def test_the_only_deployment_was_cancelled(gg: Any, arn: str, app: ModuleType) -> None:
+    gg.cancel_deployment(deploymentId=deploy(gg, arn))
+    answer = handled(app)
+    assert (answer["status"], "the only deployment" in answer["reason"]) == ("refused", True)
 
 
 def test_pages_are_read_to_the_end(local: LocalCloud, gg: Any, arn: str, app: ModuleType) -> None:
@@ -204,6 +228,7 @@ def intruder(local: LocalCloud, change: Callable[[dict[str, Any]], dict[str, Any
         if times > 0:
             times -= 1
             theirs = dict(greengrass.deployments[-2].request)
+            theirs.pop("clientToken", None)  # whoever deploys from the console has one of their own
             theirs["components"] = change(dict(theirs["components"]))
             greengrass.on_deployment.remove(deployed)
             greengrass.create_deployment(theirs)

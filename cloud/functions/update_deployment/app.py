@@ -12,7 +12,7 @@ import os
 import re
 import time
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 from aws_lambda_powertools import Logger, Metrics
@@ -43,6 +43,16 @@ config = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", 
 greengrass = boto3.client("greengrassv2", config=config)
 
 Deployment = dict[str, Any]
+
+
+class Made(NamedTuple):
+    """When a deployment was made, and what was said of it in the same breath."""
+
+    created: datetime
+    status: str
+
+
+History = dict[str, Made]  # by deployment id
 
 
 class Refused(Exception):  # noqa: N818  (a verdict on the request: no retry would change it)
@@ -85,7 +95,7 @@ def update(name: str, version: str) -> dict[str, str]:
     known = history()
     if not known:
         raise Refused(f"there is no deployment for {THING_GROUP_ARN} yet; make the first one by hand")
-    base = newest(known)
+    base = in_force(known)
     for _ in range(ATTEMPTS):
         components = base.get("components", {})
         if name not in components:
@@ -104,7 +114,7 @@ def update(name: str, version: str) -> dict[str, str]:
     raise ConcurrentChange(f"{ATTEMPTS} deployments for {THING_GROUP_ARN} were overtaken by others")
 
 
-def overtaken(ours: Deployment, known: dict[str, datetime]) -> dict[str, datetime]:
+def overtaken(ours: Deployment, known: History) -> History:
     """What others deployed after we looked and before `ours` was made; nothing when it is not one of ours."""
     since = known.get(ours.get("tags", {}).get(SEEN, ""))
     if since is None:
@@ -133,31 +143,47 @@ def check_component(name: str, version: str) -> None:
         time.sleep(1)
 
 
-def history() -> dict[str, datetime]:
-    """Ids of all deployments that the thing group has had, and when they were made.
+def history() -> History:
+    """Ids of all deployments that the thing group has had, whatever became of them, and when they were made.
 
-    Cancelled ones, by hand or because too many devices failed, are no base to build upon.
+    One that a newer one replaced is CANCELED or INACTIVE, just as one that somebody cancelled.
     """
     pages = greengrass.get_paginator("list_deployments").paginate(targetArn=THING_GROUP_ARN, historyFilter="ALL")
-    found = (each for page in pages for each in page["deployments"] if each["deploymentStatus"] != "CANCELED")
-    return {each["deploymentId"]: each["creationTimestamp"] for each in found}
+    found = (each for page in pages for each in page["deployments"])
+    return {each["deploymentId"]: Made(each["creationTimestamp"], each["deploymentStatus"]) for each in found}
 
 
-def newest(deployments: dict[str, datetime]) -> Deployment:
+def in_force(deployments: History) -> Deployment:
+    """What devices follow: the newest deployment, or the one before it if the newest itself was cancelled.
+
+    Raises Refused when the only one was cancelled.
+    """
+    latest = max(deployments, key=deployments.__getitem__)
+    if deployments[latest].status != "CANCELED":
+        return newest(deployments)
+    earlier = {each: made for each, made in deployments.items() if each != latest}
+    if not earlier:
+        raise Refused(f"the only deployment for {THING_GROUP_ARN} was cancelled; make another one by hand")
+    return newest(earlier)
+
+
+def newest(deployments: History) -> Deployment:
     return dict(greengrass.get_deployment(deploymentId=max(deployments, key=deployments.__getitem__)))
 
 
 def create(base: Deployment, name: str, version: str, seen: str) -> str:
     """`base` again, with one version changed and our rules for rollout and rollback. The new deployment's id."""
     components = {**base["components"], name: {**base["components"][name], "componentVersion": version}}
-    source = "\n".join((base["deploymentId"], name, version))
+    # AWS answers one token for eight hours with what it made the first time: what was seen last belongs to it.
+    source = "\n".join((base["deploymentId"], name, version, seen))
+    tags = {key: value for key, value in base.get("tags", {}).items() if not key.startswith("aws:")}
     made = greengrass.create_deployment(
         targetArn=THING_GROUP_ARN,
         components=components,
         deploymentPolicies={**base.get("deploymentPolicies", {}), "failureHandlingPolicy": "ROLLBACK"},
         iotJobConfiguration=job_configuration(),
         clientToken=hashlib.sha256(source.encode()).hexdigest(),
-        tags={**base.get("tags", {}), SEEN: seen},
+        tags={**tags, SEEN: seen},
         **{field: base[field] for field in KEPT if base.get(field)},
     )
     metrics.add_metric(name="DeploymentsCreated", unit=MetricUnit.Count, value=1)

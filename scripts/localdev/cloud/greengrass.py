@@ -21,6 +21,7 @@ from localdev.cloud.aws import ACCOUNT, REGION, LocalAws, Request, Response
 from localdev.cloud.greengrass_components import VERSION, Answer, ApiError, Components, invalid, missing, page
 
 TARGET = re.compile(rf"arn:aws:iot:{REGION}:{ACCOUNT}:(thing|thinggroup)/(.+)")
+TOKEN_S = 8 * 3600  # AWS: "the token remains valid for eight hours"
 COUNTED = {  # statuses of job executions, and how DescribeJob calls them
     "CANCELED": "Canceled",
     "SUCCEEDED": "Succeeded",
@@ -56,6 +57,8 @@ class Greengrass:
         ]
         self.components = Components(aws)
         self.deployments: list[Deployment] = []  # oldest first
+        self.superseded = "CANCELED"  # AWS's guide says so; its API reference has INACTIVE, too
+        self._answers: dict[str, tuple[float, Answer]] = {}  # by client token
         self.on_deployment: list[Callable[[Deployment], None]] = []
 
     def __call__(self, request: Request) -> Response | None:
@@ -75,6 +78,8 @@ class Greengrass:
         with self._lock:
             self.components = Components(self._aws)
             self.deployments.clear()
+            self._answers.clear()
+            self.superseded = "CANCELED"
 
     def report(self, deployment_id: str, thing: str, status: str) -> None:
         """What a device says of a deployment: IN_PROGRESS, SUCCEEDED, FAILED, ..."""
@@ -91,6 +96,17 @@ class Greengrass:
         return None if answer is None else Response(json.dumps(answer, default=str).encode())
 
     def create_deployment(self, p: dict[str, Any]) -> Answer:
+        """A client token that comes again within TOKEN_S gets its first answer, and nothing is made."""
+        made, answer = self._answers.get(token := p.get("clientToken", ""), (0.0, {}))
+        if token and answer and time.time() - made < TOKEN_S:
+            return answer
+        answer = self._create(p)
+        self._answers[token] = time.time(), answer
+        return answer
+
+    def _create(self, p: dict[str, Any]) -> Answer:
+        if any(key.startswith("aws:") for key in p.get("tags", {})):
+            raise invalid("Tag keys that begin with aws: are reserved")
         target = TARGET.fullmatch(p["targetArn"])
         if target is None:
             raise invalid(f"Invalid targetArn {p['targetArn']}")
@@ -99,7 +115,7 @@ class Greengrass:
         things = self._things(target[1], target[2])
         for other in self.deployments:
             if other.request["targetArn"] == p["targetArn"] and other.status == "ACTIVE":
-                other.status = "INACTIVE"
+                other.status = self.superseded
                 _withdraw(other)
         made = Deployment(str(uuid.uuid4()), str(uuid.uuid4()), p, time.time())
         made.executions = dict.fromkeys(things, "QUEUED")

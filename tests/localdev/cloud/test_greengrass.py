@@ -145,7 +145,7 @@ def test_a_newer_deployment_replaces_the_older(cloud: LocalCloud, client: Any) -
     assert job["status"] == "CANCELED"
     (latest,) = client.list_deployments(targetArn=GROUP)["deployments"]
     assert (latest["deploymentId"], latest["revisionId"], latest["isLatestForTarget"]) == (second, "2", True)
-    assert client.get_deployment(deploymentId=first)["deploymentStatus"] == "INACTIVE"
+    assert client.get_deployment(deploymentId=first)["deploymentStatus"] == "CANCELED"
     pages = client.get_paginator("list_deployments").paginate(
         targetArn=GROUP, historyFilter="ALL", PaginationConfig={"PageSize": 1}
     )
