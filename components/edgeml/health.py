@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from edgeml import redact
 from edgeml.messages import HealthReport, Percentiles
 from edgeml.problems import Problems
 
@@ -48,13 +49,13 @@ class Health:
         """Say what state a part is in (`waiting for model FaceDetector`); an empty text takes the note back."""
         with self._lock:
             if text:
-                self._notes[name] = text[:MAX_NOTE]
+                self._notes[name] = redact.text(text)[:MAX_NOTE]
             else:
                 self._notes.pop(name, None)
 
     def error(self, error: BaseException | str) -> None:
         with self._lock:
-            self._last_error = str(error)[:MAX_ERROR]
+            self._last_error = redact.text(str(error))[:MAX_ERROR]
 
     def forget(self, prefix: str) -> None:
         """Drop gauges, notes and problems of a part that is gone: those named `prefix` or `prefix.` and more."""

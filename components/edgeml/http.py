@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from edgeml import redact
 from edgeml._http_connection import MAX_HEAD_BYTES, Connection
 from edgeml.errors import EdgemlError
 
@@ -80,13 +81,7 @@ def check_url(url: str, schemes: tuple[str, ...] = ("https", "http")) -> SplitRe
 
 def shown(url: str) -> str:
     """A URL for logs: no user, no password, no query."""
-    scheme, found, rest = url.partition("://")
-    if not found:
-        scheme, rest = "", url
-    rest = rest.partition("?")[0].partition("#")[0]
-    host, slash, path = rest.partition("/")
-    text = f"{scheme}{found}{host.rpartition('@')[2]}{slash}{path}"
-    return "".join(c if c.isprintable() else "?" for c in text)[:200]
+    return redact.url(url)
 
 
 class Client:

@@ -7,6 +7,8 @@ import logging
 import sys
 from typing import TextIO
 
+from edgeml import redact
+
 
 def kv(**fields: object) -> str:
     """`fields` as `key=value key="two words"`: the tail of a log message."""
@@ -21,6 +23,11 @@ def _quoted(value: object) -> str:
     return f'"{escaped}"'
 
 
+def _readable(text: str) -> str:
+    """`text` as UTF-8 can hold it: a name of a file that is no UTF-8 must not swallow its line."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 class _ByLevel(logging.Handler):
     """Writes records below WARNING to one stream and the others to a second one."""
 
@@ -31,7 +38,7 @@ class _ByLevel(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         stream = self._urgent if record.levelno >= logging.WARNING else self._calm
         try:
-            stream.write(self.format(record) + "\n")
+            stream.write(_readable(redact.text(self.format(record))) + "\n")
             stream.flush()
         except (OSError, ValueError):  # the reader of our output is gone; there is nowhere left to say so
             self.handleError(record)

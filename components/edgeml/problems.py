@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import dataclass
 
+from edgeml import redact
 from edgeml.log import kv
 from edgeml.messages import Problem
 
@@ -57,7 +58,7 @@ class Problems:
         """Say that `subject` (a camera, a pipeline, a folder) has a problem. `code` is a key of ADVICE."""
         if code not in ADVICE:
             raise ValueError(f"there is no problem code {code!r}")
-        text = text[:MAX_TEXT]
+        text = redact.text(text)[:MAX_TEXT]
         with self._lock:
             known = self._known.get((code, subject))
             if known is None and len(self._known) >= MAX_PROBLEMS:

@@ -3,6 +3,7 @@
 from typing import Any
 from urllib.parse import urlencode
 
+from edgeml import redact
 from edgeml.component import Context
 from edgeml.errors import BackendError, IpcError
 from edgeml.messages import ModelRef, Regression
@@ -41,7 +42,7 @@ class HttpModel(RemoteModel):
     def ask(self, body: bytes) -> tuple[bytes, ModelRef]:
         import urllib3
 
-        url = self._settings.url
+        url, shown = self._settings.url, redact.url(self._settings.url)
         headers = self._authorised()
         try:
             response = self._pool.request(
@@ -52,10 +53,12 @@ class HttpModel(RemoteModel):
             finally:
                 response.release_conn()
         except urllib3.exceptions.HTTPError as error:
-            raise BackendError(f"{url}: {error}") from error
+            raise BackendError(f"{shown}: {redact.text(str(error), url)}") from error
         if response.status != 200:
-            raise BackendError(f"{url}: status {response.status}: {answer[:200].decode(errors='replace')}")
-        return answer, ModelRef(response.headers.get("x-model-name", url), response.headers.get("x-model-version", ""))
+            raise BackendError(f"{shown}: status {response.status}: {answer[:200].decode(errors='replace')}")
+        return answer, ModelRef(
+            response.headers.get("x-model-name", shown), response.headers.get("x-model-version", "")
+        )
 
     def _authorised(self) -> dict[str, str]:
         """Headers with the API key, fetched once: with the first question, since secrets may come after the start."""
@@ -64,7 +67,7 @@ class HttpModel(RemoteModel):
             try:
                 self._headers["x-api-key"] = api_key(self._context.ipc, secret, "api_key")
             except IpcError as error:
-                raise BackendError(f"{self._settings.url}: no API key: {error}") from error
+                raise BackendError(f"{redact.url(self._settings.url)}: no API key: {error}") from error
         return self._headers
 
     def decode(self, answer: bytes, sample: Sample) -> Any:
@@ -73,7 +76,9 @@ class HttpModel(RemoteModel):
                 return Regression(number(answer))
             return self.ranked([float(value) for value in answer.replace(b"[", b"").replace(b"]", b"").split(b",")])
         except ValueError as error:
-            raise BackendError(f"{self._settings.url}: answer is no {self._settings.task}: {answer[:80]!r}") from error
+            raise BackendError(
+                f"{redact.url(self._settings.url)}: answer is no {self._settings.task}: {answer[:80]!r}"
+            ) from error
 
     def close(self) -> None:
         self._pool.clear()

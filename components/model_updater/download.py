@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from edgeml import redact
 from edgeml.errors import DisconnectedError, IpcError
 from edgeml.log import kv
 from model_updater.errors import Stopped, UpdateError
@@ -172,7 +173,7 @@ def _network_faults() -> Iterator[None]:
     except urllib.error.HTTPError:
         raise
     except (OSError, http.client.HTTPException) as error:
-        raise Interrupted(str(getattr(error, "reason", error)) or type(error).__name__) from error
+        raise Interrupted(redact.text(str(getattr(error, "reason", error))) or type(error).__name__) from error
 
 
 def _begins_at(response: Any, start: int, size: int) -> int:

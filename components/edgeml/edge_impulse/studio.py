@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgeml import redact
 from edgeml.errors import EdgemlError
 from edgeml.files import sync_folder
 
@@ -79,7 +80,7 @@ class Studio:
         """Id of the project of this API key."""
         projects = self.get("projects").get("projects") or []
         if not projects:
-            raise StudioError(f"{self.base}: this API key belongs to no project")
+            raise StudioError(f"{redact.url(self.base)}: this API key belongs to no project")
         return int(projects[0]["id"])
 
     def download(self, path: str, target: Path, *, max_bytes: int, **query: str) -> None:
@@ -126,7 +127,7 @@ class Studio:
             with error:
                 raise StudioError(f"{method} {path}: HTTP {error.code} {error.read(200)!r}") from error
         except (OSError, http.client.HTTPException) as error:
-            raise StudioError(f"{method} {url.partition('?')[0]}: {error}") from error
+            raise StudioError(f"{method} {redact.url(url)}: {redact.text(str(error), url)}") from error
 
 
 def _copy(answer: http.client.HTTPResponse, file: Any, max_bytes: int, path: str) -> None:
