@@ -137,7 +137,10 @@ class CameraWorker:
                 self._abandoned.append(attempt)
                 self._abandoned = [hung for hung in self._abandoned if hung.is_alive()]
                 if len(self._abandoned) >= MAX_ABANDONED:
-                    raise SourceError(f"camera {self.name}: {len(self._abandoned)} reads hang in the driver")
+                    # The one error of a camera that ends the process: nothing else is rid of threads in a driver.
+                    hung = f"camera {self.name}: {len(self._abandoned)} reads hang in the driver"
+                    self.context.fail(SourceError(hung))
+                    self._stopping.wait()
                 return
 
     def _abandon(self) -> None:

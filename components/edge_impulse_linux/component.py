@@ -1,5 +1,6 @@
 """The device in Studio: connected, and connected again whenever that ends."""
 
+import functools
 import logging
 import threading
 import time
@@ -118,7 +119,7 @@ class EdgeImpulseLinux(Component[Config]):
             sampler,
             live,
             health,
-            self.context.spawn,
+            functools.partial(self.context.spawn, again=False),  # Studio asks anew, if it wants to
             snapshot_fps=config.snapshot_fps,
         )
         changed = _Every(LOOK_FOR_CAMERAS_S)

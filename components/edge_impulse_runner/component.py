@@ -136,7 +136,7 @@ class EdgeImpulseRunner(Component[Config]):
 
     def _restart(self) -> None:
         """Not in the thread that commands arrive in: the next one must not wait until the model has ended."""
-        self.context.spawn("restart", self._life.stop)
+        self.context.spawn("restart", self._life.stop, again=False)
 
     def _subscribe(self, topic: str) -> bool:
         guard = RetainedGuard(self.context.work / "last-command")

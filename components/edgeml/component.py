@@ -23,6 +23,7 @@ import msgspec
 from edgeml import config as configuration
 from edgeml import log as logs
 from edgeml import messages
+from edgeml._worker import Worker, Workers
 from edgeml.errors import ConfigError, EdgemlError
 from edgeml.health import Health
 from edgeml.ipc import GreengrassIpc, Ipc, StandaloneIpc
@@ -52,22 +53,24 @@ class Context:
     _events: "queue.SimpleQueue[str | BaseException]" = field(default_factory=queue.SimpleQueue)
 
     def fail(self, error: BaseException) -> None:
-        """End the process with an error, so that the core starts it anew. Any thread may call it."""
+        """End the process with an error, so that the core starts it anew. Any thread may call it.
+
+        For what only a new process can cure: the connection to the core is lost, threads hang in a driver.
+        """
         self._events.put(error)
 
-    def spawn(self, name: str, work: Callable[[], None]) -> threading.Thread:
-        """Run `work` on a daemon thread; an exception it lets through ends the process instead of vanishing."""
+    def __post_init__(self) -> None:
+        self.workers = Workers(self.health, self.stopping, self.fail)
 
-        def guarded() -> None:
-            try:
-                work()
-            except BaseException as error:
-                log.exception("thread %s died", name)
-                self.fail(error)
+    def spawn(self, name: str, work: Callable[[], None], *, again: bool = True) -> threading.Thread:
+        """Run `work` on a daemon thread; an unexpected exception is told and `work` run again (edgeml._worker).
 
-        thread = threading.Thread(target=guarded, name=name, daemon=True)
-        thread.start()
-        return thread
+        `again=False` for the work of one request, which is not to be repeated. Whoever stops a part first tells its
+        work to end, then joins: a joined worker is not run again.
+        """
+        worker = Worker(name, work, self.workers, again=again)
+        worker.start()
+        return worker
 
 
 class Component(Generic[C]):
@@ -164,12 +167,12 @@ def _run(component: Component[C], config_type: type[C], context: Context) -> int
         # Subscribed first: a change made while this configuration is being read is not missed.
         context.ipc.on_configuration(lambda: context._events.put(_CONFIGURATION))
         config = _configuration(config_type, context)
-    except EdgemlError as error:
+    except Exception as error:  # noqa: BLE001  (as below)
         return _failed(error)
     try:
         component.start(config)
         context.ipc.ready()
-    except EdgemlError as error:
+    except Exception as error:  # noqa: BLE001  (whatever it is, it ends in words)
         with contextlib.suppress(Exception):  # what has not begun cannot always be stopped; the error is what counts
             _stop(component, context)
         return _failed(error)
@@ -183,8 +186,11 @@ def _run(component: Component[C], config_type: type[C], context: Context) -> int
     return code
 
 
-def _failed(error: EdgemlError) -> int:
-    log.error("%s", error)
+def _failed(error: Exception) -> int:
+    if isinstance(error, EdgemlError):
+        log.error("%s", error)
+    else:
+        log.error("start failed unexpectedly: %r", error, exc_info=error)
     return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILED
 
 
@@ -198,6 +204,9 @@ def _stop(component: Component[C], context: Context) -> bool:
         component.stop()
     except EdgemlError as error:
         log.error("stopping: %s", error)
+        return False
+    except Exception as error:
+        log.exception("stop failed unexpectedly: %r", error)
         return False
     finally:
         watchdog.cancel()
@@ -221,6 +230,7 @@ def _until_stopped(component: Component[C], config_type: type[C], context: Conte
             event = ""
         try:
             if not event:
+                context.workers.look()
                 _publish_health(component, context)
             elif event == _STOP:
                 return EXIT_STOPPED
@@ -232,6 +242,10 @@ def _until_stopped(component: Component[C], config_type: type[C], context: Conte
         except EdgemlError as error:  # what is running stays as it is; only the change or the report is lost
             log.error("%s", error)
             context.health.error(error)
+        except Exception as error:  # a fault of ours in a change or a report is no reason to end what runs
+            log.exception("failed unexpectedly, going on: %r", error)
+            context.health.error(error)
+            context.health.count("workers.failed")
 
 
 def _reconfigure(component: Component[C], config_type: type[C], context: Context) -> None:

@@ -82,10 +82,13 @@ class Shipper:
 
     def _deliver(self) -> None:
         while (pipeline := self._due.get()) is not None and not self._stopping.is_set():
-            if pipeline.step():
+            more = False
+            try:
+                more = pipeline.step()
+            finally:  # an unexpected error is contained by the worker; its log stays among those that are looked at
+                pipeline.busy = more
+            if more:
                 self._due.put(pipeline)  # at the end: each log in turn
-            else:
-                pipeline.busy = False
 
     def _open_checkpoint(self) -> None:
         """Without a record of what has been delivered nothing can be sent: wait, as long as the disk is full."""

@@ -16,11 +16,12 @@ COMPONENT = """
     import sys, threading, time
     import msgspec
     from edgeml.component import Component, run
-    from edgeml.errors import SourceError
+    from edgeml.errors import DisconnectedError, SourceError
 
     class Config(msgspec.Struct):
         word: str = "hello"
         crash: str = ""
+        foreign: str = ""
         stop_s: float = 0
         reconfigure_s: float = 0
         parts: int = 0
@@ -36,8 +37,14 @@ COMPONENT = """
                 self.context.health.count(f"a.counter.with.a.long.name.{number:04d}")
             if config.crash == "thread":
                 self.context.spawn("worker", lambda: 1 / 0)
+            if config.crash == "disconnected":
+                self.context.spawn("worker", self.lose)
+            1 / (config.foreign != "start")
             self.context.ipc.subscribe("say/+", self.say)
             self.context.ipc.subscribe_iot("cloud/#", lambda _, data: self.context.ipc.publish_iot("back", data))
+
+        def lose(self):
+            raise DisconnectedError("the socket is gone")
 
         def say(self, topic, payload):
             if payload == b'"boom"':
@@ -48,11 +55,13 @@ COMPONENT = """
 
         def reconfigure(self, config):
             self.context.ipc.publish("changing", b"1")
+            1 / (config.foreign != "reconfigure")
             time.sleep(config.reconfigure_s)
             self.config = config
             self.context.ipc.publish("changed", msgspec.json.encode(config.word))
 
         def stop(self):
+            1 / (self.config.foreign != "stop")
             time.sleep(self.config.stop_s)
             self.context.ipc.publish("stopped", b"1")
 
@@ -146,10 +155,41 @@ def test_a_handler_that_fails_does_not_end_the_others(package: Path) -> None:
         running.logged("handler failed topic=say/it")
 
 
-def test_a_thread_that_dies_ends_the_process(package: Path) -> None:
+def test_a_thread_that_fails_leaves_the_others_at_work(package: Path) -> None:
     with echo(package, crash="thread") as running:
+        running.logged("started")
+        running.logged("ZeroDivisionError")
+        running.send("say/it", 1)
+        assert running.message("said") == 1
+        assert running.stop() == 0
+    report = running.message("edgeml/health/Echo")
+    assert [(problem["code"], problem["subject"]) for problem in report["problems"]] == [("worker_failed", "worker")]
+
+
+def test_a_connection_lost_in_a_thread_ends_the_process(package: Path) -> None:
+    with echo(package, crash="disconnected") as running:
         assert running.ended() == 1
-    assert "ZeroDivisionError" in running.log
+    assert "ending: the socket is gone" in running.log
+
+
+@pytest.mark.parametrize("where", ["start", "stop"])
+def test_a_foreign_error_ends_in_words(package: Path, where: str) -> None:
+    with echo(package, foreign=where) as running:
+        if where == "stop":
+            running.logged("started")
+            running.process.send_signal(signal.SIGTERM)
+        assert running.ended() == 1
+    assert f"ERROR edgeml.component {where} failed unexpectedly: ZeroDivisionError" in running.log
+
+
+def test_a_foreign_error_in_a_change_keeps_what_runs(package: Path) -> None:
+    with echo(package) as running:
+        running.logged("started")
+        replaced(running, {"foreign": "reconfigure"})
+        running.logged("failed unexpectedly, going on: ZeroDivisionError")
+        running.send("say/it", 1)
+        assert running.message("said") == 1
+        assert running.stop() == 0
 
 
 def test_a_start_that_fails_says_why(package: Path) -> None:
