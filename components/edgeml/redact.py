@@ -52,6 +52,8 @@ def pipeline(text: str) -> str:
 
 def location(where: str) -> str:
     """A URL, a pipeline, or a path (shown as it is)."""
+    if _SCHEME.match(where):
+        return url(where)
     if " ! " in where or re.match(r"\s*[\w-]+\s+[\w-]+=", where):
         return pipeline(where)
     is_path = where.startswith(("/", "./", "../"))

@@ -152,9 +152,9 @@ def test_the_time_grows_with_the_text_and_no_faster(piece: str) -> None:
         text = "a://" + piece * count + "@?x="
         best = 9.0
         for _ in range(3):
-            began = time.perf_counter()
+            began = time.process_time()
             redact.text(text)
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.process_time() - began)
         return best
 
-    assert spent(8000) < 25 * spent(1000) + 0.01
+    assert spent(16_000) < 100 * spent(1000) + 0.05  # squared it would be 256 times
