@@ -1,8 +1,8 @@
 """A local AWS IoT Greengrass core: a stand-in for development, never for production.
 
 It deploys built recipes and artifacts, runs components as child processes, and speaks the nucleus' IPC protocol on a
-Unix socket to unmodified clients. It checks no certificates, runs every component as the user who started it and
-keeps secrets in a plain file. Deployed components do not survive its end; recipes and artifacts do.
+Unix socket to unmodified clients. It checks no certificates and keeps secrets in a plain file. Run by root in the java
+profile it starts components through sudo as another user, as the nucleus does (`users` says when it cannot).
 """
 
 from localdev.core.deployment import Deployment, DeploymentError

@@ -63,6 +63,11 @@ def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument("--region", default="us-east-1")
     start.add_argument("--log-format", choices=["TEXT", "JSON"], default="TEXT")
     start.add_argument("--secrets", type=Path, metavar="FILE", help="JSON object of secrets by name")
+    start.add_argument(
+        "--user",
+        metavar="USER[:GROUP]",
+        help="whom components run as, through sudo, where the core is root (ggc_user, else nobody)",
+    )
     start.set_defaults(run=serve)
 
 

@@ -20,6 +20,7 @@ from localdev.core.lifecycle import Component
 from localdev.core.recipe import Recipe, RecipeError, Step, steps
 from localdev.core.resolve import BUILTIN_VERSIONS, ResolutionError, resolve
 from localdev.core.states import SETTLED, State
+from localdev.core.users import User
 from localdev.core.variables import Scope, interpolate
 
 if TYPE_CHECKING:
@@ -32,13 +33,17 @@ class DeploymentError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What a deployment is asked to do. `update_config`: {component: {"MERGE": {...}, "RESET": [pointers]}}."""
+    """What a deployment is asked to do.
+
+    `update_config`: {component: {"MERGE": {...}, "RESET": [pointers]}}; `run_with`: {component: USER[:GROUP]}.
+    """
 
     recipe_dirs: list[Path] = field(default_factory=list)
     artifact_dirs: list[Path] = field(default_factory=list)
     merge: Mapping[str, str] = field(default_factory=dict)
     remove: list[str] = field(default_factory=list)
     update_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    run_with: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -104,19 +109,30 @@ class Deployer:
         for name in request.update_config:
             if name not in recipes:
                 raise DeploymentError(f"configuration is given for {name}, which is not deployed")
+        owners = self._owners(recipes, request.run_with)
         artifacts_changed = await asyncio.to_thread(
-            lambda: {name: engine.packages.prepare(recipe) for name, recipe in recipes.items()}
+            lambda: {name: engine.packages.prepare(recipe, owners[name]) for name, recipe in recipes.items()}
         )
         plans = self._plan(deployment, recipes, artifacts_changed)
         await engine.validate_configuration(
             deployment.id, {name: plain(plan.configuration) for name, plan in plans.items()}
         )
         reinstall = {name for name, plan in plans.items() if self._must_reinstall(name, plan)}
+        reinstall |= {name for name in plans.keys() & engine.components.keys() if owners[name] != engine.user(name)}
         restart = {name for name, plan in plans.items() if self._must_restart(name, plan)} | reinstall
         await engine.stop_components({*restart, *(engine.components.keys() - plans.keys())})
         engine.roots = roots
+        engine.run_with |= request.run_with
         self._install(plans, restart, reinstall)
         await self._wait_until_settled(restart)
+
+    def _owners(self, recipes: Mapping[str, Recipe], run_with: Mapping[str, str]) -> dict[str, User | None]:
+        """Whom each component will run as. DeploymentError if that is nobody of this machine."""
+        wanted = {**self._engine.run_with, **run_with}
+        try:
+            return {name: self._engine.users.of(wanted.get(name)) for name in recipes}
+        except (KeyError, ValueError) as error:
+            raise DeploymentError(f"runWith names a user or group that does not exist: {error}") from error
 
     def _take_over(self, request: Request) -> None:
         for folder in request.recipe_dirs:

@@ -27,10 +27,11 @@ from localdev.core.operations.updates import Updates
 from localdev.core.packages import PackageStore
 from localdev.core.policy import Authorizer
 from localdev.core.profiles import CLI, Profile
-from localdev.core.recipe import RecipeError
+from localdev.core.recipe import RecipeError, Step
 from localdev.core.resolve import BUILTIN_VERSIONS, resolve
 from localdev.core.server import Handler, Server
 from localdev.core.states import State
+from localdev.core.users import User, Users, give
 from localdev.core.variables import Paths
 
 MAX_SOCKET_PATH_BYTES = 107
@@ -57,6 +58,7 @@ class Settings:
     log_format: LogFormat = "TEXT"
     log_file_bytes: int = FILE_BYTES
     log_total_bytes: int = TOTAL_BYTES
+    user: str | None = None  # USER[:GROUP] that components run as; None: ggc_user, else nobody
 
 
 class Engine:
@@ -71,6 +73,8 @@ class Engine:
         for folder in ("packages/recipes", "packages/artifacts", "packages/artifacts-unarchived", "work"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.root)
+        self.users = Users(self.profile, self.root, settings.user)
+        self.run_with: dict[str, str] = {}
         self.logs = Logs(self.root / "logs", settings.log_format, settings.log_file_bytes, settings.log_total_bytes)
         self.store = ConfigStore()
         self.packages = PackageStore(self.paths, self.profile)
@@ -128,6 +132,7 @@ class Engine:
             self.components[name] = Component(recipe, {}, self)
             self.store.replace(name, self.store.proposal(name, {"awsRegion": self.settings.region}, {}, 1.0))
             self.start_builtin(name)
+        self.logs.system("INFO", "users", self.users.note)
         self.logs.system("INFO", "started", "stand-in for development, never for production", profile=self.profile)
 
     async def close(self) -> None:
@@ -186,6 +191,7 @@ class Engine:
     def forget(self, name: str) -> None:
         """Drops a component that is stopped and removed."""
         del self.components[name]
+        self.run_with.pop(name, None)
         self.store.remove(name)
         self.authorizer.forget(name)
 
@@ -229,7 +235,17 @@ class Engine:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def environment(self, name: str) -> dict[str, str]:
+    def user(self, name: str) -> User | None:
+        """Whom a component runs as; None for the core's own user."""
+        return self.users.of(self.run_with.get(name))
+
+    def launch(self, name: str, step: Step) -> tuple[list[str], dict[str, str]]:
+        """The command that runs a component's step, and its environment."""
+        user = self.user(name)
+        environment = self.users.environment(self._environment(name), step.setenv, user, privileged=step.privileged)
+        return self.users.command(step.script, user, privileged=step.privileged), environment
+
+    def _environment(self, name: str) -> dict[str, str]:
         """Environment of a component's processes: the core's own, and what the nucleus sets."""
         token = self.token(name)
         region = self.settings.region
@@ -259,6 +275,7 @@ class Engine:
         """The component's working directory, which exists."""
         folder = self.paths.work(name)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        give(folder, self.user(name))
         return folder
 
     def log(self, name: str, record: Record) -> None:

@@ -14,6 +14,7 @@ A local Greengrass core ({profile} profile): a stand-in for development, never f
   root    {root}
   socket  {socket}
   logs    {root}/logs
+  {note}
 Ctrl-C stops it and every component."""
 
 
@@ -27,6 +28,7 @@ def serve(options: argparse.Namespace) -> None:
         mqtt_url=options.mqtt,
         secrets=options.secrets,
         log_format=options.log_format,
+        user=options.user,
     )
     try:
         asyncio.run(_serve(settings))
@@ -42,7 +44,10 @@ async def _serve(settings: Settings) -> None:
     try:
         await engine.start()
         publish_credentials(engine.root, engine.socket, engine.token(CLI))
-        print(BANNER.format(profile=engine.profile, root=engine.root, socket=engine.socket), flush=True)
+        print(
+            BANNER.format(profile=engine.profile, root=engine.root, socket=engine.socket, note=engine.users.note),
+            flush=True,
+        )
         await stop.wait()
         print("Stopping", file=sys.stderr, flush=True)
     finally:

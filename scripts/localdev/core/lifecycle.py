@@ -278,8 +278,8 @@ class Component:
             level: Literal["INFO", "WARN"] = "INFO" if stream == "stdout" else "WARN"
             self._host.log(self.name, Record(level, "Copier", self.name, stream, line, contexts))
 
-        environment = self._host.environment(self.name) | step.setenv
-        return Process(step.script, self._host.work(self.name), environment, copy)
+        command, environment = self._host.launch(self.name, step)
+        return Process(command, self._host.work(self.name), environment, copy)
 
     def _step(self, name: str) -> Step | None:
         """A step that the recipe has and that its Skipif does not skip."""

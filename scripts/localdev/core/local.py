@@ -41,11 +41,14 @@ class LocalCore:
         log_format: LogFormat = "TEXT",
         log_file_bytes: int = FILE_BYTES,
         log_total_bytes: int = TOTAL_BYTES,
+        user: str | None = None,
     ) -> None:
         """Prepares a core; `with` starts it.
 
         `env` is added to every component's environment. `secrets` is {name: text} or a JSON file of it.
         `credentials` (AccessKeyId, SecretAccessKey, Token) is what components get from the token exchange service.
+        `user` (USER[:GROUP], `root` too) is whom components run as where the core is root, as in the nucleus'
+        runWithDefault; by default ggc_user, else nobody.
         """
         self.settings = Settings(
             root,
@@ -59,6 +62,7 @@ class LocalCore:
             log_format,
             log_file_bytes,
             log_total_bytes,
+            user,
         )
         self._thread = threading.Thread(target=self._run, name="greengrass-core", daemon=True)
         self._started = threading.Event()
@@ -99,6 +103,11 @@ class LocalCore:
         """The root folder, resolved."""
         return self._engine.root
 
+    @property
+    def note(self) -> str:
+        """In one line, as whom components run, and why not as another user."""
+        return self._engine.users.note
+
     def deploy(
         self,
         recipe_dirs: Iterable[Path] = (),
@@ -107,13 +116,16 @@ class LocalCore:
         update_config: Mapping[str, Mapping[str, Any]] | None = None,
         remove: Iterable[str] = (),
         timeout: float = 60.0,
+        run_with: Mapping[str, str] | None = None,
     ) -> Deployment:
         """Deploys and waits until every changed component runs or has finished.
 
-        `update_config` is {component: {"MERGE": {...}, "RESET": [JSON pointers]}}. DeploymentError on failure or
-        after `timeout` seconds, with the end of the failing component's log.
+        `update_config` is {component: {"MERGE": {...}, "RESET": [JSON pointers]}}, `run_with` {component:
+        USER[:GROUP]}. DeploymentError on failure or after `timeout` seconds, with the end of the failing component's
+        log.
         """
-        request = Request(list(recipe_dirs), list(artifact_dirs), merge or {}, list(remove), update_config or {})
+        folders = (list(recipe_dirs), list(artifact_dirs))
+        request = Request(*folders, merge or {}, list(remove), update_config or {}, run_with or {})
 
         async def run() -> Deployment:
             deployment = self._engine.deploy(request)

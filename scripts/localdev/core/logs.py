@@ -135,6 +135,7 @@ class Logs:
         self._now = now
         self._files: dict[str, RotatingFile] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
 
     def write(self, file: str, record: Record) -> None:
         """Appends a record to `<file>.log`; `file` is a component's name or SYSTEM."""

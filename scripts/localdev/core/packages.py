@@ -1,6 +1,7 @@
 """Recipes and artifacts that a core holds: taking them over from local folders, and unpacking archives."""
 
 import filecmp
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from localdev.core.lite import refusals
 from localdev.core.profiles import Profile
 from localdev.core.recipe import Artifact, Recipe, RecipeError
 from localdev.core.semver import Version, satisfies
+from localdev.core.users import User, give
 from localdev.core.variables import Paths
 
 _COPY_BYTES = 1024 * 1024
@@ -68,8 +70,8 @@ class PackageStore:
         """The versions held of a component, lowest first."""
         return [str(version) for version in sorted(self._recipes.get(name, {}))]
 
-    def prepare(self, recipe: Recipe) -> bool:
-        """Unpacks a component's artifacts and sets their modes. RecipeError if one is absent or unsafe.
+    def prepare(self, recipe: Recipe, owner: User | None = None) -> bool:
+        """Unpacks a component's artifacts, sets their modes and owner. RecipeError if one is absent or unsafe.
 
         True if they have changed since the last time.
         """
@@ -78,7 +80,7 @@ class PackageStore:
         unarchived = self._paths.unarchived(recipe.name, version)
         for path in (folder, unarchived):
             path.mkdir(mode=0o755, parents=True, exist_ok=True)
-        changed = (recipe.name, version) in self._changed
+        changed = made = (recipe.name, version) in self._changed
         for artifact in recipe.artifacts:
             path = folder / artifact.file_name
             if not path.is_file():
@@ -90,6 +92,11 @@ class PackageStore:
             target = unarchived / path.stem
             if artifact.unarchive and (changed or not target.exists()):
                 _unzip(path, target, _file_mode(artifact))
+                made = True
+        for path in (folder, unarchived):
+            if made and owner:
+                os.chown(path, 0, 0)  # what was added is not the user's yet
+            give(path, owner)
         self._changed.discard((recipe.name, version))
         return changed
 

@@ -1,4 +1,8 @@
-"""One lifecycle step's process: a shell in its own process group, whose output goes to the log line by line."""
+"""One lifecycle step's processes: a shell, whose output goes to the log line by line, and all that it starts.
+
+A process belongs to a step if it is in the session of its first process, or if its environment holds the component's
+IPC token: sudo puts what it runs into a session of its own, and a daemon leaves its parent's.
+"""
 
 import asyncio
 import os
@@ -6,7 +10,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -73,12 +77,12 @@ class _Copier:
 class Process:
     """A running script. `exited` is done with its exit code; negative means a signal."""
 
-    def __init__(self, script: str, cwd: Path, env: Mapping[str, str], copy: Copy) -> None:
-        """Starts `sh -c script`. OSError if that fails."""
+    def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str], copy: Copy) -> None:
+        """Starts `command`, a shell or sudo before it. OSError if that fails."""
         loop = asyncio.get_running_loop()
         # The nucleus leaves stdin open, so that a script which reads it waits instead of seeing its end.
         self._process = subprocess.Popen(
-            ["sh", "-c", script],
+            command,
             cwd=cwd,
             env=dict(env),
             stdin=subprocess.PIPE,
@@ -87,18 +91,20 @@ class Process:
             start_new_session=True,
         )
         assert self._process.stdout and self._process.stderr  # noqa: S101  (they are pipes)
+        self._through_sudo = command[0] == "sudo"
+        self._mark = f"SVCUID={env.get('SVCUID', '')}".encode() if env.get("SVCUID") else None
         self._copiers = [
             _Copier(self._process.stdout, "stdout", copy),
             _Copier(self._process.stderr, "stderr", copy),
         ]
         self.exited: asyncio.Future[int] = loop.create_future()
-        self._pidfd = os.pidfd_open(self.pid)
+        self._pidfd = os.pidfd_open(self._process.pid)
         loop.add_reader(self._pidfd, self._reap)
 
     @property
     def pid(self) -> int:
-        """Process id of the shell, and id of its group."""
-        return self._process.pid
+        """Process id of the shell; of sudo as long as it has not started the shell."""
+        return _below_sudo(self._process.pid) if self._through_sudo else self._process.pid
 
     def _reap(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -109,13 +115,19 @@ class Process:
         self.exited.set_result(code)
 
     async def stop(self) -> None:
-        """Ends the whole group: SIGTERM, and SIGKILL to what is left after five seconds."""
+        """Ends all processes: SIGTERM, and SIGKILL to what is left after five seconds."""
         for number, seconds in ((signal.SIGTERM, TERMINATE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
-            self._signal(number)
             deadline = time.monotonic() + seconds
-            while self._alive() and time.monotonic() < deadline:
-                await asyncio.sleep(_POLL_SECONDS)
-            if not self._alive():
+            told: set[tuple[int, str]] = set()
+            while members := self._members():
+                for member in sorted(members - told, reverse=True):  # the nucleus, too, tells the parent last
+                    _signal(member[0], number)
+                told |= members
+                while any(_started(pid) == start for pid, start in members) and time.monotonic() < deadline:
+                    await asyncio.sleep(_POLL_SECONDS)
+                if time.monotonic() >= deadline:
+                    break
+            if not members:
                 break
         await self.exited
         for copier in self._copiers:
@@ -124,24 +136,60 @@ class Process:
         if self._process.stdin:
             self._process.stdin.close()
 
-    def _signal(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self.pid, number)
-        except ProcessLookupError:
-            return
+    def _members(self) -> set[tuple[int, str]]:
+        """Id and start time of every process that runs. Zombies, which only their parent can remove, do not count."""
+        found = set()
+        for entry in Path("/proc").glob("[0-9]*"):
+            fields = _fields(int(entry.name))
+            if fields and int(entry.name) != os.getpid() and self._belongs(entry, fields):
+                found.add((int(entry.name), fields[_START]))
+        return found
 
-    def _alive(self) -> bool:
-        """Whether the group has a member that runs. Zombies, which only their parent can remove, do not count."""
+    def _belongs(self, entry: Path, fields: list[str]) -> bool:
+        if self._process.pid in (int(fields[_GROUP]), int(fields[_SESSION])):
+            return True
         try:
-            os.killpg(self.pid, 0)
-        except ProcessLookupError:
+            return self._mark is not None and self._mark in (entry / "environ").read_bytes().split(b"\0")
+        except OSError:  # another user's, or it has just ended
             return False
-        return any(_runs_in_group(entry, self.pid) for entry in Path("/proc").glob("[0-9]*/stat"))
 
 
-def _runs_in_group(stat: Path, group: int) -> bool:
+_STATE, _PARENT, _GROUP, _SESSION, _START = 0, 1, 2, 3, 19  # of /proc/PID/stat, after the name
+
+
+def _fields(pid: int) -> list[str] | None:
+    """What /proc tells of a process that runs, None of one that does not."""
     try:
-        fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return int(fields[2]) == group and fields[0] not in ("Z", "X")
+        return None
+    return None if fields[_STATE] in ("Z", "X") else fields
+
+
+def _started(pid: int) -> str | None:
+    fields = _fields(pid)
+    return fields[_START] if fields else None
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _below_sudo(pid: int) -> int:
+    """The first process below `pid` that is no sudo, else `pid`: sudo may keep a second one of itself as a monitor."""
+    current = pid
+    while True:
+        children = Path(f"/proc/{current}/task/{current}/children")
+        try:
+            below = children.read_text().split()
+            name = Path(f"/proc/{below[0]}/comm").read_text().strip() if below else ""
+        except OSError:
+            return pid
+        if not below:
+            return pid
+        current = int(below[0])
+        if name != "sudo":
+            return current

@@ -52,6 +52,7 @@ class Step:
     timeout: float | None
     setenv: dict[str, str]
     skipif: str | None
+    privileged: bool = False
 
 
 @dataclass(frozen=True)
@@ -290,7 +291,8 @@ def _step(name: str, key: str, value: Any, shared: dict[str, str], profile: Prof
     setenv = shared | {str(name): as_text(text) for name, text in fields.get("Setenv", {}).items()}
     skipif = fields.get("Skipif")
     script = str(fields.get("Script", ""))
-    return Step(f"{key}.{script_key}", script, timeout, setenv, str(skipif) if skipif else None)
+    privileged = str(fields.get("RequiresPrivilege", False)).lower() == "true"
+    return Step(f"{key}.{script_key}", script, timeout, setenv, str(skipif) if skipif else None, privileged)
 
 
 def _seconds(where: str, value: Any) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from localdev.core.logs import Record
 from localdev.core.profiles import Profile
-from localdev.core.recipe import RecipeError
+from localdev.core.recipe import RecipeError, Step
 
 if TYPE_CHECKING:
     from localdev.core.lifecycle import Component
@@ -42,8 +42,8 @@ class Host(Protocol):
 
     profile: Profile
 
-    def environment(self, name: str) -> dict[str, str]:
-        """Environment variables of a component's processes."""
+    def launch(self, name: str, step: Step) -> tuple[list[str], dict[str, str]]:
+        """The command that runs a component's step, and its environment."""
 
     def work(self, name: str) -> Path:
         """The component's working directory, which exists."""

@@ -91,9 +91,11 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Evidence]:
             workspace.lend_venvs(configuration, home / "gg")
         console.print("starting a local Greengrass core (a stand-in, for development)")
         settings: dict[str, Any] = {"thing_name": THING, "mqtt_url": cloud.mqtt_url, "env": cloud.environment()}
+        # The simulated serial ports, pictures and rings are open to who started the demo, not to ggc_user.
         world.core = running.enter_context(
-            LocalCore(home / "gg", profile=options.profile, secrets=world.secrets, **settings)
+            LocalCore(home / "gg", profile=options.profile, secrets=world.secrets, user="root", **settings)
         )
+        console.print(world.core.note, highlight=False)
         publish_credentials(world.core.root, world.core.socket, world.core.token(CLI))
         _deploy(world, build, configuration, console)
         for stage in stages:
