@@ -28,12 +28,12 @@ from urllib.parse import urlsplit
 
 import boto3
 import numpy as np
-import onnxruntime
 import packing
 from botocore.config import Config
 
 from edgeml.errors import EdgemlError
 from edgeml.models import version_key
+from edgeml.onnx_session import runtime
 
 MAX_ARCHIVE_BYTES = 512 * 2**20
 MAX_UNPACKED_BYTES = 1024 * 2**20
@@ -203,7 +203,7 @@ def exported(files: dict[str, bytes]) -> bytes:
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
             raise ExportError(f"model.pth holds no weights of the autoencoder: {error}") from error
     content = autoencoder.to_onnx(model)
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = runtime().InferenceSession(content, providers=["CPUExecutionProvider"])
     (declared,) = session.get_inputs()
     random = np.random.default_rng(0)
     for batch in BATCHES:
@@ -264,7 +264,7 @@ def job_document(artifact: Artifact, url: str, options: argparse.Namespace) -> d
         "version": "1.0.0",
         "model_name": artifact.name,
         "model_version": artifact.version,
-        "onnxruntime_version": onnxruntime.__version__,
+        "onnxruntime_version": runtime().__version__,
         "deployment_artifact_path": f"${{aws:iot:s3-presigned-url:{url}}}",
         "sha256": artifact.sha256,
         "size": len(artifact.content),

@@ -26,6 +26,8 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from edgeml.onnx_session import runtime
+
 Table = npt.NDArray[np.float32]
 
 INPUT = "features"
@@ -112,11 +114,9 @@ def comparison(errors: dict[str, float]) -> str:
 
 def exported(model: RegressorMixin, rows: Table, deviation: float) -> bytes:
     """The model as ONNX: `features` [batch, n] -> `variable` [batch, 1]. Raises SystemExit if it predicts otherwise."""
-    import onnxruntime as ort
-
     inputs = [(INPUT, FloatTensorType([None, rows.shape[1]]))]
     content: bytes = to_onnx(model, initial_types=inputs, target_opset=OPSET).SerializeToString(deterministic=True)
-    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = runtime().InferenceSession(content, providers=["CPUExecutionProvider"])
     (predicted,) = session.run(None, {INPUT: rows})
     worst = float(np.abs(predicted[:, 0] - model.predict(rows)).max())
     if worst > TOLERANCE * deviation:

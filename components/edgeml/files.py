@@ -1,6 +1,8 @@
 """Files that are whole or absent, never half written."""
 
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -32,3 +34,22 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_regular(path: Path, max_bytes: int, *, follow: bool = True) -> bytes:
+    """All of a regular file, whose name may be of strangers' making: a pipe, a device or a socket is not waited for.
+
+    Raises OSError; one that is no file or has more than `max_bytes` says so.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        data, piece = b"", b"-"
+        while piece and len(data) <= max_bytes:  # its size may change meanwhile, and is 0 below /proc
+            piece = file.read(min(max(status.st_size - len(data), 1 << 16), max_bytes - len(data)) + 1)
+            data = data + piece if data else piece
+    if len(data) > max_bytes:
+        raise OSError(errno.EFBIG, f"more than {max_bytes} bytes", str(path))
+    return data

@@ -4,33 +4,45 @@ The inferencer, the model updater and the training scripts all use this module, 
 accepts is a bundle for all of them.
 """
 
+import contextlib
 import hashlib
-import math
+import io
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from edgeml.errors import BundleError, ConfigError
+from edgeml import onnx_file
+from edgeml.errors import BundleError
+from edgeml.files import read_regular
+from edgeml.json_limits import JsonError, loads
 from edgeml.messages import ModelRef
+from edgeml.onnx_session import open_session as open_session
+from edgeml.onnx_session import probe as probe
+from edgeml.onnx_session import probe_shape as probe_shape
+from edgeml.text import lines
 
 if TYPE_CHECKING:
     import numpy as np
-    import onnxruntime as ort
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 Task = Literal["classification", "detection", "anomaly", "regression"]
-DType = Literal["float32", "float16", "uint8"]
+DType = Literal["float32", "float16", "uint8", "int8"]
+Side = Annotated[int, msgspec.Meta(ge=0, le=1 << 14)]
 
 VersionKey = tuple[tuple[int, ...], bool, tuple[tuple[int, int, str], ...]]  # numbers, is a release, identifiers
 MAX_VERSION = 64  # characters
 _VERSION = re.compile(r"v?(\d+(?:\.\d+){0,3})(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]+)?", re.ASCII)
 
+MAX_MODEL_BYTES = (1 << 31) - 1  # of a file in protobuf's encoding
+MAX_FILE_BYTES = 16 << 30  # of any other, such as the weights of a large model
+MAX_MANIFEST_BYTES, MAX_LABELS_BYTES, MAX_ARRAY_BYTES = 4 << 20, 4 << 20, 64 << 20
+MAX_FILES = 1000
 PROBE_LIMIT = 4096  # the largest side, in pixels or elements, that a probe fills in for a dynamic dimension
 
 
@@ -43,11 +55,11 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     layout: Literal["NCHW", "NHWC", "tensor"] = "NCHW"
-    size: tuple[int, int] = (0, 0)
+    size: tuple[Side, Side] = (0, 0)
     multiple: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
     resize: Literal["stretch", "letterbox", "crop"] = "stretch"
     resize_shorter: Annotated[int, msgspec.Meta(ge=0, le=PROBE_LIMIT)] = 0
-    shape: list[int] = []
+    shape: Annotated[list[Annotated[int, msgspec.Meta(ge=1)]], msgspec.Meta(max_length=8)] = []
     color: Literal["rgb", "bgr", "gray"] = "rgb"
     scale: float = 1.0
     mean: list[float] = []
@@ -56,9 +68,13 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
-    """Which decoder reads the outputs, with its parameters. A probe checks `shapes` (by output name, -1 is any)."""
+    """Which decoder reads the outputs, with its parameters. A probe checks `shapes` (by output name, -1 is any).
+
+    `name` chooses the output where a model has several that could be meant.
+    """
 
     decoder: str
+    name: str = ""
     parameters: dict[str, Any] = {}
     shapes: dict[str, list[int]] = {}
 
@@ -86,6 +102,7 @@ class Bundle:
     path: Path
     manifest: Manifest
     labels: tuple[str, ...]
+    graph: onnx_file.Graph = field(default_factory=onnx_file.Graph)
 
     @property
     def ref(self) -> ModelRef:
@@ -95,16 +112,31 @@ class Bundle:
     def model(self) -> Path:
         return self.path / "model.onnx"
 
+    def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """A declared file, the very bytes that have its sha256: what was verified may have been replaced since.
+
+        Raises BundleError.
+        """
+        return _verified(self.path, self.manifest, name, max_bytes)
+
+    def inspected(self, model: bytes) -> onnx_file.Graph:
+        """What the model says of itself. Raises BundleError if it is none, or has weights in undeclared files."""
+        try:
+            return _inspected(self.model, self.manifest, model)
+        except onnx_file.NotOnnxError as error:
+            raise BundleError(f"{self.model}: ONNX Runtime cannot load it, this is no ONNX file: {error}") from error
+
     def array(self, name: str) -> "np.ndarray[Any, Any]":
         """A .npy file of the bundle. Raises BundleError when it is missing, not declared, or holds objects."""
         import numpy as np
 
-        if name not in self.manifest.files:
-            raise BundleError(f"{self.path}: {name} is not declared in model.json (files)")
+        content = self.read(name, MAX_ARRAY_BYTES)
         try:
-            loaded: np.ndarray[Any, Any] = np.load(self.path / name, allow_pickle=False)
-        except (OSError, ValueError) as error:
+            loaded = np.load(io.BytesIO(content), allow_pickle=False)
+        except Exception as error:  # a header is parsed as Python, and a wrong one fails in many ways
             raise BundleError(f"{self.path / name}: {error}") from error
+        if not isinstance(loaded, np.ndarray):
+            raise BundleError(f"{self.path / name}: expected one array, found an archive of several")
         return loaded
 
 
@@ -112,9 +144,12 @@ def read_manifest(folder: Path) -> Manifest:
     """`model.json` of a bundle, not yet compared with the files. Raises BundleError."""
     path = folder / "model.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        found = loads(read_regular(path, MAX_MANIFEST_BYTES), str(path), max_bytes=MAX_MANIFEST_BYTES)
+        return msgspec.convert(found, Manifest)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}") from error
+    except JsonError as error:
+        raise BundleError(str(error)) from error
     except msgspec.MsgspecError as error:
         raise BundleError(f"{path}: {error}") from error
 
@@ -124,29 +159,76 @@ def load(folder: Path) -> Bundle:
     folder = folder.resolve()
     manifest = read_manifest(folder)
     version_key(manifest.version)
-    for name, expected in {"model.onnx": manifest.sha256, **manifest.files}.items():
-        path = folder / name
+    if len(manifest.files) > MAX_FILES:
+        raise BundleError(f"{folder}: {len(manifest.files)} files in model.json, {MAX_FILES} are allowed")
+    model, graph = _verified(folder, manifest, "model.onnx", MAX_MODEL_BYTES), onnx_file.Graph()
+    with contextlib.suppress(onnx_file.NotOnnxError):  # whoever opens it says so: to hash it, it may be anything
+        graph = _inspected(folder / "model.onnx", manifest, model)
+    del model
+    for name, expected in manifest.files.items():
+        path = _inside(folder, name)
+        if (found := sha256(path)) != expected:
+            raise BundleError(f"{path}: sha256 is {found}, model.json says {expected}")
+    return Bundle(folder, manifest, _labels(folder, manifest), graph)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The path of a file that model.json names. Raises BundleError if it lies elsewhere."""
+    path = folder / name
+    try:
         if "\0" in name or path.resolve().parent != folder:
             raise BundleError(f"{folder}: file {name!r} of model.json lies outside the bundle")
-        found = sha256(path)
-        if found != expected:
-            raise BundleError(f"{path}: sha256 is {found}, model.json says {expected}")
-    return Bundle(folder, manifest, _labels(folder, manifest))
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a surrogate
+        raise BundleError(f"{folder}: {name!r} is no file name: {error}") from error
+    return path
+
+
+def _verified(folder: Path, manifest: Manifest, name: str, max_bytes: int) -> bytes:
+    """The content of a declared file, whose sha256 was compared. Raises BundleError."""
+    expected = manifest.sha256 if name == "model.onnx" else manifest.files.get(name)
+    if expected is None:
+        raise BundleError(f"{folder}: {name} is not declared in model.json (files)")
+    path = _inside(folder, name)
+    try:
+        content = read_regular(path, max_bytes)
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise BundleError(f"{path}: sha256 is {found}, model.json says {expected}")
+    return content
+
+
+def _inspected(path: Path, manifest: Manifest, model: bytes) -> onnx_file.Graph:
+    graph = onnx_file.read(model)
+    if undeclared := sorted(graph.external - manifest.files.keys()):
+        raise BundleError(f"{path}: weights in {undeclared[0]!r}, which is not declared in model.json (files)")
+    return graph
 
 
 def _labels(folder: Path, manifest: Manifest) -> tuple[str, ...]:
     if manifest.labels or "labels.txt" not in manifest.files:
         return tuple(manifest.labels)
+    content = _verified(folder, manifest, "labels.txt", MAX_LABELS_BYTES)
     try:
-        return tuple((folder / "labels.txt").read_text(encoding="utf-8").splitlines())
+        found = [line.strip() for line in lines(content)]
     except ValueError as error:
         raise BundleError(f"{folder / 'labels.txt'}: {error}") from error
+    while found and not found[-1]:
+        del found[-1]
+    return tuple(found)
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file. Raises BundleError when it cannot be read."""
+    """Hex digest of a regular file. Raises BundleError when it cannot be read."""
     try:
-        with path.open("rb") as file:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise BundleError(f"{path}: not a regular file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise BundleError(f"{path}: more than {MAX_FILE_BYTES} bytes")
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}") from error
@@ -226,80 +308,3 @@ def _state(folder: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return tuple(number for state in states for number in (state.st_mtime_ns, state.st_size))
-
-
-def open_session(
-    bundle: Bundle,
-    *,
-    providers: Sequence[str] = ("CPUExecutionProvider",),
-    threads: int = 0,
-    optimization: Literal["all", "extended", "basic", "off"] = "all",
-) -> "ort.InferenceSession":
-    """An ONNX Runtime session on the bundle's model. `threads` 0 lets ONNX Runtime choose.
-
-    Raises ConfigError for a provider this build of ONNX Runtime lacks, BundleError for a model it cannot load.
-    """
-    # ONNX Runtime's builds write usage data below the home folder and may send it; devices must not.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime as ort
-
-    present = ort.get_available_providers()
-    for provider in providers:
-        if provider not in present:
-            raise ConfigError("providers", f"{provider} is not in this ONNX Runtime, present are {', '.join(present)}")
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # A spinning thread pool steals the core that the camera and the publisher need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    levels = ort.GraphOptimizationLevel
-    options.graph_optimization_level = {
-        "all": levels.ORT_ENABLE_ALL,
-        "extended": levels.ORT_ENABLE_EXTENDED,
-        "basic": levels.ORT_ENABLE_BASIC,
-        "off": levels.ORT_DISABLE_ALL,
-    }[optimization]
-    try:
-        session = ort.InferenceSession(str(bundle.model), options, providers=list(providers))
-    except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise BundleError(f"{bundle.model}: ONNX Runtime cannot load it: {_first_line(error)}") from error
-    names = [tensor.name for tensor in session.get_inputs()]
-    if bundle.manifest.input.name not in names:
-        raise BundleError(f"{bundle.model}: no input {bundle.manifest.input.name!r}, it has {', '.join(names)}")
-    return session
-
-
-def probe(session: "ort.InferenceSession", bundle: Bundle) -> None:
-    """Run the model once on zeros and compare its outputs with what model.json declares. Raises BundleError."""
-    import numpy as np
-
-    tensor = np.zeros(probe_shape(bundle.manifest.input), dtype=bundle.manifest.input.dtype)
-    try:
-        outputs = session.run(None, {bundle.manifest.input.name: tensor})
-    except Exception as error:  # as above
-        raise BundleError(f"{bundle.model}: does not run on {tensor.shape}: {_first_line(error)}") from error
-    for declared, output in zip(session.get_outputs(), outputs, strict=True):
-        array = np.asarray(output)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise BundleError(f"{bundle.model}: output {declared.name} is not finite on a zero input")
-        expected = bundle.manifest.output.shapes.get(declared.name)
-        if expected is not None and not _fits(array.shape, expected):
-            raise BundleError(f"{bundle.model}: output {declared.name} has shape {array.shape}, expected {expected}")
-
-
-def probe_shape(declared: Input) -> tuple[int, ...]:
-    """A shape with batch 1 that the input accepts; a dynamic image size becomes the smallest sensible one."""
-    if declared.layout == "tensor":
-        return (1, *declared.shape)
-    width, height = (side or math.ceil(64 / declared.multiple) * declared.multiple for side in declared.size)
-    channels = 1 if declared.color == "gray" else 3
-    return (1, channels, height, width) if declared.layout == "NCHW" else (1, height, width, channels)
-
-
-def _fits(shape: tuple[int, ...], expected: list[int]) -> bool:
-    return len(shape) == len(expected) and all(e in (-1, s) for s, e in zip(shape, expected, strict=True))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 from edgeml.component import Context
 from edgeml.errors import ConfigError
 from edgeml.ipc import Handler
+from edgeml.onnx_session import runtime
 from edgeml.outbox import Outbox
 from edgeml.s3 import Uploader
 from inferencer import config
@@ -131,9 +132,7 @@ def check(pipelines: dict[str, config.Pipeline]) -> None:
 
 
 def _check_providers(providers: tuple[str, ...], path: str) -> None:
-    import onnxruntime as ort
-
-    present = ort.get_available_providers()
+    present = runtime().get_available_providers()
     for index, provider in enumerate(providers):
         if provider not in present:
             found = f"{provider} is not in this ONNX Runtime, present are {', '.join(present)}"

@@ -1,10 +1,11 @@
 import os
 import stat
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from edgeml.files import write_atomic
+from edgeml.files import read_regular, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -60,3 +61,30 @@ def test_a_symlink_is_replaced_and_not_followed(tmp_path: Path) -> None:
     write_atomic(tmp_path / "link", b"new")
     assert target.read_bytes() == b"kept"
     assert not (tmp_path / "link").is_symlink()
+
+
+def test_a_file_is_read_whole_within_its_limit_and_nothing_else_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    for size in (0, 1, 99_999, 100_000):
+        path.write_bytes(b"x" * size)
+        assert read_regular(path, 100_000) == b"x" * size
+    path.write_bytes(b"x" * 100_001)
+    with pytest.raises(OSError, match="more than 100000 bytes"):
+        read_regular(path, 100_000)
+    assert read_regular(Path("/proc/self/status"), 1 << 20).startswith(b"Name:")  # its size is said to be 0
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"):
+        read_regular(tmp_path / "pipe", 100)
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(OSError, match="symbolic"):
+        read_regular(tmp_path / "link", 1 << 20, follow=False)
+
+
+def test_reading_takes_no_more_memory_than_the_file(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x" * 1000)
+    tracemalloc.start()
+    try:
+        read_regular(tmp_path / "f", 1 << 31)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

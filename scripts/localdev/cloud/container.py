@@ -8,13 +8,13 @@ application/x-npy, and answers text/csv, or {"predictions": [...]} when the call
 import argparse
 import io
 import json
+import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 MAX_BODY_BYTES = 25 * 1024 * 1024
 
@@ -29,6 +29,9 @@ class Model:
     """Rows in, the model's first output flattened per row out."""
 
     def __init__(self, path: Path) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # looked at by the import
+        import onnxruntime
+
         self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         (self._input,) = self._session.get_inputs()
 

@@ -4,6 +4,7 @@ CenterFace finds, mini-XCEPTION (trained on FER2013) names. Good for showing a p
 """
 
 import importlib.util
+import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -101,6 +102,7 @@ def bundle(name: str) -> Path:
 
 
 def _session(name: str) -> Any:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # looked at by the import
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

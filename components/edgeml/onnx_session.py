@@ -1,0 +1,156 @@
+"""ONNX Runtime sessions on model bundles: of the bytes that were hashed, without telemetry, tried on zeros."""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgeml.errors import BundleError, ConfigError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+    from edgeml.models import Bundle, Input
+
+MAX_TENSOR = 1 << 28  # numbers of an input: 1 GiB of float32
+_TYPES = {"float32": "float", "float16": "float16", "uint8": "uint8", "int8": "int8"}  # ours and ONNX Runtime's
+
+
+def runtime() -> Any:
+    """The module onnxruntime, which nobody else imports.
+
+    Its builds write usage data below the home folder and may send it, which devices must not; the opt-out is looked
+    at by the import.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
+def open_session(
+    bundle: "Bundle",
+    *,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+    threads: int = 0,
+    optimization: Literal["all", "extended", "basic", "off"] = "all",
+) -> "ort.InferenceSession":
+    """An ONNX Runtime session on the bundle's model. `threads` 0 lets ONNX Runtime choose.
+
+    Raises ConfigError for a provider this build of ONNX Runtime lacks, BundleError for a model it cannot load or
+    that does not take the input which model.json describes.
+    """
+    onnxruntime = runtime()
+    present = onnxruntime.get_available_providers()
+    for provider in providers:
+        if provider not in present:
+            raise ConfigError("providers", f"{provider} is not in this ONNX Runtime, present are {', '.join(present)}")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A spinning thread pool steals the core that the camera and the publisher need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = {
+        "all": levels.ORT_ENABLE_ALL,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "off": levels.ORT_DISABLE_ALL,
+    }[optimization]
+    # Between `load` and now anybody may have changed the files: these bytes are hashed again, and are the ones loaded.
+    model = bundle.read("model.onnx")
+    weights = {name: bundle.read(name) for name in sorted(bundle.inspected(model).external)}
+    try:
+        if weights:
+            options.add_external_initializers_from_files_in_memory(
+                list(weights), list(weights.values()), [len(content) for content in weights.values()]
+            )
+        session = onnxruntime.InferenceSession(model, options, providers=list(providers))
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        raise BundleError(f"{bundle.model}: ONNX Runtime cannot load it: {first_line(error)}") from error
+    _check_input(session, bundle)
+    return session
+
+
+def probe(session: "ort.InferenceSession", bundle: "Bundle") -> None:
+    """Run the model once on zeros and compare its outputs with what model.json declares. Raises BundleError."""
+    import numpy as np
+
+    tensor = np.zeros(probe_shape(bundle.manifest.input), dtype=bundle.manifest.input.dtype)
+    try:
+        outputs = session.run(None, {bundle.manifest.input.name: tensor})
+    except Exception as error:  # as above
+        raise BundleError(f"{bundle.model}: does not run on {tensor.shape}: {first_line(error)}") from error
+    for declared, output in zip(session.get_outputs(), outputs, strict=True):
+        array = np.asarray(output) if declared.type.startswith("tensor") else np.empty(0, object)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise BundleError(f"{bundle.model}: output {declared.name} is not finite on a zero input")
+        expected = bundle.manifest.output.shapes.get(declared.name)
+        if expected is not None and not _fits(array.shape, expected):
+            raise BundleError(f"{bundle.model}: output {declared.name} has shape {array.shape}, expected {expected}")
+
+
+def probe_shape(declared: "Input") -> tuple[int, ...]:
+    """A shape with batch 1 that the input accepts; a dynamic image size becomes the smallest sensible one.
+
+    Raises BundleError for one that no memory holds.
+    """
+    if declared.layout == "tensor":
+        shape: tuple[int, ...] = (1, *declared.shape)
+    else:
+        width, height = (side or math.ceil(64 / declared.multiple) * declared.multiple for side in declared.size)
+        channels = 1 if declared.color == "gray" else 3
+        shape = (1, channels, height, width) if declared.layout == "NCHW" else (1, height, width, channels)
+    if math.prod(shape) > MAX_TENSOR:
+        raise BundleError(f"input {declared.name}: {math.prod(shape)} numbers, {MAX_TENSOR} are allowed")
+    return shape
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
+
+
+def _check_input(session: "ort.InferenceSession", bundle: "Bundle") -> None:
+    """Compare the model's inputs with model.json. Raises BundleError saying what is there and what was expected."""
+    declared, inputs = bundle.manifest.input, session.get_inputs()
+    names = [tensor.name for tensor in inputs]
+    if declared.name not in names:
+        raise BundleError(f"{bundle.model}: no input {declared.name!r}, it has {', '.join(names)}")
+    if len(inputs) > 1:
+        raise BundleError(f"{bundle.model}: it has {len(inputs)} inputs, {', '.join(names)}; one can be filled")
+    (found,), shape = inputs, probe_shape(declared)
+    there = f"input {found.name} is {found.type} {_text(found.shape)}"
+    expected = f"tensor({_TYPES[declared.dtype]})"
+    if found.type != expected:
+        raise BundleError(f"{bundle.model}: {there}, model.json says {declared.dtype} ({expected})")
+    if found.shape and not _takes(found.shape, shape):  # none: the model does not say
+        layout = "" if declared.layout == "tensor" else f" {declared.layout}"
+        hint = _hint(found.shape, shape, declared.layout)
+        raise BundleError(f"{bundle.model}: does not run on {shape}{layout}, as model.json says: {there}{hint}")
+
+
+def _takes(found: Sequence[object], shape: tuple[int, ...]) -> bool:
+    """Whether a declared shape, of numbers, names and None, holds for ours."""
+    return len(found) == len(shape) and all(
+        not isinstance(side, int) or side < 1 or side == ours for side, ours in zip(found, shape, strict=True)
+    )
+
+
+def _hint(found: Sequence[object], shape: tuple[int, ...], layout: str) -> str:
+    if isinstance(found[0], int) and found[0] > 1:
+        return f", a batch of {found[0]} where samples come one at a time"
+    channels = {"NCHW": 1, "NHWC": 3}
+    other = {"NCHW": "NHWC", "NHWC": "NCHW"}.get(layout, "")
+    if other and len(found) == len(shape) and found[channels[other]] == shape[channels[layout]]:
+        return f", which is {other}"
+    return ""
+
+
+def _text(shape: Sequence[object]) -> str:
+    return f"[{', '.join(str(side) if isinstance(side, int) else '?' for side in shape)}]"
+
+
+def _fits(shape: tuple[int, ...], expected: list[int]) -> bool:
+    return len(shape) == len(expected) and all(e in (-1, s) for s, e in zip(shape, expected, strict=True))

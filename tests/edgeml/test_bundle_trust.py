@@ -1,0 +1,361 @@
+"""Bundles made by somebody who means harm, or who exported the wrong thing."""
+
+import ast
+import contextlib
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeml import models, onnx_file
+from edgeml.errors import BundleError
+
+ROOT = Path(__file__).parents[2]
+Shape = list[int | str | None] | None
+
+
+def made(
+    folder: Path,
+    shape: Shape = [1, 3, 4, 4],  # noqa: B006
+    dtype: int = TensorProto.FLOAT,
+    *,
+    extra: tuple[str, ...] = (),
+    weights: str = "",
+    end: str = "Identity",
+    **changes: Any,
+) -> Path:
+    """A bundle of a model that adds a weight to its input, with further inputs, the weight in a file, or an end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    inputs = [helper.make_tensor_value_info(name, dtype, shape) for name in ("image", *extra)]
+    nodes = [helper.make_node("Add", ["image", "weight"], ["sum"]), helper.make_node(end, ["sum"], ["out"])]
+    if extra:
+        nodes[0] = helper.make_node("Sum", ["image", "weight", *extra], ["sum"])
+    weight = numpy_helper.from_array(np.full(64, 2, helper.tensor_dtype_to_np_dtype(dtype))[:1], "weight")
+    outputs = [helper.make_tensor_value_info("out", dtype, None)]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs, [weight]),
+        opset_imports=[helper.make_opsetid("", 14)],
+        ir_version=8,
+    )
+    if weights:
+        tensor = model.graph.initializer[0]
+        content = tensor.raw_data
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=weights)
+        tensor.external_data.add(key="length", value=str(len(content)))
+        if "/" not in weights:
+            (folder / weights).write_bytes(content)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return described(folder, **changes)
+
+
+def described(folder: Path, **changes: Any) -> Path:
+    manifest = {
+        "name": "Double",
+        "version": "1.0.0",
+        "task": "classification",
+        "sha256": models.sha256(folder / "model.onnx"),
+        "input": {"name": "image", "size": [4, 4]},
+        "output": {"decoder": "softmax"},
+        **changes,
+    }
+    (folder / "model.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def refused(folder: Path) -> str:
+    """Why the bundle is refused when it is loaded, opened or tried."""
+    with pytest.raises(BundleError) as caught:
+        bundle = models.load(folder)
+        models.probe(models.open_session(bundle), bundle)
+    return str(caught.value)
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+# --- weights in other files ---
+
+
+def test_declared_weights_are_loaded_from_the_bytes_that_were_hashed(tmp_path: Path) -> None:
+    folder = made(tmp_path / "b", weights="w.bin")
+    bundle = models.load(described(folder, files={"w.bin": models.sha256(folder / "w.bin")}))
+    assert bundle.graph.external == {"w.bin"}
+    (out,) = models.open_session(bundle).run(None, {"image": np.zeros((1, 3, 4, 4), np.float32)})
+    assert out.max() == 2
+    (folder / "w.bin").write_bytes(b"\0\0\0\0")  # after `load` and before the session
+    with pytest.raises(BundleError, match=r"w\.bin: sha256 is"):
+        models.open_session(bundle)
+
+
+@pytest.mark.parametrize("place", ["w.bin", "../w.bin", "/etc/passwd", "sub/w.bin", "*/_ORT_MEM_ADDR_/*"])
+def test_undeclared_weights_are_refused_wherever_they_lie(tmp_path: Path, place: str) -> None:
+    folder = made(tmp_path / "b", weights=place)
+    assert f"weights in {place!r}, which is not declared" in refused(folder)
+
+
+@pytest.mark.parametrize("place", ["../w.bin", "/etc/passwd", "sub/w.bin"])
+def test_declaring_weights_elsewhere_does_not_help(tmp_path: Path, place: str) -> None:
+    (tmp_path / "w.bin").write_bytes(b"1234")
+    folder = made(tmp_path / "b", weights=place)
+    assert "lies outside the bundle" in refused(described(folder, files={place: digest(b"1234")}))
+
+
+def test_weights_are_found_however_deep_they_lie(tmp_path: Path) -> None:
+    tensor = TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="deep.bin")
+    inner = helper.make_graph([helper.make_node("Constant", [], ["c"], value=tensor)], "inner", [], [])
+    for _ in range(15):
+        inner = helper.make_graph([helper.make_node("If", ["x"], ["y"], then_branch=inner)], "outer", [], [])
+    assert onnx_file.read(helper.make_model(inner).SerializeToString()).external == {"deep.bin"}
+    sparse = onnx.SparseTensorProto(values=tensor, indices=TensorProto())
+    graph = helper.make_graph([], "g", [], [], sparse_initializer=[sparse])
+    assert onnx_file.read(helper.make_model(graph).SerializeToString()).external == {"deep.bin"}
+    node = helper.make_node("Constant", [], ["c"], value=tensor)
+    function = helper.make_function("d", "f", [], ["c"], [node], [helper.make_opsetid("", 14)])
+    model = helper.make_model(helper.make_graph([], "g", [], []), functions=[function])
+    assert onnx_file.read(model.SerializeToString()).external == {"deep.bin"}
+
+
+def test_what_computes_an_output_is_told_past_reshapes(tmp_path: Path) -> None:
+    for end in ("Softmax", "Sigmoid", "Identity"):
+        assert models.load(made(tmp_path / end, end=end)).graph.ends == {"out": end if end != "Identity" else "Add"}
+    nodes = [helper.make_node("Softmax", ["x"], ["a"]), helper.make_node("Cast", ["a"], ["b"], to=1)]
+    nodes.append(helper.make_node("Flatten", ["b"], ["out"]))
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "g", [], [out])
+    assert onnx_file.read(helper.make_model(graph).SerializeToString()).ends == {"out": "Softmax"}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300))
+def test_bytes_that_are_no_model_are_said_to_be_none(data: bytes) -> None:
+    with contextlib.suppress(onnx_file.NotOnnxError):
+        onnx_file.read(data)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 300), st.integers(0, 255))
+def test_a_damaged_model_is_read_or_said_to_be_none(place: int, value: int) -> None:
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["out"])], "g", [], [out])
+    data = bytearray(helper.make_model(graph).SerializeToString())
+    data[place % len(data)] = value
+    with contextlib.suppress(onnx_file.NotOnnxError):
+        onnx_file.read(bytes(data))
+
+
+# --- what was hashed is what is loaded ---
+
+
+def test_a_model_that_is_exchanged_between_hash_and_load_is_refused(tmp_path: Path) -> None:
+    folder = made(tmp_path / "b")
+    bundle = models.load(folder)
+    made(tmp_path / "other", end="Sigmoid")
+    (folder / "model.onnx").write_bytes((tmp_path / "other" / "model.onnx").read_bytes())
+    with pytest.raises(BundleError, match=r"model\.onnx: sha256 is"):
+        models.open_session(bundle)
+
+
+def test_an_array_that_is_exchanged_after_the_load_is_refused(tmp_path: Path) -> None:
+    folder = made(tmp_path / "b")
+    np.save(folder / "mean.npy", np.zeros(3))
+    bundle = models.load(described(folder, files={"mean.npy": models.sha256(folder / "mean.npy")}))
+    np.save(folder / "mean.npy", np.ones(3))
+    with pytest.raises(BundleError, match=r"mean\.npy: sha256 is"):
+        bundle.array("mean.npy")
+
+
+def test_the_model_cannot_be_declared_twice(tmp_path: Path) -> None:
+    folder = made(tmp_path / "b")
+    true = models.sha256(folder / "model.onnx")
+    assert "sha256 is" in refused(described(folder, sha256="0" * 64, files={"model.onnx": true}))
+    assert "sha256 is" in refused(described(folder, files={"model.onnx": "0" * 64}))
+
+
+# --- files that are none, or too large ---
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+ODD: dict[str, Callable[[Path], Any]] = {
+    "pipe": _fifo,
+    "socket": _socket,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "folder": lambda path: path.mkdir(),
+    "loop": lambda path: path.symlink_to(path),
+    "elsewhere": lambda path: path.symlink_to("/etc/hostname"),
+}
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.json", "labels.txt"])
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
+) -> None:
+    folder = made(tmp_path / "b", files={"labels.txt": "0" * 64})
+    (folder / name).unlink(missing_ok=True)
+    monkeypatch.chdir(folder)  # a socket's path has few characters
+    ODD[kind](Path(name))
+    assert name in refused(folder)
+
+
+def test_every_file_has_a_limit_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = made(tmp_path / "b")
+    (folder / "labels.txt").write_text("a\n" * 50)
+    np.save(folder / "mean.npy", np.zeros(300))
+    described(folder, files={name: models.sha256(folder / name) for name in ("labels.txt", "mean.npy")})
+    for limit, words in (("MAX_MODEL_BYTES", "model.onnx"), ("MAX_LABELS_BYTES", "labels.txt")):
+        with monkeypatch.context() as patch:
+            patch.setattr(models, limit, 60)
+            assert f"{words}: more than 60 bytes" in refused(folder)
+    for limit in ("MAX_MANIFEST_BYTES", "MAX_FILE_BYTES", "MAX_FILES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(models, limit, 1)
+            assert "1 " in refused(folder)
+    monkeypatch.setattr(models, "MAX_ARRAY_BYTES", 1000)
+    with pytest.raises(BundleError, match=r"mean\.npy: more than 1000 bytes"):
+        models.load(folder).array("mean.npy")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"name":' * 3000, "more than 64 deep"),
+        (b'{"name": "A", "name": "B"}', "'name' occurs twice"),
+        (b'{"thresholds": {"score": NaN}}', "NaN is no finite number"),
+        (b'{"thresholds": {"score": 1e999}}', "1e999 is no finite number"),
+        (b'{"name": "\\ud800"}', "surrogates not allowed"),
+        (b"\xff\xfe{}", "can't decode"),
+        (b"[]", "Expected `object`"),
+    ],
+)
+def test_a_manifest_that_trips_readers_is_refused_in_words(tmp_path: Path, content: bytes, words: str) -> None:
+    folder = made(tmp_path / "b")
+    (folder / "model.json").write_bytes(content)
+    assert words in refused(folder)
+
+
+def test_a_manifest_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    folder = made(tmp_path / "b")
+    (folder / "model.json").write_bytes(b"\xef\xbb\xbf" + (folder / "model.json").read_bytes())
+    assert models.load(folder).ref.name == "Double"
+
+
+@pytest.mark.parametrize(
+    ("content", "labels"),
+    [
+        (b"\xef\xbb\xbfcat\ndog\n", ("cat", "dog")),
+        (b"cat\r\ndog", ("cat", "dog")),
+        (b"cat\rdog\r", ("cat", "dog")),
+        ("cat\u2028tle\ndog\x0b\x85\n".encode(), ("cat\u2028tle", "dog")),
+        (b"cat \n dog\n\n\n", ("cat", "dog")),
+        (b"cat\n\ndog\n", ("cat", "", "dog")),
+        ("cat\ndog\n".encode("utf-16"), ("cat", "dog")),
+        (b"", ()),
+    ],
+)
+def test_labels_as_people_write_them(tmp_path: Path, content: bytes, labels: tuple[str, ...]) -> None:
+    folder = made(tmp_path / "b", files={"labels.txt": digest(content)})
+    (folder / "labels.txt").write_bytes(content)
+    assert models.load(folder).labels == labels
+
+
+def test_labels_with_a_nul_are_refused(tmp_path: Path) -> None:
+    content = "cat\n".encode("utf-16-le")  # without a mark
+    folder = made(tmp_path / "b", files={"labels.txt": digest(content)})
+    (folder / "labels.txt").write_bytes(content)
+    assert "there is a NUL in it" in refused(folder)
+
+
+# --- inputs ---
+
+IMAGE: dict[str, Any] = {"name": "image", "size": [4, 4]}
+INPUTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "NHWC for NCHW": ({"shape": [1, 4, 4, 3]}, IMAGE, "[1, 4, 4, 3], which is NHWC"),
+    "NCHW for NHWC": ({}, {**IMAGE, "layout": "NHWC"}, "[1, 3, 4, 4], which is NCHW"),
+    "batch of four": ({"shape": [4, 3, 4, 4]}, IMAGE, "a batch of 4 where samples come one at a time"),
+    "another size": ({}, {**IMAGE, "size": [5, 4]}, "does not run on (1, 3, 4, 5) NCHW"),
+    "grey": ({}, {**IMAGE, "color": "gray"}, "does not run on (1, 1, 4, 4)"),
+    "a vector": ({}, {"name": "image", "layout": "tensor", "shape": [48]}, "does not run on (1, 48), as model.json"),
+    "float16": ({"dtype": TensorProto.FLOAT16}, IMAGE, "tensor(float16) [1, 3, 4, 4], model.json says float32"),
+    "uint8": ({"dtype": TensorProto.INT32}, {**IMAGE, "dtype": "uint8"}, "tensor(int32) [1, 3, 4, 4], model.json says"),
+    "two inputs": ({"extra": ("size",)}, IMAGE, "it has 2 inputs, image, size; one can be filled"),
+    "a size beyond sense": ({"shape": [1, 3, "h", "w"]}, {**IMAGE, "size": [16384, 16384]}, "numbers, 268435456"),
+    "a size beyond the format": ({}, {**IMAGE, "size": [99999, 4]}, "<= 16384"),
+    "a negative shape": ({}, {"name": "image", "layout": "tensor", "shape": [-1]}, ">= 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", INPUTS)
+def test_an_input_that_does_not_fit_says_what_is_there_and_what_was_expected(tmp_path: Path, fault: str) -> None:
+    model, declared, words = INPUTS[fault]
+    assert words in refused(made(tmp_path / "b", **model, input=declared))
+
+
+@pytest.mark.parametrize(
+    ("model", "declared"),
+    [
+        ({"shape": ["n", 3, "h", "w"]}, {"name": "image"}),
+        ({"shape": [None, 3, None, None]}, IMAGE),
+        ({"shape": ["n", 4, 4, 1]}, {**IMAGE, "layout": "NHWC", "color": "gray"}),
+        ({"shape": None}, IMAGE),
+        ({"shape": ["n", 7]}, {"name": "image", "layout": "tensor", "shape": [7]}),
+        ({"dtype": TensorProto.FLOAT16}, {**IMAGE, "dtype": "float16"}),
+    ],
+)
+def test_dynamic_inputs_and_half_precision_load(
+    tmp_path: Path, model: dict[str, Any], declared: dict[str, Any]
+) -> None:
+    bundle = models.load(made(tmp_path / "b", **model, input=declared))
+    models.probe(models.open_session(bundle), bundle)
+
+
+# --- ONNX Runtime's telemetry ---
+
+
+def test_onnxruntime_is_imported_in_one_place_which_sets_its_opt_out_first() -> None:
+    allowed = {ROOT / "components/edgeml/onnx_session.py"}
+    stand_ins = {ROOT / "scripts/localdev/cloud/faces.py", ROOT / "scripts/localdev/cloud/container.py"}
+    sources = [path for top in ("components", "cloud", "scripts") for path in (ROOT / top).rglob("*.py")]
+    importers = {path for path in sources if "zip-build" not in path.parts and _imports(path)}
+    assert importers == allowed | stand_ins
+    for path in importers:
+        text = path.read_text()
+        assert text.index('setdefault("ORT_DISABLE_TELEMETRY"') < text.index("    import onnxruntime\n")
+
+
+def _imports(path: Path) -> bool:
+    """Whether a source imports onnxruntime, but for type checking."""
+    if "onnxruntime" not in (text := path.read_text()):
+        return False
+    tree = ast.parse(text)
+    checking = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
+    passed = {id(inner) for node in checking for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in passed:
+            continue
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if any(name.split(".")[0] == "onnxruntime" for name in names):
+            return True
+    return False
