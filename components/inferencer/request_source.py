@@ -1,19 +1,23 @@
 """Images named in requests: `{"image_dir", "fname", "request_id"?}` on a local topic, answered on another."""
 
+import io
 import logging
+import math
 import queue
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
-import cv2
 import msgspec
 import numpy as np
 
-from edgeml import messages
+from edgeml import messages, pictures
 from edgeml.component import Context
 from edgeml.errors import BackendError, EdgemlError
 from edgeml.log import kv
 from edgeml.messages import Classification, Detection, InferenceResult, Source
+from edgeml.pictures import PictureError, shown
 from inferencer.config import RequestSource
 from inferencer.sample import Array, Sample
 from inferencer.sinks import fitted
@@ -21,6 +25,7 @@ from inferencer.sinks import fitted
 log = logging.getLogger(__name__)
 
 IMAGES = {".jpg", ".jpeg", ".png"}
+FORMATS = ("JPEG", "PNG")
 MAX_REPORT = 200  # characters of a request that go into an error
 MAX_ERROR = 1000  # characters of an answer that is an error
 
@@ -102,26 +107,22 @@ class RequestSamples:
     def _loaded(self, request: Request) -> Array:
         """The image or array that a request names. Raises BackendError saying what is wrong with it."""
         path = self._resolved(request)
-        kind = path.suffix.lower()
         try:
-            if not path.is_file():
-                raise BackendError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
-            if kind == ".npy":
-                return array(path, self._settings.max_pixels)
-            if kind in IMAGES:
-                return image(path, self._settings.max_pixels)
-        except (OSError, MemoryError, cv2.error) as error:
-            raise BackendError(f"{path}: {error}") from error
-        raise BackendError(f"{path}: expected one of {', '.join(sorted(IMAGES))}, .npy")
+            return picture(path, self._settings.max_pixels, self._allowed)
+        except PictureError as error:
+            raise BackendError(str(error)) from error
 
     def _resolved(self, request: Request) -> Path:
         """The real path, links and `..` resolved, which must lie below an allowed folder."""
         try:
             path = (Path(request.image_dir) / request.fname).resolve()
+            is_there = path.exists()
         except (OSError, ValueError, RuntimeError) as error:  # a NUL byte, a loop of links
             raise BackendError(f"{request.fname!r} is no path: {error}") from error
         if not any(path.is_relative_to(folder) for folder in self._allowed):
-            raise BackendError(f"{path} is not below one of allowed_dirs")
+            raise BackendError(f"{shown(path)} is not below one of allowed_dirs")
+        if not is_there:
+            raise BackendError(f"{shown(path)}: no such file")
         return path
 
     def _reply(self, result: InferenceResult) -> None:
@@ -148,51 +149,46 @@ class RequestSamples:
             log.error("%s", error)
 
 
-def image(path: Path, max_pixels: int) -> Array:
-    """An image file as BGR. Raises BackendError; the header is looked at before pixels are decoded."""
-    width, height = size(path)
-    if width * height > max_pixels:
-        raise BackendError(f"{path}: {width}x{height} pixels, {max_pixels} pixels are allowed")
-    decoded = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if decoded is None or decoded.size == 0:
-        raise BackendError(f"{path}: not a readable image")
-    return decoded
+def picture(path: Path, max_pixels: int, below: Sequence[Path] = ()) -> Array:
+    """The image or array in a file, by its suffix. Raises PictureError; `below` is as in pictures.file_bytes."""
+    kind = path.suffix.lower()
+    if kind == ".npy":
+        return array(pictures.file_bytes(path, below=below), shown(path), max_pixels)
+    if kind in IMAGES:
+        return pictures.load(path, max_pixels=max_pixels, formats=FORMATS, below=below)
+    raise PictureError(f"{shown(path)}: expected one of {', '.join(sorted(IMAGES))}, .npy")
 
 
-def size(path: Path) -> tuple[int, int]:
-    """Width and height from a PNG's or JPEG's header. Raises BackendError for anything else."""
-    with path.open("rb") as file:
-        start = file.read(24)
-        if start[:8] == b"\x89PNG\r\n\x1a\n" and len(start) == 24:
-            return int.from_bytes(start[16:20]), int.from_bytes(start[20:24])
-        if start[:2] == b"\xff\xd8":
-            file.seek(2)
-            while (marker := file.read(4)) and len(marker) == 4 and marker[0] == 0xFF:
-                # SOF0..SOF15 but DHT, JPG and DAC (ITU-T T.81, table B.1) hold the frame's size
-                if 0xC0 <= marker[1] <= 0xCF and marker[1] not in (0xC4, 0xC8, 0xCC):
-                    frame = file.read(5)
-                    return int.from_bytes(frame[3:5]), int.from_bytes(frame[1:3])
-                file.seek(int.from_bytes(marker[2:4]) - 2, 1)
-    raise BackendError(f"{path}: not a JPEG or PNG image")
-
-
-def array(path: Path, max_pixels: int) -> Array:
-    """An .npy file: an image (height, width, 3) or (height, width) of uint8, or a vector. Raises BackendError."""
-    try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:  # a header is parsed as Python, and a wrong one fails in many ways
-        raise BackendError(f"{path}: not an .npy file of numbers: {error}") from error
-    if not isinstance(mapped, np.ndarray):
-        mapped.close()
-        raise BackendError(f"{path}: expected one array, found an archive of several")
-    if mapped.dtype.kind not in "uif":
-        raise BackendError(f"{path}: expected numbers, found {mapped.dtype}")
-    picture = mapped.ndim == 2 or (mapped.ndim == 3 and mapped.shape[2] == 3)
-    if mapped.ndim != 1 and not (picture and mapped.dtype == np.uint8):
+def array(data: bytes, name: str, max_pixels: int) -> Array:
+    """An .npy file: an image (height, width, 3) or (height, width) of uint8, or a vector. Raises PictureError."""
+    if data.startswith(b"PK"):
+        raise PictureError(f"{name}: expected one array, found an archive of several")
+    shape, order, dtype, begin = _npy_header(data, name)
+    if dtype.kind not in "uif":
+        raise PictureError(f"{name}: expected numbers, found {dtype}")
+    is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
+    if len(shape) != 1 and not (is_picture and dtype == np.uint8):
         expected = "(height, width, 3) or (height, width) of uint8, or (n,)"
-        raise BackendError(f"{path}: shape {mapped.shape} of {mapped.dtype}, expected {expected}")
-    if mapped.size == 0 or mapped.size > max_pixels * 3:
-        raise BackendError(f"{path}: {mapped.size} numbers, 1 to {max_pixels * 3} are allowed")
-    return np.array(mapped)
+        raise PictureError(f"{name}: shape {shape} of {dtype}, expected {expected}")
+    count = math.prod(shape)
+    if not 1 <= count <= max_pixels * 3:
+        raise PictureError(f"{name}: {count} numbers, 1 to {max_pixels * 3} are allowed")
+    if len(data) - begin < count * dtype.itemsize:
+        raise PictureError(f"{name}: not an .npy file of numbers: cut off")
+    return np.frombuffer(data, dtype, count, begin).reshape(shape, order=order).copy()
+
+
+def _npy_header(data: bytes, name: str) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any], int]:
+    """(shape, order, dtype, where the numbers begin)."""
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read(file)
+    except Exception as error:  # a header is parsed as Python, and a wrong one fails in many ways
+        raise PictureError(f"{name}: not an .npy file of numbers: {error}") from error
+    if dtype.hasobject:
+        raise PictureError(f"{name}: not an .npy file of numbers: it holds objects")
+    if any(side < 0 for side in shape):
+        raise PictureError(f"{name}: not an .npy file of numbers: shape {shape}")
+    return shape, "F" if is_fortran else "C", dtype, file.tell()

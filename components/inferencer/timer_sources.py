@@ -13,13 +13,14 @@ from typing import Any
 
 import msgspec
 
-from edgeml import messages
+from edgeml import messages, pictures
 from edgeml.component import Context
 from edgeml.errors import BackendError, ConfigError, EdgemlError
 from edgeml.frames import FrameReader
 from edgeml.messages import InferenceResult, Regression, Source
+from edgeml.pictures import PictureError
 from inferencer.config import CallerSource, TimerSource
-from inferencer.request_source import IMAGES, array, image
+from inferencer.request_source import IMAGES, picture
 from inferencer.sample import Array, Outcome, Sample, Values, following
 from inferencer.stream_sources import features_of, numbers
 
@@ -80,14 +81,11 @@ class TimerSamples:
 def read(path: Path) -> Array | Values:
     """An image, an .npy array or a text of numbers. Raises BackendError."""
     try:
-        if path.suffix.lower() in IMAGES:
-            return image(path, MAX_PIXELS)
-        if path.suffix.lower() == ".npy":
-            return array(path, MAX_PIXELS)
-        with path.open("rb") as file:
-            return numbers(file.read(MAX_TEXT_BYTES))
-    except OSError as error:
-        raise BackendError(f"{path}: {error.strerror}") from error
+        if path.suffix.lower() in (*IMAGES, ".npy"):
+            return picture(path, MAX_PIXELS)
+        return numbers(pictures.file_bytes(path, max_bytes=MAX_TEXT_BYTES))
+    except PictureError as error:
+        raise BackendError(str(error)) from error
 
 
 class CallerSamples:

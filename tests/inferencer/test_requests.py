@@ -122,6 +122,14 @@ def png_header(width: int, height: int) -> bytes:
     return start[:16] + width.to_bytes(4) + height.to_bytes(4) + start[24:]
 
 
+def jpeg_bomb() -> bytes:
+    """A small file whose true size stands behind markers that decoders skip."""
+    start = bytearray(cv2.imencode(".jpg", picture())[1].tobytes())
+    at = start.index(b"\xff\xc0")
+    start[at + 5 : at + 9] = (30_000).to_bytes(2) * 2
+    return b"\xff\xd8\xff\x01\xff\xd3" + bytes(start[2:])
+
+
 BAD_FILES = {
     "text.jpg": (b"no picture at all", "not a JPEG or PNG"),
     "empty.png": (b"", "not a JPEG or PNG"),
@@ -129,6 +137,11 @@ BAD_FILES = {
     "cut.jpg": (cv2.imencode(".jpg", picture())[1].tobytes()[:30], "not a JPEG or PNG"),
     "huge.png": (png_header(60_000, 60_000), "pixels are allowed"),
     "bomb.png": (png_header(7_000, 7_000), "not a readable image"),
+    "half.jpg": (cv2.imencode(".jpg", picture())[1].tobytes()[:-9], "cut off"),
+    "skipped.jpg": (jpeg_bomb(), "30000x30000 pixels"),
+    "disguised.jpg": (cv2.imencode(".tiff", picture())[1].tobytes(), "not a JPEG or PNG image but TIFF"),
+    "deep.npy": (b"\x93NUMPY\x01\x00\xff\x1f" + b"[" * 8191, "not an .npy file"),
+    "negative.npy": (npy(np.zeros(5)).replace(b"(5,)", b"(-5,)"), "not an .npy file"),
     "words.gif": (b"GIF89a", "expected one of"),
     "none": (b"x", "expected one of"),
     "shape.npy": (npy(np.zeros((4, 4, 7), np.uint8)), "shape (4, 4, 7)"),
@@ -180,6 +193,15 @@ def test_only_files_below_allowed_folders_are_read(asker: Asker) -> None:
     os.mkfifo(asker.pictures / "pipe.png")
     assert asker.ask_for("pipe.png")["error"]
     assert "name too long" in asker.ask_for("x" * 300 + ".png")["error"].lower()
+
+
+def test_a_name_that_is_no_utf8_behind_a_link_is_read_and_told(asker: Asker) -> None:
+    target = os.fsencode(asker.pictures) + b"/caf\xe9.png"
+    Path(os.fsdecode(target)).write_bytes(cv2.imencode(".png", picture(blue=9))[1].tobytes())
+    (asker.pictures / "cafe.png").symlink_to(os.fsdecode(target))
+    assert asker.ask_for("cafe.png")["label"] == "blue"
+    Path(os.fsdecode(target)).write_bytes(b"x")
+    assert "caf\\xe9.png: not a JPEG or PNG" in asker.ask_for("cafe.png")["error"]
 
 
 @pytest.mark.parametrize(
