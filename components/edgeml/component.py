@@ -215,9 +215,18 @@ def _stop(component: Component[C], context: Context) -> bool:
 
 def _configuration(config_type: type[C], context: Context) -> C:
     raw = context.ipc.configuration()
-    for sentence in configuration.unknown_keys(config_type, raw):
-        log.warning("configuration: %s", sentence)
+    _tell_unknown(dict(configuration.unknown_keys(config_type, raw)), context)
     return configuration.load(config_type, raw)
+
+
+def _tell_unknown(unknown: dict[str, str], context: Context) -> None:
+    """Each unknown key is a problem until it is gone, and never an error: leftovers survive upgrades."""
+    problems = context.health.problems
+    for problem in problems.current():
+        if problem.code == "unknown_key" and problem.subject not in unknown:
+            problems.cleared("unknown_key", problem.subject)
+    for path, sentence in unknown.items():
+        problems.found("unknown_key", path, sentence)
 
 
 def _until_stopped(component: Component[C], config_type: type[C], context: Context) -> int:

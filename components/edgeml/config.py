@@ -1,18 +1,21 @@
 """Greengrass configuration to typed structs, and back to words when it is wrong.
 
 Greengrass hands over JSON objects whose scalars may be strings: Nucleus Lite does so for every scalar of a YAML
-recipe, consoles and other people's scripts do so at will. Conversion is therefore lenient about scalars and strict
-about everything else: structure, bounds, choices. `accessControl` belongs to the core and is passed over.
+recipe, consoles and other people's scripts do so at will. What greengrass-cli or an IPC client merges has doubles for
+integers. Conversion is therefore lenient about scalars (30.0, "30" and "30.0" are the integer 30) and strict about
+everything else: structure, bounds, choices, and how a number is written (edgeml.numbers). An entry of a map that is
+null is not there, a field that is null has its default. `accessControl` belongs to the core and is passed over.
 """
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 import msgspec.inspect
 
+from edgeml._settled import dotted, member, settled, shown, unwrapped
 from edgeml.errors import ConfigError
 
 C = TypeVar("C")
@@ -22,59 +25,64 @@ CORE_KEYS = frozenset({"accessControl"})
 
 def load(kind: type[C], raw: Mapping[str, Any]) -> C:
     """`raw` as a `kind`. Raises ConfigError with the dotted path, what was found there and what is allowed."""
-    values = {key: value for key, value in raw.items() if key not in CORE_KEYS}
+    values = settled(
+        msgspec.inspect.type_info(kind), {key: value for key, value in raw.items() if key not in CORE_KEYS}
+    )
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _explained(kind, values, str(error)) from error
+        raise _explained(kind, values, raw, str(error)) from error
 
 
-def unknown_keys(kind: Any, raw: Any, path: str = "") -> list[str]:
-    """One sentence for each key of `raw` that `kind` has no field for: a misspelling, or left by an older version.
+def unknown_keys(kind: Any, raw: Any) -> list[tuple[str, str]]:
+    """(path, sentence) for each key of `raw` that `kind` has no field for: misspelt, or left by an older version.
 
-    Greengrass keeps the keys of earlier deployments, so these are worth a warning and never an error.
+    Greengrass keeps the keys of earlier deployments, so these are worth a problem and never an error.
     """
-    info = msgspec.inspect.type_info(kind) if isinstance(kind, type) else kind
-    if isinstance(info, msgspec.inspect.UnionType):
-        info = _member(info, raw)
+    return list(_unknown(msgspec.inspect.type_info(kind), raw, ()))
+
+
+def _unknown(info: Any, raw: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str, str]]:
+    info = unwrapped(info)
+    if isinstance(info, msgspec.inspect.UnionType) and isinstance(raw, Mapping | list):
+        info = member(info, raw)
     if isinstance(info, msgspec.inspect.DictType) and isinstance(raw, Mapping):
-        return [text for key, value in raw.items() for text in unknown_keys(info.value_type, value, f"{path}{key}.")]
-    if isinstance(info, msgspec.inspect.ListType) and isinstance(raw, list):
-        return [text for i, item in enumerate(raw) for text in unknown_keys(info.item_type, item, f"{path}{i}.")]
-    if not isinstance(info, msgspec.inspect.StructType) or not isinstance(raw, Mapping):
-        return []
-    fields = {field.encode_name: field.type for field in info.fields}
-    if info.tag_field is not None:
-        fields[info.tag_field] = msgspec.inspect.AnyType()
-    found = []
-    for key, value in raw.items():
-        if key in fields:
-            found += unknown_keys(fields[key], value, f"{path}{key}.")
-        elif key not in CORE_KEYS:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            found.append(f"{path}{key} is not known" + (f", did you mean {near[0]}?" if near else ""))
-    return found
+        for key, value in raw.items():
+            yield from _unknown(info.value_type, value, (*path, key))
+    elif isinstance(info, msgspec.inspect.CollectionType) and isinstance(raw, list):
+        for index, item in enumerate(raw):
+            yield from _unknown(info.item_type, item, (*path, index))
+    elif isinstance(info, msgspec.inspect.StructType) and isinstance(raw, Mapping):
+        fields = {field.encode_name: field.type for field in info.fields}
+        if info.tag_field is not None:
+            fields[info.tag_field] = msgspec.inspect.AnyType()
+        for key, value in raw.items():
+            if key in fields:
+                yield from _unknown(fields[key], value, (*path, key))
+            elif path or key not in CORE_KEYS:
+                where = dotted((*path, key)).encode(errors="backslashreplace").decode()
+                near = _nearest(str(key), list(fields))
+                yield where, f"{where} is not known" + (f", did you mean {near}?" if near else "")
 
 
-def _member(union: msgspec.inspect.UnionType, raw: Any) -> Any:
-    """The struct of a tagged union that `raw` chooses, or the union's only object type."""
-    structs = [kind for kind in union.types if isinstance(kind, msgspec.inspect.StructType)]
-    for kind in structs:
-        if kind.tag_field is not None and isinstance(raw, Mapping) and raw.get(kind.tag_field) == kind.tag:
-            return kind
-    others = [kind for kind in union.types if isinstance(kind, msgspec.inspect.DictType | msgspec.inspect.ListType)]
-    return next(iter([*structs, *others]), None)
+def _nearest(key: str, fields: list[str]) -> str | None:
+    """The field that was meant: whatever its case, and with or without `_` between its words."""
+    plain = {field.replace("_", "").lower(): field for field in fields}
+    near = difflib.get_close_matches(key[:100].replace("_", "").lower(), plain, n=1)
+    return plain[near[0]] if near else None
 
 
-def _explained(kind: Any, values: Mapping[str, Any], message: str) -> ConfigError:
-    problem, _, place = message.partition(" - at `$")
-    path = _resolved(kind, values, place.rstrip("`"), problem)
-    found: Any = values
+def _explained(kind: Any, values: Mapping[str, Any], raw: Mapping[str, Any], message: str) -> ConfigError:
+    problem, _, place = message.partition(" - at `")
+    of_key = place.startswith("key` in `")  # the name of an entry is at fault, not what it holds
+    path = _resolved(kind, values, place.removeprefix("key` in `").lstrip("$").rstrip("`"), problem)
+    if of_key:
+        path.append(_guilty_key(kind, values, path, problem))
+    found: Any = raw
     for step in path:
         found = found[step]
-    dotted = ".".join(str(step) for step in path)
     expected = re.sub(", got `.*`", "", problem[:1].lower() + problem[1:]).replace("`", "")
-    return ConfigError(dotted, f"{expected}, found {_shown(found)}")
+    return ConfigError(dotted(path), f"{expected}, found {shown(path[-1] if of_key else found)}")
 
 
 def _resolved(kind: Any, values: Mapping[str, Any], place: str, problem: str) -> list[str | int]:
@@ -110,8 +118,3 @@ def _with_only(values: Any, steps: list[Any]) -> Any:
     if isinstance(values, list):
         return [_with_only(v, steps[1:]) if i == steps[0] else v for i, v in enumerate(values)]
     return {**values, steps[0]: _with_only(values[steps[0]], steps[1:])}
-
-
-def _shown(value: Any) -> str:
-    text = msgspec.json.encode(value).decode()
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgeml import json_limits
 from edgeml.errors import ConfigError, DisconnectedError, IpcError, NotFoundError, RefusedError, UnauthorizedError
 from edgeml.log import kv
 from edgeml.messages import MAX_IPC_BYTES
@@ -303,8 +304,8 @@ class StandaloneIpc:
     def configuration(self) -> dict[str, Any]:
         try:
             text = self._file.read_text()
-            raw = tomllib.loads(text) if self._file.suffix == ".toml" else json.loads(text)
-        except (OSError, ValueError) as error:
+            raw = tomllib.loads(text) if self._file.suffix == ".toml" else json_limits.loads(text, "configuration")
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError("", f"{self._file}: {error}") from error
         if not isinstance(raw, dict):
             raise ConfigError("", f"{self._file}: expected an object, found {type(raw).__name__}")

@@ -147,6 +147,13 @@ def test_a_missing_configuration_file_is_named(package: Path) -> None:
     assert "config.json: No such file or directory" in running.log
 
 
+@pytest.mark.parametrize("config", [{"word": "\ud800"}, {"\ud800": 1, "parts": 1.5}, {"parts": "1_0"}], ids=ascii)
+def test_a_configuration_that_cannot_be_used_exits_with_78(package: Path, config: dict[str, Any]) -> None:
+    with echo(package, **config) as running:
+        assert running.ended() == 78
+    assert "ERROR edgeml.component configuration" in running.log
+
+
 def test_a_handler_that_fails_does_not_end_the_others(package: Path) -> None:
     with echo(package) as running:
         running.send("say/it", "boom")
@@ -200,9 +207,10 @@ def test_a_start_that_fails_says_why(package: Path) -> None:
 
 def test_a_changed_file_reconfigures_and_unknown_keys_are_told(package: Path) -> None:
     with echo(package, wrod="x") as running:
-        running.logged("configuration: wrod is not known, did you mean word?")
+        running.logged("WARNING edgeml.problems problem: wrod is not known, did you mean word?")
         replaced(running, {"word": "bye"})
         assert running.message("changed") == "bye"
+        running.logged("problem is over code=unknown_key subject=wrod")
 
 
 def test_broken_lines_on_stdin_are_reported_and_passed_over(package: Path) -> None:

@@ -25,6 +25,8 @@ class Config(msgspec.Struct):
     cameras: dict[str, Camera] = {}
     kinds: dict[str, OneKind | OtherKind] = {}
     name: str = ""
+    named: dict[Annotated[str, msgspec.Meta(pattern="^[a-z]+$")], int] = {}
+    either: dict[str, OneKind | None] = {}
 
 
 def test_scalars_may_be_strings() -> None:
@@ -47,6 +49,12 @@ def test_access_control_is_the_cores_business() -> None:
         ({"cameras": "front"}, "cameras", ["object", '"front"']),
         ({"kinds": {"k": {"type": "third"}}}, "kinds.k.type", ["third"]),
         ({"name": 5}, "name", ["str", "5"]),
+        ({"cameras": {"a": {"fps": "31_0"}}}, "cameras.a.fps", ["float", '"31_0"']),
+        ({"cameras": {"a": {"sizes": [1, 1.5]}}}, "cameras.a.sizes.1", ["int", "1.5"]),
+        ({"cameras": {"a": {"sizes": [None]}}}, "cameras.a.sizes.0", ["int", "null"]),
+        ({"cameras": {"b\ud800": {}}}, "cameras", ["half a surrogate pair"]),
+        ({"named": {"a b": 1}}, "named.a b", ["matching", '"a b"']),
+        ({"named": {"ab": "x"}}, "named.ab", ["int", '"x"']),
     ],
 )
 def test_an_error_names_path_found_and_allowed(raw: dict[str, Any], path: str, words: list[str]) -> None:
@@ -63,7 +71,32 @@ def test_unknown_keys_are_told_with_a_guess() -> None:
         "kinds": {"k": {"type": "other", "heigth": 2}, "m": {"type": "one", "width": 3}},
     }
     assert config.unknown_keys(Config, raw) == [
-        "camera is not known, did you mean cameras?",
-        "cameras.a.fsp is not known, did you mean fps?",
-        "kinds.k.heigth is not known, did you mean height?",
+        ("camera", "camera is not known, did you mean cameras?"),
+        ("cameras.a.fsp", "cameras.a.fsp is not known, did you mean fps?"),
+        ("kinds.k.heigth", "kinds.k.heigth is not known, did you mean height?"),
     ]
+
+
+@pytest.mark.parametrize("key", ["CAMERAS", "came_ras", "Camera", "cameras "])
+def test_the_nearest_key_is_found_whatever_its_case(key: str) -> None:
+    ((_, sentence),) = config.unknown_keys(Config, {key: {}})
+    assert sentence.endswith("did you mean cameras?")
+
+
+def test_an_unknown_key_that_cannot_be_written_down_is_told_all_the_same() -> None:
+    ((path, _),) = config.unknown_keys(Config, {"x\ud800": 1})
+    path.encode()
+
+
+def test_null_removes_an_entry_and_gives_a_field_its_default() -> None:
+    raw = {"cameras": {"a": None, "b": {"fps": None}}, "name": None, "either": {"c": None}, "kinds": None}
+    assert config.load(Config, raw) == Config(cameras={"b": Camera()}, either={"c": None})
+
+
+def test_what_nests_without_end_is_refused() -> None:
+    raw: dict[str, Any] = {}
+    for _ in range(5000):
+        raw = {"x": raw}
+    with pytest.raises(ConfigError, match="at most 64 levels"):
+        config.load(Config, raw)
+    assert config.unknown_keys(Config, raw) == [("x", "x is not known")]

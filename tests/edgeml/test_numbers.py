@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from edgeml.numbers import integer, number
 
 NONE = [
-    "", "-", "+", ".", "e5", "1e", "1_000", "１２", "١٢", "²", "½", " 1", "1 ", "1\n", "\t1", "\ufeff1", "1\x00", "0x10",
-    "1,5", "1.2.3", "--1", "nan", "NaN", "inf", "-Infinity", "1e999", "1" * 401, "True", "\ud800",
+    "", "-", "+", ".", "e5", "1e", "1_000", "１２", "١٢", "²", "½", " 1", "1 ", "1\n", "\t1", "\ufeff1", "1\x00",
+    "0x10", "1,5", "1.2.3", "--1", "nan", "NaN", "inf", "-Infinity", "1e999", "1" * 401, "True", "\ud800",
 ]  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from edgeml.numbers import number
+
 UNSET = "__none__"
 DEFAULT_THRESHOLD = 0.7
 DEFAULT_METRICS_INTERVAL_MS = 60_000
@@ -192,8 +194,8 @@ def _metrics_interval_s(value: Number, notes: list[str]) -> float:
 def _number(value: Number) -> float:
     """NaN, which compares false with everything, when `value` is no number."""
     try:
-        return float(value)
-    except ValueError:
+        return number(value.strip()) if isinstance(value, str) else float(value)
+    except (ValueError, OverflowError):
         return math.nan
 
 

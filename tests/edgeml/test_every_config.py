@@ -1,0 +1,120 @@
+"""The same promises for every field of every component, as Greengrass and its tools change values on their way."""
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import inspect
+
+from config_support import Place, config_of, example, places
+from edgeml import config
+from edgeml._settled import unwrapped
+from edgeml.errors import ConfigError
+
+PLACES = list(places())
+STRUCTS = [place for place in PLACES if isinstance(place.info, inspect.StructType)]
+NO_NUMBERS = ["1_000", "１２", "١٢", "²", " 1", "1 ", "1\n", "0x1", "1,0", "nan", "inf", "one"]
+
+
+def kinds(place: Place) -> list[Any]:
+    return [unwrapped(kind) for kind in getattr(place.info, "types", [place.info])]
+
+
+def integers(place: Place) -> list[int]:
+    """Integers that may stand at `place`."""
+    found = [
+        choice
+        for kind in kinds(place)
+        if isinstance(kind, inspect.LiteralType)
+        for choice in kind.values
+        if type(choice) is int
+    ]
+    return found + [example(kind) for kind in kinds(place) if isinstance(kind, inspect.IntType)]
+
+
+def takes(place: Place, kind: type) -> bool:
+    return any(isinstance(each, kind) for each in kinds(place))
+
+
+INTEGERS = [place for place in PLACES if integers(place)]
+FLOATS = [place for place in PLACES if takes(place, inspect.FloatType)]
+
+
+def loaded(place: Place, value: Any) -> Any:
+    return config.load(config_of(place.component), place.build(value))
+
+
+def test_the_walk_reaches_every_component_and_depth() -> None:
+    paths = {place.id for place in INTEGERS}
+    assert {"log_shipper.retentionDays", "inferencer.pipelines.x.backend<sagemaker>.breaker.failures"} <= paths
+    assert {"camera_capture.cameras.x.location", "camera_capture.cameras.x.snapshots.keep"} <= paths
+    assert len({place.component for place in INTEGERS}) >= 7
+
+
+@pytest.mark.parametrize("place", INTEGERS, ids=lambda place: place.id)
+def test_integers_come_as_doubles_and_as_text(place: Place) -> None:
+    for value in integers(place):
+        plain = loaded(place, value)
+        assert loaded(place, float(value)) == plain
+        assert msgspec.to_builtins(loaded(place, float(value))) == msgspec.to_builtins(plain)
+        if not takes(place, inspect.StrType):
+            assert loaded(place, str(value)) == loaded(place, f"{value}.0") == plain
+    for wrong in (0.5, math.nan, math.inf, True, 1e300):
+        with pytest.raises(ConfigError, match=r"expected|invalid|out of range"):
+            loaded(place, wrong)
+
+
+@pytest.mark.parametrize("place", FLOATS, ids=lambda place: place.id)
+def test_numbers_are_finite(place: Place) -> None:
+    for wrong in (math.nan, math.inf, -math.inf, 10**400):
+        with pytest.raises(ConfigError, match=r"expected|out of range"):
+            loaded(place, wrong)
+
+
+@pytest.mark.parametrize(
+    "place", [p for p in INTEGERS + FLOATS if not takes(p, inspect.StrType)], ids=lambda place: place.id
+)
+def test_what_only_python_takes_for_a_number_is_refused(place: Place) -> None:
+    for text in NO_NUMBERS:
+        with pytest.raises(ConfigError, match=r"expected|invalid") as caught:
+            loaded(place, text)
+        assert "found" in str(caught.value)
+
+
+@pytest.mark.parametrize("place", STRUCTS, ids=lambda place: place.id or "top")
+def test_one_misspelt_key_at_each_level_is_named_and_no_error(place: Place) -> None:
+    for field in place.info.fields:
+        key = field.encode_name
+        wrong = key[:-2] + key[-1] + key[-2] if len(set(key[-2:])) > 1 else f"{key}x"
+        raw = place.build({**example(place.info), wrong: 1})
+        config.load(config_of(place.component), raw)
+        ((path, sentence),) = config.unknown_keys(config_of(place.component), raw)
+        assert path.rpartition(".")[2] == wrong
+        assert sentence == f"{path} is not known, did you mean {key}?"
+
+
+@pytest.mark.parametrize("place", STRUCTS, ids=lambda place: place.id or "top")
+def test_the_smallest_configuration_has_no_unknown_keys(place: Place) -> None:
+    assert config.unknown_keys(config_of(place.component), place.build(example(place.info))) == []
+
+
+@pytest.mark.parametrize("place", [p for p in PLACES if p.path], ids=lambda place: place.id)
+def test_null_is_as_if_it_were_not_there(place: Place) -> None:
+    """Of required fields that is an error; in lists null stays what it is, and is refused."""
+    if place.path.endswith(".0"):
+        return
+    required = False
+    try:
+        without = loaded(place, None)
+    except ConfigError as error:
+        required = "missing required field" in str(error)
+        assert required, str(error)
+    if not required and place.path.endswith(".x"):
+        assert "None" not in repr(without) or takes(place, inspect.NoneType)
+
+
+@pytest.mark.parametrize("place", [p for p in PLACES if takes(p, inspect.StrType)], ids=lambda place: place.id)
+def test_half_a_surrogate_pair_is_refused_in_words(place: Place) -> None:
+    with pytest.raises(ConfigError, match="half a surrogate pair"):
+        loaded(place, "a\ud800")
