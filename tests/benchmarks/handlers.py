@@ -107,8 +107,9 @@ CASES = [
         f"text = s3.get_object(Bucket='{BUCKET}', Key='{DOCUMENT}')['Body'].read().decode();"
         f" s3.head_object(Bucket='{BUCKET}', Key='{ARTIFACT}');"
         f" iot.create_job(jobId=str(uuid.uuid4()), targets=['{GROUP}'], document=text, description='Tiny 1.0.0',"
-        " targetSelection='SNAPSHOT', timeoutConfig={'inProgressTimeoutInMinutes': 120},"
-        " presignedUrlConfig={'roleArn': 'arn:aws:iam::123456789012:role/ModelUrlRole', 'expiresInSec': 3600})",
+        " targetSelection='CONTINUOUS', timeoutConfig={'inProgressTimeoutInMinutes': 120},"
+        " presignedUrlConfig={'roleArn': 'arn:aws:iam::123456789012:role/ModelUrlRole', 'expiresInSec': 3600});"
+        " iot.list_jobs(status='IN_PROGRESS', targetSelection='CONTINUOUS', maxResults=250)",
     ),
     Case(  # a version that is deployed already, as after the first event of each approval
         "UpdateDeployment",

@@ -12,6 +12,7 @@ from cloud_support import sample
 from localdev.cloud import LocalCloud, events
 from localdev.cloud.iot_jobs import IotJobs
 from ota_support import LambdaContext, Signer, document, load_handler
+from support import eventually
 
 BUCKET, ROLE = "edgeml-models", "arn:aws:iam::123456789012:role/urls"
 ARTIFACT = b"a bundle, zipped"
@@ -76,6 +77,67 @@ def test_an_event_twice_makes_one_job_and_a_new_version_of_the_object_another(
     first = handled(app, event)
     assert handled(app, event) == {"created": [], "repeated": first["created"], "refused": []}
     assert handled(app, put(local, GOOD))["created"] not in ([], first["created"])
+
+
+def offer(local: LocalCloud, app: ModuleType, version: str, name: str = "Fan", **more: Any) -> str:
+    job = Signer().signed_v2(document(ARTIFACT, version, URL, name=name, **more))
+    (job_id,) = handled(app, put(local, job))["created"]
+    return str(job_id)
+
+
+def status(local: LocalCloud, job_id: str) -> str:
+    return str(local.aws.client("iot").describe_job(jobId=job_id)["job"]["status"])
+
+
+def test_a_job_takes_the_place_of_the_one_before_it_and_of_no_other(local: LocalCloud, app: ModuleType) -> None:
+    neighbours = [offer(local, app, "1.0.0", name) for name in ("Fan-1", "Fan2", "Fa")]
+    first = offer(local, app, "1.0.0")
+    second = offer(local, app, "1.1.0")
+    assert [status(local, job) for job in (first, second)] == ["CANCELED", "IN_PROGRESS"]
+    late = offer(local, app, "1.0.9")  # its event was held up: what came after it stays
+    assert status(local, second) == "IN_PROGRESS"
+    rollback = offer(local, app, "1.0.0", allow_downgrade=True)
+    assert [status(local, job) for job in (second, late, rollback)] == ["CANCELED", "CANCELED", "IN_PROGRESS"]
+    assert [status(local, job) for job in neighbours] == ["IN_PROGRESS"] * 3
+
+
+def test_an_event_that_comes_again_cancels_nothing_that_was_made_since(local: LocalCloud, app: ModuleType) -> None:
+    rollback = Signer().signed_v2(document(ARTIFACT, "1.0.0", URL, name="Mill"), allow_downgrade=True)
+    event = put(local, rollback)
+    handled(app, event)
+    newer = offer(local, app, "2.0.0", "Mill")
+    handled(app, event)
+    assert status(local, newer) == "IN_PROGRESS"
+
+
+def test_a_thing_that_joins_later_gets_the_model_too(local: LocalCloud, app: ModuleType) -> None:
+    iot = local.aws.client("iot")
+    job_id = offer(local, app, "1.0.0", "Pump")
+    iot.create_thing(thingName="late")
+    iot.add_thing_to_thing_group(thingGroupName="devices", thingName="late")
+
+    def queued() -> bool:
+        found = iot.list_job_executions_for_thing(thingName="late")["executionSummaries"]
+        return any(each["jobId"] == job_id for each in found)
+
+    eventually(queued, 5, "an execution")
+    iot.remove_thing_from_thing_group(thingGroupName="devices", thingName="late")
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("1.0.0", "1.0.1"),
+        ("1.9.0", "1.10.0"),
+        ("v1", "2"),
+        ("1.0.0-rc.1", "1.0.0"),
+        ("1.0.0-a", "1.0.0-b"),
+        ("", "0.1"),
+    ],
+)
+def test_versions_have_an_order(app: ModuleType, older: str, newer: str) -> None:
+    assert app.version_key(older) < app.version_key(newer)
+    assert app.version_key(newer) == app.version_key(f"{newer}+build")
 
 
 def test_the_version_that_the_event_tells_of_is_read(local: LocalCloud, app: ModuleType) -> None:

@@ -18,6 +18,7 @@ from localdev.cloud import LocalCloud, iam
 from localdev.cloud.aws import ACCOUNT, REGION, Response
 from localdev.cloud.builds import GUARDED
 from localdev.cloud.greengrass import Deployment
+from localdev.cloud.iot_jobs import IotJobs
 from localdev.cloud.lambdas import FunctionError
 from localdev.cloud.template import ROOT
 
@@ -67,6 +68,7 @@ WORLD |= {arn.replace(ACCOUNT, "999999999999") for arn in WORLD}
 OPEN_BY_NATURE = {  # of these AWS knows no single resource
     "rekognition:DetectFaces",
     "cloudwatch:PutMetricData",
+    "iot:ListJobs",
     *(f"greengrass:{action}Deployment{s}" for action, s in (("Create", ""), ("Get", ""), ("List", "s"))),
 }
 
@@ -116,10 +118,13 @@ def create_iot_job(cloud: LocalCloud, faults: Faults) -> None:
         "size": 6,
         "signature": b64encode(bytes(64)).decode(),
     }
-    s3.put_object(Bucket=bucket, Key="b/p/job.json", Body=json.dumps(document).encode())
-    cloud.drain()
-    (job,) = cloud.aws.client("iot").list_jobs()["jobs"]
-    assert job["jobId"].startswith("WindTurbine-1_2_0-")
+    with IotJobs(cloud.aws, *cloud.mqtt_address):
+        for version in ("1.2.0", "1.3.0"):  # the second job takes the place of the first
+            body = json.dumps({**document, "model_version": version}).encode()
+            s3.put_object(Bucket=bucket, Key="b/p/job.json", Body=body)
+            cloud.drain()
+    jobs = {job["jobId"][:17]: job["status"] for job in cloud.aws.client("iot").list_jobs()["jobs"]}
+    assert jobs == {"WindTurbine-1_2_0": "CANCELED", "WindTurbine-1_3_0": "IN_PROGRESS"}
 
 
 def update_deployment(cloud: LocalCloud, faults: Faults) -> None:

@@ -1,5 +1,8 @@
 """A job document in S3 -> one AWS IoT Job for the thing group, which offers the model to every device.
 
+The job is continuous: a device that joins the group later gets the model, too. It takes the place of the job that
+offered an earlier version of the same model, which would otherwise go on being offered to those that join.
+
 The job's id is made from the version of the object, so an event that S3 or Lambda repeats makes no second job. What is
 sent is what was checked: the text goes into the request, not a link to it.
 """
@@ -33,6 +36,7 @@ ABORT_MIN_EXECUTED = int(os.environ.get("ABORT_MIN_EXECUTED", "5"))
 TIMEOUT_MINUTES = int(os.environ.get("TIMEOUT_MINUTES", "120"))
 REQUIRE_SIGNATURE = os.environ.get("REQUIRE_SIGNATURE", "true") == "true"
 
+MAX_SUPERSEDED = 3  # jobs that give way to one: there is one, and more only after earlier attempts that failed
 UNAPPROVED = "training/"  # what data scientists may write, see DataScienceRole in the template
 MAX_DOCUMENT = 32_768  # characters, of AWS IoT
 SIGNATURE_BYTES = 64  # of Ed25519; devices verify it, here it only has to be one
@@ -50,6 +54,7 @@ ARTIFACT = re.compile(
 logger = Logger()
 metrics = Metrics(namespace="EdgeML/Models")
 # Three calls for a document, together within the function's timeout even if every attempt hangs.
+# Superseding needs a call more, and two for each job that gives way.
 config = Config(connect_timeout=1, read_timeout=4, retries={"mode": "standard", "total_max_attempts": 3})
 s3 = boto3.client("s3", config=config)
 iot = boto3.client("iot", config=config)
@@ -86,6 +91,7 @@ def handle(event: dict[str, Any], answer: dict[str, list[str]]) -> None:
             continue
         job_id = job_id_of(document, record, key)
         outcome = "created" if create(job_id, text, document) else "repeated"
+        supersede(job_id, document)
         logger.info("job", extra={"job": job_id, "outcome": outcome, "key": key, "target": THING_GROUP_ARN})
         answer[outcome].append(job_id)
 
@@ -186,7 +192,7 @@ def create(job_id: str, text: str, document: dict[str, Any]) -> bool:
             document=text,
             description=f"{document['model_name']} {document['model_version']}",
             presignedUrlConfig={"roleArn": URL_ROLE_ARN, "expiresInSec": URL_EXPIRES_S},
-            targetSelection="SNAPSHOT",
+            targetSelection="CONTINUOUS",
             jobExecutionsRolloutConfig={
                 "maximumPerMinute": ROLLOUT_MAX_PER_MINUTE,
                 "exponentialRate": {
@@ -210,3 +216,32 @@ def create(job_id: str, text: str, document: dict[str, Any]) -> bool:
     except iot.exceptions.ResourceAlreadyExistsException:
         return False
     return True
+
+
+def supersede(job_id: str, document: dict[str, Any]) -> None:
+    """Cancel the jobs that still offer an older version of this model. Devices finish what they have begun."""
+    model, group = document["model_name"], THING_GROUP_ARN.rpartition("/")[2]
+    prefix = f"{model}-"[:47]
+    listed = iot.list_jobs(status="IN_PROGRESS", targetSelection="CONTINUOUS", thingGroupName=group, maxResults=250)
+    made = {each["jobId"]: each["createdAt"] for each in listed["jobs"] if each["status"] == "IN_PROGRESS"}
+    if job_id not in made:  # an event that comes again, after ours has itself given way
+        return
+    others = [each for each in made if each.startswith(prefix) and each != job_id and made[each] <= made[job_id]]
+    for other in others[:MAX_SUPERSEDED]:
+        name, _, version = iot.describe_job(jobId=other)["job"].get("description", "").partition(" ")
+        newer = version_key(version) > version_key(document["model_version"])
+        if name != model or (newer and document.get("allow_downgrade") is not True):
+            continue
+        try:
+            iot.cancel_job(
+                jobId=other, reasonCode="superseded", comment=f"{model} {document['model_version']}: {job_id}"
+            )
+        except iot.exceptions.InvalidRequestException:  # it has ended meanwhile
+            continue
+        logger.info("job superseded", extra={"job": other, "by": job_id})
+
+
+def version_key(version: str) -> tuple[list[int], bool, str]:
+    """Orders versions well enough to tell an earlier one: its numbers, and a pre-release before its release."""
+    numbers, _, rest = version.removeprefix("v").partition("+")[0].partition("-")
+    return [int(part) for part in numbers.split(".") if part.isdecimal()], not rest, rest

@@ -151,6 +151,7 @@ _SPECIAL: dict[str, Callable[[dict[str, Any], str], list[Need]]] = {
 _ARNS: dict[str, Callable[[dict[str, Any], str], str]] = {
     "dynamodb": lambda p, at: f"arn:aws:dynamodb:{at}:table/{p['TableName']}",
     "greengrassv2": lambda p, at: p.get("arn", "*"),
+    "iot": lambda p, at: f"arn:aws:iot:{at}:job/{p['jobId']}" if "jobId" in p else "*",
     "firehose": lambda p, at: f"arn:aws:firehose:{at}:deliverystream/{p['DeliveryStreamName']}",
     "logs": _log_arn,
     "secretsmanager": lambda p, at: f"arn:aws:secretsmanager:{at}:secret:{p['SecretId']}-Random",

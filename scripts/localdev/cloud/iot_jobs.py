@@ -2,7 +2,7 @@
 
 CreateJob is checked as AWS checks it (moto takes anything), thing groups are expanded, executions are rolled out at
 the job's rate, timed out, and aborted at its thresholds. Devices talk to it on `$aws/things/<thing>/jobs/...`. Not
-here: schedules, continuous jobs, retries, job templates, `iot-jobs-data` over HTTP.
+here: schedules, retries, things that leave the target of a continuous job, job templates, `iot-jobs-data` over HTTP.
 
 https://docs.aws.amazon.com/iot/latest/developerguide/jobs-mqtt-api.html
 """
@@ -79,7 +79,14 @@ class IotJobs:
     # --- the HTTP API ---
 
     def check(self, request: Request) -> Response | None:
-        """Stands in for CreateJob where AWS would refuse it."""
+        """Stands in for CreateJob where AWS would refuse it, and for ListJobs with filters, which moto passes over."""
+        if (
+            request.service == "iot"
+            and (request.method, request.path) == ("GET", "/jobs")
+            and "status" in request.query
+        ):
+            with self._lock:
+                return self._listed(request.query)
         if request.service == "iot" and request.method == "PUT" and re.fullmatch(r"/jobs/[^/]*", request.path):
             job_id = request.path.removeprefix("/jobs/")
             with self._lock:
@@ -89,6 +96,18 @@ class IotJobs:
                     self._names.add(job_id)
                 return refused
         return None
+
+    def _listed(self, query: dict[str, str]) -> Response:
+        found, group = [], query.get("thingGroupName")
+        for job in self._jobs.values():
+            record, selection = self._backend.jobs[job.job_id], job.request.get("targetSelection", "SNAPSHOT")
+            made = record.created_at.timestamp()
+            summary = {"jobId": job.job_id, "status": record.status, "targetSelection": selection}
+            aimed = group is None or any(arn.endswith(f":thinggroup/{group}") for arn in job.request["targets"])
+            if aimed and all(query.get(key, value) == value for key, value in summary.items()):
+                found.append({**summary, "createdAt": made, "lastUpdatedAt": made})
+        newest = sorted(found, key=lambda each: -each["createdAt"])[: int(query.get("maxResults", 250))]
+        return Response(json.dumps({"jobs": newest}).encode(), 200, {"Content-Type": "application/json"})
 
     def observe(self, request: Request, response: Response) -> None:
         if request.service != "iot":
@@ -145,9 +164,16 @@ class IotJobs:
             now = time.monotonic()
             with self._lock:
                 for job in list(self._jobs.values()):
+                    self._join(job)
                     self._roll_out(job, (now - last) / self._minute_s)
                     self._time_out(job, now)
             last = now
+
+    def _join(self, job: Job) -> None:
+        """Things that came into a target of a continuous job since."""
+        if job.continuous and self._backend.jobs[job.job_id].status == "IN_PROGRESS":
+            things = dict.fromkeys(thing for arn in job.request["targets"] for thing in self._expanded(arn))
+            job.waiting.extend(thing for thing in things if thing not in job.executions and thing not in job.waiting)
 
     def _roll_out(self, job: Job, minutes: float) -> None:
         if not job.waiting:

@@ -22,8 +22,17 @@ class Job:
     executions: dict[str, "Execution"] = field(default_factory=dict)
 
     @property
+    def continuous(self) -> bool:
+        """Whether things that join a target later get the job, too: it goes on until it is cancelled."""
+        return self.request.get("targetSelection") == "CONTINUOUS"
+
+    @property
     def ended(self) -> bool:
-        return not self.waiting and all(execution.status in ENDED for execution in self.executions.values())
+        return (
+            not self.continuous
+            and not self.waiting
+            and all(execution.status in ENDED for execution in self.executions.values())
+        )
 
     def counts(self) -> Counter[str]:
         return Counter(execution.status for execution in self.executions.values())

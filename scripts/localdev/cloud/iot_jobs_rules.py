@@ -40,8 +40,8 @@ def _document_problem(request: dict[str, Any]) -> str:
 def _plan_problem(job_id: str, request: dict[str, Any]) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", job_id):
         return f"job id {job_id!r}"
-    if request.get("targetSelection", "SNAPSHOT") != "SNAPSHOT":
-        return "targetSelection: only SNAPSHOT is implemented here"
+    if request.get("targetSelection", "SNAPSHOT") not in ("SNAPSHOT", "CONTINUOUS"):
+        return f"targetSelection {request['targetSelection']!r} is neither SNAPSHOT nor CONTINUOUS"
     rollout = request.get("jobExecutionsRolloutConfig") or {}
     growth = rollout.get("exponentialRate") or {}
     ranges: list[tuple[str, Any, float, float]] = [
