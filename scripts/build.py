@@ -6,6 +6,7 @@ with a build.py of their own (model bundles, fetched files), whose tools live in
 """
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import os
@@ -28,7 +29,9 @@ LEFT_OUT = {
     "requirements.in",
     "requirements.lock",
     "build.py",
+    "unprivileged.yaml",
 }
+DIGEST = "SHA256_OF_ZIP"  # in recipes whose script compares the archive with it
 LINKS = {"recipe.yaml", "gdk-config.json"}
 MAIN = '''"""Runs the component: `python3 -I -u FOLDER`, for neither sudo nor -I let PYTHONPATH through."""
 
@@ -48,7 +51,7 @@ def component_folders() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(configured)}
 
 
-def build(folder: Path, wheels: str = "") -> Path:
+def build(folder: Path, wheels: str = "", *, unprivileged: bool = False) -> Path:
     """Build one component; the path of its greengrass-build folder. SystemExit names what is inconsistent."""
     name, version = _identity(folder)
     recipe = (folder / "recipe.yaml").resolve()
@@ -58,17 +61,30 @@ def build(folder: Path, wheels: str = "") -> Path:
     text, found = re.subn(r"^ComponentVersion: .*$", f'ComponentVersion: "{version}"', text, flags=re.MULTILINE)
     if found != 1:
         raise SystemExit(f"{recipe}: expected one line 'ComponentVersion: ...', found {found}")
+    if unprivileged:
+        text = _unprivileged(text, folder)
     target = folder / "greengrass-build"
     shutil.rmtree(target, ignore_errors=True)
     artifacts = target / "artifacts" / name / version
     artifacts.mkdir(parents=True)
     (target / "recipes").mkdir()
-    # GDK looks for the name that the recipe link points to, not for recipe.yaml.
-    (target / "recipes" / recipe.name).write_text(text, encoding="utf-8")
+    archive = artifacts / f"{folder.name}.zip"
     with tempfile.TemporaryDirectory() as staging:
         _stage(folder, Path(staging), wheels)
-        _zip(Path(staging), artifacts / f"{folder.name}.zip")
+        _zip(Path(staging), archive)
+    text = text.replace(DIGEST, hashlib.sha256(archive.read_bytes()).hexdigest())
+    # GDK looks for the name that the recipe link points to, not for recipe.yaml.
+    (target / "recipes" / recipe.name).write_text(text, encoding="utf-8")
     return target
+
+
+def _unprivileged(text: str, folder: Path) -> str:
+    """The recipe with the steps of `unprivileged.yaml`."""
+    steps = (folder / "unprivileged.yaml").read_text(encoding="utf-8")
+    made, found = re.subn(r"(?<=^    Lifecycle:\n).*?(?=^    Artifacts:)", lambda _: steps, text, flags=re.M | re.S)
+    if found != 1:
+        raise SystemExit(f"{folder / 'recipe.yaml'}: expected one Lifecycle before Artifacts, found {found}")
+    return made
 
 
 def _identity(folder: Path) -> tuple[str, str]:
@@ -139,6 +155,7 @@ def _in_venv() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wheels", default="", metavar="PLATFORM", help="carry wheels, e.g. manylinux_2_28_aarch64")
+    parser.add_argument("--unprivileged", action="store_true", help="steps that need no root, where there are some")
     parser.add_argument("components", nargs="*", help="package names; default: this folder's, or all")
     arguments = parser.parse_args()
     known = component_folders()
@@ -147,10 +164,15 @@ def main() -> None:
     for package in chosen:
         if package not in known:
             raise SystemExit(f"no component {package!r}, there are {', '.join(known)}")
+    lacking = [package for package in chosen if not (known[package] / "unprivileged.yaml").exists()]
+    if arguments.unprivileged and lacking:
+        raise SystemExit(f"--unprivileged is for log_shipper: {', '.join(lacking)} never needs root")
     if any((known[package] / "build.py").exists() for package in chosen):
         _in_venv()
     for package in chosen:
-        print(build(known[package], arguments.wheels).relative_to(ROOT), flush=True)
+        print(
+            build(known[package], arguments.wheels, unprivileged=arguments.unprivileged).relative_to(ROOT), flush=True
+        )
 
 
 if __name__ == "__main__":
