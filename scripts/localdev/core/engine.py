@@ -261,6 +261,7 @@ class Engine:
             "AWS_DEFAULT_REGION": region,
             "GGC_VERSION": BUILTIN_VERSIONS[NUCLEUS[self.profile]],
             "GG_ROOT_CA_PATH": "",
+            "EDGEML_PRIVATE": str(self.paths.root / "private"),  # where LogShipper keeps what is root's alone
         }
         if self._gets_credentials(name):
             environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = self._tes.url
