@@ -2,11 +2,9 @@
 
 import atexit
 import fcntl
-import hashlib
 import importlib.util
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import zipfile
@@ -51,6 +49,7 @@ class Workspace:
     def __init__(self) -> None:
         self._script = _build_script()
         self._built: dict[str, Path] = {}
+        self._environments: dict[tuple[Path, str], Path | None] = {}
 
     def build(self, packages: Iterable[str]) -> list[Path]:
         """What greengrass-build holds of each of these components, built by this object's first use of each."""
@@ -80,19 +79,26 @@ class Workspace:
                 (gathered.recipes / recipe.name).symlink_to(recipe)
         return gathered
 
-    def lend_venvs(self, packages: Iterable[str], root: Path) -> None:
+    def lend_venvs(self, packages: Iterable[str], root: Path, python: str = "python3") -> None:
         """Put each component's environment into its work folder under `root`, so that `install` finds it done.
 
-        The environment itself is made by the artifact's own install step, once per lock.
+        `python` is what runs the install step: under sudo that of its secure_path, which may be another one.
+        The environment itself is made by the artifact's own install step, once per lock; the one before is kept.
         """
         for build in self.build(packages):
             (archive,) = build.glob("artifacts/*/*/*.zip")
             name = archive.parent.parent.name
-            venv = _environment(archive)
+            venv = self._lent(archive, python)
             if venv is not None:
                 work = root / "work" / name
                 work.mkdir(parents=True, exist_ok=True)
+                (work / "venv").unlink(missing_ok=True)
                 (work / "venv").symlink_to(venv)
+
+    def _lent(self, archive: Path, python: str) -> Path | None:
+        if (archive, python) not in self._environments:
+            self._environments[archive, python] = _environment(archive, python)
+        return self._environments[archive, python]
 
 
 def recipes(builds: Iterable[Path]) -> list[Path]:
@@ -103,23 +109,18 @@ def artifacts(builds: Iterable[Path]) -> list[Path]:
     return [build / "artifacts" for build in builds]
 
 
-def _environment(archive: Path) -> Path | None:
+def _environment(archive: Path, python: str) -> Path | None:
     """The environment for an artifact, from the cache or made now; None for artifacts without a lock."""
-    with zipfile.ZipFile(archive) as artifact:
-        if "requirements.lock" not in artifact.namelist():
-            return None
-        lock, script = artifact.read("requirements.lock"), artifact.read("edgeml/install.py")
-    key = hashlib.sha256(lock + sys.version.encode()).hexdigest()[:16]
-    place = CACHE / f"{archive.stem}-{key}"
-    with _locked(CACHE / f"{place.name}.lock", INSTALL_TIMEOUT_S):
-        if not (place / "venv" / "installed").exists():
-            shutil.rmtree(place, ignore_errors=True)
-            (place / "edgeml").mkdir(parents=True)
-            (place / "requirements.lock").write_bytes(lock)
-            (place / "edgeml" / "install.py").write_bytes(script)
-            install = ["python3", "-I", str(place / "edgeml" / "install.py")]
-            subprocess.run(install, cwd=place, check=True, timeout=INSTALL_TIMEOUT_S, stdout=subprocess.DEVNULL)
-    return place / "venv"
+    place = CACHE / f"{archive.stem}-{python.strip('/').replace('/', '-')}"
+    with tempfile.TemporaryDirectory(prefix="edgeml-install-") as artifact:
+        with zipfile.ZipFile(archive) as zipped:
+            if "requirements.lock" not in zipped.namelist():
+                return None
+            zipped.extractall(artifact)
+        place.mkdir(parents=True, exist_ok=True)
+        install = [python, "-I", f"{artifact}/edgeml/install.py"]
+        subprocess.run(install, cwd=place, check=True, timeout=INSTALL_TIMEOUT_S, stdout=subprocess.DEVNULL)
+    return (place / "venv").resolve()
 
 
 @contextmanager

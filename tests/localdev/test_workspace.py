@@ -1,6 +1,7 @@
 """Builds for tests, the demo and benchmarks, of which several may run at a time."""
 
 import fcntl
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,3 +39,18 @@ def test_a_lock_that_is_never_given_back_is_an_error_in_time(tmp_path: Path, mon
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(TimeoutError, match=r"lock is held by another process for 0\.1 s"):
             workspace.Workspace().build(["serial_scraper"])
+
+
+def test_the_install_step_finds_a_lent_environment_done(tmp_path: Path) -> None:
+    builds = workspace.Workspace()
+    for _ in range(2):  # a root may be lent to again
+        builds.lend_venvs(["serial_scraper"], tmp_path)
+    (work,) = (tmp_path / "work").iterdir()
+    assert {path.name for path in work.iterdir()} == {"venv"}
+    (build,) = builds.build(["serial_scraper"])
+    (archive,) = build.glob("artifacts/*/*/*.zip")
+    shutil.unpack_archive(archive, tmp_path / "artifact")
+    command = ["python3", "-I", str(tmp_path / "artifact" / "edgeml" / "install.py")]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert {path.name for path in work.iterdir()} == {"venv"}
