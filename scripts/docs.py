@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "components"), str(ROOT / "scripts")]
 
 from localdev.core import Profile, check_recipe  # noqa: E402
-from localdev.core.stripped import is_stripped  # noqa: E402
+from localdev.core.users import is_removed  # noqa: E402
 
+SET_BY_SUDO = {"HOME", "LOGNAME", "MAIL", "PATH", "SHELL", "USER"}
 MARKERS = re.compile(r"(<!-- config -->\n).*?(<!-- /config -->)", re.DOTALL)
 
 
@@ -64,7 +65,7 @@ def misunderstood(recipe: dict[str, Any]) -> Iterator[str]:
         steps = {name: step for name, step in lifecycle.items() if isinstance(step, dict) and name != "Setenv"}
         for where, holder in (("Lifecycle", lifecycle), *steps.items()):
             for variable, value in (holder.get("Setenv") or {}).items():
-                if is_stripped(variable, str(value)):
+                if is_removed(variable) or variable in SET_BY_SUDO or str(value).startswith("()"):
                     yield f"{where}.Setenv.{variable} never arrives: the Java nucleus starts scripts by sudo"
         for name, step in steps.items():
             yield from _timeout(name, step)
