@@ -16,8 +16,8 @@ generation | newest id, with a full fence at each bar; the reader loads newest i
 with a fence at each bar, and drops the frame unless both generations are 2n. CPython stores an 8-byte item of a
 memoryview by one aligned move on 64-bit machines, which is atomic. On 32-bit ARM it may be two moves; the high half
 changes once in 2**31 frames, and a reader that meets just that moment drops a frame or waits a little longer. The
-fences are edgeml._futex.Fence. Not covered: a writer that shrinks its file while it is mapped (SIGBUS), which needs the
-same user and is done by nothing here.
+fences are edgeml._futex.Fence. A file that somebody shrinks while it is mapped is noticed before each read, and let go.
+Not covered: that it happens during a read (SIGBUS), which needs the same user and is done by nothing here.
 """
 
 import fcntl
@@ -63,10 +63,12 @@ class Ring:
     """A mapped ring file; read-only for a reader. The mapping lives as long as anything refers to it."""
 
     def __init__(self, descriptor: int, layout: Layout, origin: Origin, protection: int) -> None:
-        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
-        mapping = mmap.mmap(descriptor, layout.file_bytes, flags=flags, prot=protection)
         self.layout, self.origin = layout, origin
         self._file = os.fstat(descriptor)
+        # Writers reserve every page. To populate a file full of holes, made by somebody else, would cost its size.
+        is_reserved = self._file.st_blocks * 512 >= layout.file_bytes
+        flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if is_reserved else 0)
+        self._mapping = mapping = mmap.mmap(descriptor, layout.file_bytes, flags=flags, prot=protection)
         self._fence = _futex.Fence()
         self._words = memoryview(mapping).cast("Q")
         self._halves = memoryview(mapping).cast("I")
@@ -93,6 +95,10 @@ class Ring:
     def closed(self) -> bool:
         return self._halves[_CLOSED] != 0
 
+    def intact(self) -> bool:
+        """Whether the file is still as long as the mapping: to touch a page beyond its end would end the process."""
+        return self._mapping.size() >= self.layout.file_bytes
+
     def begin(self, frame_id: int) -> NDArray[np.uint8]:
         """Mark the slot of `frame_id` as being written; its pixels, to be filled."""
         slot = frame_id % self._slots
@@ -114,8 +120,9 @@ class Ring:
 
     def close(self) -> None:
         """Tell the readers that no frame will come here any more."""
-        self._halves[_CLOSED] = 1
-        self._announce()
+        if self.intact():
+            self._halves[_CLOSED] = 1
+            self._announce()
 
     def _announce(self) -> None:
         self._fence()
@@ -188,6 +195,8 @@ def open_ring(path: Path) -> Ring:
         if not origin.alive():
             raise RingNotFoundError(f"frame ring {path} was left by process {origin.pid}, which has died")
         return Ring(descriptor, layout, origin, mmap.PROT_READ)
+    except (OSError, ValueError, MemoryError) as error:  # no memory for the mapping, or the file has just been cut
+        raise FrameError(f"frame ring {path} cannot be mapped: {error}") from error
     finally:
         os.close(descriptor)
 

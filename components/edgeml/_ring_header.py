@@ -118,6 +118,6 @@ def start_time(pid: int) -> int:
     """Start time of a process in clock ticks since boot (/proc/<pid>/stat field 22); 0 if it does not live."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # no such process, or none that we may see
         return 0
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+    return 0 if len(fields) < 20 or fields[0] in (b"Z", b"X") else int(fields[19])

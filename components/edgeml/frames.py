@@ -25,6 +25,8 @@ DIRECTORY = Path("/dev/shm")  # noqa: S108  (shared memory is the point; _ring.p
 
 _CHECK_S = 0.1  # how often a reader without a new frame looks whether its writer has died or begun a new ring
 _ATTACH_POLL_S = 0.02
+_IDLE_WAKES, _IDLE_S = 16, 0.001  # after so many waits in a row that were shorter and brought no frame, a reader slows
+# down: nothing that another process writes makes it spin
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +57,7 @@ class Frame:
 
         Ask after the pixels were used: what was made of them counts only if the answer is True.
         """
-        return self._ring is None or self._ring.whole(self.frame_id)
+        return self._ring is None or (self._ring.intact() and self._ring.whole(self.frame_id))
 
 
 @dataclass(slots=True)
@@ -140,7 +142,13 @@ class FrameWriter:
     def _open(self) -> Ring:
         if self._ring is None:
             raise FrameError(f"the writer of {self.path.name} is closed")
+        if not self._ring.intact():
+            raise FrameError(f"frame ring {self.path} was cut by somebody else")
         return self._ring
+
+    def lost(self) -> bool:
+        """Whether somebody removed, replaced or cut the ring, so that no reader finds it: close, and make another."""
+        return self._ring is None or not (self._ring.intact() and self._ring.is_at(self.path))
 
     def __enter__(self) -> Self:
         return self
@@ -178,9 +186,11 @@ class FrameReader:
         at the ring's name is not a ring.
         """
         deadline = time.monotonic() + timeout
+        idle = 0
         while True:
             ring = self._ring or self._attach()
-            if ring is None:
+            if ring is None or not ring.intact():
+                self._ring = None
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
@@ -198,11 +208,16 @@ class FrameReader:
                 return None
             else:
                 _futex.wait(ring.sequence_at, sequence, min(deadline - now, _CHECK_S))
+            idle = idle + 1 if time.monotonic() - now < _IDLE_S else 0
+            if idle > _IDLE_WAKES:
+                if now >= deadline:
+                    return None
+                time.sleep(_IDLE_S)
 
     def writer_alive(self) -> bool:
         """Whether a live writer has the ring now."""
         ring = self._ring or self._attach()
-        return ring is not None and not ring.closed and ring.origin.alive()
+        return ring is not None and ring.intact() and not ring.closed and ring.origin.alive()
 
     def close(self) -> None:
         """Let go of the ring; views that were given out stay readable."""
@@ -212,6 +227,8 @@ class FrameReader:
         try:
             ring = open_ring(self.path)
         except RingNotFoundError:
+            return None
+        if ring.closed:  # its writer lives, and is about to remove or replace it
             return None
         origin = ring.origin
         self.stats.reattached += self._stream is not None

@@ -7,13 +7,14 @@ import resource
 import stat
 import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgeml._ring_header import HEADER
+from edgeml._ring_header import HEADER, Layout, Origin, pack
 from edgeml.errors import FrameError, RingNotFoundError
 from edgeml.frames import FrameReader, FrameWriter
 from frame_support import Writer, image, small
@@ -189,3 +190,100 @@ def test_the_default_directory_is_shared_memory_and_left_empty() -> None:
         writer.write(image(1))
         assert reader.read(0) is not None
     assert not writer.path.exists()
+
+
+def spent(read: Callable[[], object]) -> float:
+    """Seconds of CPU that this thread spends on `read`."""
+    began = time.thread_time()
+    read()
+    return time.thread_time() - began
+
+
+def test_a_ring_that_says_closed_while_its_writer_lives_is_waited_for(writer: Writer, tmp_path: Path) -> None:
+    writer.tell("write 1")
+    path = tmp_path / "edgeml-cam"
+    with path.open("r+b") as file, FrameReader("cam", directory=tmp_path) as reader:
+        assert reader.read(1) is not None
+        file.seek(140)
+        file.write(struct.pack("=I", 7))
+        file.flush()
+        assert spent(lambda: reader.read(0.3)) < 0.15
+        assert reader.read(0) is None
+        assert not reader.writer_alive()
+        writer.tell("resize 320 240")
+        writer.tell("write 1")
+        frame = reader.read(5)
+        assert frame is not None
+        assert (frame.width, frame.frame_id) == (320, 2)
+
+
+def test_a_writer_that_calls_for_nothing_does_not_make_readers_spin(tmp_path: Path) -> None:
+    with small(tmp_path) as writer, FrameReader("cam", directory=tmp_path) as reader:
+        writer.write(image(1))
+        assert reader.read(1) is not None
+        stop = threading.Event()
+
+        def call() -> None:
+            while not stop.wait(0.00002):
+                writer._open()._announce()
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        try:
+            assert spent(lambda: reader.read(0.5)) < 0.35
+        finally:
+            stop.set()
+            caller.join()
+        writer.write(image(2))
+        assert reader.read(1) is not None
+
+
+def test_a_ring_that_shrinks_is_let_go(tmp_path: Path) -> None:
+    with small(tmp_path, width=640, height=480) as writer, FrameReader("cam", directory=tmp_path) as reader:
+        writer.write(image(1, 640, 480))
+        frame = reader.read(1, copy=False)
+        assert frame is not None
+        os.truncate(writer.path, 0)
+        with pytest.raises(FrameError, match="not a frame ring"):
+            reader.read(0.05)
+        with pytest.raises(FrameError, match="not a frame ring"):
+            reader.writer_alive()
+        assert not frame.valid()
+        with pytest.raises(FrameError, match="cut by somebody else"):
+            writer.write(image(1, 640, 480))
+        assert writer.lost()
+        writer.path.unlink()
+        assert reader.read(0) is None
+
+
+def test_a_ring_full_of_holes_costs_a_reader_no_memory(tmp_path: Path) -> None:
+    """A header may claim 50 GB where there are no pages: they are not made by looking at it."""
+    layout, origin = Layout(16384, 16384, "bgr24", 64), Origin.here(1, 0)
+    path = tmp_path / "edgeml-cam"
+    with path.open("wb") as file:
+        path.chmod(0o600)
+        file.write(pack(layout, origin))
+        file.truncate(layout.file_bytes)
+    before = path.stat().st_blocks
+    with FrameReader("cam", directory=tmp_path) as reader:
+        assert spent(lambda: reader.read(0)) < 1
+    assert path.stat().st_blocks - before < 1000
+
+
+def test_what_a_hostile_writer_puts_into_the_words_is_a_frame_or_none(tmp_path: Path) -> None:
+    """Every word that both sides race on, with every value that could lead a reader astray, in every policy."""
+    values = [0, 1, 2, 2**31, 2**32 - 1, 2**63, 2**64 - 1, 2**64 - 2]
+    with small(tmp_path) as writer, writer.path.open("r+b", buffering=0) as file:
+        for _ in range(5):
+            writer.write(image(1))
+        readers = [FrameReader("cam", directory=tmp_path, policy=p) for p in ("newest", "every")]
+        for offset in (128, 136, 4096, 4104, 4112, 4120):
+            kept = os.pread(file.fileno(), 8, offset)
+            for value in values:
+                os.pwrite(file.fileno(), struct.pack("=Q", value), offset)
+                fresh = [FrameReader("cam", directory=tmp_path, policy=p) for p in ("newest", "every")]
+                for reader in [*readers, *fresh]:
+                    for _ in range(3):
+                        frame = reader.read(0.0, copy=False)
+                        assert frame is None or isinstance(frame.valid(), bool)
+            os.pwrite(file.fileno(), kept, offset)
