@@ -36,6 +36,7 @@ class LogShipper(Component[Config]):
         self._iot: IotCoreSink | None = None
         self._health_log: HealthLog | None = None
         self._listening = False
+        self._refused: set[str] = set()
 
     def start(self, config: Config) -> None:
         _raise_file_limit()
@@ -48,6 +49,7 @@ class LogShipper(Component[Config]):
         journal = _wants_journal(config)
         context.health.note("logs", "" if journal or logs_folder.is_dir() else f"no folder {logs_folder} yet")
         scanner = Scanner(config, logs_folder.resolve())
+        self._tell_refused(scanner)
         sinks: dict[str, Send] = {
             sink: self._cloudwatch(config) if sink == "cloudwatch" else self._iot_core(config) for sink in config.sinks
         }
@@ -58,7 +60,6 @@ class LogShipper(Component[Config]):
         shipper.start()
 
     def reconfigure(self, config: Config) -> None:
-        Scanner(config, self.context.root)  # a wrong pattern must not stop what is running
         self._stop(_STOP_S)  # a request that hangs longer ends by itself; its batch may then be sent twice
         self.start(config)
 
@@ -71,6 +72,15 @@ class LogShipper(Component[Config]):
         if self._iot is not None:
             self._iot.close()
             self._iot = None
+
+    def _tell_refused(self, scanner: Scanner) -> None:
+        """Regular expressions that cannot be used cost their own logs, or the joining of their lines, and no more."""
+        problems = self.context.health.problems
+        for where in self._refused - scanner.refused.keys():
+            problems.cleared("log_refused", where)
+        for where, text in scanner.refused.items():
+            problems.found("log_refused", where, text)
+        self._refused = set(scanner.refused)
 
     def _cloudwatch(self, config: Config) -> Send:
         region = config.region or os.environ.get("AWS_REGION", "") or os.environ.get("AWS_DEFAULT_REGION", "")

@@ -16,14 +16,17 @@ from pathlib import Path
 from edgeml.errors import ConfigError
 from log_shipper.config import ComponentLogs, Config, Options
 from log_shipper.identity import Key, Seen
+from log_shipper.java_regex import compiled
 
 SYSTEM = "System"
 USER_KIND, SYSTEM_KIND = "UserComponent", "GreengrassSystemComponent"
 _CORE_FILES = {"greengrass", "main"}  # logs in the logs folder that are not a component's
 
 _LOG_NAME = re.compile(r"(?P<name>.+?)(?P<rotated>_\d{4}_\d\d_\d\d_\d\d_\d+)?\.log")
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
-_QUOTED = re.compile(r"\\Q(.*?)(?:\\E|$)")
+_COMPRESSED = (
+    *(".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".lzma", ".zst", ".tzst", ".zip", ".lz4", ".lz", ".lzo"),
+    *(".z", ".taz", ".br", ".7z", ".rar", ".tar"),
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class _Folder:
         return self.owners[filename]
 
     def _owner(self, filename: str) -> Log | None:
-        if filename.endswith(_COMPRESSED):
+        if is_compressed(filename):
             return None
         match = _LOG_NAME.fullmatch(filename)
         name = match["name"] if match else ""
@@ -72,17 +75,19 @@ class _Folder:
 
 
 class Scanner:
-    """Finds the files of all logs. Raises ConfigError on a regular expression that is none."""
+    """Finds the files of all logs. `refused` says of each regular expression, by its path, why it cannot be used."""
 
     def __init__(self, config: Config, logs_folder: Path) -> None:
+        self.refused: dict[str, str] = {}
         self._folders: dict[Path, _Folder] = {logs_folder: _Folder(patterns=list(config.components))}
         self._globs = {
-            name: (_log(name, USER_KIND, files, f"files.{name}"), files.path) for name, files in config.files.items()
+            name: (self._log(name, USER_KIND, entry, f"files.{name}"), entry.path)
+            for name, entry in config.files.items()
         }
         uploader = config.logs_uploader_configuration
         if uploader.system_logs_configuration.upload_to_cloud_watch:
             where = "logsUploaderConfiguration.systemLogsConfiguration"
-            system = _log(SYSTEM, SYSTEM_KIND, uploader.system_logs_configuration, where)
+            system = self._log(SYSTEM, SYSTEM_KIND, uploader.system_logs_configuration, where)
             self._folders[logs_folder].named["greengrass"] = system
         listed = {entry.component_name: entry for entry in uploader.component_logs_configuration}
         for name, entry in {**listed, **uploader.component_logs_configuration_map}.items():
@@ -92,11 +97,23 @@ class Scanner:
         path = Path(entry.log_file_directory_path) if entry.log_file_directory_path else logs_folder
         folder = self._folders.setdefault(path, _Folder())
         where = f"logsUploaderConfiguration.componentLogsConfigurationMap.{name}"
-        log = _log(name, USER_KIND, entry, where)
-        if entry.log_file_regex:
-            folder.matched.append((java_regex(entry.log_file_regex, f"{where}.logFileRegex"), log))
-        else:
+        log = self._log(name, USER_KIND, entry, where)
+        if not entry.log_file_regex:
             folder.named[name] = log
+        elif (pattern := self._pattern(entry.log_file_regex, f"{where}.logFileRegex")) is not None:
+            folder.matched.append((pattern, log))
+
+    def _log(self, name: str, kind: str, options: Options, where: str) -> Log:
+        text = options.multi_line_start_pattern
+        return Log(name, kind, options, self._pattern(text, f"{where}.multiLineStartPattern") if text else None)
+
+    def _pattern(self, text: str, where: str) -> re.Pattern[str] | None:
+        """An expression that cannot be used costs its own log, and no other: None then, and `refused` says why."""
+        try:
+            return compiled(text, where)
+        except ConfigError as error:
+            self.refused[where] = str(error)
+            return None
 
     def scan(self) -> dict[Log, list[Seen]]:
         """Every log with its files; a file belongs to one log only, and folders that are not there have none."""
@@ -109,22 +126,14 @@ class Scanner:
                     found.setdefault(log, []).append(seen)
         for log, pattern in self._globs.values():
             for match in glob.iglob(pattern, recursive=True):  # noqa: PTH207  (pathlib knows no absolute patterns)
-                if not match.endswith(_COMPRESSED) and (seen := _seen(match, taken)) is not None:
+                if not is_compressed(match) and (seen := _seen(match, taken)) is not None:
                     found[log].append(seen)
         return found
 
 
-def _log(name: str, kind: str, options: Options, where: str) -> Log:
-    pattern = options.multi_line_start_pattern
-    return Log(name, kind, options, java_regex(pattern, f"{where}.multiLineStartPattern") if pattern else None)
-
-
-def java_regex(text: str, where: str) -> re.Pattern[str]:
-    """A regular expression as LogManager takes it, in Java's syntax with \\Q...\\E."""
-    try:
-        return re.compile(_QUOTED.sub(lambda match: re.escape(match[1]), text))
-    except re.error as error:
-        raise ConfigError(where, f"not a regular expression ({error}), found {text}") from error
+def is_compressed(path: str) -> bool:
+    """Whether the name is that of a file which a rotation has compressed: it was a log, and is none any more."""
+    return path.lower().endswith(_COMPRESSED)
 
 
 def is_rotated(path: str) -> bool:

@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import msgspec
 import pytest
 from moto.server import ThreadedMotoServer
 
 from benchmarks.log_rig import Fault, FaultySink, Request, shipper
-from edgeml.errors import ConfigError
-from log_shipper.config import Config
-from log_shipper.scan import Scanner
 from support import eventually
 
 STAMP = "2026-11-21T10:00:00.000Z"
@@ -106,32 +102,26 @@ def test_javas_quoted_regex_a_folder_of_its_own_and_globs(tmp_path: Path, sink: 
 
 
 @pytest.mark.parametrize("option", ["logFileRegex", "multiLineStartPattern"])
-def test_a_wrong_expression_ends_the_start_with_its_path(tmp_path: Path, option: str) -> None:
-    config = {"logsUploaderConfiguration": {"componentLogsConfigurationMap": {"a": {option: "("}}}}
-    with shipper(tmp_path, config) as process:
-        assert process.process is not None
-        assert process.process.wait(10) == 78
-    assert f"componentLogsConfigurationMap.a.{option}: not a regular expression" in process.said()
-
-
-@pytest.mark.parametrize(
-    ("raw", "path"),
-    [
-        ({"files": {"f": {"path": "/x", "multiLineStartPattern": "("}}}, "files.f"),
-        (
-            {
-                "logsUploaderConfiguration": {
-                    "systemLogsConfiguration": {"uploadToCloudWatch": True, "multiLineStartPattern": "("}
-                }
-            },
-            "logsUploaderConfiguration.systemLogsConfiguration",
-        ),
-    ],
-)
-def test_a_wrong_start_of_records_is_found_before_any_file_is(tmp_path: Path, raw: dict[str, Any], path: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        Scanner(msgspec.convert(raw, Config), tmp_path)
-    assert caught.value.path == f"{path}.multiLineStartPattern"
+def test_an_expression_that_cannot_be_used_is_a_problem_and_stops_no_other_log(
+    tmp_path: Path, sink: FaultySink, option: str
+) -> None:
+    config = {
+        "logsUploaderConfiguration": {"componentLogsConfigurationMap": {"a": {option: r"\p{IsLatin}+"}, "b": {}}},
+        "files": {"f": {"path": f"{tmp_path}/f.log", "multiLineStartPattern": "("}},
+    }
+    (tmp_path / "f.log").write_text(line("f"))
+    with shipper(tmp_path, config, AWS_ENDPOINT_URL=sink.url) as process:
+        (process.logs / "b.log").write_text(line("b"))
+        assert set(sink.wait_for(2)) == {line("b").rstrip(), line("f").rstrip()}
+        where = f"logsUploaderConfiguration.componentLogsConfigurationMap.a.{option}"
+        said = eventually(lambda: said if where in (said := process.said()) else "", what="the problem")
+        assert f"{where}: not a regular expression that is understood (\\p{{IsLatin}})" in said
+        process.configure({"files": config["files"], "components": ["b"]})
+        eventually(lambda: f"problem is over code=log_refused subject={where}" in process.said(), what="the end")
+    problems = process.published("local")[-1]["payload"]["problems"]
+    assert [(problem["code"], problem["subject"]) for problem in problems] == [
+        ("log_refused", "files.f.multiLineStartPattern")
+    ]
 
 
 def test_disk_limit_deletes_the_oldest_delivered_rotated_files_and_nothing_that_is_not_delivered(
@@ -306,8 +296,8 @@ def test_a_wrong_change_is_refused_and_a_request_that_hangs_delays_no_other(tmp_
         (process.logs / "edgeml.A.log").write_text(line("a"))
         sink.wait_for(1)
         eventually(lambda: "started" in process.said(), what="start")
-        process.configure({"files": {"f": {"path": "/x", "multiLineStartPattern": "("}}})
-        eventually(lambda: "files.f.multiLineStartPattern: not a regular" in process.said(), what="the refusal")
+        process.configure({"logGroup": ""})
+        eventually(lambda: "configuration logGroup: expected" in process.said(), what="the refusal")
         sink.fault = fault
         with (process.logs / "edgeml.A.log").open("a") as file:
             file.write(line("b"))
