@@ -21,7 +21,7 @@ from localdev.core.config_store import ConfigStore
 
 GROUP = "presses"
 TARGET = f"arn:aws:iot:us-east-1:123456789012:thinggroup/{GROUP}"
-BUCKET = "edgeml-components-123456789012-us-east-1"
+BUCKET = "edgeml-components-us-east-1-123456789012"
 COMPONENTS = "arn:aws:greengrass:us-east-1:123456789012:components"
 DEVICES = ("press-1", "press-2")
 

@@ -53,7 +53,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     made.add_argument(
         "--config", type=_config, default={}, metavar="FILE", help="configuration of components, see below"
     )
-    made.add_argument("--bucket", type=_bucket, help="for artifacts; default: edgeml-components-<account>-<region>")
+    made.add_argument("--bucket", type=_bucket, help="for artifacts; default: edgeml-components-<region>-<account>")
     made.add_argument(
         "--builds", type=Path, default=COMPONENTS, metavar="DIR", help="where greengrass-build/ folders lie"
     )

@@ -68,7 +68,7 @@ class Publisher:
         self._s3 = aws.client("s3")
         self._partition, self._account = aws.identity
         self._region = aws.region
-        self.bucket = bucket or f"edgeml-components-{self._account}-{aws.region}"
+        self.bucket = bucket or f"edgeml-components-{aws.region}-{self._account}"
 
     def check(self, built: Built) -> bool:
         """Whether the version is still to be published. Raises DeployError when it exists with other contents."""

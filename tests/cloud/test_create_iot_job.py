@@ -176,6 +176,31 @@ def test_settings_come_from_the_environment(local: LocalCloud) -> None:
 
 
 TRAINED = URL.replace("build/edgeml", "training")
+
+
+def at(place: str) -> str:
+    return f"${{aws:iot:s3-presigned-url:https://{place}}}"
+
+
+PLACES = [
+    "s3.us-east-1.amazonaws.com/edgeml-models/KEY",
+    "s3-eu-west-1.amazonaws.com/edgeml-models/KEY",
+    "s3.amazonaws.com/edgeml-models/KEY",
+    "edgeml-models.s3.amazonaws.com/KEY",
+    "edgeml-models.s3.eu-west-1.amazonaws.com/KEY",
+    "s3.cn-north-1.amazonaws.com.cn/edgeml-models/KEY",
+    "edgeml-models.s3.cn-north-1.amazonaws.com.cn/KEY",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("coded", "key"), [("build/model.zip", "build/model.zip"), ("a%20b%2Fc%2B", "a b/c+"), ("a+b", "a+b")]
+)
+def test_every_form_of_an_s3_url_is_understood(app: ModuleType, place: str, coded: str, key: str) -> None:
+    assert app.location(at(place.replace("KEY", coded))) == ("edgeml-models", key)
+
+
 OTHER_BUCKET = URL.replace(BUCKET, "someone-elses")
 
 
@@ -202,8 +227,13 @@ OTHER_BUCKET = URL.replace(BUCKET, "someone-elses")
         ({**GOOD, "thing_group": ["x"]}, "thing_group is"),
         ({**GOOD, "allow_downgrade": "yes"}, "allow_downgrade is 'yes'"),
         (b'{"a":' * 3000 + b"1" + b"}" * 3000, "not JSON"),
-        ({**GOOD, "deployment_artifact_path": "https://evil.example/x"}, "no presigned URL into edgeml-models"),
-        ({**GOOD, "deployment_artifact_path": OTHER_BUCKET}, "no presigned URL into edgeml-models"),
+        ({**GOOD, "deployment_artifact_path": "https://evil.example/x"}, "is no ${aws:iot:s3-presigned-url:"),
+        ({**GOOD, "deployment_artifact_path": at("evil.example/edgeml-models/x")}, "has host 'evil.example'"),
+        ({**GOOD, "deployment_artifact_path": at("s3.amazonaws.com.evil.example/x/y")}, "expected one of Amazon S3"),
+        ({**GOOD, "deployment_artifact_path": at("user@s3.amazonaws.com/edgeml-models/x")}, "has host"),
+        ({**GOOD, "deployment_artifact_path": at("s3.amazonaws.com/edgeml-models")}, "has no key"),
+        ({**GOOD, "deployment_artifact_path": at("s3.amazonaws.com/edgeml-models/k?versionId=1")}, "has a query"),
+        ({**GOOD, "deployment_artifact_path": OTHER_BUCKET}, "is in bucket 'someone-elses', expected edgeml-models"),
         ({**GOOD, "deployment_artifact_path": URL.replace("model.zip", "none.zip")}, "there is no artifact"),
         ({**GOOD, "deployment_artifact_path": TRAINED}, "training/ holds no artifacts that were approved"),
     ],

@@ -9,9 +9,8 @@ from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.template import Stack
 
 AT = "us-east-1:123456789012"
-DATA, MODELS, COMPONENTS = (
-    f"arn:aws:s3:::edgeml-{kind}-123456789012-us-east-1" for kind in ("data", "models", "components")
-)
+DATA, MODELS = (f"arn:aws:s3:::edgeml-{kind}-123456789012-us-east-1" for kind in ("data", "models"))
+COMPONENTS = "arn:aws:s3:::edgeml-components-us-east-1-123456789012"
 SAGEMAKER = f"arn:aws:sagemaker:{AT}"
 PACKAGE = f"{SAGEMAKER}:model-package/edgeml-models/3"
 PENDING, APPROVED = ({"sagemaker:ModelApprovalStatus": status} for status in ("PendingManualApproval", "Approved"))

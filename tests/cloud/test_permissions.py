@@ -56,7 +56,7 @@ WHERE = {  # each handler works
 NEAR = {
     *(f"{DATA}/{prefix}/1" for prefix in ("snapshots", "samples", "faces2")),
     *(
-        f"arn:aws:s3:::edgeml-components-{ACCOUNT}-{REGION}",
+        f"arn:aws:s3:::edgeml-components-{REGION}-{ACCOUNT}",
         f"arn:aws:s3:::edgeml-other-{ACCOUNT}-{REGION}/faces/1.jpg",
     ),
     f"arn:aws:greengrass:{AT}:components:edgeml.A:1",

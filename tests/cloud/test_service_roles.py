@@ -9,9 +9,8 @@ from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.template import Stack
 
 AT = "us-east-1:123456789012"
-DATA, MODELS, COMPONENTS = (
-    f"arn:aws:s3:::edgeml-{kind}-123456789012-us-east-1" for kind in ("data", "models", "components")
-)
+DATA, MODELS = (f"arn:aws:s3:::edgeml-{kind}-123456789012-us-east-1" for kind in ("data", "models"))
+COMPONENTS = "arn:aws:s3:::edgeml-components-us-east-1-123456789012"
 QUEUE = f"arn:aws:sqs:{AT}:FailedEvents"
 TOPIC = f"arn:aws:sns:{AT}:SampleTopic"
 PROJECT = f"arn:aws:codebuild:{AT}:project/ExportModelProject"

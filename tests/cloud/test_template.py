@@ -88,7 +88,25 @@ def test_buckets_are_encrypted_private_tidy_and_named_as_what_stays(stack: Stack
         assert set(bucket.properties["PublicAccessBlockConfiguration"].values()) == {True}
         assert bucket.properties["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
     versioned = {bucket.id for bucket in buckets if "VersioningConfiguration" in bucket.properties}
-    assert versioned == {"ModelBucket", "ComponentBucket"}
+    assert versioned == {"ModelBucket", "ComponentBucket", "ArtifactBucket"}
+
+
+def test_components_go_where_gdk_puts_them_and_devices_look(stack: Stack) -> None:
+    for path in sorted((TEMPLATE.parent.parent / "gdk-config").glob("*.json")):
+        (component,) = json.loads(path.read_text())["component"].values()
+        made = f"{component['publish']['bucket']}-us-east-1-123456789012"  # GDK: bucket, region, account
+        assert made == stack.outputs["ComponentBucketName"], path.name
+    (reads, locates) = stack.resources["TokenExchangeAccess"].properties["PolicyDocument"]["Statement"]
+    named = [stack.resources[name].properties["BucketName"] for name in ("ArtifactBucket", "ComponentBucket")]
+    both = [f"arn:aws:s3:::{name}" for name in named]
+    assert (reads["Resource"], locates["Resource"]) == ([f"{arn}/*" for arn in both], both)
+
+
+@pytest.mark.parametrize("region", ["ap-southeast-3", "us-gov-west-1", "cn-northwest-1"])
+def test_bucket_names_have_at_most_63_characters(region: str) -> None:
+    longest = "p" * 20
+    for bucket in Stack(TEMPLATE, {"Project": longest}).of_type("AWS::S3::Bucket"):
+        assert len(bucket.properties["BucketName"].replace("us-east-1", region)) <= 63, bucket.id
 
 
 VERSIONS = {"NoncurrentVersionExpiration": {"NoncurrentDays": 90}}
@@ -110,6 +128,7 @@ UPLOADS = {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}
         ("ResultBucket", {"": {"ExpirationInDays": "5"}}),
         ("ModelBucket", {"": VERSIONS | UPLOADS}),
         ("ComponentBucket", {"": VERSIONS | UPLOADS}),
+        ("ArtifactBucket", {"": VERSIONS | UPLOADS}),
     ],
 )
 def test_what_shows_people_is_forgotten_and_the_rest_gets_cheaper(bucket: str, rules: dict[str, Any]) -> None:
@@ -231,7 +250,14 @@ def test_no_policy_allows_every_action_of_a_service(stack: Stack) -> None:
 def test_the_export_build_gets_what_its_script_reads(stack: Stack) -> None:
     project = stack.resources["ExportModelProject"].properties
     variables = {v["Name"]: v["Value"] for v in project["Environment"]["EnvironmentVariables"]}
-    assert set(variables) == {"BUCKET", "COMPONENT_BUCKET", "MODE", "SIGNING_KEY_SECRET", "UPDATE_FUNCTION"}
+    assert set(variables) == {
+        "BUCKET",
+        "COMPONENT_BUCKET",
+        "MODE",
+        "SIGNING_KEY_SECRET",
+        "THING_GROUP",
+        "UPDATE_FUNCTION",
+    }
     assert variables["UPDATE_FUNCTION"] == stack.resources["UpdateDeployment"].name
     need = ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:us-east-1:123456789012:secret:-a1B2c3")
     assert not iam.allowed(stack.statements(project["ServiceRole"]), need, {}), "without a key there is no secret"
@@ -247,7 +273,7 @@ def test_studio_is_made_only_when_asked_for(stack: Stack) -> None:
 
 def test_outputs_lead_where_they_say(stack: Stack) -> None:
     dashboards = "https://console.aws.amazon.com/cloudwatch/home?region=us-east-1#dashboards:name=edgeml"
-    bucket = "edgeml-{}-123456789012-us-east-1".format
+    bucket, artifacts = "edgeml-{}-123456789012-us-east-1".format, "edgeml-components-us-east-1-123456789012"
     assert stack.outputs == {
         "EmotionsDashboardUrl": f"{dashboards}-emotions;autoRefresh=10",
         "TurbineDashboardUrl": f"{dashboards}-turbine;autoRefresh=60",
@@ -256,8 +282,10 @@ def test_outputs_lead_where_they_say(stack: Stack) -> None:
         "DataBucketName": bucket("data"),
         "ResultBucketName": bucket("results"),
         "ModelBucketName": bucket("models"),
-        "ComponentBucketName": bucket("components"),
-        "KeptWhenDeleted": " ".join([*map(bucket, ("data", "results", "models", "components")), "edgeml-models"]),
+        "ComponentBucketName": artifacts,
+        "KeptWhenDeleted": " ".join(
+            [*map(bucket, ("data", "results", "models")), artifacts, bucket("components"), "edgeml-models"]
+        ),
         "SampleTopicArn": "arn:aws:sns:us-east-1:123456789012:SampleTopic",
         "ThingGroupArn": "arn:aws:iot:us-east-1:123456789012:thinggroup/edgeml-devices",
         "TokenExchangeRoleAliasName": "edgeml-token-exchange",

@@ -13,7 +13,7 @@ import json
 import os
 import re
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 import boto3
 from aws_lambda_powertools import Logger, Metrics
@@ -47,9 +47,8 @@ FIELDS = {
     "model_version": r"v?\d+(\.\d+){0,3}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?",
     "sha256": r"[0-9a-f]{64}",
 }
-ARTIFACT = re.compile(
-    r"\$\{aws:iot:s3-presigned-url(?:-v2)?:https://s3[.-][a-z0-9-]+\.amazonaws\.com/([^/}]+)/([^}]+)\}"
-)
+PLACEHOLDER = re.compile(r"\$\{aws:iot:s3-presigned-url(?:-v2)?:(https://[^}]*)\}")
+HOST = re.compile(r"(?:([a-z0-9][a-z0-9.-]*)\.)?s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com(?:\.cn)?")
 
 logger = Logger()
 metrics = Metrics(namespace="EdgeML/Models")
@@ -159,19 +158,37 @@ def check_signatures(document: dict[str, Any]) -> None:
 
 def check_artifact(path: str, size: int) -> None:
     """The role that signs URLs can read one bucket, and devices refuse an artifact of another size."""
-    found = ARTIFACT.fullmatch(path)
-    if found is None or found[1] != ARTIFACT_BUCKET:
-        raise Refused(f"deployment_artifact_path is no presigned URL into {ARTIFACT_BUCKET}: {path[:200]!r}")
-    if found[2].startswith(UNAPPROVED):
-        raise Refused(f"{UNAPPROVED} holds no artifacts that were approved: {found[2]}")
+    bucket, key = location(path)
+    if bucket != ARTIFACT_BUCKET:
+        raise Refused(f"deployment_artifact_path is in bucket {bucket[:100]!r}, expected {ARTIFACT_BUCKET}")
+    if key.startswith(UNAPPROVED):
+        raise Refused(f"{UNAPPROVED} holds no artifacts that were approved: {key}")
     try:
-        held = s3.head_object(Bucket=found[1], Key=found[2])["ContentLength"]
+        held = s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
     except ClientError as error:
         if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
-            raise Refused(f"there is no artifact {found[2]}") from error
+            raise Refused(f"there is no artifact {key}") from error
         raise
     if held != size:
         raise Refused(f"the artifact has {held} bytes, the document says {size}")
+
+
+def location(path: str) -> tuple[str, str]:
+    """Bucket and key of the URL that AWS IoT signs, in each of the forms that S3 has. Raises Refused."""
+    found = PLACEHOLDER.fullmatch(path)
+    if found is None:
+        raise Refused(f"deployment_artifact_path is no ${{aws:iot:s3-presigned-url:https://...}}: {path[:200]!r}")
+    url = urlsplit(found[1])
+    host = HOST.fullmatch(url.netloc)
+    if host is None:
+        raise Refused(f"deployment_artifact_path has host {url.netloc[:100]!r}, expected one of Amazon S3")
+    if url.query or url.fragment:
+        raise Refused(f"deployment_artifact_path has a query or fragment: {path[:200]!r}")
+    first, _, rest = url.path.removeprefix("/").partition("/")
+    bucket, key = (host[1], url.path.removeprefix("/")) if host[1] else (first, rest)
+    if not bucket or not key:
+        raise Refused(f"deployment_artifact_path has no {'key' if bucket else 'bucket'}: {path[:200]!r}")
+    return str(bucket), unquote(key)
 
 
 def job_id_of(document: dict[str, Any], record: S3EventRecord, key: str) -> str:

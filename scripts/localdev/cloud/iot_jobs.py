@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Self
+from urllib.parse import unquote
 
 import paho.mqtt.client as mqtt
 from moto.core.utils import utcnow
@@ -32,7 +33,8 @@ TOPICS = ("start-next", "get", "+/get", "+/update")
 TICK_S = 0.05
 CONNECT_TIMEOUT_S = 10.0
 PLACEHOLDER = re.compile(
-    r"\$\{aws:iot:s3-presigned-url(?:-v2)?:https://s3[.-][a-z0-9-]+\.amazonaws\.com/([^/}]+)/([^}]+)\}"
+    r"\$\{aws:iot:s3-presigned-url(?:-v2)?:https://(?:([a-z0-9.-]+)\.)?s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com(?:\.cn)?"
+    r"/([^}]+)\}"
 )
 _TOPIC = re.compile(r"\$aws/things/([^/]+)/jobs/(?:([^/]+)/)?(start-next|get|update)")
 
@@ -336,7 +338,8 @@ class IotJobs:
         expires = job.request.get("presignedUrlConfig", {}).get("expiresInSec", DEFAULT_EXPIRY_S)
 
         def url(found: re.Match[str]) -> str:
-            where = {"Bucket": found[1], "Key": found[2]}
+            bucket, key = (found[1], found[2]) if found[1] else found[2].split("/", 1)
+            where = {"Bucket": bucket, "Key": unquote(key)}
             return json.dumps(self._s3.generate_presigned_url("get_object", Params=where, ExpiresIn=expires))[1:-1]
 
         return json.loads(PLACEHOLDER.sub(url, job.request["document"]))
