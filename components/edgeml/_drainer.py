@@ -8,27 +8,53 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeml.errors import SpoolError, Undeliverable
+from edgeml.errors import RefusedError, SpoolError, Undeliverable
 from edgeml.log import kv
+from edgeml.pace import Throttle
 
 if TYPE_CHECKING:
     from edgeml.spool import Item, Spool
 
 log = logging.getLogger("edgeml.spool")
 
+REFUSALS = 3  # answers "no" until an item is set aside
+DOUBTS, DOUBT_S = 10, 60.0  # failures, and seconds, of one lane while others are taken, until that counts as a "no"
+TELL_AFTER = 5  # failures in a row until a lane is said to be unreachable
 _IDLE_S = 60.0
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 60.0
 
 
+class Held(Exception):  # noqa: N818  (nothing is wrong)
+    """This item is to wait for `seconds`, and with it those behind it in its lane."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"held for {seconds:g} s")
+        self.seconds = seconds
+
+
 @dataclass(frozen=True, slots=True)
 class DrainerStats:
-    """`sent` and `failed` (attempts) count since the start of the process; `dropped` is the spool's."""
+    """`sent`, `failed` (attempts) and `refused` (items) count since the start; `dropped` is the spool's."""
 
     sent: int
     failed: int
     dropped: int
     depth: int
     oldest_age_s: float
+    refused: int = 0
+
+
+@dataclass
+class _Lane:
+    """A destination that failed: how often in a row, what its oldest item was told, and when to try it again."""
+
+    failures: int = 0
+    refusals: int = 0
+    closed: bool = False  # an item was set aside and none taken since: one more "no" is enough for the next
+    doubts: int = 0  # failures while other lanes were taken: perhaps an answer without words
+    doubted_at: float = 0.0
+    sent_before: int = 0
+    ready_at: float = 0.0
 
 
 def full_jitter(failures: int) -> float:
@@ -39,8 +65,10 @@ def full_jitter(failures: int) -> float:
 class Drainer:
     """One thread that passes the items of a spool to `send`, oldest first, from now until `stop`.
 
-    An item leaves the spool when `send` returns. A `transient` exception tries the same item again after
-    `backoff(n)` seconds, n being the failures in a row, for ever. `Undeliverable` drops the item.
+    An item leaves the spool when `send` returns. A `transient` exception is an outage: the same item is tried again
+    after `backoff(n)` seconds, n being the failures in a row, for ever; only its own lane waits. RefusedError, and any
+    exception that nobody expected, is an answer: after REFUSALS of them the item goes to the spool's quarantine, which
+    is put back once at the start and with `again`. `Undeliverable` drops the item, `Held` lets it wait.
     """
 
     def __init__(
@@ -52,8 +80,15 @@ class Drainer:
         backoff: Callable[[int], float] = full_jitter,
     ) -> None:
         self._spool, self._send, self._transient, self._backoff = spool, send, transient, backoff
-        self._sent = self._failed = 0
-        self._delivered: Item | None = None
+        self._sent = self._failed = self._refused = 0
+        self._delivered: set[int] = set()  # sent, and not yet removed
+        self._lanes: dict[str, _Lane] = {}
+        self._failed_last = ""
+        self._told: set[tuple[str, str]] = set()
+        self._unlogged = Throttle()
+        self._rescued = False
+        self._to_put_back = spool.refusals.quarantine.names
+        self._again = threading.Event()
         self._work = threading.Event()
         self._stopping = threading.Event()
         self._deadline = float("inf")
@@ -64,10 +99,15 @@ class Drainer:
     @property
     def stats(self) -> DrainerStats:
         spool = self._spool
-        return DrainerStats(self._sent, self._failed, spool.dropped, spool.depth, spool.oldest_age())
+        return DrainerStats(self._sent, self._failed, spool.dropped, spool.depth, spool.oldest_age(), self._refused)
+
+    def again(self) -> None:
+        """Something changed: try everything anew at once, the quarantined items too."""
+        self._again.set()
+        self._work.set()
 
     def stop(self, flush_timeout: float) -> bool:
-        """Go on until the spool is empty or `send` fails, at most `flush_timeout` seconds; False if it hangs in `send`.
+        """Go on until all lanes are empty or fail, at most `flush_timeout` seconds; False if it hangs in `send`.
 
         The thread does not keep the process alive, and the item it has in hand stays in the spool.
         """
@@ -78,48 +118,152 @@ class Drainer:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        last_round = False
         failures = 0
         while time.monotonic() < self._deadline:
             self._work.clear()
-            stopping = self._stopping.is_set()  # asked first: what was put before stop() is still seen below
-            if not self._attempt():
-                failures += 1
-                if self._stopping.is_set():
-                    return
-                # New items do not cut this short: they would turn the backoff into a storm.
-                self._stopping.wait(self._backoff(failures))
-            else:
+            if self._stopping.is_set() and not last_round:
+                last_round = True  # each lane gets one more attempt
+                for lane in self._lanes.values():
+                    lane.ready_at = 0.0
+            try:
+                item = self._next()
+                if item is not None:
+                    self._attempt(item)
                 failures = 0
-                if self._spool.depth == 0:
-                    if stopping:
-                        return
-                    self._work.wait(_IDLE_S)
+            except SpoolError as error:
+                failures += 1
+                self._failed += 1
+                log.error("%s", error)
+                if last_round or self._spool.closed:
+                    return
+                self._stopping.wait(self._backoff(failures))
+                continue
+            if item is None:
+                if last_round:
+                    return
+                self._work.wait(self._pause())
 
-    def _attempt(self) -> bool:
-        """Deliver the oldest item, if there is one; False if that failed."""
+    def _next(self) -> "Item | None":
+        """The oldest item of a lane that need not wait. Raises SpoolError."""
+        if self._again.is_set():
+            self._again.clear()
+            self._lanes.clear()
+            for code, subject in self._told:
+                self._spool.problems.cleared(code, subject)
+            self._told.clear()
+            self._to_put_back = self._spool.refusals.quarantine.names
+            self._rescued = False
+        self._restore()
+        now = time.monotonic()
+        waiting = {name for name, lane in self._lanes.items() if lane.ready_at > now}
+        failed, self._failed_last = self._failed_last, ""  # a lane that fails at once leaves a turn to the others
+        return self._spool.oldest({*waiting, failed}) or self._spool.oldest(waiting)
+
+    def _restore(self) -> None:
+        """Put back what a damaged file and the quarantine hold; where that fails the queue goes on without."""
         try:
-            for item in self._spool.peek():
-                self._deliver(item)
+            if not self._rescued:
+                self._rescued = True
+                self._spool.refusals.rescue()
+            if self._to_put_back:
+                self._to_put_back = self._spool.refusals.put_back(self._to_put_back)
+        except SpoolError as error:
+            self._to_put_back = []
+            log.error("not put back %s", kv(spool=self._spool.path.name, reason=error))
+
+    def _pause(self) -> float:
+        due = min((lane.ready_at for lane in self._lanes.values()), default=float("inf"))
+        return max(0.0, min(_IDLE_S, due - time.monotonic()))
+
+    def _attempt(self, item: "Item") -> None:
+        """Deliver `item`, and note what came of it."""
+        name = self._spool.lane(item.topic)
+        try:
+            if item.id not in self._delivered:  # else it was sent, and only its removal failed
+                self._send(item)
+                self._delivered.add(item.id)
+                self._sent += 1
+            self._spool.ack([item.id])
+            self._delivered.discard(item.id)
+        except Held as held:
+            self._lanes.setdefault(name, _Lane()).ready_at = self._later(held.seconds)
+        except Undeliverable as error:
+            log.error("item dropped %s", kv(spool=self._spool.path.name, topic=item.topic, reason=error))
+            self._spool.discard([item.id])
+        except RefusedError as error:
+            self._no(name, item, error)
         except self._transient as error:
-            log.warning("delivery failed, will be repeated %s", kv(spool=self._spool.path.name, reason=error))
+            self._down(name, item, error)
         except SpoolError as error:
             log.error("%s", error)
-        except Exception:  # a mistake in `send` must not end delivery for good, unseen: it is shown and retried
-            log.exception("delivery failed unexpectedly, will be repeated %s", kv(spool=self._spool.path.name))
+            self._wait(name)
+        except Exception as error:  # a mistake in `send` must not end delivery for good, unseen
+            log.exception("delivery failed unexpectedly %s", kv(spool=self._spool.path.name))
+            self._no(name, item, error)
         else:
-            return True
-        self._failed += 1
-        return False
+            self._lanes.pop(name, None)
+            self._clear(name)
 
-    def _deliver(self, item: "Item") -> None:
-        if item != self._delivered:  # else it was sent, and only its removal failed
-            try:
-                self._send(item)
-            except Undeliverable as error:
-                log.error("item dropped %s", kv(spool=self._spool.path.name, topic=item.topic, reason=error))
-                self._spool.discard([item.id])
-                return
-            self._delivered = item
-            self._sent += 1
-        self._spool.ack([item.id])
-        self._delivered = None
+    def _no(self, name: str, item: "Item", error: Exception) -> None:
+        """The receiver said no."""
+        lane = self._wait(name)
+        lane.refusals += 1
+        if self._unlogged.due():
+            facts = kv(spool=self._spool.path.name, topic=item.topic, reason=error, times=self._unlogged.count)
+            log.warning("delivery refused %s", facts)
+        if lane.refusals >= REFUSALS or lane.closed:
+            self._set_aside(name, lane, item, error)
+
+    def _down(self, name: str, item: "Item", error: Exception) -> None:
+        """An outage; or an answer that cannot be told from one, when other lanes are taken again and again."""
+        lane, now = self._wait(name), time.monotonic()
+        if lane.failures == 1:
+            lane.doubted_at, lane.sent_before = now, self._sent
+        if lane.failures & (lane.failures - 1) == 0:  # 1, 2, 4, 8 ...
+            facts = kv(spool=self._spool.path.name, lane=name, reason=error, times=lane.failures)
+            log.warning("delivery failed, will be repeated %s", facts)
+        if lane.failures == TELL_AFTER:
+            self._tell("unreachable", name, f"{name}: {error}")
+        if self._sent > lane.sent_before:
+            lane.sent_before = self._sent
+            lane.doubts += 1
+        if lane.doubts >= DOUBTS and now - lane.doubted_at >= DOUBT_S:
+            lane.doubts = 0
+            self._set_aside(name, lane, item, error)
+
+    def _set_aside(self, name: str, lane: _Lane, item: "Item", error: Exception) -> None:
+        attempts = max(lane.refusals, lane.failures)
+        try:
+            self._spool.refusals.add(item, error, attempts)
+        except SpoolError as problem:  # it stays where it is; others pass
+            log.error("%s", problem)
+            return
+        self._refused += 1
+        lane.refusals, lane.closed, lane.ready_at = 0, True, 0.0
+        self._tell("refused", name, f"{name}: {error}")
+
+    def _wait(self, name: str) -> _Lane:
+        lane = self._lanes.setdefault(name, _Lane())
+        self._failed_last = name
+        self._failed += 1
+        lane.failures += 1
+        # New items do not cut this short: they would turn the backoff into a storm.
+        lane.ready_at = self._later(self._backoff(lane.failures))
+        return lane
+
+    def _later(self, seconds: float) -> float:
+        return float("inf") if self._stopping.is_set() else time.monotonic() + seconds
+
+    def _tell(self, code: str, name: str, text: str) -> None:
+        subject = f"{self._spool.subject}.{name}"
+        if (code, subject) not in self._told:
+            self._told.add((code, subject))
+            self._spool.problems.found(code, subject, text)
+
+    def _clear(self, name: str) -> None:
+        subject = f"{self._spool.subject}.{name}"
+        for code in ("refused", "unreachable"):
+            if (code, subject) in self._told:
+                self._told.discard((code, subject))
+                self._spool.problems.cleared(code, subject)

@@ -1,10 +1,15 @@
-"""The SQLite file of a spool: its schema, how it is opened and checked, and what its errors mean."""
+"""The SQLite file of a spool: its schema, how it is opened and checked, its rows, and what its errors mean."""
 
+import json
 import os
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from edgeml.clock import Moment
 from edgeml.files import sync_folder
 
 RESERVE_BYTES = 1 << 20
@@ -13,12 +18,15 @@ _LOCK_TIMEOUT_S = 2.0
 # FULL: a commit is on the disk when it returns. In WAL mode NORMAL would lose the last commits in a power cut.
 # EXCLUSIVE: no second process, and no -shm file. The WAL is copied back every 64 pages (256 KiB) and never stays above
 # 1 MiB, so that RESERVE_BYTES are enough to copy it back on a full disk.
-_SCHEMA = """
+_PRAGMAS = """
 PRAGMA locking_mode = EXCLUSIVE;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA wal_autocheckpoint = 64;
 PRAGMA journal_size_limit = 1048576;
+PRAGMA temp_store = MEMORY;
+"""
+SCHEMA = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS items (
     id INTEGER PRIMARY KEY AUTOINCREMENT, created_at REAL NOT NULL, size INTEGER NOT NULL,
@@ -28,39 +36,165 @@ CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NU
 INSERT OR IGNORE INTO counters VALUES ('dropped', 0), ('corrupt', 0);
 COMMIT;
 """
+# Added to files of version 1.0, which go on with them when a device is rolled back.
+_MOMENT = {"boot": "TEXT", "uptime": "REAL", "believed": "INTEGER"}
+_OBJECTS = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master ORDER BY rowid"
+_SELECT = "SELECT id, topic, payload, headers, created_at, boot, uptime, believed FROM items "
+SELECT_OLDEST = _SELECT + "ORDER BY id LIMIT ?"
+SELECT_ONE = _SELECT + "WHERE id = ?"
+INSERT = (
+    "INSERT INTO items (id, created_at, size, topic, headers, payload, boot, uptime, believed) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+# In memory, and part of every transaction: which items each lane holds.
+_LANES = """
+CREATE TEMP TABLE lanes (id INTEGER PRIMARY KEY, lane TEXT NOT NULL);
+CREATE INDEX temp.by_lane ON lanes (lane, id);
+"""
+# The oldest item of each lane; one step of the recursion for each lane, and none for each item.
+HEADS = """
+WITH RECURSIVE each(lane) AS (
+    SELECT MIN(lane) FROM lanes
+    UNION ALL SELECT (SELECT MIN(lane) FROM lanes WHERE lane > each.lane) FROM each WHERE each.lane IS NOT NULL
+)
+SELECT lane, (SELECT MIN(id) FROM lanes WHERE lanes.lane = each.lane) AS head
+FROM each WHERE lane IS NOT NULL ORDER BY head
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry; `created_at` in seconds since the epoch. Ids rise and are never used twice.
+
+    `moment` is when it was put, in both clocks; None for an item of version 1.0.
+    """
+
+    id: int
+    topic: str
+    payload: bytes
+    headers: dict[str, str]
+    created_at: float
+    moment: Moment | None = field(default=None, compare=False)
+
+
+class BadItemError(ValueError):
+    """A row that is no item. `text` and `payload` are what can be read of it."""
+
+    def __init__(self, row: tuple[Any, ...], reason: object) -> None:
+        super().__init__(f"unreadable: {reason}")
+        self.id = int(row[0])
+        self.topic, self.payload = _printable(row[1]), row[2] if isinstance(row[2], bytes) else str(row[2]).encode()
+        self.headers = {"raw": _printable(row[3])}
+
+
+def _printable(value: object) -> str:
+    return str(value).encode(errors="surrogateescape").decode(errors="replace")
+
+
+def item_of(row: tuple[Any, ...]) -> Item:
+    """A row of COLUMNS as an Item. Raises BadItemError."""
+    key, topic, payload, headers, created_at, boot, uptime, believed = row
+    try:
+        table = json.loads(headers)
+        topic.encode()  # raises for what was no UTF-8
+        if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+            raise ValueError("headers are no table of texts")
+        if not isinstance(payload, bytes):
+            raise TypeError(f"payload is {type(payload).__name__}")
+        at = float(created_at)
+        known = isinstance(boot, str) and isinstance(uptime, float)
+        moment = Moment(boot, uptime, at, bool(believed)) if known else None
+        return Item(key, topic, payload, table, at, moment)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise BadItemError(row, error) from error
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open the database at `path`, made (mode 0600) if there is none, and read all of it once to see that it is sound.
 
-    Raises sqlite3.Error and OSError; `is_unreadable` tells whether the file is beyond use.
+    Raises sqlite3.Error and OSError; `is_unreadable` tells whether
+    the file is beyond use.
     """
     # SQLite would take the umask's mode for the database; its -wal takes the mode of the database.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     sync_folder(path.parent)
     db = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
-        db.executescript(_SCHEMA)
+        db.text_factory = text  # a damaged one must not be an error
+        db.executescript(_PRAGMAS)
+        _check(db)
+        db.executescript(SCHEMA)
         (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            error = sqlite3.DatabaseError(verdict)
-            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise error
-    except BaseException:
+            raise damaged(verdict)
+        _complete(db)
+        db.executescript(_LANES)
+    except BaseException as error:
         db.close()
+        if isinstance(error, UnicodeError):  # in a message of SQLite that quotes the schema
+            raise damaged(f"its schema is no text: {error}") from error
         raise
     return db
 
 
+def text(raw: bytes) -> str:
+    """Text of a database; bytes that are no UTF-8 become surrogates."""
+    return raw.decode(errors="surrogateescape")
+
+
+def _check(db: sqlite3.Connection) -> None:
+    """Compare the schema with ours. One flipped bit renames a table, and another one would silently be made.
+
+    Raises sqlite3.DatabaseError.
+    """
+    found = db.execute(_OBJECTS).fetchall()
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
+        empty.executescript(SCHEMA)
+        expected = empty.execute(_OBJECTS).fetchall()
+    # Columns may have been added at the end.
+    same = [(*f[:-1], str(f[-1]).startswith(str(e[-1]).rstrip("\n)"))) for f, e in zip(found, expected, strict=False)]
+    if found and (len(found) != len(expected) or same != [(*e[:-1], True) for e in expected]):
+        raise damaged("its schema is not that of a spool")
+
+
+def _complete(db: sqlite3.Connection) -> None:
+    """Add the columns that version 1.0 did not have."""
+    present = [row[1] for row in db.execute("PRAGMA table_info(items)")]
+    if not set(present[6:]) <= _MOMENT.keys():
+        raise damaged("its schema is not that of a spool")
+    for name, kind in _MOMENT.items():
+        if name not in present:
+            db.execute(f"ALTER TABLE items ADD COLUMN {name} {kind}")
+
+
+def counters(db: sqlite3.Connection) -> dict[str, int]:
+    """Raises sqlite3.DatabaseError when they are damaged."""
+    found = dict(db.execute("SELECT name, value FROM counters").fetchall())
+    if not {"dropped", "corrupt"} <= found.keys() or not all(isinstance(value, int) for value in found.values()):
+        raise damaged(f"its counters are {found}")
+    return found
+
+
+def damaged(what: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(what)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
 def set_aside(path: Path, stamp: int) -> Path:
     """Move the database to `<name>.corrupt-<stamp>`, with its -wal, and remove what was moved aside before."""
-    for older in path.parent.glob(f"{path.name}.corrupt-*"):
+    for older in asides(path):
         older.unlink()
     aside = path.with_name(f"{path.name}.corrupt-{stamp}")
     path.rename(aside)
     with suppress(FileNotFoundError):
         path.with_name(f"{path.name}-wal").rename(f"{aside}-wal")
     return aside
+
+
+def asides(path: Path) -> Iterator[Path]:
+    """What was moved aside of the database at `path`."""
+    return path.parent.glob(f"{path.name}.corrupt-*")
 
 
 def hold_reserve(path: Path) -> bool:
@@ -82,10 +216,11 @@ def hold_reserve(path: Path) -> bool:
     return True
 
 
-def use_reserve(path: Path, db: sqlite3.Connection) -> None:
+def use_reserve(path: Path, db: sqlite3.Connection | None) -> None:
     """Give the reserve to the database: copy the WAL back, so that it is written from its beginning again."""
     _reserve(path).unlink(missing_ok=True)
-    db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    if db is not None:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def _reserve(path: Path) -> Path:
@@ -97,9 +232,15 @@ def is_full(error: BaseException | None) -> bool:
     return getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 
 
-def is_unreadable(error: BaseException) -> bool:
-    """Whether `error` says that the file is not a database, or a damaged one."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+def is_unreadable(error: BaseException, *, opening: bool = False) -> bool:
+    """Whether `error` says that the file is not a database, a damaged one or, when `opening`, not a spool."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    if opening and (code in (sqlite3.SQLITE_ERROR, *_BAD_DISK) or code & 0xFF == sqlite3.SQLITE_READONLY):
+        return True  # read-only by its header: a file that cannot be written was an OSError before
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+_BAD_DISK = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
 
 def reason(error: sqlite3.Error | OSError) -> str:

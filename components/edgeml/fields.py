@@ -1,12 +1,18 @@
 """Types of configuration fields that several components share: what can never work is refused as configuration."""
 
+import re
 from typing import Annotated
 
 from msgspec import Meta
 
+from edgeml.errors import ConfigError
+
 # `$` alone also matches before a last line feed, hence `(?!\n)`: JSON Schema's `$` does not, and both read these.
 # AWS IoT Core: at most 7 slashes and 256 bytes; a publish may not hold wildcards. {placeholders} are allowed.
-_TOPIC = r"^[^/+#\x00]*(/[^/+#\x00]*){0,7}$(?!\n)"
+# Basic ingest, $aws/rules/<rule>/, does not count.
+_TOPIC = r"^(\$aws/rules/[^/+#\x00]+/)?[^/+#\x00]*(/[^/+#\x00]*){0,7}$(?!\n)"
+MAX_TOPIC_BYTES, MAX_SLASHES = 256, 7
+_BASIC_INGEST = re.compile(r"\$aws/rules/[^/]+/")
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,48}$(?!\n)")]
 Topic = Annotated[str, Meta(min_length=1, max_length=256, pattern=_TOPIC)]
@@ -16,3 +22,28 @@ BucketOrNone = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])
 KeyPrefix = Annotated[str, Meta(max_length=512, pattern=r"^([^/\x00-\x1f]+(/[^/\x00-\x1f]+)*)?$(?!\n)")]
 # Printable ASCII: a blank or a control character can never be asked for, it is written as %XX.
 HttpUrl = Annotated[str, Meta(max_length=2048, pattern=r"^https?://[!-~]+$(?!\n)")]
+
+
+def topic_problem(topic: str) -> str:
+    """Why AWS IoT Core can never take a message on `topic`, with nothing left to replace in it; empty if it can."""
+    counted = _BASIC_INGEST.sub("", topic, count=1) if topic.startswith("$aws/rules/") else topic
+    try:
+        size = len(counted.encode())
+    except UnicodeEncodeError:
+        return "expected text, found half a character (a surrogate)"
+    if not topic:
+        return "expected a topic, found none"
+    if any(letter in topic for letter in "+#\0"):
+        return "expected no wildcards (+, #) and no NUL"
+    if counted.count("/") > MAX_SLASHES:
+        return f"expected at most {MAX_SLASHES} slashes, found {counted.count('/')}"
+    if size > MAX_TOPIC_BYTES:
+        return f"expected at most {MAX_TOPIC_BYTES} bytes, found {size}"
+    return ""
+
+
+def check_topic(path: str, topic: str) -> str:
+    """`topic`, expanded from what the configuration has at `path`. Raises ConfigError if it can never work."""
+    if problem := topic_problem(topic):
+        raise ConfigError(path, f"{problem}, in {topic[:300]!r}")
+    return topic

@@ -1,31 +1,55 @@
 """Messages to IoT Core that wait on disk, in order, until the core has taken them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from edgeml.errors import IpcError, UnauthorizedError, Undeliverable
+from edgeml.clock import CLOCK, WAIT_S, Clock, restamped
+from edgeml.errors import IpcError, RefusedError
+from edgeml.fields import topic_problem
 from edgeml.health import Health
 from edgeml.ipc import Ipc
-from edgeml.spool import Drainer, Item, Spool
+from edgeml.spool import Drainer, Held, Item, Spool
 
 CLOSE_TIMEOUT_S = 1.0
+LOOK_AGAIN_S = 1.0  # whether the clock is right by now
 
 
 class Outbox:
-    """`send` returns when the message is on disk. Raises SpoolError, when made too. Thread-safe."""
+    """`send` returns when the message is on disk. Raises SpoolError, when made too. Thread-safe.
 
-    def __init__(self, path: Path, ipc: Ipc, health: Health, *, max_bytes: int, qos: int = 1) -> None:
+    Topics are lanes: one that the core refuses, or cannot be reached, does not keep the others. `times` names the
+    times in the messages and their units per second, as edgeml.clock.restamped takes them: with a wrong clock messages
+    wait up to `clock_wait_s` seconds from boot, and are sent with their true time, or marked as unsynchronised.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        ipc: Ipc,
+        health: Health,
+        *,
+        max_bytes: int,
+        qos: int = 1,
+        times: Mapping[str, int] | None = None,
+        clock: Clock = CLOCK,
+        clock_wait_s: float = WAIT_S,
+    ) -> None:
         self._ipc, self._health, self._qos = ipc, health, qos
-        self._spool = Spool(path, max_bytes=max_bytes)
+        self._times, self._clock, self._clock_wait_s = times or {}, clock, clock_wait_s
+        self._spool = Spool(path, max_bytes=max_bytes, clock=clock, problems=health.problems, subject="outbox")
         self._drainer = Drainer(self._spool, self._deliver, transient=(IpcError,))
         health.gauge("outbox.waiting", lambda: float(self._spool.depth))
         health.gauge("outbox.dropped", lambda: float(self._spool.dropped))
+        health.gauge("outbox.quarantined", lambda: float(self._spool.refusals.count))
 
     def send(self, topic: str, payload: bytes, *, qos: int | None = None) -> None:
         """Queue a message; `qos` is the outbox' own unless it is given."""
         self._spool.put(topic, payload, headers=None if qos is None else {"qos": str(qos)})
 
-    def configure(self, *, max_bytes: int, qos: int) -> None:
-        self._spool.max_bytes, self._qos = max_bytes, qos
+    def configure(self, *, max_bytes: int, qos: int, clock_wait_s: float = WAIT_S) -> None:
+        """Take over a changed configuration. What was refused is tried once more: the reason may be gone."""
+        self._spool.max_bytes, self._qos, self._clock_wait_s = max_bytes, qos, clock_wait_s
+        self._drainer.again()
 
     def close(self) -> None:
         """Send what can be sent now; the rest goes out after the next start."""
@@ -33,11 +57,27 @@ class Outbox:
         self._spool.close()
 
     def _deliver(self, item: Item) -> None:
-        if len(item.payload) > self._ipc.max_iot_bytes:  # put there under a core that takes more
-            raise Undeliverable(f"{len(item.payload)} bytes, {self._ipc.max_iot_bytes} are allowed")
-        try:
-            self._ipc.publish_iot(item.topic, item.payload, qos=int(item.headers.get("qos", self._qos)))
-        except UnauthorizedError as error:
-            # A corrected configuration does not change the topic of what is queued: it must not block what follows.
-            raise Undeliverable(str(error)) from error
+        limit = self._ipc.max_iot_bytes
+        if len(item.payload) > limit:  # put there under a core that takes more
+            raise RefusedError(f"{len(item.payload)} bytes, {limit} are allowed")
+        if problem := topic_problem(item.topic):  # put there by a version that did not look
+            raise RefusedError(f"topic {item.topic}: {problem}")
+        payload = self._stamped(item)
+        qos = item.headers.get("qos", "")
+        self._ipc.publish_iot(
+            item.topic,
+            payload if len(payload) <= limit else item.payload,
+            qos=int(qos) if qos in ("0", "1") else self._qos,
+        )
         self._health.count("outbox.sent")
+
+    def _stamped(self, item: Item) -> bytes:
+        """The message with the true times of what it tells. Raises Held while the clock may still be set."""
+        if not self._times or item.moment is None:
+            return item.payload
+        if (wait := self._clock.hold_s(self._clock_wait_s)) > 0:
+            self._health.problems.found("clock", "clock", "the clock is not set; messages wait until it is")
+            raise Held(min(wait, LOOK_AGAIN_S))
+        self._health.problems.cleared("clock", "clock")
+        shift, certain = self._clock.shift_s(item.moment), self._clock.is_certain(item.moment)
+        return item.payload if certain and not shift else restamped(item.payload, self._times, shift, certain=certain)

@@ -27,6 +27,7 @@ ADVICE = {
     "credentials": "Look at the role alias, its policy, and the log of aws.greengrass.TokenExchangeService.",
     "refused": "The receiver will never take these messages as they are: correct topic, bucket or policy.",
     "quarantined": "Correct the reason; what waits in the quarantine folder is sent again after that.",
+    "spool_damaged": "What could be read is sent; look at the disk, which a power cut or wear has damaged.",
     "unreachable": "Look at the network, the address and the certificate; the component keeps trying.",
     "unreadable": "Let the component's user read the folder, or run both components as one user.",
     "source_failed": "Look at the camera, port or file and its cable; the component keeps trying.",

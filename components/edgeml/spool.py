@@ -10,33 +10,41 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from edgeml._drainer import Drainer, DrainerStats, full_jitter
-from edgeml._spool_db import connect, hold_reserve, is_full, is_unreadable, reason, set_aside, use_reserve
+from edgeml._drainer import Drainer, DrainerStats, Held, full_jitter
+from edgeml._refusals import Refusals
+from edgeml._spool_db import (
+    HEADS,
+    INSERT,
+    SELECT_OLDEST,
+    SELECT_ONE,
+    BadItemError,
+    Item,
+    connect,
+    counters,
+    hold_reserve,
+    is_full,
+    is_unreadable,
+    item_of,
+    reason,
+    set_aside,
+    use_reserve,
+)
+from edgeml.clock import CLOCK, Clock
 from edgeml.errors import SpoolError
 from edgeml.log import kv
+from edgeml.problems import Problems
 
-__all__ = ["ITEM_OVERHEAD", "Drainer", "DrainerStats", "Item", "Spool", "full_jitter"]
+__all__ = ["ITEM_OVERHEAD", "Drainer", "DrainerStats", "Held", "Item", "Spool", "full_jitter"]
 
 log = logging.getLogger(__name__)
 
 ITEM_OVERHEAD = 64  # bytes a row costs on disk beside topic, headers and payload
 _DROP_LOG_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One entry; `created_at` in seconds since the epoch. Ids rise and are never used twice."""
-
-    id: int
-    topic: str
-    payload: bytes
-    headers: dict[str, str]
-    created_at: float
 
 
 class Spool:
@@ -46,29 +54,43 @@ class Spool:
     file never grows much beyond that, nor its WAL beyond 1 MiB for long; 1 MiB more is kept as `<name>-reserve`, which
     lets items be removed on a full disk. A file that is not a sound database is moved aside as
     `<name>.corrupt-<seconds>` (only the newest such file is kept) and a new spool is begun; what was in it is not
-    counted as dropped, `corrupt` tells of it.
+    counted as dropped, `corrupt` tells of it, and a Drainer puts back what can be read of it.
+
+    `lane` gives the destination that a topic belongs to, the topic itself by default. Refused items go to the folder
+    `<name>.quarantine`, up to `max_bytes` more. `problems` are told, about `subject`, what is wrong.
 
     Raises SpoolError if the file cannot be opened or made, or another process has it.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int, clock: Callable[[], float] = time.time) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        clock: Clock | Callable[[], float] = CLOCK,
+        lane: Callable[[str], str] = str,
+        problems: Problems | None = None,
+        subject: str = "",
+    ) -> None:
+        self.path, self.subject = path, subject or path.name
         self.max_bytes = max_bytes
-        self._clock = clock
+        self.lane, self.problems = lane, problems or Problems()
+        self.clock = clock if isinstance(clock, Clock) else Clock(wall=clock, uptime=clock, vouched=lambda: True)
         self._lock = threading.RLock()
         self._listeners: list[Callable[[], None]] = []
         self._unlogged_drops = 0
         self._next_drop_log = 0.0
         self._depth = self._bytes = self._dropped = self._corrupt = 0
-        self._closed = False
+        self.closed = False
         with self._translated("open it"):
             try:
                 self._db = self._load()
             except sqlite3.Error as error:
-                if not is_unreadable(error):
+                if not is_unreadable(error, opening=True):
                     raise
                 self._db = self._begin_anew(error)
             self._reserved = hold_reserve(path)
+        self.refusals = Refusals(self)
 
     def put(self, topic: str, payload: builtins.bytes, *, headers: dict[str, str] | None = None) -> int:
         """Store an item durably; its id. Blocks for one fsync.
@@ -85,9 +107,14 @@ class Spool:
 
         Raises SpoolError as `put` does, also if the items together are above max_bytes.
         """
-        text, now = json.dumps(headers or {}), self._clock()
-        fixed = len(topic.encode()) + len(text.encode()) + ITEM_OVERHEAD
-        rows = [(now, fixed + len(payload), topic, text, payload) for payload in payloads]
+        now = self.clock.now()
+        try:
+            text, lane = json.dumps(headers or {}), self.lane(topic)
+            fixed = self.size_of(topic, text, b"")
+        except UnicodeEncodeError as error:
+            raise SpoolError(f"spool {self.path.name}: topic {topic!r} is no text: {error}") from error
+        moment = (now.boot, now.uptime, int(now.believed))
+        rows = [(now.wall, fixed + len(payload), topic, text, payload, *moment) for payload in payloads]
         size = sum(row[1] for row in rows)
         if size > self.max_bytes:
             what = "an item" if len(rows) == 1 else f"{len(rows)} items"
@@ -95,10 +122,7 @@ class Spool:
         with self._transaction("store items") as db:
             victims = self._oldest(self._bytes + size - self.max_bytes)
             self._delete(victims, dropped=True)
-            insert = "INSERT INTO items (created_at, size, topic, headers, payload) VALUES (?,?,?,?,?)"
-            ids = [int(db.execute(insert, row).lastrowid or 0) for row in rows]
-            self._depth += len(rows)
-            self._bytes += size
+            ids = [self._insert(db, lane, (None, *row)) for row in rows]
         if not self._reserved:
             self._reserved = hold_reserve(self.path)
         if victims:
@@ -109,10 +133,29 @@ class Spool:
 
     def peek(self, limit: int = 1) -> list[Item]:
         """The oldest `limit` items, oldest first; they stay in the spool until `ack`."""
-        query = "SELECT id, topic, payload, headers, created_at FROM items ORDER BY id LIMIT ?"
+        return self._items(SELECT_OLDEST, limit)
+
+    def oldest(self, passed_over: Collection[str] = ()) -> Item | None:
+        """The oldest item of all lanes but those that are `passed_over`."""
+        while True:
+            with self._translated("read it"):
+                heads = self._db.execute(HEADS).fetchall()
+            keys = [key for lane, key in heads if lane not in passed_over]
+            if not keys:
+                return None
+            if found := self._items(SELECT_ONE, keys[0]):
+                return found[0]  # else the row was no item, and is set aside now
+
+    def _items(self, select: str, argument: int) -> list[Item]:
         with self._translated("read it"):
-            rows = self._db.execute(query, (limit,)).fetchall()
-        return [Item(key, topic, payload, json.loads(text), at) for key, topic, payload, text, at in rows]
+            rows = self._db.execute(select, (argument,))
+            items = []
+            for row in rows.fetchall():
+                try:
+                    items.append(item_of(row))
+                except BadItemError as bad:
+                    self.refusals.add_bad(bad)
+            return items
 
     def ack(self, item_ids: Iterable[int]) -> None:
         """Remove items that have been delivered. Ids that are gone already are no error."""
@@ -121,6 +164,12 @@ class Spool:
     def discard(self, item_ids: Iterable[int]) -> None:
         """Remove items that cannot be delivered and count them as dropped."""
         self._remove(list(item_ids), dropped=True)
+
+    def count_dropped(self, items: int) -> None:
+        """Count items that were lost outside the queue."""
+        with self._transaction("count") as db:
+            self._dropped += items
+            db.execute("UPDATE counters SET value = ? WHERE name = 'dropped'", (self._dropped,))
 
     @property
     def depth(self) -> int:
@@ -144,9 +193,11 @@ class Spool:
 
     def oldest_age(self) -> float:
         """Seconds since the oldest item was put; 0 if there is none."""
-        with self._translated("read it"):
-            row = self._db.execute("SELECT created_at FROM items ORDER BY id LIMIT 1").fetchone()
-        return max(0.0, self._clock() - row[0]) if row else 0.0
+        items = self.peek()
+        if not items:
+            return 0.0
+        moment = items[0].moment
+        return self.clock.age_s(moment) if moment else max(0.0, self.clock.unix() - items[0].created_at)
 
     def on_put(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each put, in the thread that put; it must not block."""
@@ -155,25 +206,41 @@ class Spool:
     def close(self) -> None:
         """Close the file; every later call raises SpoolError."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             self._db.close()
 
     def _load(self) -> sqlite3.Connection:
         """Open the database and count what is in it."""
-        db = connect(self.path)
-        self._depth, self._bytes = db.execute("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM items").fetchone()
-        counters = dict(db.execute("SELECT name, value FROM counters").fetchall())
-        self._dropped = max(self._dropped, counters["dropped"])
-        self._corrupt = max(self._corrupt, counters["corrupt"])
-        if self._corrupt != counters["corrupt"]:
-            db.execute("UPDATE counters SET value = ? WHERE name = 'corrupt'", (self._corrupt,))
+        try:
+            db = connect(self.path)
+        except sqlite3.Error as error:
+            if not is_full(error):
+                raise
+            use_reserve(self.path, None)
+            db = connect(self.path)
+        try:
+            found = counters(db)
+            rows = db.execute("SELECT id, size, topic FROM items").fetchall()
+            lanes = [(key, self.lane(str(topic))) for key, size, topic in rows]
+            db.executemany("INSERT INTO lanes VALUES (?, ?)", lanes)
+            self._depth, self._bytes = len(rows), sum(size for key, size, topic in rows)
+            self._dropped, self._corrupt = max(self._dropped, found["dropped"]), max(self._corrupt, found["corrupt"])
+            if self._corrupt != found["corrupt"]:
+                db.execute("UPDATE counters SET value = ? WHERE name = 'corrupt'", (self._corrupt,))
+                # Beyond all ids of the former file: what is read of it comes before what is put from now on.
+                db.execute("INSERT OR REPLACE INTO counters VALUES ('rescued', ?)", (self._corrupt - 1,))
+                db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('items', ?)", (self._corrupt << 40,))
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def _begin_anew(self, error: sqlite3.Error) -> sqlite3.Connection:
         """A new database in place of one that `error` says is unreadable."""
-        aside = set_aside(self.path, int(self._clock()))
+        aside = set_aside(self.path, int(self.clock.unix()))
         self._corrupt += 1
         log.error("spool unreadable, begun anew %s", kv(path=self.path, reason=error, moved_to=aside.name))
+        self.problems.found("spool_damaged", self.subject, f"{self.path.name} was damaged and is now {aside.name}")
         return self._load()
 
     @contextmanager
@@ -195,7 +262,7 @@ class Spool:
     def _translated(self, what: str) -> Iterator[None]:
         """Hold the lock; turn the errors of SQLite and of the file system into SpoolError."""
         with self._lock:
-            if self._closed:
+            if self.closed:
                 raise SpoolError(f"spool {self.path.name} is closed")
             try:
                 yield
@@ -204,6 +271,19 @@ class Spool:
                     self._db.close()
                     self._db = self._begin_anew(error)
                 raise SpoolError(f"spool {self.path}: cannot {what}: {reason(error)}") from error
+
+    @staticmethod
+    def size_of(topic: str, headers: str, payload: builtins.bytes) -> int:
+        """What an item counts against `max_bytes`; `headers` is their JSON."""
+        return len(topic.encode()) + len(headers.encode()) + len(payload) + ITEM_OVERHEAD
+
+    def _insert(self, db: sqlite3.Connection, lane: str, row: tuple[Any, ...]) -> int:
+        """Add a row (id, created_at, size, topic, headers, payload, boot, uptime, believed); its id."""
+        key = int(db.execute(INSERT, row).lastrowid or 0)
+        db.execute("INSERT INTO lanes VALUES (?, ?)", (key, lane))
+        self._depth += 1
+        self._bytes += row[2]
+        return key
 
     def _oldest(self, excess: int) -> list[int]:
         """Ids of the oldest items that together hold at least `excess` bytes."""
@@ -234,6 +314,7 @@ class Spool:
             row = self._db.execute("SELECT size FROM items WHERE id = ?", (key,)).fetchone()
             if row is not None:
                 self._db.execute("DELETE FROM items WHERE id = ?", (key,))
+                self._db.execute("DELETE FROM lanes WHERE id = ?", (key,))
                 self._depth -= 1
                 self._bytes -= row[0]
                 self._dropped += dropped
