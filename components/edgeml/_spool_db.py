@@ -38,7 +38,7 @@ COMMIT;
 """
 # Added to files of version 1.0, which go on with them when a device is rolled back.
 _MOMENT = {"boot": "TEXT", "uptime": "REAL", "believed": "INTEGER"}
-_OBJECTS = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master ORDER BY rowid"
+_OBJECTS = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master WHERE type <> 'trigger' ORDER BY rowid"
 _SELECT = "SELECT id, topic, payload, headers, created_at, boot, uptime, believed FROM items "
 SELECT_OLDEST = _SELECT + "ORDER BY id LIMIT ?"
 SELECT_ONE = _SELECT + "WHERE id = ?"
