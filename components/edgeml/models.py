@@ -264,13 +264,17 @@ def find(name: str, root: Path, refused: frozenset[Path] = frozenset()) -> Path 
     Folders that were `refused` already are passed over.
     """
     found = []
-    for place in (updater_folder(root, name), component_folder(root, name)):
+    for place in _places(name, root):
         try:
             if place.resolve() not in refused:
                 found.append((version_key(read_manifest(place).version), place.resolve()))
         except BundleError:
             continue  # not there, or not readable: `load` says why when it is the only one
     return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def _places(name: str, root: Path) -> tuple[Path, ...]:
+    return updater_folder(root, name), component_folder(root, name)
 
 
 class Watcher:
@@ -286,6 +290,11 @@ class Watcher:
         """`folder` cannot be used as it is: offer another installed bundle, and this one again when it changes."""
         self._refused[folder] = _state(folder)
         self._seen = self._before
+
+    def refusing(self) -> bool:
+        """Whether a bundle that was refused still lies, unchanged, where bundles are looked for."""
+        places = [self._place] if self._place else _places(self._name, self._root)
+        return any(self._refused.get(place.resolve(), ()) == _state(place) != () for place in places)
 
     def changed(self) -> Path | None:
         """The bundle's real folder when it is another one than at the last call, else None."""

@@ -32,6 +32,7 @@ def softmax(
 ) -> list[Classification]:
     """Class scores [1, n] to the best labels, best first; `apply_softmax: false` if they are probabilities already."""
     scores = np.asarray(_first(outputs), np.float32).reshape(-1)
+    _check(scores)
     if parameters.get("apply_softmax", True):
         scores = np.exp(scores - scores.max())
         scores /= scores.sum()
@@ -50,6 +51,7 @@ def centerface(
     """
     stride = float(parameters.get("stride", 4))
     heat = outputs["heatmap"][0, 0]
+    _check(heat.max())  # which is NaN where any is
     rows, columns = np.nonzero(heat > wanted.threshold)
     if rows.size == 0:
         return []
@@ -80,12 +82,14 @@ def yolo(
         table = table.T
         chances = table[:, 4:]
     else:
+        _check(table[:, 4])
         table = table[table[:, 4] > wanted.threshold]  # a score is at most its objectness
         chances = table[:, 5:] * table[:, 4:5]
     if table.shape[0] == 0:
         return []
     classes = chances.argmax(axis=1)
     scores = chances[np.arange(len(classes)), classes]
+    _check(scores)  # argmax takes a NaN for the largest
     sure = scores > wanted.threshold
     table, classes, scores = table[sure], classes[sure], scores[sure]
     boxes = table[:, :4].copy()
@@ -99,7 +103,9 @@ def regression(
     outputs: Outputs, geometry: Geometry, labels: Sequence[str], wanted: Wanted, parameters: Mapping[str, Any]
 ) -> Regression:
     """The first output's only number."""
-    return Regression(float(np.asarray(_first(outputs)).reshape(-1)[0]))
+    value = float(np.asarray(_first(outputs)).reshape(-1)[0])
+    _check(value)
+    return Regression(value)
 
 
 DECODERS: dict[str, Decoder] = {
@@ -118,6 +124,12 @@ def decoder_of(bundle: Bundle) -> Decoder:
         raise BundleError(
             f"{bundle.path}: no decoder {bundle.manifest.output.decoder!r}, there are {', '.join(DECODERS)}"
         ) from error
+
+
+def _check(scores: Array | float) -> None:
+    """Raises ValueError for what compares with nothing: it would pass for a result in which nothing was found."""
+    if not np.isfinite(scores).all():
+        raise ValueError("the model's answer is not finite")
 
 
 def _first(outputs: Outputs) -> Array:

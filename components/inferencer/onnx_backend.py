@@ -19,6 +19,7 @@ from inferencer.sample import Outcome, Sample
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+MAX_REASON = 1000  # characters of a refusal that go into a message
 
 
 class OnnxModel:
@@ -34,6 +35,7 @@ class OnnxModel:
         self._wake = threading.Event()
         self._closed = False
         self._request: ModelActivate | None = None
+        self._refused = False
         context.health.note(f"{prefix}.model", f"waiting for model {settings.model}")
         self._thread = context.spawn(f"{prefix}-loader", self._load_for_ever)
 
@@ -73,6 +75,9 @@ class OnnxModel:
                 self._load(folder, request)
             elif request is not None:
                 self._answer(self._state(request), request)
+            if self._refused and not self._watcher.refusing():  # replaced by a good one, or taken away
+                self._refused = False
+                self._context.health.problems.cleared("model_refused", f"{self._prefix}.model")
             self._wake.wait(POLL_S)
             self._wake.clear()
 
@@ -85,8 +90,10 @@ class OnnxModel:
             health.count(f"{self._prefix}.models_refused")
             log.error("model refused %s", kv(folder=folder, error=error))
             version = request.version if request else _version(folder)
-            self._answer(self._status("refused", version, str(error)), request)
+            self._answer(self._status("refused", version, str(error)[:MAX_REASON]), request)
             self._watcher.refuse(folder)
+            self._refused = True
+            health.problems.found("model_refused", f"{self._prefix}.model", str(error))
             if self._runner is None and self._loaded is None:
                 self._wake.set()  # nothing answers yet: see at once whether another installed bundle can
             return

@@ -11,6 +11,7 @@ from edgeml.models import Input
 
 Array = np.ndarray[Any, Any]
 
+MIN_STEPS = 64  # different values that are left of a pixel's 256 in an integer input
 LETTERBOX_GREY = 114  # the padding value that YOLO models are trained with
 
 
@@ -48,7 +49,8 @@ class Preprocessor:
         if not (np.isfinite(self._factor).all() and np.isfinite(self._offset).all()):
             raise ValueError(f"scale {declared.scale}, mean {declared.mean}, std {declared.std} give no finite numbers")
         pixels = np.arange(256, dtype=np.float32)
-        self._tables = [(pixels * f + o).astype(np.float32) for f, o in zip(self._factor, self._offset, strict=True)]
+        self._tables = [_table(pixels * f + o, declared.dtype) for f, o in zip(self._factor, self._offset, strict=True)]
+        self._integers = self._tables[0].dtype != np.float32
 
     def __call__(self, image: Array, pixel_format: str = "bgr24") -> tuple[Array, Geometry]:
         declared = self._declared
@@ -63,13 +65,9 @@ class Preprocessor:
     def _planes(self, small: Array, swap: bool) -> Array:
         channels = len(self._factor)
         planes = cv2.split(small) if small.ndim == 3 else [small] * channels
-        kind = np.uint8 if self._declared.dtype == "uint8" else np.float32
-        tensor = np.empty((1, channels, *small.shape[:2]), kind)
+        tensor = np.empty((1, channels, *small.shape[:2]), self._tables[0].dtype)
         for channel, plane in enumerate(reversed(planes) if swap else planes):
-            if kind is np.uint8:
-                tensor[0, channel] = plane
-            else:
-                cv2.LUT(plane, self._tables[channel], tensor[0, channel])
+            cv2.LUT(plane, self._tables[channel], tensor[0, channel])
         return tensor
 
     def _interleaved(self, small: Array, swap: bool) -> Array:
@@ -79,8 +77,9 @@ class Preprocessor:
             image = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR)
         else:
             image = cv2.cvtColor(small, cv2.COLOR_BGR2RGB) if swap else small
-        if self._declared.dtype == "uint8":
-            return np.array(image[np.newaxis], order="C")  # a copy: the image may lie in the ring
+        if self._integers:
+            table = np.stack(self._tables, axis=-1)[np.newaxis]  # one column of it for each channel
+            return cv2.LUT(image, table).reshape(1, *image.shape[:2], len(self._factor))
         tensor = image.astype(np.float32)[np.newaxis]
         one = bool((self._factor == self._factor[0]).all() and (self._offset == self._offset[0]).all())
         self._scale(tensor, *(each[0] if one else each for each in (self._factor, self._offset)))
@@ -131,6 +130,20 @@ class Preprocessor:
             small = cv2.resize(part, (target_w, target_h), interpolation=cv2.INTER_LINEAR)
         scale_x, scale_y = target_w / crop_w, target_h / crop_h
         return small, Geometry(width, height, scale_x, scale_y, -left * scale_x, -top * scale_y)
+
+
+def _table(values: Array, dtype: str) -> Array:
+    """What each pixel value becomes. Raises ValueError where `dtype` does not hold it, or holds it too coarsely."""
+    if dtype not in ("uint8", "int8"):
+        return values.astype(np.float32)
+    limits = np.iinfo(dtype)
+    rounded = values.round().clip(limits.min, limits.max)
+    if np.abs(rounded - values).max() > 0.5 or len(np.unique(rounded)) < MIN_STEPS:
+        raise ValueError(
+            f"scale, mean and std turn pixels into {values.min():g} to {values.max():g}, the input is {dtype}: "
+            f"leave them out, or give those that lead from 0..255 to {limits.min}..{limits.max}"
+        )
+    return rounded.astype(dtype)
 
 
 def _letterboxed(image: Array, target_w: int, target_h: int) -> tuple[Array, Geometry]:

@@ -16,7 +16,7 @@ from edgeml.errors import BackendError
 from edgeml.log import kv
 from edgeml.messages import Classification, ModelRef
 from inferencer.config import Breaker, Pipeline, Remote
-from inferencer.sample import Model, Outcome, Sample, Timer, Values
+from inferencer.sample import Model, Outcome, Sample, Timer, Values, finite
 
 log = logging.getLogger(__name__)
 
@@ -166,13 +166,7 @@ def encoded(sample: Sample, content_type: str, quality: int) -> bytes:
 
 def row(values: Values) -> list[float]:
     """Values as finite numbers, those of an object in its order. Raises BackendError."""
-    try:
-        numbers = [float(value) for value in (values.values() if isinstance(values, dict) else values)]
-    except (TypeError, ValueError) as error:
-        raise BackendError(f"expected numbers: {error}") from error
-    if not np.isfinite(numbers).all():
-        raise BackendError(f"expected finite numbers, got {numbers}")
-    return numbers
+    return [finite(value) for value in (values.values() if isinstance(values, dict) else values)]
 
 
 def csv(values: Values) -> bytes:

@@ -1,5 +1,6 @@
 """What flows through a pipeline: a sample in, an outcome out."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import numpy as np
 from edgeml.errors import BackendError
 from edgeml.messages import Detection, InferenceResult, ModelRef, Source
 from edgeml.models import Task
+from edgeml.numbers import number
 
 Array = np.ndarray[Any, Any]
 Values = Sequence[str | float] | Mapping[str, float]
@@ -123,10 +125,34 @@ def ordered(values: Values, names: Sequence[str], count: int) -> list[float]:
         values = [values[name] for name in names]
     if len(values) != count:
         raise BackendError(f"expected {count} numbers, got {len(values)}")
+    return [finite(value) for value in values]
+
+
+def finite(value: object) -> float:
+    """A number, or a text that is one, as JSON and CSV give them. Raises BackendError, also for what is not finite."""
     try:
-        return [float(value) for value in values]
-    except (TypeError, ValueError) as error:
-        raise BackendError(f"expected numbers: {error}") from error
+        if isinstance(value, str):
+            return number(value.strip())
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BackendError(f"expected finite numbers: {error}") from error
+    if not math.isfinite(found):
+        raise BackendError(f"expected finite numbers, got {found}")
+    return found
+
+
+def vector(values: Sequence[float], dtype: str) -> Array:
+    """Numbers as an array of `dtype`. Raises BackendError for one that it does not hold."""
+    with np.errstate(over="ignore"):
+        found = np.array(values, np.float64 if "int" in dtype else dtype)
+    if "int" in dtype:
+        limits = np.iinfo(dtype)
+        if found.size and (found.min() < limits.min or found.max() > limits.max):
+            raise BackendError(f"expected {limits.min} to {limits.max}, got {found.min():g} to {found.max():g}")
+        return found.round().astype(dtype)
+    if not np.isfinite(found).all():
+        raise BackendError(f"expected numbers that {dtype} holds, got {max(values, key=abs):g}")
+    return found
 
 
 def following(due: float, interval: float) -> float:

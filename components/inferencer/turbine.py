@@ -14,6 +14,7 @@ import pywt
 
 from edgeml.errors import BackendError, BundleError
 from edgeml.models import Bundle
+from inferencer.sample import finite
 
 Vector = npt.NDArray[np.float64]
 Windows = npt.NDArray[np.float32]
@@ -95,11 +96,11 @@ def extract(reading: Sequence[str | float]) -> tuple[float, ...]:
     if len(reading) != FIELDS:
         raise BackendError(f"a turbine reading has {FIELDS} fields, got {len(reading)}")
     try:
-        rotor, wind, voltage, w, x, y, z = numbers = [float(value) for value in reading[ROTOR : QZ + 1]]
-    except (TypeError, ValueError) as error:
-        raise BackendError(f"fields {ROTOR} to {QZ} of a turbine reading must be numbers: {error}") from error
-    if not math.isfinite(sum(numbers)):
-        raise BackendError(f"fields {ROTOR} to {QZ} of a turbine reading must be finite, got {numbers}")
+        rotor, wind, voltage, w, x, y, z = map(finite, reading[ROTOR : QZ + 1])
+    except BackendError as error:
+        raise BackendError(
+            f"fields {ROTOR} to {QZ} of a turbine reading must be numbers: {error}; all must be finite"
+        ) from error
     return (*euler(x, y, z, w), wind, rotor, voltage)
 
 

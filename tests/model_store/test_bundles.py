@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from edgeml import models
+from inferencer.config import CameraSource, OnnxBackend
+from inferencer.runners import runner_of
+from inferencer_support import pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = sorted(path.parent for path in ROOT.glob("components/model_store/*/model.json"))
@@ -30,7 +33,9 @@ def test_a_bundle_is_built_alike_every_time_and_its_model_runs(folder: Path, tmp
     first, second = (build(folder, tmp_path / name) for name in ("first", "second"))
     assert contents(first) == contents(second)
     bundle = models.load(first)
-    models.probe(models.open_session(bundle, threads=1), bundle)
+    session = models.open_session(bundle, threads=1)
+    models.probe(session, bundle)
+    runner_of(bundle, session, pipeline(OnnxBackend(model="M"), CameraSource(camera="c"))).rehearse()
     assert bundle.manifest.license
     assert bundle.manifest.source
     assert set(contents(first)) == {"model.onnx", "model.json", *bundle.manifest.files}

@@ -1,0 +1,413 @@
+"""Models whose outputs do not fit what model.json says of them: as people export them, run by ONNX Runtime."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeml import models
+from edgeml.component import Context
+from edgeml.errors import BackendError, BundleError
+from inferencer.config import CameraSource, OnnxBackend
+from inferencer.onnx_backend import OnnxModel
+from inferencer.runners import Runner, runner_of
+from inferencer_support import describe, make_context, picture, pipeline, sample
+from support import eventually
+
+IMAGE: dict[str, Any] = {"name": "input", "size": [8, 8], "color": "bgr"}
+VECTOR: dict[str, Any] = {"name": "input", "layout": "tensor", "shape": [4]}
+LABELS = ["a", "b", "c"]
+Outputs = dict[str, Any]
+
+
+def exported(folder: Path, outputs: Outputs, end: str = "", **declared: Any) -> Path:
+    """A bundle of a model that gives these arrays whatever it sees; `end` is an operator behind each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = declared.setdefault("input", IMAGE)
+    shape = [1, *taken["shape"]] if "shape" in taken else [1, 3, 8, 8]
+    nodes, constants, results = [], [], []
+    for name, value in outputs.items():
+        constants.append(numpy_helper.from_array(np.asarray(value), f"{name}_value"))
+        nodes.append(helper.make_node(end or "Identity", [f"{name}_value"], [name]))
+        results.append(helper.make_tensor_value_info(name, constants[-1].data_type, None))
+    nodes.append(helper.make_node("Identity", ["input"], ["unused"]))
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("input", 1, shape)], results, constants)
+    save(graph, folder)
+    return describe(folder, "1.0.0", {"task": "classification", "labels": LABELS, **declared})
+
+
+def save(graph: onnx.GraphProto, folder: Path) -> None:
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    (folder / "model.onnx").write_bytes(
+        helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    )
+
+
+def opened(folder: Path, **settings: Any) -> Runner:
+    bundle = models.load(folder)
+    session = models.open_session(bundle, threads=1)
+    models.probe(session, bundle)
+    backend = OnnxBackend(model="Tiny")
+    runner = runner_of(bundle, session, pipeline(backend, CameraSource(camera="c"), **settings))
+    runner.rehearse()
+    return runner
+
+
+def answered(folder: Path, data: Any = None, **settings: Any) -> Any:
+    outcome = opened(folder, **settings).infer(sample(picture(blue=9) if data is None else data))
+    assert outcome is not None
+    return outcome.results
+
+
+def floats(*shape: int, value: float = 0.5) -> Any:
+    return np.full(shape, value, np.float32)
+
+
+SOFTMAX: dict[str, Any] = {"output": {"decoder": "softmax"}}
+YOLO: dict[str, Any] = {"output": {"decoder": "yolo"}, "task": "detection"}
+REGRESSION: dict[str, Any] = {"output": {"decoder": "regression"}, "task": "regression", "labels": []}
+FACES: dict[str, Any] = {"output": {"decoder": "centerface"}, "task": "detection", "labels": ["face"]}
+FACE = {"heatmap": floats(1, 1, 2, 2), "scale": floats(1, 2, 2, 2), "offset": floats(1, 2, 2, 2)}
+TEXTS = np.array([["a", "b"]], object)
+
+
+def v8(**parameters: Any) -> dict[str, Any]:
+    return {**YOLO, "output": {"decoder": "yolo", "parameters": parameters}}
+
+
+MISFITS: dict[str, tuple[Outputs, dict[str, Any], str]] = {
+    "labels without scores": (
+        {"output_label": np.array([1], np.int64)},
+        SOFTMAX,
+        "expected one score for each of 3 labels; there is output_label int64 [1]",
+    ),
+    "a text recogniser": ({"t": floats(1, 40, 99)}, SOFTMAX, "for each of 3 labels; there is t float [1, 40, 99]"),
+    "texts without labels": ({"t": floats(1, 40, 99)}, {**SOFTMAX, "labels": []}, "expected [1, n] scores"),
+    "a background class": ({"scores": floats(1, 4)}, SOFTMAX, "found 4, one more: a background class"),
+    "too few": ({"scores": floats(1, 2)}, SOFTMAX, "for each of 3 labels, found 2; there is scores float [1, 2]"),
+    "a batch": ({"scores": floats(3, 1)}, SOFTMAX, "for each of 3 labels"),
+    "nothing": ({"scores": floats(1, 0)}, {**SOFTMAX, "labels": []}, "there is scores float [1, 0]"),
+    "words": ({"scores": TEXTS}, {**SOFTMAX, "labels": ["a", "b"]}, "there is scores string [1, 2]"),
+    "another name": (
+        {"scores": floats(1, 3)},
+        {"output": {"decoder": "softmax", "name": "logits"}},
+        "expected an output 'logits', as output.name says; there is scores float [1, 3]",
+    ),
+    "softmax by words": (
+        {"scores": floats(1, 3)},
+        {"output": {"decoder": "softmax", "parameters": {"apply_softmax": "false"}}},
+        "expected true or false as apply_softmax, found 'false'",
+    ),
+    "several numbers": ({"out": floats(1, 3)}, REGRESSION, "expected one number; there is out float [1, 3]"),
+    "no numbers": ({"out": np.array([["a"]], object)}, REGRESSION, "there is out string [1, 1]"),
+    "an empty one": ({"out": floats(1, 0)}, REGRESSION, "there is out float [1, 0]"),
+    "boxes after suppression": ({"output0": floats(1, 300, 6)}, YOLO, "looks like boxes after suppression, which"),
+    "one class, or after suppression": (
+        {"output0": floats(1, 300, 6)},
+        {**YOLO, "labels": ["bolt"]},
+        "expected layout to be named in output.parameters, since v5 and boxes after suppression",
+    ),
+    "without labels, or after suppression": ({"o": floats(1, 300, 6)}, {**YOLO, "labels": []}, "layout to be named"),
+    "square without labels": ({"o": floats(1, 84, 84)}, {**YOLO, "labels": []}, "since v5 and v8 have this shape"),
+    "both layouts": ({"o": floats(1, 7, 8)}, YOLO, "since v5 and v8 have this shape"),
+    "named wrongly": ({"o": floats(1, 7, 50)}, v8(layout="v5"), "expected [1, n, 8] (v5) for 3 labels"),
+    "named otherwise": ({"o": floats(1, 7, 50)}, v8(layout="v10"), "expected v5 or v8 as layout, found 'v10'"),
+    "nms beyond sense": ({"o": floats(1, 7, 50)}, v8(nms=45), "expected 0 to 1 as nms, found 45"),
+    "nms in words": ({"o": floats(1, 7, 50)}, v8(nms="x"), "expected 0 to 1 as nms, found 'x'"),
+    "segmentation": (
+        {"output0": floats(1, 39, 50), "output1": floats(1, 32, 16, 16)},
+        YOLO,
+        "expected boxes alone, this is a segmentation model; there is output0 float [1, 39, 50], output1",
+    ),
+    "segmentation, boxes named": (
+        {"output0": floats(1, 39, 50), "output1": floats(1, 32, 16, 16)},
+        {**YOLO, "output": {"decoder": "yolo", "name": "output0"}},
+        "looks like masks (segmentation)",
+    ),
+    "pose": ({"output0": floats(1, 56, 80)}, {**YOLO, "labels": ["person"]}, "looks like keypoints (pose)"),
+    "rotated": ({"o": floats(1, 20, 80)}, {**YOLO, "labels": list("abcdefghijklmno")}, "looks like rotated boxes"),
+    "pose without labels": ({"o": floats(1, 56, 80, value=312)}, {**YOLO, "labels": []}, "0 to 1, found 312 to 312"),
+    "scores without sigmoid": ({"o": floats(1, 7, 50, value=-3)}, YOLO, "expected scores from 0 to 1, found -3 to -3"),
+    "classes": ({"o": floats(1, 84, 50)}, YOLO, "expected [1, n, 8] (v5) or [1, 7, n] (v8) for 3 labels"),
+    "a flat output": ({"o": floats(1, 85)}, YOLO, "expected [1, n, 5 + classes] (v5) or [1, 4 + classes, n] (v8)"),
+    "raw heads": ({"o": floats(1, 3, 2, 2, 8)}, YOLO, "there is o float [1, 3, 2, 2, 8]"),
+    "no boxes": ({"o": floats(1, 0, 8)}, YOLO, "expected boxes, found an empty output"),
+    "suppressed to nothing": ({"o": floats(0, 7)}, YOLO, "there is o float [0, 7]"),
+    "whole numbers": ({"o": np.zeros((1, 7, 50), np.int64)}, YOLO, "there is o int64 [1, 7, 50]"),
+    "no landmarks": (FACE, FACES, "landmarks [1, 10, h, w]; there is heatmap float [1, 1, 2, 2]"),
+    "sizes that differ": ({**FACE, "landmarks": floats(1, 10, 4, 4)}, FACES, "expected heatmap [1, 1, h, w], scale"),
+    "a vector under a turbine's decoder": (
+        {"o": floats(1, 4)},
+        {"input": VECTOR, "output": {"decoder": "anomaly"}, "task": "anomaly", "thresholds": {"mae": [1] * 6}},
+        "",
+    ),
+    "features that are too few": (
+        {"o": floats(1, 1)},
+        {"input": VECTOR, "output": {"decoder": "regression", "parameters": {"features": ["a"]}}, "task": "regression"},
+        "1 features are named, the input takes 4",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", MISFITS)
+def test_outputs_that_do_not_fit_are_refused_in_one_sentence(tmp_path: Path, fault: str) -> None:
+    outputs, declared, words = MISFITS[fault]
+    with pytest.raises((BundleError, BackendError)) as caught:
+        opened(exported(tmp_path / "b", outputs, **declared))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+FITS: dict[str, tuple[Outputs, dict[str, Any]]] = {
+    "the first of two that fit": ({"main": [[0.0, 9, 0]], "other": [[9.0, 0, 0]]}, SOFTMAX),
+    "the only one that fits": ({"features": np.zeros((1, 512)), "scores": [[0.0, 9, 0]]}, SOFTMAX),
+    "after the label": ({"output_label": np.array([2]), "output_probability": [[0.1, 0.8, 0.1]]}, SOFTMAX),
+    "by name": (
+        {"a": [[9.0, 0, 0]], "b": [[0.0, 9, 0]]},
+        {"output": {"decoder": "softmax", "name": "b"}},
+    ),
+    "as a map of one pixel": ({"scores": np.array([0, 9, 0], float).reshape(1, 3, 1, 1)}, SOFTMAX),
+    "in half precision": ({"scores": np.array([[0, 9, 0]], np.float16)}, SOFTMAX),
+    "in double precision": ({"scores": np.array([[0, 9, 0]], np.float64)}, SOFTMAX),
+    "without a batch": ({"scores": np.array([0.0, 9, 0])}, SOFTMAX),
+    "quantized": ({"scores": np.array([[0, 90, 0]], np.uint8)}, SOFTMAX),
+}
+
+
+@pytest.mark.parametrize("case", FITS)
+def test_the_output_is_chosen_by_name_type_and_shape(tmp_path: Path, case: str) -> None:
+    outputs, declared = FITS[case]
+    typed = {name: np.asarray(v, np.float32) if isinstance(v, list) else np.asarray(v) for name, v in outputs.items()}
+    assert answered(exported(tmp_path / "b", typed, **declared))[0].label == "b"
+
+
+@pytest.mark.parametrize(
+    ("values", "end", "parameters", "score"),
+    [
+        ([1.0, 2, 4], "", {}, 0.8438),  # scores
+        ([1.0, 2, 4], "Softmax", {}, 0.8438),  # no second one
+        ([0.1, 0.2, 0.7], "", {}, 0.7),  # probabilities by their values
+        ([0.1, 0.2, 0.7], "", {"apply_softmax": True}, 0.4640),  # asked for
+        ([0.1, 0.2, 0.7], "Sigmoid", {}, 0.6682),  # of several labels at once
+        ([1.0, 2, 4], "LogSoftmax", {}, 0.8438),
+        ([1.0, 2, 4], "Sigmoid", {"apply_softmax": False}, 0.9820),
+        ([0.5, 0.5, 0.5], "", {}, 0.3333),  # from 0 to 1, and no probabilities together
+    ],
+)
+def test_probabilities_are_not_made_twice(
+    tmp_path: Path, values: list[float], end: str, parameters: dict[str, Any], score: float
+) -> None:
+    output = {"decoder": "softmax", "parameters": parameters}
+    found = answered(exported(tmp_path / "b", {"s": np.array([values], np.float32)}, end, output=output))
+    assert found[0].score == pytest.approx(score, abs=1e-4)
+
+
+# --- forests, as scikit-learn's converters write them ---
+
+
+def forest(folder: Path, zipmap: str = "", **declared: Any) -> Path:
+    """Three classes by the first of four features: below 0, below 1, above."""
+    folder.mkdir()
+    tree = helper.make_node(
+        "TreeEnsembleClassifier", ["input"], ["output_label", "raw"], domain="ai.onnx.ml", post_transform="NONE",
+        nodes_treeids=[0] * 5, nodes_nodeids=[0, 1, 2, 3, 4], nodes_featureids=[0, 0, 0, 0, 0],
+        nodes_values=[0.0, 0, 1, 0, 0], nodes_modes=["BRANCH_LT", "LEAF", "BRANCH_LT", "LEAF", "LEAF"],
+        nodes_truenodeids=[1, 0, 3, 0, 0], nodes_falsenodeids=[2, 0, 4, 0, 0],
+        class_treeids=[0] * 6, class_nodeids=[1, 1, 3, 3, 4, 4], class_ids=[0, 1, 0, 1, 1, 2],
+        class_weights=[0.9, 0.1, 0.2, 0.8, 0.3, 0.7],
+        **({"classlabels_strings": ["a", "b", "c"]} if zipmap == "strings" else {"classlabels_int64s": [0, 1, 2]}),
+    )  # fmt: skip
+    label = TensorProto.STRING if zipmap == "strings" else TensorProto.INT64
+    results = [helper.make_tensor_value_info("output_label", label, None)]
+    nodes = [tree]
+    if zipmap:
+        keys: dict[str, Any] = (
+            {"classlabels_strings": ["a", "b", "c"]} if zipmap == "strings" else {"classlabels_int64s": [0, 1, 2]}
+        )
+        nodes.append(helper.make_node("ZipMap", ["raw"], ["output_probability"], domain="ai.onnx.ml", **keys))
+        kind = helper.make_map_type_proto(label, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+        results.append(helper.make_value_info("output_probability", helper.make_sequence_type_proto(kind)))
+    else:
+        nodes.append(helper.make_node("Identity", ["raw"], ["output_probability"]))
+        results.append(helper.make_tensor_value_info("output_probability", TensorProto.FLOAT, None))
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 4])
+    save(helper.make_graph(nodes, "forest", [given], results), folder)
+    return describe(
+        folder, "1.0.0", {"task": "classification", "labels": LABELS, "input": VECTOR, **SOFTMAX, **declared}
+    )
+
+
+@pytest.mark.parametrize("zipmap", ["", "numbers", "strings"])
+def test_a_forest_names_what_it_sees(tmp_path: Path, zipmap: str) -> None:
+    runner = opened(forest(tmp_path / "b", zipmap), top_k=1)
+    for value, label, score in ((-1, "a", 0.9), (0.5, "b", 0.8), (2, "c", 0.7)):
+        outcome = runner.infer(sample([value, 0, 0, 0]))
+        assert outcome is not None
+        (found,) = outcome.results
+        assert (found.label, found.score) == (label, pytest.approx(score, abs=1e-5))
+
+
+def test_scores_by_name_follow_the_labels_order_not_their_own(tmp_path: Path) -> None:
+    runner = opened(forest(tmp_path / "b", "strings", labels=["c", "a", "b"]), top_k=1)
+    outcome = runner.infer(sample([2, 0, 0, 0]))
+    assert outcome is not None
+    assert outcome.results[0].label == "c"
+    with pytest.raises(BundleError, match="expected scores of the labels, found those of a, b, c"):
+        opened(forest(tmp_path / "other", "strings", labels=["x", "y", "z"]))
+
+
+def test_onnx_runtimes_own_iris_model_takes_three_flowers_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "b"
+    folder.mkdir()
+    source = Path(onnxruntime.__file__).parent / "datasets" / "logreg_iris.onnx"
+    (folder / "model.onnx").write_bytes(source.read_bytes())
+    declared = {"name": "float_input", "layout": "tensor", "shape": [2]}
+    describe(folder, "1.0.0", {"task": "classification", "labels": LABELS, "input": declared, **SOFTMAX})
+    with pytest.raises(BundleError, match="a batch of 3 where samples come one at a time"):
+        opened(folder)
+
+
+# --- layouts of YOLO ---
+
+
+@pytest.mark.parametrize(
+    ("shape", "declared"),
+    [
+        ((1, 7, 50), YOLO),  # v8 without a name: its shape says so
+        ((1, 50, 8), YOLO),  # v5
+        ((1, 50, 8), v8(layout="v5")),
+        ((1, 300, 6), {**v8(layout="v5"), "labels": ["bolt"]}),
+        ((1, 300, 6), {**v8(layout="v5"), "labels": []}),
+        ((1, 5, 1), {**v8(layout="v8"), "labels": ["bolt"]}),
+        ((1, 84, 8400), {**YOLO, "labels": []}),
+        ((1, 25200, 85), {**YOLO, "labels": []}),
+    ],
+)
+def test_a_layout_that_fits_loads(tmp_path: Path, shape: tuple[int, ...], declared: dict[str, Any]) -> None:
+    found = answered(exported(tmp_path / "b", {"o": floats(*shape, value=0.9)}, **declared))
+    assert found
+    assert found[0].score in (pytest.approx(0.9, abs=1e-3), pytest.approx(0.81, abs=1e-3))
+
+
+def test_further_outputs_of_yolo_v5_are_passed_over(tmp_path: Path) -> None:
+    heads = {f"head{n}": floats(1, 3, 2, 2, 8) for n in range(3)}
+    assert answered(exported(tmp_path / "b", {"output": floats(1, 50, 8, value=0.9), **heads}, **YOLO))
+
+
+# --- answers that are no numbers ---
+
+
+def unsure(folder: Path, decoder: dict[str, Any], shape: list[int]) -> Path:
+    """Divides its input by the sum of its input and four: finite but for one input."""
+    folder.mkdir()
+    nodes = [
+        helper.make_node("ReduceSum", ["input"], ["sum"], keepdims=0),
+        helper.make_node("Div", ["sum", "sum"], ["one"]),
+        helper.make_node("Sub", ["one", "one"], ["zero"]),
+        helper.make_node("Expand", ["zero", "shape"], ["out"]),
+    ]
+    nodes[0] = helper.make_node("Add", ["input", "four"], ["moved"])
+    nodes.insert(1, helper.make_node("ReduceSum", ["moved"], ["sum"], keepdims=0))
+    constants = [
+        numpy_helper.from_array(np.array(4, np.float32), "four"),
+        numpy_helper.from_array(np.array(shape, np.int64), "shape"),
+    ]
+    given = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 4])]
+    out = [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)]
+    save(helper.make_graph(nodes, "g", given, out, constants), folder)
+    return describe(folder, "1.0.0", {"labels": LABELS, "input": VECTOR, **decoder})
+
+
+@pytest.mark.parametrize(
+    ("decoder", "shape"),
+    [({**SOFTMAX, "task": "classification"}, [1, 3]), (REGRESSION, [1, 1]), (YOLO, [1, 7, 50]), (YOLO, [1, 50, 8])],
+)
+def test_an_answer_that_is_not_finite_is_an_error_and_no_empty_result(
+    tmp_path: Path, decoder: dict[str, Any], shape: list[int]
+) -> None:
+    runner = opened(unsure(tmp_path / "b", decoder, shape))
+    assert runner.infer(sample([1, 2, 3, 4])) is not None
+    with pytest.raises(BackendError, match="not finite"):
+        runner.infer(sample([-4, -4, -4, -4]))  # 0 / 0
+
+
+@pytest.mark.parametrize(
+    "value", ["nan", "inf", float("nan"), 1e300, 10**400, "1_000", "１２", "٣", "", None, [1], "0x10"]
+)
+def test_inputs_that_are_no_finite_numbers_are_refused(tmp_path: Path, value: Any) -> None:
+    runner = opened(exported(tmp_path / "b", {"o": floats(1, 1)}, input=VECTOR, **REGRESSION))
+    with pytest.raises(BackendError, match="expected"):
+        runner.infer(sample([1, 2, 3, value]))
+    assert runner.infer(sample([1, " 2 ", "-3e0", 4])) is not None
+
+
+# --- pixels in whole numbers ---
+
+
+def mirror(folder: Path, dtype: int, layout: str = "NCHW", **declared: Any) -> Path:
+    """A regression that gives the mean of its integer input."""
+    folder.mkdir()
+    shape = [1, 3, 8, 8] if layout == "NCHW" else [1, 8, 8, 3]
+    nodes = [
+        helper.make_node("Cast", ["input"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats"], ["mean"], keepdims=0),
+    ]
+    out = [helper.make_tensor_value_info("mean", TensorProto.FLOAT, [])]
+    save(helper.make_graph(nodes, "g", [helper.make_tensor_value_info("input", dtype, shape)], out), folder)
+    image = {**IMAGE, "layout": layout, "dtype": "uint8" if dtype == TensorProto.UINT8 else "int8", **declared}
+    return describe(folder, "1.0.0", {**REGRESSION, "input": image})
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_whole_numbers_heed_scale_mean_and_std(tmp_path: Path, layout: str) -> None:
+    grey = picture(100, 100, 100)
+    cases: list[tuple[int, dict[str, Any], int]] = [
+        (TensorProto.UINT8, {}, 100),
+        (TensorProto.INT8, {"mean": [128]}, -28),
+        (TensorProto.UINT8, {"scale": 0.5}, 50),
+        (TensorProto.INT8, {"mean": [127.5], "std": [1]}, -28),
+    ]
+    for number, (dtype, declared, expected) in enumerate(cases):
+        found = answered(mirror(tmp_path / str(number), dtype, layout, **declared), grey)
+        assert found.value == pytest.approx(expected, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    "declared", [{"mean": [127.5], "std": [127.5]}, {"scale": 1 / 255}, {"scale": 2}, {"mean": [1]}]
+)
+def test_scales_that_whole_numbers_do_not_hold_are_refused(tmp_path: Path, declared: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match=r"scale, mean and std turn pixels into .* the input is uint8"):
+        opened(mirror(tmp_path / "b", TensorProto.UINT8, **declared))
+
+
+def test_raw_pixels_do_not_fit_int8(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="the input is int8"):
+        opened(mirror(tmp_path / "b", TensorProto.INT8))
+
+
+# --- and in a pipeline ---
+
+
+def test_a_misfit_is_a_problem_until_a_bundle_fits(tmp_path: Path) -> None:
+    """The loader says so in the health; see test_onnx_backend for what happens to the version that runs."""
+    context: Context = make_context(tmp_path / "work")
+    folder = exported(tmp_path / "b", {"scores": floats(1, 4)}, **SOFTMAX)
+    settings = OnnxBackend(model="Tiny", path=str(folder))
+    model = OnnxModel(settings, pipeline(settings, CameraSource(camera="c")), context, "pipelines.p")
+    try:
+        problems = context.health.problems
+        (found,) = eventually(problems.current, 10, "a problem")
+        assert (found.code, found.subject) == ("model_refused", "pipelines.p.model")
+        assert "a background class" in found.text
+        declared = json.loads((folder / "model.json").read_text())
+        declared["labels"] = ["background", *LABELS]
+        (folder / "model.json").write_text(json.dumps(declared))
+        eventually(model.poll, 10, "the model")
+        eventually(lambda: not problems.current(), 10, "its end")
+    finally:
+        model.close()
