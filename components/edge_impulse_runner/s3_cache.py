@@ -8,17 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeml.edge_impulse.cache import Ledger, is_uuid
-from edgeml.errors import IpcError, SpoolError, Undeliverable
+from edgeml.errors import IpcError, RefusedError, SpoolError
 from edgeml.health import Health
-from edgeml.s3 import Client
+from edgeml.s3 import Client, bucket_of
 from edgeml.spool import Drainer, Item, Spool
 
 CLOSE_TIMEOUT_S = 1.0
 _TYPES = {".img": "image/jpeg", ".json": "application/json"}
-
-
-class S3Error(IpcError):
-    """S3 did not do what was asked this time."""
 
 
 class S3Cache:
@@ -36,12 +32,15 @@ class S3Cache:
         spool_bytes: int,
     ) -> None:
         self._bucket, self._prefix, self._health = bucket, prefix, health
-        self._spool = Spool(work / "s3.spool", max_bytes=spool_bytes)
+        self._spool = Spool(
+            work / "s3.spool", max_bytes=spool_bytes, lane=bucket_of, problems=health.problems, subject="s3"
+        )
         self._ledger = Ledger(work / "s3.ledger", self._remove, max_items=max_items, max_bytes=max_bytes)
         self._s3 = Client()
-        self._drainer = Drainer(self._spool, self._send, transient=(S3Error,))
+        self._drainer = Drainer(self._spool, self._send, transient=(IpcError,))
         health.gauge("s3.waiting", lambda: float(self._spool.depth))
         health.gauge("s3.dropped", lambda: float(self._spool.dropped))
+        health.gauge("s3.quarantined", lambda: float(self._spool.refusals.count))
 
     def put(self, uuid: str, payload: bytes, image: bytes) -> None:
         base = f"{self._bucket}/{self._prefix()}{uuid}"
@@ -73,18 +72,16 @@ class S3Cache:
             raise OSError(str(error)) from error
 
     def _send(self, item: Item) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
-
         bucket, _, key = item.topic.partition("/")
+        verb, kind, what = item.headers.get("verb"), _TYPES.get(Path(key).suffix), f"s3://{item.topic}"
+        if verb not in ("put", "delete") or kind is None:
+            raise RefusedError(f"{what}: nothing is to be done with it ({verb})")
         try:
-            if item.headers["verb"] == "put":
-                kind = _TYPES[Path(key).suffix]
-                self._s3.get().put_object(Bucket=bucket, Key=key, Body=item.payload, ContentType=kind)
+            if verb == "put":
+                self._s3.call("put_object", what, Bucket=bucket, Key=key, Body=item.payload, ContentType=kind)
             else:
-                self._s3.get().delete_object(Bucket=bucket, Key=key)
-        except ParamValidationError as error:
-            raise Undeliverable(f"s3://{bucket}/{key}: {error}") from error
-        except (BotoCoreError, ClientError) as error:
-            self._health.error(f"s3://{bucket}/{key}: {error}")
-            raise S3Error(f"s3://{bucket}/{key}: {error}") from error
-        self._health.count(f"s3.{item.headers['verb']}")
+                self._s3.call("delete_object", what, Bucket=bucket, Key=key)
+        except IpcError as error:
+            self._health.error(error)
+            raise
+        self._health.count(f"s3.{verb}")

@@ -5,8 +5,7 @@ What happens before that is noted as a Moment, in both clocks; the one that coun
 of this boot gets its true time as soon as the wall clock is right.
 """
 
-import ctypes
-import platform
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -145,6 +144,8 @@ def _synchronised() -> bool:
     """Whether the kernel or systemd-timesyncd says that a time server has set the clock."""
     if _TIMESYNC.exists():
         return True
+    import ctypes
+
     try:
         answer = (ctypes.c_int * 128)()  # struct timex with room to spare; all zero asks and changes nothing
         state = ctypes.CDLL(None).adjtimex(answer)
@@ -156,7 +157,7 @@ def _synchronised() -> bool:
 
 def _has_battery() -> bool:
     """Whether the kernel took the time from hardware: every PC has such a clock, boards say so in hctosys."""
-    if platform.machine() in ("x86_64", "i686", "i386"):
+    if os.uname().machine in ("x86_64", "i686", "i386"):
         return True
     try:
         return any(path.read_text().strip() == "1" for path in Path("/sys/class/rtc").glob("*/hctosys"))

@@ -21,8 +21,8 @@ from typing import ClassVar, Generic, TypeVar
 import msgspec
 
 from edgeml import config as configuration
+from edgeml import credentials, messages
 from edgeml import log as logs
-from edgeml import messages
 from edgeml._worker import Worker, Workers
 from edgeml.errors import ConfigError, EdgemlError
 from edgeml.health import Health
@@ -116,6 +116,7 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
         thing_name=os.environ.get("AWS_IOT_THING_NAME", "") or "unknown-thing",
         _events=events,
     )
+    credentials.watch(context)
     try:
         return _run(kind(context), config_type, context)
     finally:

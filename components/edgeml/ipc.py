@@ -206,7 +206,7 @@ class GreengrassIpc:
 
     def secret(self, secret_id: str) -> str:
         value = self._call(f"secret {secret_id}", self._client.get_secret_value_async, secret_id=secret_id).secret_value
-        return str(value.secret_string) if value.secret_string is not None else value.secret_binary.decode()
+        return secret_text(secret_id, getattr(value, "secret_string", None), getattr(value, "secret_binary", None))
 
     def dropped(self) -> int:
         return self._inbox.dropped + sum(self._refused.values())
@@ -261,6 +261,17 @@ def translated(error: BaseException, what: str) -> IpcError:
     if name in ("ConnectionClosedError", "StreamClosedError"):
         return DisconnectedError(text)
     return IpcError(f"{what}: no answer in {TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else f"{text} ({name})")
+
+
+def secret_text(secret_id: str, string: str | None, binary: bytes | None) -> str:
+    """The text of a secret, however it was given. Raises NotFoundError for an answer that holds none."""
+    try:
+        text = string or (bytes(binary).decode() if binary else "")
+    except (ValueError, TypeError) as error:
+        raise NotFoundError(f"secret {secret_id}: expected text, found bytes that are none") from error
+    if not text:
+        raise NotFoundError(f"secret {secret_id}: the answer is empty, it has neither a string nor bytes")
+    return str(text)
 
 
 def matches(pattern: str, topic: str) -> bool:

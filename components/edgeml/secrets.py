@@ -1,15 +1,16 @@
 """Secrets from the Greengrass core, or from AWS Secrets Manager where the core has none to give.
 
 Nucleus Lite has no GetSecretValue, and the Java nucleus knows only secrets that were deployed to it. The device's
-own credentials (the token exchange service, found by boto3) then fetch the secret directly.
+own credentials (the token exchange service, found by botocore) then fetch the secret directly.
 """
 
 import json
 import logging
 from typing import Any
 
+from edgeml.credentials import AwsClient
 from edgeml.errors import DisconnectedError, IpcError, NotFoundError
-from edgeml.ipc import Ipc
+from edgeml.ipc import Ipc, secret_text
 from edgeml.log import kv
 
 log = logging.getLogger(__name__)
@@ -33,19 +34,18 @@ def api_key(ipc: Ipc, secret_id: str, key: str) -> str:
 
 
 def _from_secrets_manager(secret_id: str, refusal: IpcError) -> str:
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    config = Config(
-        connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S, retries={"total_max_attempts": ATTEMPTS}
+    client = AwsClient(
+        "secretsmanager",
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"total_max_attempts": ATTEMPTS},
     )
     try:
-        answer: dict[str, Any] = boto3.client("secretsmanager", config=config).get_secret_value(SecretId=secret_id)
-    except (BotoCoreError, ClientError) as error:
+        answer: dict[str, Any] = client.get().get_secret_value(SecretId=secret_id) or {}
+    except Exception as error:  # botocore, urllib3 and parsers share no base class
         kind = NotFoundError if _code(error) == "ResourceNotFoundException" else IpcError
         raise kind(f"secret {secret_id}: {error}; the core: {refusal}") from error
-    return str(answer["SecretString"]) if "SecretString" in answer else bytes(answer["SecretBinary"]).decode()
+    return secret_text(secret_id, answer.get("SecretString"), answer.get("SecretBinary"))
 
 
 def _code(error: Exception) -> str:
@@ -54,12 +54,15 @@ def _code(error: Exception) -> str:
 
 
 def _value(text: str, secret_id: str, key: str) -> str:
+    value: Any = text
     try:
         fields = json.loads(text)
-    except ValueError:
-        return text.strip()
-    if not isinstance(fields, dict):
-        return text.strip()
-    if key not in fields:
-        raise NotFoundError(f"secret {secret_id}: it has no key {key!r}")
-    return str(fields[key])
+    except (ValueError, RecursionError):
+        fields = None
+    if isinstance(fields, dict):
+        if key not in fields:
+            raise NotFoundError(f"secret {secret_id}: it has no key {key!r}")
+        value = fields[key]
+    if isinstance(value, str | int | float) and str(value).strip():
+        return str(value).strip()
+    raise NotFoundError(f"secret {secret_id}: expected text for {key!r}, found nothing that is one")

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from edgeml.component import Context
+from edgeml.credentials import AwsClient
 from edgeml.errors import BackendError
 from edgeml.messages import Classification, Detection, ModelRef, Regression
 from inferencer.config import Pipeline, SageMakerBackend
@@ -21,20 +22,13 @@ class SageMakerModel(RemoteModel):
 
     def __init__(self, settings: SageMakerBackend, pipeline: Pipeline, context: Context, prefix: str) -> None:
         super().__init__(settings, pipeline, context, prefix)
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-
-        config = Config(
+        self._client = AwsClient(
+            "sagemaker-runtime",
             connect_timeout=settings.connect_timeout_s,
             read_timeout=settings.read_timeout_s,
             retries={"mode": "standard", "total_max_attempts": settings.attempts},
             max_pool_connections=settings.max_in_flight,
         )
-        try:  # a session of our own: the default one must not be used by two threads at once
-            self._client = boto3.session.Session().client("sagemaker-runtime", config=config)
-        except BotoCoreError as error:
-            raise BackendError(f"endpoint {settings.endpoint}: {error}") from error
 
     def encode(self, sample: Sample) -> bytes:
         body = encoded(sample, self._settings.content_type, self._settings.quality)
@@ -44,16 +38,14 @@ class SageMakerModel(RemoteModel):
         return body
 
     def ask(self, body: bytes) -> tuple[bytes, ModelRef]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
         endpoint = self._settings.endpoint
         accept = "text/csv" if self._settings.answer == "value" else "application/json"
         try:
-            response = self._client.invoke_endpoint(
+            response = self._client.get().invoke_endpoint(
                 EndpointName=endpoint, ContentType=self._settings.content_type, Accept=accept, Body=body
             )
             answer = response["Body"].read(MAX_ANSWER_BYTES)
-        except (BotoCoreError, ClientError) as error:
+        except Exception as error:  # botocore, urllib3 and parsers share no base class
             raise BackendError(f"endpoint {endpoint}: {error}") from error
         return answer, ModelRef(endpoint, response.get("InvokedProductionVariant", ""))
 

@@ -4,7 +4,7 @@ import boto3
 import pytest
 
 from edgeml.errors import DisconnectedError, IpcError, NotFoundError
-from edgeml.ipc import StandaloneIpc
+from edgeml.ipc import StandaloneIpc, secret_text
 from edgeml.secrets import api_key
 from localdev.cloud.aws import LocalAws
 
@@ -51,6 +51,45 @@ def test_a_secret_that_is_no_object_is_the_key_itself() -> None:
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(NotFoundError, match="EI_API_KEY: it has no key 'ei_api_key'"):
         api_key(Core('{"api_key": "ei_123"}'), "EI_API_KEY", "ei_api_key")
+
+
+EMPTY = {
+    "nothing": (None, None),
+    "empty text": ("", None),
+    "empty bytes": (None, b""),
+    "both empty": ("", b""),
+    "bytes that are no text": (None, b"\xff\xfe"),
+    "a number": (None, 5),
+}
+
+
+@pytest.mark.parametrize(("string", "binary"), EMPTY.values(), ids=EMPTY.keys())
+def test_an_answer_without_a_secret_is_not_found_in_words(string: str | None, binary: bytes | None) -> None:
+    with pytest.raises(NotFoundError, match="secret EI_API_KEY: "):
+        secret_text("EI_API_KEY", string, binary)
+
+
+def test_a_secret_in_bytes_is_read() -> None:
+    assert secret_text("EI_API_KEY", None, b"ei_1") == secret_text("EI_API_KEY", "ei_1", b"other") == "ei_1"
+
+
+@pytest.mark.parametrize("text", ['{"ei_api_key": null}', '{"ei_api_key": ""}', '{"ei_api_key": {"a": 1}}', " \n"])
+def test_a_key_that_holds_no_text_is_not_found(text: str) -> None:
+    with pytest.raises(NotFoundError, match="'ei_api_key'"):
+        api_key(Core(text), "EI_API_KEY", "ei_api_key")
+
+
+@pytest.mark.parametrize("reply", [None, {}, {"SecretString": None, "SecretBinary": None}, {"SecretString": ""}])
+def test_an_empty_reply_of_the_core_or_secrets_manager(
+    reply: object, secrets_manager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Empty:
+        def get_secret_value(self, **arguments: object) -> object:
+            return reply
+
+    monkeypatch.setattr("edgeml.credentials.AwsClient.get", lambda self: Empty())
+    with pytest.raises(NotFoundError, match="EI_API_KEY"):
+        api_key(LITE, "EI_API_KEY", "ei_api_key")
 
 
 def test_where_the_core_has_no_secrets_secrets_manager_has(secrets_manager: None) -> None:
