@@ -3,6 +3,7 @@
 import functools
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ from camera_capture import __version__
 from camera_capture.capture import CameraWorker
 from camera_capture.config import Camera, Config
 from camera_capture.snapshots import SnapshotTaker
-from edgeml import messages
+from edgeml import messages, redact
 from edgeml.component import Component, Context
-from edgeml.errors import EdgemlError
+from edgeml.errors import EdgemlError, RefusedError, SpoolError
 from edgeml.log import kv
 from edgeml.messages import CameraCommand, CameraReply, FrameReady
 from edgeml.s3 import Uploader
 
 log = logging.getLogger(__name__)
+
+KEEP_S = 5.0  # how often it is tried again what could not be had
+DELIVERS_S = 30.0  # a camera that gave a frame within this time delivers
+MAX_ERROR = 1000  # characters of a reply
 
 
 class CameraCapture(Component[Config]):
@@ -35,17 +40,18 @@ class CameraCapture(Component[Config]):
         self._takers: dict[str, SnapshotTaker] = {}
         self._subscribed: set[str] = set()
         self._uploader: Uploader | None = None
+        self._keeper: threading.Thread | None = None
+        self._unbegun: set[str] = set()  # cameras whose threads could not be started
         self._lock = threading.Lock()  # commands come on the inbox thread, configuration on the main thread
 
     def start(self, config: Config) -> None:
-        if self._uploader is not None:
-            self._uploader.configure(max_bytes=config.spool_bytes)
-        elif any(camera.snapshots.s3_bucket for camera in config.cameras.values()):
-            self._uploader = Uploader(self.context, max_bytes=config.spool_bytes)
         self._config = config
+        self._prepare_uploads()
         for name, camera in config.cameras.items():
             self._add(name, camera)
         self.context.health.note("cameras", "" if config.cameras else "none configured")
+        if self._keeper is None:
+            self._keeper = self.context.spawn("cameras", self._keep)
 
     def reconfigure(self, config: Config) -> None:
         changed_rings = config.ring_directory != self._config.ring_directory
@@ -65,18 +71,78 @@ class CameraCapture(Component[Config]):
         if self._uploader is not None:
             self._uploader.close()
 
+    def _prepare_uploads(self) -> None:
+        """The way of snapshots to S3. That it cannot be had is no reason to have no cameras."""
+        config = self._config
+        try:
+            if self._uploader is not None:
+                self._uploader.configure(max_bytes=config.spool_bytes)
+            elif any(camera.snapshots.s3_bucket for camera in config.cameras.values()):
+                self._uploader = Uploader(self.context, max_bytes=config.spool_bytes)
+        except (SpoolError, OSError) as error:
+            self.context.health.problems.found("disk_full", "snapshots", f"no uploads of snapshots: {error}")
+            return
+        self.context.health.problems.cleared("disk_full", "snapshots")
+
     def _add(self, name: str, camera: Camera) -> None:
         if name in self._takers:
             return
         directory = Path(self._config.ring_directory)
+        self._takers[name] = SnapshotTaker(name, camera.snapshots, self.context, directory, lambda: self._uploader)
         if camera.enabled:
-            self._workers[name] = CameraWorker(name, camera, self.context, directory, self._announce)
-        self._takers[name] = SnapshotTaker(name, camera.snapshots, self.context, directory, self._uploader)
+            self._workers[name] = self._worker(name, camera)
+        self._begin(name)
         if name not in self._subscribed:  # IPC has no unsubscribe that is worth its while: a removed camera answers so
-            self._subscribed.add(name)
+            self._subscribe(name)
+
+    def _worker(self, name: str, camera: Camera) -> CameraWorker:
+        return CameraWorker(
+            name,
+            camera,
+            self.context,
+            Path(self._config.ring_directory),
+            self._announce,
+            lambda: (
+                not any(
+                    time.monotonic() - other.delivered_at < DELIVERS_S
+                    for other in list(self._workers.values())
+                    if other.name != name
+                )
+            ),
+        )
+
+    def _begin(self, name: str) -> None:
+        """Start the threads of a camera. Where the system has none left, it is tried again later."""
+        try:
+            self._takers[name].start()
+            if name in self._workers:
+                self._workers[name].start()
+        except (RuntimeError, OSError, MemoryError) as error:
+            self._unbegun.add(name)
+            self.context.health.problems.found("worker_failed", f"cameras.{name}", f"cannot be started: {error}")
+            return
+        self._unbegun.discard(name)
+        self.context.health.problems.cleared("worker_failed", f"cameras.{name}")
+
+    def _keep(self) -> None:
+        """Try again, now and then, what could not be had when it was wanted."""
+        while not self.context.stopping.wait(KEEP_S):
+            with self._lock:
+                for name in list(self._unbegun):
+                    self._begin(name)
+                if self._uploader is None:
+                    self._prepare_uploads()
+
+    def _subscribe(self, name: str) -> None:
+        try:
             self.context.ipc.subscribe(messages.camera_command(name), functools.partial(self._command, name))
+        except RefusedError as error:  # frames are worth having without commands
+            self.context.health.problems.found("unauthorized", f"cameras.{name}.command", str(error))
+            return
+        self._subscribed.add(name)
 
     def _remove(self, name: str) -> None:
+        self._unbegun.discard(name)
         self._takers.pop(name).stop()
         if (worker := self._workers.pop(name, None)) is not None:
             worker.stop()
@@ -91,15 +157,18 @@ class CameraCapture(Component[Config]):
         try:
             command = messages.decode(payload, CameraCommand)
         except msgspec.MsgspecError as error:
-            self._reply(name, command="", ok=False, error=f"not a camera command: {error}")
+            self._reply(name, command="", ok=False, error=f"not a camera command: {error}"[:MAX_ERROR])
             return
         try:
             with self._lock:
                 answer = self._executed(name, command)
-            self._reply(name, command=command.command, request_id=str(command.request_id), **answer)
-        except EdgemlError as error:
+        except Exception as error:
+            known = isinstance(error, EdgemlError)
+            if not known:
+                log.exception("command failed unexpectedly %s", kv(camera=name, command=command.command))
             self.context.health.error(error)
-            self._reply(name, command=command.command, request_id=str(command.request_id), ok=False, error=str(error))
+            answer = {"ok": False, "error": redact.text(str(error) if known else f"internal error: {error!r}")}
+        self._reply(name, command=command.command, request_id=str(command.request_id)[:MAX_ERROR], **answer)
 
     def _executed(self, name: str, command: CameraCommand) -> dict[str, Any]:
         camera = self._config.cameras.get(name)
@@ -111,11 +180,15 @@ class CameraCapture(Component[Config]):
         if command.command == "stop" and name in self._workers:
             self._workers.pop(name).stop()
         elif command.command == "start" and name not in self._workers:
-            directory = Path(self._config.ring_directory)
-            self._workers[name] = CameraWorker(name, camera, self.context, directory, self._announce)
+            self._workers[name] = self._worker(name, camera)
+            self._begin(name)
         log.info("command %s", kv(camera=name, command=command.command))
         return {}
 
     def _reply(self, camera: str, **fields: Any) -> None:
         reply = CameraReply(camera=camera, **fields)
-        self.context.ipc.publish(messages.camera_reply(camera), messages.encode(reply))
+        try:
+            self.context.ipc.publish(messages.camera_reply(camera), messages.encode(reply))
+        except EdgemlError as error:  # who asked hears nothing; the next one may
+            self.context.health.error(error)
+            log.warning("no reply %s", kv(camera=camera, error=error))

@@ -28,6 +28,9 @@ class Camera(msgspec.Struct, frozen=True):
     enabled: Annotated[bool, Meta(description="Off releases the source; the command `start` turns it on")] = True
     loop: Annotated[bool, Meta(description="file, images: begin again at the end instead of stopping there")] = True
     fps: Annotated[float, Meta(ge=0, le=1000, description="Frames per second; 0 keeps the source's own rate")] = 0
+    every_s: Annotated[
+        float, Meta(ge=0, le=86400, description="http: seconds between two pictures of a snapshot URL; 0 takes 1 s")
+    ] = 0
     width: Annotated[int, Meta(ge=0, le=7680, description="Width of frames in pixels; 0 keeps the source's")] = 0
     height: Annotated[int, Meta(ge=0, le=4320, description="Height of frames in pixels; 0 keeps the source's")] = 0
     pixel_format: Annotated[Literal["bgr24", "rgb24", "gray8"], Meta(description="Layout of frames in the ring")] = (

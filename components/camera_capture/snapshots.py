@@ -1,9 +1,9 @@
 """Pictures of a camera: on command and by the clock, in a bounded folder, and to S3 through the spool."""
 
-import logging
 import re
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,19 +12,21 @@ from edgeml.component import Context
 from edgeml.errors import EdgemlError, SourceError
 from edgeml.files import write_atomic
 from edgeml.frames import Frame, FrameReader
-from edgeml.log import kv
 from edgeml.s3 import Uploader
-
-log = logging.getLogger(__name__)
 
 WAIT_S = 2.0  # how long a command waits for a frame
 
 
 class SnapshotTaker:
-    """Takes pictures of one camera. `uploader` is None when nothing goes to S3."""
+    """Takes pictures of one camera. `uploader` gives None while nothing can go to S3."""
 
     def __init__(
-        self, camera: str, settings: Snapshots, context: Context, directory: Path, uploader: Uploader | None
+        self,
+        camera: str,
+        settings: Snapshots,
+        context: Context,
+        directory: Path,
+        uploader: Callable[[], Uploader | None],
     ) -> None:
         self._camera, self._settings, self._context = camera, settings, context
         self._reader = FrameReader(camera, directory=directory)
@@ -33,7 +35,12 @@ class SnapshotTaker:
         self._uploader = uploader
         self._lock = threading.Lock()  # commands and the clock share the reader
         self._stopping = threading.Event()
-        self._thread = context.spawn(f"snapshots-{camera}", self._by_the_clock) if settings.every_s else None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Take pictures by the clock, if that is wanted. Raises RuntimeError where the system has no thread left."""
+        if self._settings.every_s and self._thread is None:
+            self._thread = self._context.spawn(f"snapshots-{self._camera}", self._by_the_clock)
 
     def take(self) -> tuple[Path, Frame]:
         """Write the newest frame as a JPEG. Raises SourceError when no frame comes or the folder cannot be written."""
@@ -42,15 +49,16 @@ class SnapshotTaker:
             if frame is None:
                 raise SourceError(f"camera {self._camera}: no frame within {WAIT_S:g} s")
             data = encode_jpeg(frame, self._settings.quality)
-            moment = datetime.fromtimestamp(frame.wall_ns / 1e9, UTC)
+            moment = _moment(frame)
             stamp = f"{moment:%Y%m%dT%H%M%S}.{frame.wall_ns // 1_000_000 % 1000:03d}Z"
             path = self._folder / f"{stamp}-{self._camera}-{frame.frame_id}.jpg"
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 write_atomic(path, data)
                 self._prune(path)
-            except OSError as error:
-                raise SourceError(f"snapshot {path}: {error.strerror}") from error
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                raise SourceError(f"snapshot {path}: {reason}") from error
         self._context.health.count(f"cameras.{self._camera}.snapshots")
         return path, frame
 
@@ -79,25 +87,42 @@ class SnapshotTaker:
             old.unlink(missing_ok=True)
 
     def _by_the_clock(self) -> None:
+        problems, subject = self._context.health.problems, f"cameras.{self._camera}.snapshots"
         due = time.monotonic()
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
             due = max(due + self._settings.every_s, time.monotonic())
             try:
                 path, _ = self.take()
-                if self._uploader is not None and self._settings.s3_bucket:
-                    key = f"{self._settings.s3_prefix}/{self._context.thing_name}/{self._camera}/{path.name}"
-                    self._uploader.put(self._settings.s3_bucket, key, path.read_bytes(), "image/jpeg")
+                self._upload(path)
             except (EdgemlError, OSError) as error:
                 self._context.health.error(error)
-                log.warning("no snapshot %s", kv(camera=self._camera, error=error))
+                problems.found("source_failed", subject, f"no snapshot: {error}")
+            else:
+                problems.cleared("source_failed", subject)
+
+    def _upload(self, path: Path) -> None:
+        if self._settings.s3_bucket and (uploader := self._uploader()) is not None:
+            key = f"{self._settings.s3_prefix}/{self._context.thing_name}/{self._camera}/{path.name}"
+            uploader.put(self._settings.s3_bucket, key, path.read_bytes(), "image/jpeg")
+
+
+def _moment(frame: Frame) -> datetime:
+    """When the frame was taken. Raises SourceError for a time that no writer of ours gives."""
+    try:
+        return datetime.fromtimestamp(frame.wall_ns / 1e9, UTC)
+    except (OverflowError, ValueError, OSError) as error:
+        raise SourceError(f"frame {frame.frame_id} was taken at no time that can be: {frame.wall_ns} ns") from error
 
 
 def encode_jpeg(frame: Frame, quality: int) -> bytes:
     """The frame as JPEG. Raises SourceError if OpenCV cannot encode it."""
     import cv2
 
-    image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR) if frame.pixel_format == "rgb24" else frame.image
-    ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    try:
+        image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR) if frame.pixel_format == "rgb24" else frame.image
+        ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except (cv2.error, MemoryError) as error:
+        raise SourceError(f"frame {frame.frame_id} cannot be encoded as JPEG: {error}") from error
     if not ok:
         raise SourceError(f"frame {frame.frame_id} cannot be encoded as JPEG")
     return data.tobytes()

@@ -158,8 +158,9 @@ def test_a_read_that_hangs_is_abandoned_and_its_process_ended(tmp_path: Path, ri
     tool = tools / "gst-launch-1.0"
     tool.write_text(
         f"#!/bin/sh\necho $$ >> {tmp_path}/pids\n"
-        "head -c 2304 /dev/zero\n"
-        f"[ $(wc -l < {tmp_path}/pids) -gt 1 ] && exec cat /dev/zero\n"
+        'for word in "$@"; do case $word in fd=*) frames=/proc/self/fd/${word#fd=};; esac; done\n'
+        "head -c 2304 /dev/zero > $frames\n"
+        f"[ $(wc -l < {tmp_path}/pids) -gt 1 ] && exec cat /dev/zero > $frames\n"
         "exec sleep 1000\n"
     )
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)

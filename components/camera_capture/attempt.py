@@ -1,0 +1,139 @@
+"""One reading of a source, on a thread of its own: a driver can block for ever, and a thread cannot be killed."""
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from camera_capture.config import Camera
+from camera_capture.pace import Pace
+from camera_capture.source import Source, UndecodableError, reason, translated
+from camera_capture.sources import open_source
+from edgeml import redact
+from edgeml.errors import EdgemlError, SourceError
+from edgeml.log import kv
+
+if TYPE_CHECKING:
+    from camera_capture.capture import CameraWorker
+    from camera_capture.source import Image
+
+log = logging.getLogger(__name__)
+
+MAX_UNDECODABLE = 30  # frames in a row; more are a stream that has to be opened anew
+
+
+class Attempt(threading.Thread):
+    """Opens the source once and reads it until it ends, fails, or the worker takes its right to write away."""
+
+    def __init__(self, worker: "CameraWorker") -> None:
+        super().__init__(name=f"read-{worker.name}", daemon=True)
+        self._worker, self._camera = worker, worker.camera
+        self._health, self._prefix = worker.context.health, f"cameras.{worker.name}"
+        self.sign_of_life = self.began = time.monotonic()
+        self.frames = 0
+        self.ended = False
+        self.error = ""
+        self.unexpected: Exception | None = None
+        self._source: Source | None = None
+        self._passed = 0
+        self._undecodable = 0
+
+    def cancel(self) -> None:
+        """Wake a waiting read, where the source can be woken. The right to write must be gone already."""
+        if self._source is not None:
+            self._source.cancel()
+
+    def run(self) -> None:
+        try:
+            self._source = open_source(self._camera)
+            try:
+                self._source.open()
+                self._read(self._source)
+            finally:
+                self._source.close()
+        except Exception as error:  # noqa: BLE001  (what drivers and decoders raise is this camera's failure alone)
+            self.error = self.error or reason(error, self._camera)
+            self.unexpected = None if isinstance(error, EdgemlError) else error
+
+    def _read(self, source: Source) -> None:
+        worker, camera = self._worker, self._camera
+        where = redact.location(str(camera.location))
+        log.info("source open %s", kv(camera=worker.name, type=camera.type, location=where))
+        self._health.note(self._prefix, "")
+        pace = Pace(camera.fps if source.live else camera.fps or source.fps, live=source.live)
+        while worker.is_current(self):
+            if source.position is None or camera.fps:
+                self._wait(pace.ahead())
+            self.sign_of_life = time.monotonic()
+            if not source.grab():
+                self.ended = True
+                return
+            self._tell_trouble(source)
+            if source.position is not None and not camera.fps:
+                self._wait(pace.wait_for(source.position))
+            captured_ns = time.monotonic_ns()
+            self.sign_of_life = time.monotonic()
+            if not pace.due():
+                self._health.count(f"{self._prefix}.dropped")
+                continue
+            image = self._image(source)
+            if image is not None and not self._put(image, captured_ns):
+                return
+
+    def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            self.sign_of_life = time.monotonic() + seconds  # our own waiting is no hang
+            self._worker.stopping.wait(seconds)
+
+    def _image(self, source: Source) -> "Image | None":
+        """The frame as the ring wants it; None for one of a few that cannot be decoded."""
+        try:
+            image = source.retrieve()
+        except UndecodableError as error:
+            self._undecodable += 1
+            self._health.count(f"{self._prefix}.undecodable")
+            if self._undecodable > MAX_UNDECODABLE:
+                raise SourceError(f"{self._undecodable} frames in a row: {error}") from error
+            self._health.error(f"camera {self._worker.name}: {error}")
+            return None
+        self._undecodable = 0
+        with translated(self._camera):
+            return shaped(image, self._camera)
+
+    def _put(self, image: "Image", captured_ns: int) -> bool:
+        if not self._worker.put(self, image, captured_ns):
+            return False
+        if not self.frames:
+            self._health.problems.cleared("source_failed", self._prefix)
+        self.frames += 1
+        self._health.count(f"{self._prefix}.captured")
+        self._health.observe(f"{self._prefix}.write", (time.monotonic_ns() - captured_ns) / 1e9)
+        return True
+
+    def _tell_trouble(self, source: Source) -> None:
+        """What the source passed over: counted, and a problem as long as it lasts."""
+        subject = f"{self._prefix}.passed_over"
+        if source.passed > self._passed:
+            self._health.count(f"{self._prefix}.undecodable", source.passed - self._passed)
+            self._passed = source.passed
+        if source.trouble:
+            self._health.problems.found("source_failed", subject, source.trouble)
+        else:
+            self._health.problems.cleared("source_failed", subject)
+
+
+def shaped(image: "Image", camera: Camera) -> "Image":
+    """`image` in the size and pixel format of the ring."""
+    import cv2
+
+    height, width = image.shape[:2]
+    wanted = (camera.width or width, camera.height or height)
+    if wanted != (width, height):
+        image = cv2.resize(image, wanted, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    if camera.pixel_format == "gray8" and image.ndim == 3:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)  # type: ignore[return-value]
+    if camera.pixel_format != "gray8" and image.ndim == 2:
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)  # type: ignore[assignment]
+    if camera.pixel_format == "rgb24":
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    return image

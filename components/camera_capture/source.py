@@ -1,0 +1,82 @@
+"""What a video source is, and how errors of foreign libraries become ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from camera_capture.config import Camera
+from edgeml import redact
+from edgeml.errors import EdgemlError, SourceError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Image = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class UndecodableError(SourceError):
+    """This frame is lost; the next one may be whole."""
+
+
+class Source:
+    """Gives frames as BGR arrays. `grab` may block; whoever calls copes with it.
+
+    `fps` is the source's own rate (0 when unknown); `live` sources set the pace, others are paced by us. `position`
+    is where the grabbed frame stands in its file, in seconds, where files say so. `trouble` says what the source
+    passes over while it goes on; `passed` counts it.
+    """
+
+    fps = 0.0
+    live = False
+    position: float | None = None
+    passed = 0
+    trouble = ""
+
+    def open(self) -> None:
+        """Connect, where that may take long and can be cancelled; called once, before `grab`. Raises SourceError."""
+
+    def grab(self) -> bool:
+        """Wait for the next frame; False at the end. Raises SourceError."""
+        raise NotImplementedError
+
+    def retrieve(self) -> "Image":
+        """The grabbed frame, height x width x 3 (BGR) or height x width. Does not wait. Raises UndecodableError."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Make a waiting `open` or `grab` of another thread return, where that can be done."""
+
+    def close(self) -> None:
+        """Release what is held."""
+
+
+def location_of(camera: Camera) -> str:
+    """Where the source is, as text that foreign code can be given. Raises SourceError."""
+    where = str(camera.location)
+    try:
+        where.encode()
+    except UnicodeEncodeError as error:
+        raise SourceError("location: expected text that UTF-8 can hold") from error
+    if "\0" in where:
+        raise SourceError("location: expected text without NUL")
+    return where
+
+
+@contextmanager
+def translated(camera: Camera) -> Iterator[None]:
+    """What OpenCV and the system raise, as SourceError without the secrets of the camera's location."""
+    import cv2
+
+    try:
+        yield
+    except EdgemlError:
+        raise
+    except (cv2.error, OSError, ValueError, MemoryError) as error:
+        raise SourceError(f"{redact.location(str(camera.location))}: {reason(error, camera)}") from error
+
+
+def reason(error: BaseException, camera: Camera) -> str:
+    """An error in one line that can be logged."""
+    text = " ".join(str(error).split()) or "no further words"
+    text = text if isinstance(error, EdgemlError) else f"{type(error).__name__}: {text}"
+    return redact.text(text, str(camera.location))[:400]
