@@ -1,13 +1,17 @@
 import json
 import uuid
+from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from cloud_support import Faults, error, sample
+from cloud_support import Faults, error, failed_events, sample
 from localdev.cloud import LocalCloud
 from localdev.cloud.aws import Response
 from localdev.cloud.lambdas import FunctionError
+from ota_support import load_handler
 
 
 def event(*messages: str) -> dict[str, Any]:
@@ -76,15 +80,64 @@ def test_more_than_a_batch_holds_is_sent_in_several(cloud: LocalCloud, faults: F
     assert [len(batch) for batch in batches(faults)] == [4, 1]
 
 
-def test_a_message_that_firehose_cannot_take_is_refused_before_anything_is_sent(
+def test_a_message_that_firehose_cannot_take_is_set_aside_and_the_others_are_sent(
     cloud: LocalCloud, faults: Faults
 ) -> None:
-    with pytest.raises(FunctionError, match="a sample has 1024001 bytes"):
-        invoke(cloud, event("small", "x" * 1_024_000))
-    assert batches(faults) == []
+    failed_events(cloud)
+    assert invoke(cloud, event("small", "x" * 1_024_000)) == {"samples": 1}
+    assert len(batches(faults)) == 1
+    (failed,) = failed_events(cloud)
+    assert failed["requestPayload"].startswith("xxx")
+    assert "a sample has 1024001 bytes, Firehose takes 1024000" in failed["responsePayload"]["errorMessage"]
 
 
 def test_a_stream_that_is_gone_is_an_error(cloud: LocalCloud, faults: Faults) -> None:
     faults.answer("firehose", "PutRecordBatch", error("ResourceNotFoundException"))
     with pytest.raises(FunctionError, match="ResourceNotFoundException"):
         invoke(cloud, event("lost"))
+
+
+@pytest.fixture(scope="module")
+def app() -> ModuleType:
+    region = {"AWS_DEFAULT_REGION": "eu-west-1", "FAILED_QUEUE_URL": "http://127.0.0.1:1/q"}
+    return load_handler("collect_sample", {"DELIVERY_STREAM": "s", "IDEMPOTENCY_TABLE": "t", **region})
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ('{"a": "cut \\ud83d"}', '{"a":"cut \\ud83d"}'),
+        ('{"\\ude00": 1}', '{"\\ude00":1}'),
+        ("cut \ud83d", '"cut \\ud83d"'),
+        ("NaN", "NaN"),
+        ('{"a": 1e999}', '{"a": 1e999}'),
+        ("[" * 100_000, "[" * 100_000),
+        ('{"a": ' + "9" * 5000 + "}", '{"a": ' + "9" * 5000 + "}"),
+        ("two\u2028lines", '"two\\u2028lines"'),
+    ],
+    ids=["value", "key", "text", "nan", "infinity", "deep", "digits", "separator"],
+)
+def test_no_text_is_too_strange_for_a_line(app: ModuleType, message: str, line: str) -> None:
+    assert app.line(message).decode() in (f"{line}\n", line.replace("\\u2028", "\u2028") + "\n")
+
+
+TEXT = st.text(st.characters() | st.characters(categories=["Cs"]))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TEXT | JSON.map(lambda value: json.dumps(value, indent=1)))
+def test_every_message_is_one_line_from_which_it_comes_back(app: ModuleType, message: str) -> None:
+    line = app.line(message).decode()
+    assert line.endswith("\n")
+    assert "\n" not in line[:-1]
+    try:
+        value = json.loads(message)
+    except ValueError:
+        value = None
+    read = line[:-1] if line[:-1] == message else json.loads(line)
+    assert read in (message, value)

@@ -1,14 +1,17 @@
 import json
 import time
+from types import ModuleType
 from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
 from cloud_support import Faults, error, failed_events, sample
 from localdev.cloud import LocalCloud
-from localdev.cloud.lambdas import FunctionError
+from ota_support import load_handler
 from support import eventually
 
 
@@ -53,36 +56,100 @@ def test_the_time_of_the_event_is_that_of_the_message(cloud: LocalCloud) -> None
     assert [event["timestamp"] for event in events] == [round(ts * 1000)]
 
 
-@pytest.mark.parametrize("kind", ["log", None, 7, ["rawdata"]])
-def test_any_other_type_is_an_error_that_names_it(cloud: LocalCloud, kind: object) -> None:
-    with pytest.raises(FunctionError) as caught:
-        invoke(cloud, sample("iot_rawdata") | {"type": kind})
-    assert f"type {kind!r} from turbine-7" in str(caught.value)
+def refused(cloud: LocalCloud, event: dict[str, Any]) -> str:
+    """The reason with which the event was set aside, at the first attempt."""
+    failed_events(cloud)
+    before = {stream: lines(cloud, stream) for stream in ("rawdata", "inference")}
+    invoke(cloud, event)
+    (failed,) = failed_events(cloud)
+    assert failed["requestPayload"] == event
+    assert {stream: lines(cloud, stream) for stream in before} == before
+    return str(failed["responsePayload"]["errorMessage"])
+
+
+@pytest.mark.parametrize("kind", ["log", None, 7, ["rawdata"]], ids=str)
+def test_any_other_type_is_set_aside_with_a_reason_that_names_it(cloud: LocalCloud, kind: object) -> None:
+    assert f"type {str(kind)!r} from turbine-7" in refused(cloud, sample("iot_rawdata") | {"type": kind})
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "reason"),
     [
-        {"ts": None},
-        {"values": 3},
-        {"anomalies": ["x"] * 6},
-        {"anomalies": [True] * 5},
-        {"topic": "device"},
-        {"topic": "device//logs"},
-        {"topic": "device/a b/logs"},
+        ({"ts": None}, "expected a finite number, found None"),
+        ({"ts": "nan"}, "expected a number, found 'nan'"),
+        ({"ts": "1_000"}, "expected a number, found '1_000'"),
+        ({"ts": "\uff11"}, "expected a number"),
+        ({"ts": 1e300}, "is no time"),
+        ({"ts": -1}, "is no time"),
+        ({"values": 3}, "expected a list of numbers, found 3"),
+        ({"values": "123"}, "expected a list of numbers"),
+        ({"anomalies": ["x"] * 6}, "expected a number, found 'x'"),
+        ({"anomalies": [True] * 5}, "5 anomalies of 6 values"),
+        ({"topic": "device"}, "list index out of range"),
+        ({"topic": "device//logs"}, "names no thing"),
+        ({"topic": "device/a b/logs"}, "names no thing"),
+        ({"client_id": "turbine-8"}, "client 'turbine-8' speaks for turbine-7"),
+        ({"client_id": "turbine-7#x"}, "speaks for turbine-7"),
     ],
+    ids=str,
 )
-def test_a_malformed_message_is_an_error_and_leaves_no_line(cloud: LocalCloud, change: dict[str, Any]) -> None:
-    before = lines(cloud, "inference")
-    with pytest.raises(FunctionError, match=r"MessageError: inference from turbine-7"):
-        invoke(cloud, inference(time.time()) | change)
-    assert lines(cloud, "inference") == before
+def test_a_malformed_message_is_set_aside_and_leaves_no_line(
+    cloud: LocalCloud, change: dict[str, Any], reason: str
+) -> None:
+    told = refused(cloud, inference(time.time()) | change)
+    assert told.startswith("inference from ")
+    assert reason in told
+
+
+def test_a_further_connection_of_the_core_speaks_for_the_same_thing(cloud: LocalCloud) -> None:
+    ts = round(time.time(), 3)
+    invoke(cloud, rawdata(ts) | {"client_id": "turbine-7#2"})
+    assert any(line.startswith(f"{ts} turbine-7 ") for line in lines(cloud, "rawdata"))
 
 
 @pytest.mark.parametrize("days", [-15, 1])
-def test_a_time_that_cloudwatch_refuses_is_an_error(cloud: LocalCloud, days: int) -> None:
-    with pytest.raises(FunctionError, match="refuses its time"):
-        invoke(cloud, rawdata(time.time() + days * 86400))
+def test_a_time_that_cloudwatch_refuses_is_set_aside(cloud: LocalCloud, days: int) -> None:
+    assert "refuses its time" in refused(cloud, rawdata(time.time() + days * 86400))
+
+
+def test_a_name_that_was_cut_in_an_emoji_is_no_error(cloud: LocalCloud) -> None:
+    ts = round(time.time(), 3)
+    invoke(cloud, inference(ts) | {"model_name": "Wind\ud83d"})
+    assert any(line.startswith(f"{ts} turbine-7 Wind? ") for line in lines(cloud, "inference"))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.characters(categories=["Cs"]),
+    lambda inner: st.lists(inner, max_size=7) | st.dictionaries(st.text(max_size=5), inner, max_size=5),
+    max_leaves=10,
+)
+
+
+@pytest.fixture(scope="module")
+def app() -> ModuleType:
+    settings = {
+        "LOG_GROUP": "/edgeml/turbine",
+        "FAILED_QUEUE_URL": "http://127.0.0.1:1/q",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+    }
+    return load_handler("ingest_edge_logs", settings)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(["rawdata", "inference"]),
+    field=st.sampled_from(
+        ["type", "ts", "values", "anomalies", "model_name", "model_version", "topic", "client_id", "data"]
+    ),
+    value=VALUES,
+)
+def test_whatever_a_field_holds_is_a_line_or_a_reason(app: ModuleType, kind: str, field: str, value: Any) -> None:
+    try:
+        _, seconds, line, _ = app.parsed(sample(f"iot_{kind}") | {field: value})
+    except app.MessageError:
+        return
+    assert 0 <= round(seconds * 1000) < 2**43
+    line.encode()
 
 
 def test_log_lines_of_components_pass_by_and_other_types_are_kept_as_failed(cloud: LocalCloud) -> None:

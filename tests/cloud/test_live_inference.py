@@ -66,10 +66,13 @@ def test_the_models_answer_comes_back_as_it_is(url: str) -> None:
         ("1,,3", "feature 2 is not a finite number: ''"),
         ("1,nan,3", "feature 2 is not a finite number: 'nan'"),
         ("inf,2,3", "feature 1 is not a finite number: 'inf'"),
+        ("1_000,2,3", "feature 1 is not a finite number: '1_000'"),
+        ("1,\uff12,3", "feature 2 is not a finite number: '\uff12'"),
+        ("1,2,1e999", "feature 3 is not a finite number: '1e999'"),
         (",".join(["1"] * 1001), "features has 1001 numbers, 1000 are allowed"),
         ("1" * 7001, "features has 7001 characters, 7000 are allowed"),
     ],
-    ids=["absent", "empty", "blank", "word", "gap", "nan", "inf", "too many", "too long"],
+    ids=["absent", "empty", "blank", "word", "gap", "nan", "inf", "underscore", "wide", "huge", "too many", "too long"],
 )
 def test_features_that_are_no_numbers_are_a_400(url: str, features: str | None, message: str) -> None:
     answer = get(url, features)

@@ -82,16 +82,19 @@ def test_every_face_becomes_an_item(cloud: LocalCloud) -> None:
 
 
 def test_every_message_becomes_a_line(cloud: LocalCloud) -> None:
-    client = mqtt.Client(CallbackAPIVersion.VERSION2)
-    client.connect(*cloud.mqtt_address)
-    client.loop_start()
-    now = time.time()
+    clients = [mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"t{i}") for i in range(5)]
+    for client in clients:
+        client.connect(*cloud.mqtt_address)
+        client.loop_start()
+    now, sent = time.time(), []
     for i in range(EVENTS):
         message = {"type": "rawdata", "data": {"ts": now + i / 1000, "values": [i]}}
-        sent = client.publish(f"device/t{i % 5}/logs", json.dumps(message), 1)
-    sent.wait_for_publish(30)
-    client.disconnect()
-    client.loop_stop()
+        sent.append(clients[i % 5].publish(f"device/t{i % 5}/logs", json.dumps(message), 1))
+    for message_info in sent:
+        message_info.wait_for_publish(30)
+    for client in clients:
+        client.disconnect()
+        client.loop_stop()
     cloud.drain(60)
     pages = cloud.aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName="/edgeml/turbine")
     values = [int(event["message"].split()[-1]) for page in pages for event in page["events"]]

@@ -34,7 +34,10 @@ def upload(cloud: LocalCloud, key: str = "") -> dict[str, Any]:
 def item(cloud: LocalCloud, event: dict[str, Any]) -> dict[str, str] | None:
     key = event["Records"][0]["s3"]["object"]["key"].replace("+", " ")
     found = cloud.aws.client("dynamodb").get_item(TableName="rekognize-faces", Key={"s3key": {"S": key}}).get("Item")
-    return {name: next(iter(value.values())) for name, value in found.items() if name != "s3key"} if found else None
+    if found is None:
+        return None
+    assert 29 * 86400 < float(found.pop("expires_at")["N"]) - time.time() < 31 * 86400, "as long as its picture"
+    return {name: next(iter(value.values())) for name, value in found.items() if name != "s3key"}
 
 
 def metric_calls(faults: Faults) -> list[list[dict[str, Any]]]:
@@ -71,13 +74,37 @@ def test_the_same_event_twice_leaves_one_item_and_one_set_of_metrics(cloud: Loca
 
 def test_metrics_that_fail_take_the_item_back_so_that_a_retry_does_both(cloud: LocalCloud, faults: Faults) -> None:
     faults.answer("rekognition", "DetectFaces", faces(face(0.5, HAPPY=90)), faces(face(0.5, HAPPY=90)))
-    faults.answer("monitoring", "PutMetricData", error("InvalidParameterValue"))
+    faults.answer("monitoring", "PutMetricData", *[error("InternalServiceFault", 500)] * 2)
     event = upload(cloud)
-    with pytest.raises(FunctionError, match=r"ExceptionGroup.*InvalidParameterValue"):
+    with pytest.raises(FunctionError, match=r"ExceptionGroup.*InternalServiceFault"):
         invoke(cloud, event)
     assert item(cloud, event) is None
     assert invoke(cloud, event) == {"stored": 1}
     assert item(cloud, event) == {"HAPPY": "90.00"}
+
+
+def test_metrics_that_are_refused_for_good_cost_no_face(cloud: LocalCloud, faults: Faults) -> None:
+    faults.answer("rekognition", "DetectFaces", *[faces(face(0.5, HAPPY=90))] * 2)
+    faults.answer("monitoring", "PutMetricData", error("InvalidParameterValue"))
+    event = upload(cloud)
+    assert invoke(cloud, event) == {"stored": 1}
+    assert item(cloud, event) == {"HAPPY": "90.00"}
+    assert invoke(cloud, event) == {"repeated": 1}
+
+
+@pytest.mark.parametrize(
+    ("thing", "dimension"),
+    [("press-4", True), ("a:b", True), ("", False), (" ", False), (":a", False), ("Größe", False), ("x" * 129, False)],
+)
+def test_a_folder_that_is_no_things_name_is_no_dimension(
+    cloud: LocalCloud, faults: Faults, thing: str, dimension: bool
+) -> None:
+    faults.answer("rekognition", "DetectFaces", faces(face(0.5, HAPPY=90)))
+    event = upload(cloud, f"faces/{thing}/{uuid.uuid4()}.jpg")
+    assert invoke(cloud, event) == {"stored": 1}
+    (points,) = metric_calls(faults)
+    found = [point["Dimensions"] for point in points if point.get("Dimensions")]
+    assert found == ([[{"Name": "thing", "Value": thing}]] if dimension else [])
 
 
 def test_an_invocation_that_dies_after_its_claim_loses_no_metrics(cloud: LocalCloud, faults: Faults) -> None:

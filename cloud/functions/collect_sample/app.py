@@ -18,6 +18,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 STREAM = os.environ["DELIVERY_STREAM"]
+FAILED_QUEUE = os.environ["FAILED_QUEUE_URL"]
+SHOWN = 10_000  # characters of a refused sample: a message in the queue has at most 262,144 bytes
 MAX_RECORD_BYTES = 1_024_000  # of Firehose, before base64
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_BATCH_RECORDS = 500
@@ -29,11 +31,16 @@ metrics = Metrics(namespace="EdgeML/Samples")
 retries = {"mode": "standard", "total_max_attempts": 2}
 firehose = boto3.client("firehose", config=Config(connect_timeout=1, read_timeout=5, retries=retries))
 dynamodb = boto3.client("dynamodb", config=Config(connect_timeout=1, read_timeout=2, retries=retries))
+sqs = boto3.client("sqs", config=Config(connect_timeout=1, read_timeout=2, retries=retries))
 seen = DynamoDBPersistenceLayer(table_name=os.environ["IDEMPOTENCY_TABLE"], boto3_client=dynamodb)
 
 
 class SampleError(Exception):
-    """Samples were not taken: one is too large, or Firehose kept refusing some."""
+    """Firehose kept refusing samples."""
+
+
+class TooLarge(ValueError):  # noqa: N818  (a verdict on the sample)
+    """Firehose will never take this sample."""
 
 
 def repeated(response: Any, idempotent_data: DataRecord) -> Any:
@@ -52,7 +59,12 @@ def repeated(response: Any, idempotent_data: DataRecord) -> Any:
 )
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """How many samples were written. Raises SampleError, and Lambda tries again, then keeps the event."""
-    samples = [line(record.sns.message) for record in SNSEvent(event).records]
+    samples = []
+    for record in SNSEvent(event).records:
+        try:
+            samples.append(line(record.sns.message))
+        except TooLarge as reason:
+            set_aside(record.sns.message, str(reason))
     for batch in batches(samples):
         send(batch)
     metrics.add_metric(name="Samples", unit=MetricUnit.Count, value=len(samples))
@@ -60,15 +72,37 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
 
 
 def line(message: str) -> bytes:
-    """The message on one line: JSON is made compact, other text becomes a JSON string when it has line breaks."""
+    """The message on one line: JSON is made compact, other text becomes a JSON string when it has line breaks.
+
+    Half of a surrogate pair, as in a text that was cut in the middle of an emoji, is written as JSON escapes it. What
+    Python reads as JSON and others do not (NaN, numbers without end) is text.
+    """
+    value: Any = message
     try:
-        text = json.dumps(json.loads(message), separators=(",", ":"), ensure_ascii=False)
-    except ValueError:
+        value = json.loads(message, parse_constant=_no_json)
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError):
+        value = message
         text = message if message.splitlines() == [message] else json.dumps(message, ensure_ascii=False)
-    data = text.encode() + b"\n"
+    try:
+        data = text.encode() + b"\n"
+    except UnicodeEncodeError:
+        data = json.dumps(value, separators=(",", ":")).encode() + b"\n"
     if len(data) > MAX_RECORD_BYTES:
-        raise SampleError(f"a sample has {len(data)} bytes, Firehose takes {MAX_RECORD_BYTES}")
+        raise TooLarge(f"a sample has {len(data)} bytes, Firehose takes {MAX_RECORD_BYTES}")
     return data
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def set_aside(message: str, reason: str) -> None:
+    """Into the queue of failed events at once, in the form that Lambda uses there: no attempt would do better."""
+    logger.error("sample refused", extra={"reason": reason, "characters": len(message)})
+    metrics.add_metric(name="Refused", unit=MetricUnit.Count, value=1)
+    body = {"requestPayload": message[:SHOWN], "responsePayload": {"errorMessage": reason}}
+    sqs.send_message(QueueUrl=FAILED_QUEUE, MessageBody=json.dumps(body))
 
 
 def batches(lines: list[bytes]) -> list[list[bytes]]:

@@ -1,12 +1,14 @@
 """S3 object under faces/ -> Rekognition DetectFaces -> CloudWatch metrics and one DynamoDB item.
 
 The item is the claim on an image: it is written first, only if there is none, with the time at which this invocation
-is over at the latest; that is taken out once the metrics are written. A repeated event that finds a finished item
-changes nothing. One that finds a claim fails, for Lambda to try again, and takes over a claim whose time is over. So
-an invocation that dies halfway loses no metrics; one that dies between the metrics and the end writes them twice.
+is over at the latest; that is taken out once the metrics are written, or refused for good: the item stays in any case.
+A repeated event that finds a finished item changes nothing. One that finds a claim fails, for Lambda to try again, and
+takes over a claim whose time is over. So an invocation that dies halfway loses no metrics; one that dies between the
+metrics and the end writes them twice. An item expires with its picture.
 """
 
 import os
+import re
 import time
 from datetime import datetime
 from typing import Any
@@ -19,7 +21,7 @@ from aws_lambda_powertools.utilities.data_classes import S3Event
 from aws_lambda_powertools.utilities.data_classes.s3_event import S3EventRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 TABLE = os.environ["TABLE_NAME"]
 NAMESPACE = os.environ["METRIC_NAMESPACE"]
@@ -28,7 +30,16 @@ MIN_CONFIDENCE = float(os.environ.get("MIN_CONFIDENCE", "10"))  # percent
 
 NEVER_AN_ANSWER = {"InvalidImageFormatException", "ImageTooLargeException", "InvalidParameterException"}
 COUNTED = {"stored": "Faces", "no_face": "NoFace", "not_an_image": "NotAnImage"}  # outcome -> metric
-CLAIM = "claimed_until"  # Unix seconds
+CLAIM, EXPIRES = "claimed_until", "expires_at"  # Unix seconds; DynamoDB deletes what has expired
+EXPIRE_DAYS = int(os.environ.get("EXPIRE_DAYS", "30"))  # as the bucket does with the picture
+THING = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9:_-]{0,127}")  # a thing's name that can be a dimension
+REFUSED = {
+    "InvalidParameterValue",
+    "InvalidParameterCombination",
+    "MissingParameter",
+    "InvalidFormat",
+    "ValidationError",
+}
 
 logger = Logger()
 metrics = Metrics(namespace="EdgeML/Faces")
@@ -54,7 +65,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     for record in S3Event(event).records if "Records" in event else ():  # s3:TestEvent has none
         try:
             outcome = handle(record, time.time() + context.get_remaining_time_in_millis() / 1000)
-        except (ClientError, BotoCoreError, Busy) as error:
+        except (ClientError, BotoCoreError, Busy, ValueError) as error:
             logger.exception("image failed", key=record.s3.get_object.key)
             errors.append(error)
             outcome = "failed"
@@ -110,6 +121,7 @@ def largest(faces: list[dict[str, Any]]) -> dict[str, Any]:
 def store(key: str, emotions: dict[str, float], event_time: str, deadline: float) -> str:
     """Claims the image with its item, writes its metrics, ends the claim."""
     item = {"s3key": {"S": key}, **{name: {"S": f"{percent:.2f}"} for name, percent in emotions.items()}}
+    item[EXPIRES] = {"N": str(int(time.time()) + EXPIRE_DAYS * 86400)}
     try:
         dynamodb.put_item(
             TableName=TABLE,
@@ -124,17 +136,31 @@ def store(key: str, emotions: dict[str, float], event_time: str, deadline: float
         return "repeated"
     try:
         cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=points(key, emotions, event_time))
-    except Exception:  # raised again
-        dynamodb.delete_item(TableName=TABLE, Key={"s3key": {"S": key}})
-        raise
+    except Exception as error:  # raised again, unless no other attempt could do better
+        if not refused(error):
+            dynamodb.delete_item(TableName=TABLE, Key={"s3key": {"S": key}})
+            raise
+        logger.exception("metrics refused, the item is stored without", key=key)
+        metrics.add_metric(name="MetricsRefused", unit=MetricUnit.Count, value=1)
     dynamodb.put_item(TableName=TABLE, Item=item)
     return "stored"
 
 
+def refused(error: Exception) -> bool:
+    """Whether CloudWatch, or the SDK before it, will never take these metrics: an event of three weeks ago, say."""
+    if isinstance(error, ClientError):
+        return error.response["Error"]["Code"] in REFUSED
+    return isinstance(error, ParamValidationError | ValueError)
+
+
 def points(key: str, emotions: dict[str, float], event_time: str) -> list[dict[str, Any]]:
-    """Per emotion one metric without dimensions and, when the key is faces/<thing>/..., one of the thing."""
+    """Per emotion one metric without dimensions and, when the key is faces/<thing>/..., one of the thing.
+
+    A key whose thing has a name that no thing can have counts in the first one alone.
+    """
     parts = key.split("/")
-    thing = [{"Name": "thing", "Value": parts[1]}] if THING_DIMENSION and len(parts) > 2 else None
+    named = THING_DIMENSION and len(parts) > 2 and THING.fullmatch(parts[1])
+    thing = [{"Name": "thing", "Value": parts[1]}] if named else None
     at = datetime.fromisoformat(event_time)
     resolution = 1  # second, so that the dashboard can draw a point every 10
     return [

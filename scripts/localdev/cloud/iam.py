@@ -154,6 +154,7 @@ _ARNS: dict[str, Callable[[dict[str, Any], str], str]] = {
     "iot": lambda p, at: f"arn:aws:iot:{at}:job/{p['jobId']}" if "jobId" in p else "*",
     "firehose": lambda p, at: f"arn:aws:firehose:{at}:deliverystream/{p['DeliveryStreamName']}",
     "logs": _log_arn,
+    "sqs": lambda p, at: f"arn:aws:sqs:{at}:{p['QueueUrl'].rpartition('/')[2]}",
     "secretsmanager": lambda p, at: f"arn:aws:secretsmanager:{at}:secret:{p['SecretId']}-Random",
     "sagemaker": _model_package,
     "sagemaker-runtime": lambda p, at: f"arn:aws:sagemaker:{at}:endpoint/{p['EndpointName']}",

@@ -44,8 +44,7 @@ class Emotions(Stage):
 
     def evidence(self) -> Evidence:
         strongest = Counter(
-            max((name for name in item if name != "s3key"), key=lambda name: float(item[name]["S"]))
-            for item in self._items
+            max(item.keys() - {"s3key", "expires_at"}, key=lambda name: float(item[name]["S"])) for item in self._items
         )
         figures = {"items": len(self._items), "strongest": dict(strongest), "metrics": self._metrics}
         mine = all(item["s3key"]["S"].startswith(f"faces/{THING}/") for item in self._items)
