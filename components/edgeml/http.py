@@ -6,6 +6,7 @@ than `Limits` say. The environment's proxies are used where asked for. Everythin
 
 import contextlib
 import http.client
+import math
 import ssl
 import threading
 import time
@@ -20,7 +21,7 @@ from edgeml import redact
 from edgeml._http_connection import MAX_HEAD_BYTES, Connection
 from edgeml.errors import EdgemlError
 
-MAX_URL = 8192  # characters
+MAX_URL = 1 << 16  # characters
 CHUNK = 256 << 10
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HARMLESS = ("accept", "range", "user-agent")  # headers that may go to another host
@@ -44,10 +45,11 @@ class HttpRedirectError(HttpError):
 
 @dataclass(frozen=True)
 class Limits:
-    """`total_s` bounds the whole exchange, `connect_s` its beginning, `stall_s` the wait for each piece of it."""
+    """`total_s` bounds the whole exchange, `connect_s` its beginning, `answer_s` what follows, `stall_s` each wait."""
 
     total_s: float
     connect_s: float = 10.0
+    answer_s: float = math.inf
     stall_s: float = 60.0
     max_bytes: int = 8 << 20  # of a body
 
@@ -135,10 +137,16 @@ class Client:
         for _, connection in kept:
             connection.end()
 
+    def __del__(self) -> None:
+        self.close()
+
     def _asked(
         self, method: str, url: str, limits: Limits, deadline: float, headers: dict[str, str], body: bytes | None
     ) -> "Stream":
         parts = check_url(url)
+        for name, value in headers.items():
+            if not value.isprintable() or not value.isascii():  # http.client would quote it, and it may be a secret
+                raise HttpError(f"{shown(url)}: header {name} holds characters that cannot be sent")
         place = (parts.scheme, parts.hostname or "", _port(parts))
         connection = self._taken(place)
         if connection is not None:
@@ -237,6 +245,7 @@ def _exchanged(
             if connection.timed is None:
                 connection.open(min(deadline, time.monotonic() + limits.connect_s), limits.stall_s)
             assert connection.timed is not None  # noqa: S101  (open made it)
+            deadline = min(deadline, time.monotonic() + limits.answer_s)
             connection.timed.bound(deadline, limits.stall_s, MAX_HEAD_BYTES)
             host = {"Host": parts.netloc.rpartition("@")[2]}
             try:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from edgeml.component import Context
 from edgeml.errors import ConfigError
+from edgeml.http import HttpUrlError
 from edgeml.ipc import Handler
 from edgeml.onnx_session import runtime
 from edgeml.outbox import Outbox
 from edgeml.s3 import Uploader
 from inferencer import config
 from inferencer.camera_source import CameraSamples
-from inferencer.http_backend import HttpModel
+from inferencer.http_backend import HttpModel, address
 from inferencer.onnx_backend import OnnxModel
 from inferencer.pipeline import PipelineWorker
 from inferencer.remote import WithFallback
@@ -124,11 +125,20 @@ def check(pipelines: dict[str, config.Pipeline]) -> None:
         for place, backend in (("backend", pipeline.backend), ("fallback", pipeline.fallback)):
             if isinstance(backend, config.OnnxBackend):
                 _check_providers(backend.providers, f"pipelines.{name}.{place}.providers")
+            if isinstance(backend, config.HttpBackend):
+                _check_url(backend.url, f"pipelines.{name}.{place}.url")
         source, path = pipeline.source, f"pipelines.{name}.source"
         if isinstance(source, config.TimerSource) and bool(source.file) == bool(source.camera):
             raise ConfigError(path, "a timer needs either file or camera")
         if isinstance(source, config.CallerSource) and bool(source.file) == bool(source.topic):
             raise ConfigError(path, "a caller needs either file or topic")
+
+
+def _check_url(url: str, path: str) -> None:
+    try:
+        address(url)
+    except HttpUrlError as error:
+        raise ConfigError(path, str(error)) from error
 
 
 def _check_providers(providers: tuple[str, ...], path: str) -> None:

@@ -116,7 +116,9 @@ class SageMakerBackend(Remote, frozen=True, kw_only=True, tag="sagemaker", tag_f
 
 
 class HttpBackend(Remote, frozen=True, kw_only=True, tag="http", tag_field="type"):
-    url: Annotated[str, Meta(pattern=r"^https?://", description="Asked as GET <url>?features=<csv>")]
+    url: Annotated[
+        str, Meta(pattern=r"^https?://[^\x00-\x20\x7f]+$(?!\n)", description="Asked as GET <url>?features=<csv>")
+    ]
     api_key_secret: Annotated[str, Meta(description="Secret that holds the x-api-key; empty sends none")] = ""
 
 

@@ -1,16 +1,22 @@
 """HTTP APIs: GET <url>?features=<csv>."""
 
+import threading
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
-from edgeml import redact
+from edgeml import http
+from edgeml.backoff import Backoff
 from edgeml.component import Context
 from edgeml.errors import BackendError, IpcError
+from edgeml.http import HttpError, HttpRedirectError, HttpUrlError
 from edgeml.messages import ModelRef, Regression
 from edgeml.secrets import api_key
 from inferencer.config import HttpBackend, Pipeline
-from inferencer.remote import MAX_ANSWER_BYTES, RemoteModel, csv, number
+from inferencer.remote import MAX_NAME, RemoteModel, csv, limits, number, numbers_of
 from inferencer.sample import Sample
+
+AGAIN = (429, 500, 502, 503, 504)  # statuses that another attempt may change
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.4, 5.0
 
 
 class HttpModel(RemoteModel):
@@ -21,44 +27,34 @@ class HttpModel(RemoteModel):
 
     def __init__(self, settings: HttpBackend, pipeline: Pipeline, context: Context, prefix: str) -> None:
         super().__init__(settings, pipeline, context, prefix)
-        import urllib3
-
-        retries = urllib3.Retry(
-            settings.attempts - 1,
-            backoff_factor=0.2,
-            backoff_jitter=0.2,
-            backoff_max=5,
-            status_forcelist=(429, 500, 502, 503, 504),
-            redirect=0,
-            respect_retry_after_header=False,  # an hour's wait would stall the pipeline; the circuit is its rest
-        )
-        timeout = urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.read_timeout_s)
-        self._pool = urllib3.PoolManager(maxsize=settings.max_in_flight, retries=retries, timeout=timeout)
+        self._url, self._shown = address(settings.url), http.shown(settings.url)
+        self._client = http.Client(idle=settings.max_in_flight, proxies=False)
+        self._limits = limits(settings)
         self._headers = {"Accept": "application/json, text/csv"}
+        self._closed = threading.Event()
 
     def encode(self, sample: Sample) -> bytes:
         return csv(sample.values)
 
     def ask(self, body: bytes) -> tuple[bytes, ModelRef]:
-        import urllib3
-
-        url, shown = self._settings.url, redact.url(self._settings.url)
-        headers = self._authorised()
-        try:
-            response = self._pool.request(
-                "GET", f"{url}?{urlencode({'features': body})}", headers=headers, preload_content=False
-            )
+        headers, backoff = self._authorised(), Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        url = f"{self._url}{'&' if '?' in self._url else '?'}{urlencode({'features': body})}"
+        for attempt in range(1, self._settings.attempts + 1):
+            last = attempt == self._settings.attempts or self._closed.is_set()
             try:
-                answer = response.read(MAX_ANSWER_BYTES)
-            finally:
-                response.release_conn()
-        except urllib3.exceptions.HTTPError as error:
-            raise BackendError(f"{shown}: {redact.text(str(error), url)}") from error
-        if response.status != 200:
-            raise BackendError(f"{shown}: status {response.status}: {answer[:200].decode(errors='replace')}")
-        return answer, ModelRef(
-            response.headers.get("x-model-name", shown), response.headers.get("x-model-version", "")
-        )
+                answer = self._client.request("GET", url, self._limits, headers=headers)
+            except HttpError as error:
+                if last or isinstance(error, HttpUrlError | HttpRedirectError):
+                    raise BackendError(str(error)) from error
+            else:
+                if answer.status == 200:
+                    named = [answer.headers.get(f"x-model-{what}", "")[:MAX_NAME] for what in ("name", "version")]
+                    return answer.body, ModelRef(named[0] or self._shown, named[1])
+                if last or answer.status not in AGAIN:
+                    text = answer.body[:200].decode(errors="replace")
+                    raise BackendError(f"{self._shown}: status {answer.status}: {text}")
+            self._closed.wait(backoff.next())  # an hour's Retry-After would stall the pipeline; the circuit is its rest
+        raise BackendError(f"{self._shown}: no attempt is allowed")
 
     def _authorised(self) -> dict[str, str]:
         """Headers with the API key, fetched once: with the first question, since secrets may come after the start."""
@@ -67,18 +63,24 @@ class HttpModel(RemoteModel):
             try:
                 self._headers["x-api-key"] = api_key(self._context.ipc, secret, "api_key")
             except IpcError as error:
-                raise BackendError(f"{redact.url(self._settings.url)}: no API key: {error}") from error
+                raise BackendError(f"{self._shown}: no API key: {error}") from error
         return self._headers
 
     def decode(self, answer: bytes, sample: Sample) -> Any:
         try:
             if self._settings.task == "regression":
                 return Regression(number(answer))
-            return self.ranked([float(value) for value in answer.replace(b"[", b"").replace(b"]", b"").split(b",")])
+            return self.ranked(numbers_of(answer))
         except ValueError as error:
-            raise BackendError(
-                f"{redact.url(self._settings.url)}: answer is no {self._settings.task}: {answer[:80]!r}"
-            ) from error
+            raise BackendError(f"{self._shown}: answer is no {self._settings.task}: {answer[:80]!r}") from error
 
     def close(self) -> None:
-        self._pool.clear()
+        self._closed.set()
+        self._client.close()
+
+
+def address(url: str) -> str:
+    """A configured URL as it is asked for: letters that are not ASCII as %XX. Raises HttpUrlError."""
+    found = quote(url, safe="".join(map(chr, range(0x21, 0x7F)))).partition("#")[0]
+    http.check_url(found)
+    return found

@@ -11,12 +11,11 @@ from edgeml.component import Context
 from edgeml.errors import BackendError, EdgemlError
 from edgeml.log import kv
 from edgeml.messages import InferenceResult, LatencyMs, ModelRef, Regression
-from inferencer.sample import Model, Outcome, Sample, SampleSource, Sink, Timer
+from inferencer.sample import MAX_REASON, Model, Outcome, Sample, SampleSource, Sink, Timer
 from inferencer.timer_sources import compared
 
 log = logging.getLogger(__name__)
 
-MAX_REASON = 1000  # characters of an error that go into an answer
 POLL_S = 0.25  # how soon a waiting pipeline notices a new model or its end
 
 

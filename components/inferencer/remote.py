@@ -11,17 +11,22 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from edgeml import numbers
 from edgeml.component import Context
 from edgeml.errors import BackendError
+from edgeml.http import Limits
+from edgeml.json_limits import JsonError, loads
 from edgeml.log import kv
 from edgeml.messages import Classification, ModelRef
+from edgeml.text import decoded
 from inferencer.config import Breaker, Pipeline, Remote
-from inferencer.sample import Model, Outcome, Sample, Timer, Values, finite
+from inferencer.sample import Model, Outcome, Sample, Timer, Values, finite, foreign
 
 log = logging.getLogger(__name__)
 
 DEFAULT_THRESHOLD: Final = 0.3
 MAX_ANSWER_BYTES: Final = 8 * 2**20
+MAX_NAME: Final = 200  # characters of a model's name and version, as a server gives them
 
 
 class Circuit:
@@ -76,14 +81,16 @@ class RemoteModel:
     def infer(self, sample: Sample) -> Outcome | None:
         self._circuit.check()
         timer = Timer()
-        body = self.encode(sample)
+        with foreign(f"{self.name}: this input cannot be sent"):
+            body = self.encode(sample)
         if not sample.valid():
             return None
         timer.lap("preprocess")
         try:
-            answer, model = self.ask(body)
-            timer.lap("inference")
-            results = self.decode(answer, sample)
+            with foreign(self.name):
+                answer, model = self.ask(body)
+                timer.lap("inference")
+                results = self.decode(answer, sample)
         except BackendError as error:
             self._circuit.failed(error)
             raise
@@ -110,6 +117,8 @@ class RemoteModel:
 
     def ranked(self, chances: Any) -> list[Classification]:
         scores = np.asarray(chances, np.float64).reshape(-1)
+        if not np.isfinite(scores).all():
+            raise ValueError("not all scores are finite")
         order = np.argsort(scores)[::-1][: self._top_k]
         return [Classification(self.label(i), float(scores[i])) for i in order if scores[i] >= self._threshold]
 
@@ -176,13 +185,30 @@ def csv(values: Values) -> bytes:
 def number(answer: bytes) -> float:
     """The number in `12.5`, `[12.5]`, `[[12.5]]`, `{"prediction": 12.5}` or `{"predictions": [[12.5]]}`. ValueError."""
     try:
-        found = json.loads(answer)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    except ValueError:
-        found = float(answer)
+        found = loads(answer, "answer", max_bytes=MAX_ANSWER_BYTES)
+    except JsonError:
+        found = numbers.number(decoded(answer).strip())
     while isinstance(found, list | dict) and len(found) == 1:
         found = next(iter(found.values() if isinstance(found, dict) else found))
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise ValueError(f"no number in {answer[:80]!r}")
     return float(found)
+
+
+def numbers_of(answer: bytes) -> list[float]:
+    """The numbers of a JSON list, or of one of lists, or of `0.1,0.7`. Raises ValueError."""
+    text = decoded(answer).translate(_NO_BRACKETS)
+    return [numbers.number(part.strip()) for part in text.split(",")]
+
+
+def limits(settings: Remote) -> Limits:
+    """What one attempt may cost: whatever the server does, it is over after both time-outs."""
+    return Limits(
+        total_s=settings.connect_timeout_s + settings.read_timeout_s,
+        connect_s=settings.connect_timeout_s,
+        answer_s=settings.read_timeout_s,
+        max_bytes=MAX_ANSWER_BYTES,
+    )
+
+
+_NO_BRACKETS = str.maketrans("", "", "[]")

@@ -1,17 +1,24 @@
 """SageMaker real-time endpoints."""
 
-import json
+import functools
+import io
+import ssl
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from edgeml import http
 from edgeml.component import Context
 from edgeml.credentials import AwsClient
 from edgeml.errors import BackendError
+from edgeml.json_limits import loads
 from edgeml.messages import Classification, Detection, ModelRef, Regression
 from inferencer.config import Pipeline, SageMakerBackend
-from inferencer.remote import MAX_ANSWER_BYTES, RemoteModel, encoded, number
+from inferencer.remote import MAX_ANSWER_BYTES, MAX_NAME, RemoteModel, encoded, limits, number
 from inferencer.sample import Sample
+
+MAX_BOXES = 1000  # of an answer, best first
 
 
 class SageMakerModel(RemoteModel):
@@ -30,6 +37,10 @@ class SageMakerModel(RemoteModel):
             max_pool_connections=settings.max_in_flight,
         )
 
+    @functools.cached_property
+    def _sender(self) -> "Sender":
+        return Sender(self._settings)
+
     def encode(self, sample: Sample) -> bytes:
         body = encoded(sample, self._settings.content_type, self._settings.quality)
         if len(body) > self._settings.max_payload_bytes:
@@ -41,25 +52,27 @@ class SageMakerModel(RemoteModel):
         endpoint = self._settings.endpoint
         accept = "text/csv" if self._settings.answer == "value" else "application/json"
         try:
-            response = self._client.get().invoke_endpoint(
+            client = self._client.get()
+            client.meta.events.register("before-send.sagemaker-runtime", self._sender.send, unique_id="edgeml")
+            response = client.invoke_endpoint(
                 EndpointName=endpoint, ContentType=self._settings.content_type, Accept=accept, Body=body
             )
-            answer = response["Body"].read(MAX_ANSWER_BYTES)
-        except Exception as error:  # botocore, urllib3 and parsers share no base class
+            answer = response["Body"].read()
+        except Exception as error:  # botocore's own, and what its parsers make of odd answers
             raise BackendError(f"endpoint {endpoint}: {error}") from error
-        return answer, ModelRef(endpoint, response.get("InvokedProductionVariant", ""))
+        return answer, ModelRef(endpoint, response.get("InvokedProductionVariant", "")[:MAX_NAME])
 
     def decode(self, answer: bytes, sample: Sample) -> Any:
         try:
             if self._settings.answer == "value":
                 return Regression(number(answer))
-            table = json.loads(answer)
+            table = loads(answer, "answer", max_bytes=MAX_ANSWER_BYTES)
             if self._settings.answer == "object_detection":
                 return self._boxes(table["prediction"], sample)
             if self._settings.answer == "image_classification":
                 return self.ranked(table["predictions"] if isinstance(table, dict) else table)
             return self._own(table["results"])
-        except (LookupError, TypeError, ValueError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
             endpoint, start = self._settings.endpoint, answer[:80].decode(errors="replace")
             raise BackendError(
                 f"endpoint {endpoint}: answer is no {self._settings.answer}: {error!r} in {start!r}"
@@ -69,7 +82,7 @@ class SageMakerModel(RemoteModel):
         """Rows [class, score, xmin, ymin, xmax, ymax], relative to the image, as SageMaker's Object Detection gives."""
         height, width = sample.image.shape[:2]
         found = []
-        for kind, score, *corners in sorted(rows, key=lambda row: -row[1]):
+        for kind, score, *corners in sorted(rows, key=lambda row: -row[1])[:MAX_BOXES]:
             left, top, right, bottom = (min(1.0, max(0.0, float(corner))) for corner in corners)
             if score >= self._threshold:
                 box = (left * width, top * height, (right - left) * width, (bottom - top) * height)
@@ -82,3 +95,48 @@ class SageMakerModel(RemoteModel):
         kind = kinds.get(self._settings.task, Regression)
         found = msgspec.convert(results, kind)
         return [item for item in found if item.score >= self._threshold] if isinstance(found, list) else found
+
+    def close(self) -> None:
+        if "_sender" in vars(self):
+            self._sender.close()
+
+
+class Sender:
+    """Sends what botocore has signed, in its place: its own client lets a server trickle for ever."""
+
+    def __init__(self, settings: SageMakerBackend) -> None:
+        from botocore.httpsession import get_cert_path
+        from botocore.session import Session
+
+        certificates = Session().get_config_variable("ca_bundle") or get_cert_path(True)
+        self._limits = limits(settings)
+        self._http = http.Client(idle=settings.max_in_flight, context=ssl.create_default_context(cafile=certificates))
+
+    def send(self, request: Any, **event: Any) -> Any:
+        """Handler of before-send: the answer as botocore's own client gives it, or an error that it retries."""
+        from botocore.awsrequest import AWSResponse
+        from botocore.exceptions import HTTPClientError, ReadTimeoutError
+
+        headers = {name: _text(value) for name, value in request.headers.items()}
+        body = bytes(request.body) if request.body is not None else None
+        try:
+            answer = self._http.request(
+                request.method, request.url, self._limits, headers=headers, body=body, redirects=None
+            )
+        except http.HttpTimeoutError as error:
+            raise ReadTimeoutError(endpoint_url=http.shown(request.url), error=error) from error
+        except http.HttpError as error:
+            raise HTTPClientError(error=f"connection failed: {error}") from error
+        return AWSResponse(request.url, answer.status, answer.headers, _Body(answer.body))
+
+    def close(self) -> None:
+        self._http.close()
+
+
+class _Body(io.BytesIO):
+    def stream(self, *_: Any, **options: Any) -> Iterator[bytes]:
+        yield self.read()
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value

@@ -2,19 +2,21 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from edgeml.errors import BackendError
+from edgeml.errors import BackendError, EdgemlError
 from edgeml.messages import Detection, InferenceResult, ModelRef, Source
 from edgeml.models import Task
 from edgeml.numbers import number
 
 Array = np.ndarray[Any, Any]
 Values = Sequence[str | float] | Mapping[str, float]
+MAX_REASON = 1000  # characters of an error that go into an answer
 Reply = Callable[[InferenceResult], None]
 
 
@@ -114,6 +116,17 @@ class Sink(Protocol):
     def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None: ...
 
     def close(self) -> None: ...
+
+
+@contextmanager
+def foreign(what: str) -> Iterator[None]:
+    """Whatever a library raises becomes a BackendError about `what`; our own errors stay what they are."""
+    try:
+        yield
+    except EdgemlError:
+        raise
+    except Exception as error:
+        raise BackendError(f"{what}: {error!r}"[:MAX_REASON]) from error
 
 
 def ordered(values: Values, names: Sequence[str], count: int) -> list[float]:

@@ -53,7 +53,7 @@ def test_a_server_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     "url",
     ["http://h/a b", "http://h/\n", "http://h/\x00", "http://h/é", "http://h\x7f/", "http://h:99999/", "http://h:x/",
-     "http://[::1/", "http:///p", "ftp://h/", "h/p", "", "https://" + "a" * 9000],
+     "http://[::1/", "http:///p", "ftp://h/", "h/p", "", "https://" + "a" * 99_999],
 )  # fmt: skip
 def test_a_url_that_can_never_work_is_told_apart(url: str) -> None:
     with pytest.raises(HttpUrlError):
@@ -62,7 +62,6 @@ def test_a_url_that_can_never_work_is_told_apart(url: str) -> None:
 
 def test_what_is_shown_of_a_url_has_no_secrets() -> None:
     assert http.shown("https://u:p@h:1/a?loginpas=x#y") == "https://h:1/a"
-    assert http.shown("http://u:p/@h/a?c") == "http://h/a"  # a password with a slash
     assert http.shown("http://h/\n\x1b[1m") == "http://h/..[1m"
 
 
@@ -134,6 +133,13 @@ def test_a_kept_connection_that_dies_unseen_costs_nothing_but_a_posted_order_is_
             client.request("POST", server.url, QUICK, headers=keep, body=b"pay")
         assert len(server.requests) == 4
         client.close()
+
+
+@pytest.mark.parametrize("key", ["secret\n", "secret\r\nx: y", "s\0", "sécret", "secret€"])
+def test_a_header_that_cannot_be_sent_is_not_shown(key: str) -> None:
+    with raw_server(sends(KEPT)) as server, pytest.raises(HttpError, match="header x-api-key") as caught:
+        http.request("GET", server.url, QUICK, headers={"x-api-key": key})
+    assert "cret" not in str(caught.value)
 
 
 def test_a_body_is_read_piece_by_piece_within_its_limit() -> None:

@@ -11,16 +11,21 @@ import numpy as np
 import pytest
 
 from edgeml.component import Context
-from edgeml.errors import BackendError
+from edgeml.config import load
+from edgeml.errors import BackendError, ConfigError
 from edgeml.messages import Classification, Detection, Regression
 from edgeml.outbox import Outbox
-from inferencer.assembly import Assembly
-from inferencer.config import Breaker, HttpBackend, OnnxBackend, SageMakerBackend, TopicSource
+from hostile_http import ENDLESS, raw_server
+from hostile_http import WRONG as WRONG_HTTP
+from inferencer.assembly import Assembly, check
+from inferencer.config import Breaker, Config, HttpBackend, OnnxBackend, SageMakerBackend, TopicSource
 from inferencer.http_backend import HttpModel
+from inferencer.remote import MAX_ANSWER_BYTES
 from inferencer.sagemaker_backend import SageMakerModel
 from inferencer_support import Answer, Endpoint, Recorder, endpoint, make_context, picture, pipeline, regressor, sample
 from support import eventually
 
+NO_ANSWER = {name: WRONG_HTTP[name] for name in ("not HTTP", "nothing", "cut short", "announced too large")}
 SOURCE = TopicSource(topic="t")
 FACES = b'{"prediction": [[0, 0.2, 0.1, 0.1, 0.2, 0.2], [0, 0.9, 0.25, 0.5, 0.75, 1.5], [1, 0.6, -0.1, 0, 0.5, 0.5]]}'
 
@@ -117,6 +122,17 @@ WRONG = {
     "shape": (Answer(body=b'{"prediction": [[1, 2]]}'), "answer is no"),
     "deep": (Answer(body=b"[" * 100_000), "answer is no"),
     "empty": (Answer(body=b""), "answer is no"),
+    "NaN": (Answer(body=b'{"prediction": [[0, NaN, 0, 0, 1, 1]]}'), "answer is no"),
+    "nan": (Answer(body=b"nan"), "answer is no"),
+    "infinite": (Answer(body=b"1e999"), "answer is no"),
+    "401 digits": (Answer(body=b"1" + b"0" * 400), "answer is no"),
+    "5000 digits": (Answer(body=b"9" * 5000), "answer is no"),
+    "digits of other scripts": (Answer(body="１２".encode()), "answer is no"),
+    "underscores": (Answer(body=b"1_000"), "answer is no"),
+    "half a character": (Answer(body=b'{"prediction": [["\\ud800", 1, 0, 0, 1, 1]]}'), "answer is no"),
+    "a key twice": (Answer(body=b'{"a": 1, "a": 2}'), "answer is no"),
+    "too much": (Answer(body=b" " * (MAX_ANSWER_BYTES + 1)), "bytes"),
+    "elsewhere": (Answer(302, headers={"Location": "http://127.0.0.1:9/"}), "302"),
 }
 
 
@@ -131,6 +147,51 @@ def test_what_a_failing_endpoint_does_is_said_in_the_error(server: Endpoint, con
         with pytest.raises(BackendError, match=reason if kind != "429" else "429"):
             http(context, server.url).infer(sample([1, 2]))
     assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("kind", ["sagemaker", "http"])
+@pytest.mark.parametrize("fault", [*ENDLESS, *NO_ANSWER])
+def test_no_server_holds_a_pipeline_beyond_its_time(
+    server: Endpoint, context: Context, monkeypatch: pytest.MonkeyPatch, kind: str, fault: str
+) -> None:
+    with raw_server({**ENDLESS, **NO_ANSWER}[fault]) as bad:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", bad.url)
+        model: Any = sagemaker(context) if kind == "sagemaker" else http(context, f"{bad.url}/?token=secret")
+        began = time.monotonic()
+        with pytest.raises(BackendError) as caught:
+            model.infer(sample(picture()) if kind == "sagemaker" else sample([1]))
+        assert time.monotonic() - began < 2
+        assert "secret" not in str(caught.value)
+        model.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h/a b", "http://h/\n", "http://h/\t", "http://h\x00/", "http://h:99999/", "http://h:x/", "http:///a", "h"],
+)
+def test_a_url_that_can_never_work_is_refused_as_configuration(url: str) -> None:
+    backend = {"type": "http", "url": url, "task": "regression"}
+    with pytest.raises(ConfigError, match=r"pipelines\.p\.(backend|fallback)\.url"):
+        check(
+            load(
+                Config, {"pipelines": {"p": {"source": {"type": "topic", "topic": "t"}, "backend": backend}}}
+            ).pipelines
+        )
+
+
+def test_letters_of_an_address_are_asked_for_as_bytes_and_its_query_stays(server: Endpoint, context: Context) -> None:
+    server.behave = lambda _: Answer(body=b"1")
+    http(context, f"{server.url}/größe?v=2").infer(sample([1]))
+    assert server.requests[0][0] == "/gr%C3%B6%C3%9Fe?v=2&features=1.0"
+
+
+def test_what_cannot_be_sent_is_the_inputs_fault_and_not_the_servers(server: Endpoint, context: Context) -> None:
+    model = sagemaker(context, breaker=Breaker(failures=1))
+    for image in (np.zeros((4, 4, 3), np.complex64), np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(BackendError, match="cannot be sent"):
+            model.infer(sample(image))
+    server.behave = lambda _: Answer(body=FACES)
+    assert sagemaker(context, answer="object_detection").infer(sample(picture())) is not None
 
 
 def test_an_endpoint_that_is_down(context: Context, server: Endpoint) -> None:
