@@ -18,7 +18,7 @@ from edgeml import models
 from edgeml.component import Context
 from edgeml.errors import NotFoundError
 from edgeml.health import Health
-from edgeml.ipc import Handler
+from edgeml.ipc import Handler, Subscription
 from edgeml.messages import Source
 from inferencer.config import Pipeline
 from inferencer.sample import Sample
@@ -44,9 +44,11 @@ class Recorder:
             raise NotFoundError(secret_id)
         return self.secrets[secret_id]
 
-    def subscribe(self, topic: str, handler: Handler) -> None: ...
+    def subscribe(self, topic: str, handler: Handler) -> Subscription:
+        return Subscription(lambda received: None, handler)
 
-    def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> None: ...
+    def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> Subscription:
+        return Subscription(lambda received: None, handler)
 
     def configuration(self) -> dict[str, Any]:
         return {}

@@ -24,7 +24,7 @@ from edgeml import config as configuration
 from edgeml import credentials, messages
 from edgeml import log as logs
 from edgeml._worker import Worker, Workers
-from edgeml.errors import ConfigError, EdgemlError
+from edgeml.errors import ConfigError, DisconnectedError, EdgemlError
 from edgeml.health import Health
 from edgeml.ipc import GreengrassIpc, Ipc, StandaloneIpc
 
@@ -35,6 +35,7 @@ C = TypeVar("C")
 EXIT_STOPPED, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78
 HEALTH_INTERVAL_S = 10.0
 STOP_TIMEOUT_S = 4.5  # the nucleus kills what has not ended 5 s after SIGTERM
+STOP_FOLLOWS_S = 1.0  # from the loss of the connection to SIGTERM, where a stop is the reason
 SETTLE_S = 0.3  # a deployment changes many keys, and the core tells of each one
 
 _STOP, _CONFIGURATION = "stop", "configuration"
@@ -102,7 +103,9 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
     events: queue.SimpleQueue[str | BaseException] = queue.SimpleQueue()
     _on_signals(events)
     try:
-        ipc: Ipc = StandaloneIpc(arguments.config) if arguments.standalone else GreengrassIpc(events.put)
+        ipc: Ipc = (
+            StandaloneIpc(arguments.config) if arguments.standalone else GreengrassIpc(events.put, kind.name, health)
+        )
     except EdgemlError as error:
         log.error("%s", error)
         return EXIT_FAILED
@@ -169,14 +172,14 @@ def _run(component: Component[C], config_type: type[C], context: Context) -> int
         context.ipc.on_configuration(lambda: context._events.put(_CONFIGURATION))
         config = _configuration(config_type, context)
     except Exception as error:  # noqa: BLE001  (as below)
-        return _failed(error)
+        return _failed(error, context)
     try:
         component.start(config)
         context.ipc.ready()
     except Exception as error:  # noqa: BLE001  (whatever it is, it ends in words)
         with contextlib.suppress(Exception):  # what has not begun cannot always be stopped; the error is what counts
             _stop(component, context)
-        return _failed(error)
+        return _failed(error, context)
     log.info("started %s", logs.kv(component=component.name, version=component.version, thing=context.thing_name))
     code = _until_stopped(component, config_type, context)
     if not _stop(component, context):
@@ -187,7 +190,9 @@ def _run(component: Component[C], config_type: type[C], context: Context) -> int
     return code
 
 
-def _failed(error: Exception) -> int:
+def _failed(error: Exception, context: Context) -> int:
+    if isinstance(error, DisconnectedError) and _stop_follows(context):
+        return EXIT_STOPPED
     if isinstance(error, EdgemlError):
         log.error("%s", error)
     else:
@@ -246,6 +251,8 @@ def _until_stopped(component: Component[C], config_type: type[C], context: Conte
                 return EXIT_STOPPED
             elif event == _CONFIGURATION:
                 _reconfigure(component, config_type, context)
+            elif isinstance(event, DisconnectedError) and _stop_follows(context):
+                return EXIT_STOPPED
             else:
                 log.error("ending: %s", event)
                 return EXIT_FAILED
@@ -256,6 +263,16 @@ def _until_stopped(component: Component[C], config_type: type[C], context: Conte
             log.exception("failed unexpectedly, going on: %r", error)
             context.health.error(error)
             context.health.count("workers.failed")
+
+
+def _stop_follows(context: Context) -> bool:
+    """Whether SIGTERM comes, too: a nucleus that shuts down closes IPC just before, and that is no failure."""
+    end = time.monotonic() + STOP_FOLLOWS_S
+    while (left := end - time.monotonic()) > 0:
+        with contextlib.suppress(queue.Empty):
+            if context._events.get(timeout=left) == _STOP:
+                return True
+    return False
 
 
 def _reconfigure(component: Component[C], config_type: type[C], context: Context) -> None:

@@ -23,7 +23,6 @@ ADVICE = {
     "configuration_refused": "Correct the deployed configuration; the component runs on its last good one meanwhile.",
     "unknown_key": "Correct the key, or remove it with RESET if an older version left it.",
     "unauthorized": 'Deploy with "reset": ["/accessControl"]: an upgrade keeps the access control of the old version.',
-    "subscription_unproved": "Allow the component to publish to what it hears, so that it can test its ears.",
     "credentials": "Look at the role alias, its policy, and the log of aws.greengrass.TokenExchangeService.",
     "refused": "The receiver will never take these messages as they are: correct topic, bucket or policy.",
     "quarantined": "Correct the reason; what waits in the quarantine folder is sent again after that.",

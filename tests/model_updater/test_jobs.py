@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgeml.errors import IpcError
-from edgeml.ipc import Handler, StandaloneIpc, matches
+from edgeml.ipc import Handler, StandaloneIpc, Subscription, matches
 from model_updater import jobs as module
 from model_updater.jobs import Execution, JobGone, Jobs, shallow
 
@@ -31,11 +31,12 @@ class Cloud(StandaloneIpc):
         self.offline_at = ""
         self._open: dict[str, Handler] = {}
 
-    def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> None:
+    def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> Subscription:
         if self.offline_at and topic.endswith(self.offline_at):
             raise IpcError("no answer in 10 s")
         self.subscribed.append(topic.removeprefix(f"{BASE}/"))
         self._open[topic] = handler
+        return Subscription(lambda received: None, handler)
 
     def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
         request = json.loads(payload)

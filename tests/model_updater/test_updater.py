@@ -18,7 +18,7 @@ from edgeml import models
 from edgeml.component import Context
 from edgeml.errors import DisconnectedError
 from edgeml.health import Health
-from edgeml.ipc import Handler, StandaloneIpc
+from edgeml.ipc import Handler, StandaloneIpc, Subscription
 from edgeml.messages import ModelActivate
 from localdev.cloud import LocalCloud
 from localdev.cloud.iot_jobs import IotJobs
@@ -447,11 +447,13 @@ class Mute(StandaloneIpc):
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
-    def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> None: ...
+    def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> Subscription:
+        return Subscription(lambda received: None, handler)
 
     def publish(self, topic: str, payload: bytes, *, wait: float = 0) -> None: ...
 
-    def subscribe(self, topic: str, handler: Handler) -> None: ...
+    def subscribe(self, topic: str, handler: Handler) -> Subscription:
+        return Subscription(lambda received: None, handler)
 
     def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
         self.asked.append((topic, json.loads(payload)))

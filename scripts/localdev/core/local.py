@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from localdev.core.deployment import Deployment, DeploymentError, Request
 from localdev.core.engine import CoreError, Engine, Settings
@@ -204,6 +204,11 @@ class LocalCore:
 
         stop = self._call(_result(lambda: self._engine.pubsub.subscribe(topic, sink)))
         return lambda: self._call(_result(stop))
+
+    def lose_subscriptions(self, daemon: Literal["ggpubsubd", "iotcored"]) -> None:
+        """What happens to clients of Nucleus Lite when this daemon of it starts anew: nobody tells them."""
+        lost = self._engine.pubsub if daemon == "ggpubsubd" else self._engine.iot_core
+        self._call(_result(lost.forget))
 
     def _wait(self, name: str, fits: Callable[[Component], bool], what: str, timeout: float) -> None:
         def probe() -> bool:

@@ -144,6 +144,12 @@ class IotCore:
             raise
         return lambda: self._drop(topic_filter, sink)
 
+    def forget(self) -> None:
+        """Loses every subscription without a word, as Lite's iotcored does when it starts anew."""
+        filters, self._subscriptions = list(self._subscriptions), {}
+        if self._client and self.online and filters:
+            self._client.unsubscribe(filters)
+
     async def _ask(self, topic_filter: str) -> None:
         assert self._client is not None  # noqa: S101  (the caller looked)
         result, mid = self._client.subscribe(topic_filter, max(self._subscriptions[topic_filter].values()))
@@ -152,9 +158,8 @@ class IotCore:
             await answered
 
     def _drop(self, topic_filter: str, sink: Sink) -> None:
-        sinks = self._subscriptions[topic_filter]
-        del sinks[sink]
-        if not sinks:
+        sinks = self._subscriptions.get(topic_filter, {})
+        if sinks.pop(sink, None) is not None and not sinks:
             del self._subscriptions[topic_filter]
             if self._client and self.online:
                 self._client.unsubscribe(topic_filter)

@@ -53,13 +53,15 @@ class TopicTrie(Generic[T]):
         node._subscribers[subscriber] = None
 
     def remove(self, topic_filter: str, subscriber: T) -> None:
-        """Removes a subscriber that `add` took under the same filter."""
+        """Removes a subscriber that `add` took under the same filter; one that is gone already is no error."""
         path: list[tuple[TopicTrie[T], str]] = []
         node = self
         for level in split_levels(topic_filter):
+            if level not in node._children:
+                return
             path.append((node, level))
             node = node._children[level]
-        del node._subscribers[subscriber]
+        node._subscribers.pop(subscriber, None)
         for parent, level in reversed(path):
             if parent._children[level]._subscribers or parent._children[level]._children:
                 break

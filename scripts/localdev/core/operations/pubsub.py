@@ -1,7 +1,6 @@
 """Local publish and subscribe between components. Source: PubSubIPCEventStreamAgent of aws-greengrass-nucleus."""
 
 import base64
-import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +42,11 @@ class PubSub:
     def subscribe(self, topic: str, sink: Sink) -> Callable[[], None]:
         """Calls `sink` for each message of a topic filter until the answer is called."""
         self._subscriptions.add(topic, sink)
-        return functools.partial(self._subscriptions.remove, topic, sink)
+        return lambda: self._subscriptions.remove(topic, sink)
+
+    def forget(self) -> None:
+        """Loses every subscription without a word, as Lite's ggpubsubd does when it starts anew."""
+        self._subscriptions = TopicTrie()
 
     def _publish(self, stream: Stream, body: Body) -> Body:
         topic = text(body, "topic")

@@ -1,0 +1,138 @@
+"""What takes the place of the core with --standalone: edgeml.ipc.StandaloneIpc."""
+
+import base64
+import json
+import logging
+import sys
+import threading
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgeml import json_limits
+from edgeml._inbox import Handler, Inbox
+from edgeml._subscription import Subscription
+from edgeml.errors import ConfigError, IpcError, NotFoundError
+from edgeml.log import kv
+from edgeml.messages import MAX_IPC_BYTES
+
+log = logging.getLogger("edgeml.ipc")
+
+MAX_IOT_BYTES = 128 * 1024
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether the MQTT filter `pattern` (`+` one level, trailing `#` the rest) covers `topic`."""
+    wanted, given = pattern.split("/"), topic.split("/")
+    if wanted[-1] == "#":
+        wanted, given = wanted[:-1], given[: len(wanted) - 1]
+    return len(wanted) == len(given) and all(w in ("+", g) for w, g in zip(wanted, given, strict=True))
+
+
+class StandaloneIpc:
+    """Ipc of `--standalone`: publishes become JSON lines on stdout, JSON lines on stdin become messages.
+
+    A line is `{"channel": "local" | "iot_core", "topic": ..., "payload": ...}`; a payload that is not JSON goes as
+    `payload_base64`. The configuration is a JSON or TOML file, watched for changes; secrets are its `secrets` table.
+    """
+
+    def __init__(self, config_file: Path) -> None:
+        self._file = config_file
+        self._inbox = Inbox()
+        self._handlers: list[tuple[str, str, Handler]] = []
+        self._stdout = threading.Lock()
+        self._closed = threading.Event()
+        self.max_iot_bytes = MAX_IOT_BYTES
+
+    def publish(self, topic: str, payload: bytes, *, wait: float = 10.0) -> None:
+        if len(payload) > MAX_IPC_BYTES:
+            raise IpcError(f"publish {topic}: {len(payload)} bytes, {MAX_IPC_BYTES} are allowed")
+        self._print("local", topic, payload)
+
+    def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
+        self._print("iot_core", topic, payload)
+
+    def subscribe(self, topic: str, handler: Handler) -> Subscription:
+        return self._subscribed("local", topic, handler)
+
+    def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> Subscription:
+        return self._subscribed("iot_core", topic, handler)
+
+    def _subscribed(self, channel: str, topic: str, handler: Handler) -> Subscription:
+        key = channel, topic, handler
+
+        def forget() -> None:
+            self._handlers = [known for known in self._handlers if known != key]
+
+        if key not in self._handlers:
+            self._handlers = [*self._handlers, key]
+        return Subscription(lambda received: None, handler, forget)
+
+    def configuration(self) -> dict[str, Any]:
+        try:
+            text = self._file.read_text()
+            raw = tomllib.loads(text) if self._file.suffix == ".toml" else json_limits.loads(text, "configuration")
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError("", f"{self._file}: {error}") from error
+        if not isinstance(raw, dict):
+            raise ConfigError("", f"{self._file}: expected an object, found {type(raw).__name__}")
+        self._secrets = raw.pop("secrets", {})
+        return raw
+
+    def on_configuration(self, changed: Callable[[], None]) -> None:
+        def watch(seen: int) -> None:
+            while not self._closed.wait(0.5):
+                try:
+                    now = self._file.stat().st_mtime_ns
+                except OSError:
+                    continue  # between an editor's unlink and its rename
+                if now != seen:
+                    seen = now
+                    changed()
+
+        try:
+            now = self._file.stat().st_mtime_ns
+        except OSError as error:
+            raise ConfigError("", f"{self._file}: {error.strerror}") from error
+        threading.Thread(target=watch, args=[now], name="config", daemon=True).start()
+
+    def secret(self, secret_id: str) -> str:
+        try:
+            return str(self._secrets[secret_id])
+        except KeyError as error:
+            raise NotFoundError(f"secret {secret_id}: not in the secrets table of {self._file}") from error
+
+    def dropped(self) -> int:
+        return self._inbox.dropped
+
+    def ready(self) -> None:
+        threading.Thread(target=self._read_stdin, name="stdin", daemon=True).start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._inbox.close()
+
+    def _print(self, channel: str, topic: str, payload: bytes) -> None:
+        line: dict[str, Any] = {"channel": channel, "topic": topic}
+        try:
+            line["payload"] = json.loads(payload)
+        except ValueError:
+            line["payload_base64"] = base64.b64encode(payload).decode()
+        with self._stdout:
+            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()
+
+    def _read_stdin(self) -> None:
+        for line in sys.stdin:
+            try:
+                message = json.loads(line)
+                channel, topic = message["channel"], message["topic"]
+                coded = message.get("payload_base64")
+                payload = base64.b64decode(coded) if coded else json.dumps(message["payload"]).encode()
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                log.error("stdin line not understood %s", kv(error=repr(error), line=line.strip()[:200]))
+                continue
+            for wanted, pattern, handler in self._handlers:
+                if wanted == channel and matches(pattern, topic):
+                    self._inbox.put(handler, topic, payload)
