@@ -104,6 +104,26 @@ def app() -> ModuleType:
 
 
 @pytest.mark.parametrize(
+    ("publisher", "own"),
+    [
+        ("press-4", True),
+        ("press-4#2", True),
+        ("press-5", False),
+        ("press-4#", False),
+        ("press-4#2x", False),
+        ("", False),
+    ],
+)
+def test_a_device_speaks_for_itself(app: ModuleType, publisher: str, own: bool) -> None:
+    message = json.dumps({"thing": "press-4", "publisher": publisher})
+    if own:
+        assert json.loads(app.line(message))["thing"] == "press-4"
+    else:
+        with pytest.raises(app.Refused, match="speaks for 'press-4'"):
+            app.line(message)
+
+
+@pytest.mark.parametrize(
     ("message", "line"),
     [
         ('{"a": "cut \\ud83d"}', '{"a":"cut \\ud83d"}'),

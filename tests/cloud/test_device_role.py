@@ -22,6 +22,7 @@ DATA, RESULTS, MODELS, COMPONENTS = (
 )
 GROUP = LogShipper().log_group.format(componentType="UserComponent", region="us-east-1", componentName="edgeml.A")
 LOGS = f"arn:aws:logs:{AT}:log-group:{GROUP}:log-stream:"
+STREAM = LOGS + LogShipper().log_stream.format(date="2026/11/21", thingName="press-1")
 EDGE_IMPULSE = f"arn:aws:secretsmanager:{AT}:secret:EI_API_KEY-a1B2c3"
 INFERENCER = f"arn:aws:secretsmanager:{AT}:secret:live-inference-a1B2c3"
 ENDPOINT = f"arn:aws:sagemaker:{AT}:endpoint/edgeml-duration"
@@ -43,8 +44,11 @@ MINE = {
     },
     "edgeml.EdgeImpulseLinux": {"secretsmanager:GetSecretValue": {EDGE_IMPULSE}},
     "edgeml.LogShipper": {
-        f"logs:{operation}": {LOGS}
-        for operation in ("CreateLogGroup", "CreateLogStream", "PutLogEvents", "PutRetentionPolicy")
+        "logs:PutLogEvents": {STREAM},
+        **{
+            f"logs:{operation}": {LOGS, STREAM}
+            for operation in ("CreateLogGroup", "CreateLogStream", "PutRetentionPolicy")
+        },
     },
 }
 FOREIGN = {
@@ -55,6 +59,7 @@ FOREIGN = {
     *(f"arn:aws:secretsmanager:{AT}:secret:{name}-a1B2c3" for name in ("EI_API_KEY_2", "live-inference-2", "signing")),
     *(f"arn:aws:logs:{AT}:log-group:{name}:log-stream:" for name in ("/edgeml/turbine", "/aws/lambda/a")),
 }
+PRESS_1 = {"credentials-iot:ThingName": "press-1"}  # both nuclei send it, and AWS compares it with the certificate
 WORLD = FOREIGN.union(*(resources for needs in MINE.values() for resources in needs.values()))
 
 
@@ -84,9 +89,8 @@ def asked(package: Path, known: dict[str, str]) -> set[str]:
     shared = {name for name in re.findall(r"from edgeml\.(\w+) import", code) if name in ("s3", "secrets")}
     code += "".join((ROOT / "components" / "edgeml" / f"{name}.py").read_text(encoding="utf-8") for name in shared)
     logs = re.findall(r'\b_call\("(\w+)"|\{_API\}([A-Z]\w+)', code)
-    return {known[name] for name in re.findall(r"\.(\w+)\(", code) if name in known} | {
-        f"logs:{name or other}" for name, other in logs
-    }
+    called = re.findall(r"\.(\w+)\(", code) + re.findall(r'\.call\(\s*"(\w+)"', code)
+    return {known[name] for name in called if name in known} | {f"logs:{name or other}" for name, other in logs}
 
 
 def test_the_role_grants_what_the_code_of_each_component_calls(granted: dict[str, list[dict[str, Any]]]) -> None:
@@ -107,8 +111,35 @@ def test_each_component_reaches_its_own_and_nothing_else(
     granted: dict[str, list[dict[str, Any]]], component: str
 ) -> None:
     for action in set().union(*MINE.values()):
-        allowed = {resource for resource in WORLD if iam.allowed(granted[component], (action, resource), {})}
+        allowed = {resource for resource in WORLD if iam.allowed(granted[component], (action, resource), PRESS_1)}
         assert allowed == MINE[component].get(action, set()), action
+
+
+@pytest.mark.parametrize("other", ["press-2", "press-10", "press", "*", "press-1/x", ""])
+def test_a_device_reaches_nothing_of_another_one(granted: dict[str, list[dict[str, Any]]], other: str) -> None:
+    statements = [statement for policy in granted.values() for statement in policy]
+    theirs = {
+        "s3:PutObject": [f"{DATA}/{kind}/{other}/1.jpg" for kind in ("faces", "snapshots", "clips", "look")],
+        "logs:PutLogEvents": [STREAM.replace("press-1", other)],
+    }
+    for action, places in theirs.items():
+        for place in places:
+            if place != f"{DATA}/faces/press-1/x/1.jpg" and "/press-1/" not in place:
+                assert not iam.allowed(statements, (action, place), PRESS_1), place
+    for action in ("s3:GetObject", "s3:ListBucket", "s3:DeleteObject", "logs:GetLogEvents", "logs:FilterLogEvents"):
+        for place in (f"{DATA}/faces/{other}/1.jpg", DATA, STREAM):
+            assert not iam.allowed(statements, (action, place), PRESS_1), (action, place)
+
+
+def test_who_has_no_name_reaches_nothing_that_belongs_to_a_thing(granted: dict[str, list[dict[str, Any]]]) -> None:
+    statements = [statement for policy in granted.values() for statement in policy]
+    for need in (("s3:PutObject", f"{DATA}/faces//1.jpg"), ("logs:PutLogEvents", STREAM)):
+        assert not iam.allowed(statements, need, {})
+
+
+def test_no_device_makes_metrics(granted: dict[str, list[dict[str, Any]]]) -> None:
+    statements = [statement for policy in granted.values() for statement in policy]
+    assert not iam.allowed(statements, ("cloudwatch:PutMetricData", "*"), PRESS_1)
 
 
 def test_endpoints_of_the_project_can_be_asked(granted: dict[str, list[dict[str, Any]]]) -> None:

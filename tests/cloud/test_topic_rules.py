@@ -20,7 +20,7 @@ MESSAGES: list[tuple[str, str, dict[str, Any], dict[str, Any] | None]] = [
     ("IngestEdgeLogsRule", "device/t-1/logs", {"component": "edgeml.A", "lines": []}, None),
     ("IngestEdgeLogsRule", "device/t-1/samples", LOGS, None),
     ("IngestEdgeLogsRule", "device/t-1/logs/x", LOGS, None),
-    ("SampleRule", "device/t-1/samples", SAMPLE, {**SAMPLE, "thing": "t-1"}),
+    ("SampleRule", "device/t-1/samples", SAMPLE, {**SAMPLE, "thing": "t-1", "publisher": "c"}),
     ("SampleRule", "device/t-1/logs", SAMPLE, None),
     ("SampleRule", "other/t-1/samples", SAMPLE, None),
     ("DeviceLostRule", "$aws/events/presence/disconnected/t-1", LOST, {"clientId": LOST["clientId"]}),

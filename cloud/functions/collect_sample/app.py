@@ -5,6 +5,7 @@ A message that SNS or Lambda delivers twice is written and counted once: its Mes
 
 import json
 import os
+import re
 import time
 from typing import Any
 
@@ -19,6 +20,7 @@ from botocore.config import Config
 
 STREAM = os.environ["DELIVERY_STREAM"]
 FAILED_QUEUE = os.environ["FAILED_QUEUE_URL"]
+FURTHER_CONNECTION = re.compile(r"#[0-9]+$")
 SHOWN = 10_000  # characters of a refused sample: a message in the queue has at most 262,144 bytes
 MAX_RECORD_BYTES = 1_024_000  # of Firehose, before base64
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -39,8 +41,8 @@ class SampleError(Exception):
     """Firehose kept refusing samples."""
 
 
-class TooLarge(ValueError):  # noqa: N818  (a verdict on the sample)
-    """Firehose will never take this sample."""
+class Refused(ValueError):  # noqa: N818  (a verdict on the sample)
+    """No attempt would store this sample."""
 
 
 def repeated(response: Any, idempotent_data: DataRecord) -> Any:
@@ -63,7 +65,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     for record in SNSEvent(event).records:
         try:
             samples.append(line(record.sns.message))
-        except TooLarge as reason:
+        except Refused as reason:
             set_aside(record.sns.message, str(reason))
     for batch in batches(samples):
         send(batch)
@@ -80,7 +82,10 @@ def line(message: str) -> bytes:
     value: Any = message
     try:
         value = json.loads(message, parse_constant=_no_json)
+        check_publisher(value)
         text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except Refused:
+        raise
     except (ValueError, RecursionError):
         value = message
         text = message if message.splitlines() == [message] else json.dumps(message, ensure_ascii=False)
@@ -89,8 +94,19 @@ def line(message: str) -> bytes:
     except UnicodeEncodeError:
         data = json.dumps(value, separators=(",", ":")).encode() + b"\n"
     if len(data) > MAX_RECORD_BYTES:
-        raise TooLarge(f"a sample has {len(data)} bytes, Firehose takes {MAX_RECORD_BYTES}")
+        raise Refused(f"a sample has {len(data)} bytes, Firehose takes {MAX_RECORD_BYTES}")
     return data
+
+
+def check_publisher(sample: Any) -> None:
+    """A device's sample names its thing, and the client that published it, as the IoT rule adds them; both are one.
+
+    A core's client ids are its thing's name, with `#2` and so on for further connections. Raises Refused.
+    """
+    if isinstance(sample, dict) and "thing" in sample and "publisher" in sample:
+        client, thing = str(sample["publisher"]), str(sample["thing"])
+        if FURTHER_CONNECTION.sub("", client) != thing:
+            raise Refused(f"client {client[:128]!r} speaks for {thing[:128]!r}")
 
 
 def _no_json(name: str) -> None:

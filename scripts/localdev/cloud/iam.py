@@ -29,8 +29,11 @@ def needs(service: str, operation: str, parameters: dict[str, Any], region: str,
 
 
 def allowed(statements: Iterable[dict[str, Any]], need: Need, context: dict[str, str]) -> bool:
-    """A Deny that matches wins, then any Allow; `context` holds condition keys such as cloudwatch:namespace."""
-    effects = {s["Effect"] for s in statements if _covers(s, need) and _holds(s.get("Condition", {}), context)}
+    """A Deny that matches wins, then any Allow; `context` holds condition keys such as cloudwatch:namespace.
+
+    A resource may name such a key as a variable, `${credentials-iot:ThingName}`: without a value it fits nothing.
+    """
+    effects = {s["Effect"] for s in statements if _covers(s, need, context) and _holds(s.get("Condition", {}), context)}
     return effects == {"Allow"}
 
 
@@ -45,11 +48,20 @@ def condition_keys(service: str, parameters: dict[str, Any]) -> dict[str, str]:
     return {name: str(parameters[parameter])} if parameter in parameters else {}
 
 
-def _covers(statement: dict[str, Any], need: Need) -> bool:
+def _covers(statement: dict[str, Any], need: Need, context: dict[str, str]) -> bool:
     action, resource = need
     return any(_like(p.lower(), action.lower()) for p in _list(statement["Action"])) and any(
-        _like(p, resource) for p in _list(statement["Resource"])
+        _fits(p, resource, context) for p in _list(statement["Resource"])
     )
+
+
+def _fits(pattern: str, resource: str, context: dict[str, str]) -> bool:
+    """A variable's value is text: a wildcard in it stands for itself."""
+    parts = re.split(r"\$\{([^}]+)\}", pattern)
+    if any(name not in context for name in parts[1::2]):
+        return False
+    regex = "".join(re.escape(context[part]) if i % 2 else _regex(part) for i, part in enumerate(parts))
+    return re.fullmatch(regex, resource, re.DOTALL) is not None
 
 
 def _holds(condition: dict[str, dict[str, Any]], context: dict[str, str]) -> bool:
@@ -66,8 +78,11 @@ def _holds(condition: dict[str, dict[str, Any]], context: dict[str, str]) -> boo
 
 
 def _like(pattern: str, value: str) -> bool:
-    regex = "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
-    return re.fullmatch(regex, value, re.DOTALL) is not None
+    return re.fullmatch(_regex(pattern), value, re.DOTALL) is not None
+
+
+def _regex(pattern: str) -> str:
+    return "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
 
 
 def _list(value: Any) -> list[Any]:

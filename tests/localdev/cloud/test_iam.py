@@ -86,4 +86,18 @@ def test_what_calls_need() -> None:
         assert needs("sagemaker", operation, **parameters) == [(f"sagemaker:{operation}", package)]
     assert needs("sagemaker", "ListModelPackageGroups") == [("sagemaker:ListModelPackageGroups", "*")]
     assert needs("sts", "GetCallerIdentity") == []
-    assert needs("sqs", "SendMessage") == [("sqs:SendMessage", "*")]
+    queue = "http://127.0.0.1:1/1/failed"
+    assert needs("sqs", "SendMessage", QueueUrl=queue) == [("sqs:SendMessage", "arn:aws:sqs:r:1:failed")]
+    assert needs("kms", "Decrypt") == [("kms:Decrypt", "*")]
+
+
+def test_a_variable_of_a_resource_stands_for_its_value_alone() -> None:
+    statement = {
+        "Effect": "Allow",
+        "Action": "s3:PutObject",
+        "Resource": "arn:aws:s3:::b/${credentials-iot:ThingName}/*",
+    }
+    for thing, key, granted in (("a", "a/1", True), ("a", "b/1", False), ("*", "b/1", False), ("a", "/1", False)):
+        context = {"credentials-iot:ThingName": thing}
+        assert iam.allowed([statement], ("s3:PutObject", f"arn:aws:s3:::b/{key}"), context) is granted
+    assert not iam.allowed([statement], ("s3:PutObject", "arn:aws:s3:::b//1"), {})
