@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from samtranslator.yaml_helper import yaml_parse
 
 from cloud_support import sample
 from localdev.cloud import events, iam
@@ -236,6 +237,18 @@ def test_a_browser_may_read_answers_of_the_api_also_those_without_the_function()
     for kind in ("DEFAULT_4XX", "DEFAULT_5XX"):  # no key, too many requests
         headers = api["x-amazon-apigateway-gateway-responses"][kind]["responseParameters"]
         assert headers == {"gatewayresponse.header.Access-Control-Allow-Origin": "'https://a.example'"}
+
+
+def test_services_take_roles_for_this_account_alone(stack: Stack) -> None:
+    for role in stack.of_type("AWS::IAM::Role"):
+        for statement in role.properties["AssumeRolePolicyDocument"]["Statement"]:
+            if "Service" in statement["Principal"]:
+                assert statement["Condition"]["StringEquals"]["aws:SourceAccount"] == "123456789012", role.id
+
+
+def test_the_api_has_one_stage() -> None:
+    assert yaml_parse(TEMPLATE.read_text(encoding="utf-8"))["Globals"]["Api"]["OpenApiVersion"] == "3.0.1"
+    assert [stage.properties["StageName"] for stage in Stack(TEMPLATE).of_type("AWS::ApiGateway::Stage")] == ["live"]
 
 
 def test_no_policy_allows_every_action_of_a_service(stack: Stack) -> None:
