@@ -335,8 +335,8 @@ def translated(error: BaseException, what: str) -> IpcError:
 def secret_text(secret_id: str, string: str | None, binary: bytes | None) -> str:
     """The text of a secret, however it was given. Raises NotFoundError for an answer that holds none."""
     try:
-        text = string or (bytes(binary).decode() if binary else "")
-    except (ValueError, TypeError) as error:
+        text = string or (binary.decode() if isinstance(binary, bytes | bytearray) else "")
+    except ValueError as error:
         raise NotFoundError(f"secret {secret_id}: expected text, found bytes that are none") from error
     if not text:
         raise NotFoundError(f"secret {secret_id}: the answer is empty, it has neither a string nor bytes")
