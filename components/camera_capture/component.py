@@ -12,7 +12,7 @@ import msgspec
 from camera_capture import __version__
 from camera_capture.capture import CameraWorker
 from camera_capture.config import Camera, Config
-from camera_capture.snapshots import SnapshotTaker
+from camera_capture.snapshots import SnapshotTaker, check_places
 from edgeml import messages, redact
 from edgeml.component import Component, Context
 from edgeml.errors import EdgemlError, RefusedError, SpoolError
@@ -45,6 +45,7 @@ class CameraCapture(Component[Config]):
         self._lock = threading.Lock()  # commands come on the inbox thread, configuration on the main thread
 
     def start(self, config: Config) -> None:
+        check_places(config.cameras, self.context.thing_name)
         self._config = config
         self._prepare_uploads()
         for name, camera in config.cameras.items():
@@ -54,6 +55,7 @@ class CameraCapture(Component[Config]):
             self._keeper = self.context.spawn("cameras", self._keep)
 
     def reconfigure(self, config: Config) -> None:
+        check_places(config.cameras, self.context.thing_name)
         changed_rings = config.ring_directory != self._config.ring_directory
         with self._lock:
             for name in list(self._takers):
@@ -76,9 +78,9 @@ class CameraCapture(Component[Config]):
         config = self._config
         try:
             if self._uploader is not None:
-                self._uploader.configure(max_bytes=config.spool_bytes)
+                self._uploader.configure(max_bytes=config.spool_bytes, clock_wait_s=config.clock_wait_s)
             elif any(camera.snapshots.s3_bucket for camera in config.cameras.values()):
-                self._uploader = Uploader(self.context, max_bytes=config.spool_bytes)
+                self._uploader = Uploader(self.context, max_bytes=config.spool_bytes, clock_wait_s=config.clock_wait_s)
         except (SpoolError, OSError) as error:
             self.context.health.problems.found("disk_full", "snapshots", f"no uploads of snapshots: {error}")
             return

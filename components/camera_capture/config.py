@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,48}$")]
+from edgeml.fields import BucketOrNone, ClockWait, KeyPrefix, Name
 
 
 class Snapshots(msgspec.Struct, frozen=True):
@@ -13,8 +13,10 @@ class Snapshots(msgspec.Struct, frozen=True):
     keep: Annotated[int, Meta(ge=1, le=100000, description="Files kept in the folder, the oldest go first")] = 50
     directory: Annotated[str, Meta(description="Folder; default snapshots/<camera> in the work folder")] = ""
     quality: Annotated[int, Meta(ge=10, le=100, description="JPEG quality")] = 90
-    s3_bucket: Annotated[str, Meta(description="Bucket for the periodic snapshots; empty uploads nothing")] = ""
-    s3_prefix: Annotated[str, Meta(description="Key prefix: <prefix>/<thing>/<camera>/<time>.jpg")] = "snapshots"
+    s3_bucket: Annotated[BucketOrNone, Meta(description="Bucket for the periodic snapshots; empty uploads nothing")] = (
+        ""
+    )
+    s3_prefix: Annotated[KeyPrefix, Meta(description="Key prefix: <prefix>/<thing>/<camera>/<time>.jpg")] = "snapshots"
 
 
 class Camera(msgspec.Struct, frozen=True):
@@ -63,3 +65,4 @@ class Config(msgspec.Struct, frozen=True):
     spool_bytes: Annotated[
         int, Meta(ge=0, le=2**40, description="Disk space for snapshots that wait for S3; the oldest go first")
     ] = 64 * 2**20
+    clock_wait_s: ClockWait = 600.0

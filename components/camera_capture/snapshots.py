@@ -3,17 +3,19 @@
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from camera_capture.config import Snapshots
+from camera_capture.config import Camera, Snapshots
 from edgeml.component import Context
 from edgeml.errors import EdgemlError, SourceError
+from edgeml.fields import check_key
 from edgeml.files import write_atomic
 from edgeml.frames import Frame, FrameReader
-from edgeml.s3 import Uploader
+from edgeml.s3 import Uploader, literal
 
+SNAPSHOT_TIME, SNAPSHOT_TIME_LENGTH = "%Y%m%dT%H%M%S", 15  # how the names of the files begin
 WAIT_S = 2.0  # how long a command waits for a frame
 
 
@@ -92,18 +94,26 @@ class SnapshotTaker:
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
             due = max(due + self._settings.every_s, time.monotonic())
             try:
-                path, _ = self.take()
-                self._upload(path)
+                self._upload(*self.take())
             except (EdgemlError, OSError) as error:
                 self._context.health.error(error)
                 problems.found("source_failed", subject, f"no snapshot: {error}")
             else:
                 problems.cleared("source_failed", subject)
 
-    def _upload(self, path: Path) -> None:
+    def _upload(self, path: Path, frame: Frame) -> None:
         if self._settings.s3_bucket and (uploader := self._uploader()) is not None:
-            key = f"{self._settings.s3_prefix}/{self._context.thing_name}/{self._camera}/{path.name}"
-            uploader.put(self._settings.s3_bucket, key, path.read_bytes(), "image/jpeg")
+            folder = literal(f"{self._settings.s3_prefix}/{self._context.thing_name}/{self._camera}")
+            key = f"{folder}/{SNAPSHOT_TIME}{path.name[SNAPSHOT_TIME_LENGTH:]}"
+            data = path.read_bytes()
+            uploader.put(self._settings.s3_bucket, key, data, "image/jpeg", at=frame.wall_ns / 1e9)
+
+
+def check_places(cameras: Mapping[str, Camera], thing: str) -> None:
+    """Raises ConfigError for keys that can never work once the thing's name is in them."""
+    for name, camera in cameras.items():
+        file = f"{thing}/{name}/20000101T000000.000Z-{name}-{2**64}.jpg"
+        check_key(f"cameras.{name}.snapshots.s3_prefix", camera.snapshots.s3_prefix, file)
 
 
 def _moment(frame: Frame) -> datetime:

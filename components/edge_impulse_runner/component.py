@@ -15,7 +15,7 @@ from edgeml.component import Component, Context
 from edgeml.edge_impulse.cache import Cache, FileCache
 from edgeml.edge_impulse.device import Topics, default_mac, device_name
 from edgeml.edge_impulse.parameters import Settings, interpret
-from edgeml.edge_impulse.reporter import Reporter, s3_prefix
+from edgeml.edge_impulse.reporter import TIMES, Reporter, s3_prefix
 from edgeml.edge_impulse.retained import RetainedGuard
 from edgeml.edge_impulse.studio import Studio
 from edgeml.errors import IpcError, SpoolError
@@ -52,8 +52,15 @@ class EdgeImpulseRunner(Component[Config]):
         settings = interpret(config.parameters)
         context = self.context
         sweep(context.work)
+        topics(config, settings)
         self._outbox = Outbox(
-            context.work / "outbox.spool", context.ipc, context.health, max_bytes=config.spool_bytes, qos=settings.qos
+            context.work / "outbox.spool",
+            context.ipc,
+            context.health,
+            max_bytes=config.spool_bytes,
+            qos=settings.qos,
+            times=TIMES,
+            clock_wait_s=config.clock_wait_s,
         )
         self._apply(config, settings)
         self._thread = context.spawn("runner", self._run)
@@ -75,10 +82,11 @@ class EdgeImpulseRunner(Component[Config]):
     def _apply(self, config: Config, settings: Settings) -> None:
         for note in settings.notes:
             log.info("Parameters: %s", note)
+        named = topics(config, settings)
         with self._lock:
             self._config, self._settings = config, settings
-            self._topics = Topics(device_name(settings.device_name, default_mac()), config.topic_prefix)
-            self._outbox.configure(max_bytes=config.spool_bytes, qos=settings.qos)
+            self._topics = named
+            self._outbox.configure(max_bytes=config.spool_bytes, qos=settings.qos, clock_wait_s=config.clock_wait_s)
             if self._s3 is not None:
                 self._s3.close()
             self._s3 = self._s3_cache() if settings.s3_bucket else None
@@ -167,3 +175,10 @@ class EdgeImpulseRunner(Component[Config]):
         except (OSError, SpoolError) as error:
             self.context.health.error(error)
             log.error("command not answered %s", kv(payload=payload[:200], reason=error))
+
+
+def topics(config: Config, settings: Settings) -> Topics:
+    """Raises ConfigError for topics that can never work."""
+    named = Topics(device_name(settings.device_name, default_mac()), config.topic_prefix)
+    named.check("topic_prefix")
+    return named

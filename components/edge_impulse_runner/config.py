@@ -8,6 +8,7 @@ from msgspec import Meta
 from edgeml.edge_impulse.cache import DEFAULT_MAX_BYTES, DEFAULT_MAX_ITEMS
 from edgeml.edge_impulse.device import DEFAULT_PREFIX
 from edgeml.edge_impulse.parameters import Parameters
+from edgeml.fields import ClockWait, TopicOrNone
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -70,7 +71,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     model: Annotated[Model, Meta(description="Where the model comes from")] = Model()
     input: Annotated[Input, Meta(description="Where its input comes from")] = Input()
     cache: Annotated[Cache, Meta(description="How much is kept")] = Cache()
-    topic_prefix: Annotated[str, Meta(description="IoT Core topics are <prefix>/<device>/...")] = DEFAULT_PREFIX
+    topic_prefix: Annotated[TopicOrNone, Meta(description="IoT Core topics are <prefix>/<device>/...")] = DEFAULT_PREFIX
     spool_bytes: Annotated[
         int, Meta(ge=65536, le=1 << 40, description="Messages kept on disk while IoT Core cannot be reached")
     ] = 16 << 20
+    clock_wait_s: ClockWait = 600.0

@@ -12,6 +12,7 @@ from edgeml.errors import ConfigError
 # Basic ingest, $aws/rules/<rule>/, does not count.
 _TOPIC = r"^(\$aws/rules/[^/+#\x00]+/)?[^/+#\x00]*(/[^/+#\x00]*){0,7}$(?!\n)"
 MAX_TOPIC_BYTES, MAX_SLASHES = 256, 7
+MAX_KEY_BYTES = 1024  # of an object in Amazon S3
 _BASIC_INGEST = re.compile(r"\$aws/rules/[^/]+/")
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,48}$(?!\n)")]
@@ -22,6 +23,10 @@ BucketOrNone = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])
 KeyPrefix = Annotated[str, Meta(max_length=512, pattern=r"^([^/\x00-\x1f]+(/[^/\x00-\x1f]+)*)?$(?!\n)")]
 # Printable ASCII: a blank or a control character can never be asked for, it is written as %XX.
 HttpUrl = Annotated[str, Meta(max_length=2048, pattern=r"^https?://[!-~]+$(?!\n)")]
+ClockWait = Annotated[
+    float,
+    Meta(ge=0, le=86400, description="Seconds after boot that what carries a time waits for a clock that is not set"),
+]
 
 
 def topic_problem(topic: str) -> str:
@@ -40,6 +45,12 @@ def topic_problem(topic: str) -> str:
     if size > MAX_TOPIC_BYTES:
         return f"expected at most {MAX_TOPIC_BYTES} bytes, found {size}"
     return ""
+
+
+def check_key(path: str, prefix: str, rest: str) -> None:
+    """Raises ConfigError if `<prefix>/<rest>`, the longest there will be, is no key that Amazon S3 can take."""
+    if (size := len(f"{prefix}/{rest}".encode(errors="replace"))) > MAX_KEY_BYTES:
+        raise ConfigError(path, f"expected keys of at most {MAX_KEY_BYTES} bytes, found {size}, in {prefix[:80]!r}")
 
 
 def check_topic(path: str, topic: str) -> str:

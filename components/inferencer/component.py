@@ -17,6 +17,7 @@ from edgeml.s3 import Uploader
 from inferencer import __version__
 from inferencer.assembly import Assembly, Running, check
 from inferencer.config import Config
+from inferencer.sinks import TIMES, check_places
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +41,12 @@ class Inferencer(Component[Config]):
     def start(self, config: Config) -> None:
         cv2.setNumThreads(1)  # pipelines are the threads here; OpenCV's own would wait for each other on a busy core
         check(config.pipelines)
+        check_places(config.pipelines, self.context.thing_name)
         self._apply(config)
 
     def reconfigure(self, config: Config) -> None:
         check(config.pipelines)
+        check_places(config.pipelines, self.context.thing_name)
         for name in self._config.pipelines.keys() - config.pipelines.keys() - self._running.keys():
             self.context.health.forget(f"pipelines.{name}")  # it never ran, and says so no longer
         moved = config.ring_directory != self._config.ring_directory
@@ -71,12 +74,14 @@ class Inferencer(Component[Config]):
         self._config = config
         path, context = self.context.work / "iot_core.spool", self.context
         if self._outbox is None:
-            self._outbox = Outbox(path, context.ipc, context.health, max_bytes=config.result_spool_bytes)
-        self._outbox.configure(max_bytes=config.result_spool_bytes, qos=1)
+            size, wait_s = config.result_spool_bytes, config.clock_wait_s
+            self._outbox = Outbox(path, context.ipc, context.health, max_bytes=size, times=TIMES, clock_wait_s=wait_s)
+        else:
+            self._outbox.configure(max_bytes=config.result_spool_bytes, qos=1, clock_wait_s=config.clock_wait_s)
         if self._uploader is not None:
-            self._uploader.configure(max_bytes=config.crop_spool_bytes)
+            self._uploader.configure(max_bytes=config.crop_spool_bytes, clock_wait_s=config.clock_wait_s)
         elif any(pipeline.crops.bucket for pipeline in config.pipelines.values()):
-            self._uploader = Uploader(context, max_bytes=config.crop_spool_bytes)
+            self._uploader = Uploader(context, max_bytes=config.crop_spool_bytes, clock_wait_s=config.clock_wait_s)
         assembly = Assembly(context, Path(config.ring_directory), self._outbox, self._uploader)
         for name, pipeline in config.pipelines.items():
             if name in self._running:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,48}$")]
+from edgeml.fields import BucketOrNone, ClockWait, KeyPrefix, Name, Topic, TopicOrNone
 
 
 class CameraSource(msgspec.Struct, frozen=True, tag="camera", tag_field="type"):
@@ -132,14 +132,16 @@ class Local(msgspec.Struct, frozen=True):
 
 class IotCore(msgspec.Struct, frozen=True):
     enabled: Annotated[bool, Meta(description="Publish results to AWS IoT Core")] = True
-    topic: Annotated[str, Meta(min_length=1, max_length=256, description="Topic")] = "ModelInference"
+    topic: Annotated[Topic, Meta(description="Topic")] = "ModelInference"
     every: Annotated[int, Meta(ge=1, le=1_000_000, description="Publish each Nth result that is not empty")] = 1
     qos: Annotated[int, Meta(ge=0, le=1, description="MQTT quality of service")] = 1
 
 
 class Crops(msgspec.Struct, frozen=True):
-    bucket: Annotated[str, Meta(description="S3 bucket for crops of what was detected; empty uploads nothing")] = ""
-    prefix: Annotated[str, Meta(description="Keys are <prefix>/<thing>/<yyyy>/<mm>/<dd>/<id>-<n>.jpg")] = "faces"
+    bucket: Annotated[
+        BucketOrNone, Meta(description="S3 bucket for crops of what was detected; empty uploads nothing")
+    ] = ""
+    prefix: Annotated[KeyPrefix, Meta(description="Keys are <prefix>/<thing>/<yyyy>/<mm>/<dd>/<id>-<n>.jpg")] = "faces"
     every: Annotated[int, Meta(ge=1, le=1_000_000, description="Crop each Nth result that is not empty")] = 1
     margin: Annotated[float, Meta(ge=0, le=2, description="Added on each side, as a fraction of the box")] = 0.2
     min_pixels: Annotated[int, Meta(ge=1, le=4096, description="Boxes with a shorter side below this are left")] = 16
@@ -148,7 +150,7 @@ class Crops(msgspec.Struct, frozen=True):
 
 class Telemetry(msgspec.Struct, frozen=True):
     enabled: Annotated[bool, Meta(description="Publish turbine readings and verdicts to AWS IoT Core")] = False
-    topic: Annotated[str, Meta(description="Topic; empty is device/<thing>/logs")] = ""
+    topic: Annotated[TopicOrNone, Meta(description="Topic; empty is device/<thing>/logs")] = ""
     rawdata_every_s: Annotated[float, Meta(ge=0, le=86400, description="Seconds between readings; 0 sends each")] = 1.0
     inference_every_s: Annotated[float, Meta(ge=0, le=86400, description="Seconds between verdicts; 0 sends each")] = (
         1.0
@@ -181,3 +183,4 @@ class Config(msgspec.Struct, frozen=True):
     result_spool_bytes: Annotated[
         int, Meta(ge=0, le=2**40, description="Disk space for results that wait for IoT Core; the oldest go first")
     ] = 16 * 2**20
+    clock_wait_s: ClockWait = 600.0

@@ -4,7 +4,7 @@ the pipeline's."""
 import contextlib
 import logging
 import queue
-from datetime import UTC, datetime
+from collections.abc import Mapping
 
 import cv2
 import msgspec
@@ -12,16 +12,30 @@ import msgspec
 from edgeml import messages
 from edgeml.component import Context
 from edgeml.errors import EdgemlError, SpoolError
+from edgeml.fields import check_key, check_topic
 from edgeml.log import kv
 from edgeml.messages import MAX_IPC_BYTES, InferenceResult
 from edgeml.outbox import Outbox
-from edgeml.s3 import Uploader
-from inferencer.config import Crops, IotCore, Local
+from edgeml.s3 import Uploader, literal
+from inferencer.config import Crops, IotCore, Local, Pipeline
 from inferencer.sample import Array, Outcome, Sample
+from inferencer.telemetry import telemetry_topic
 
 log = logging.getLogger(__name__)
 
+# Times in what goes to IoT Core, results and telemetry alike, in seconds.
+TIMES = {"source.captured_at": 1, "ts": 1, "data.ts": 1}
+CROP_TIME = "%Y/%m/%d/%H%M%S%f"
 QUEUE = 64  # results on their way to disk, per pipeline
+
+
+def check_places(pipelines: Mapping[str, Pipeline], thing: str) -> None:
+    """Raises ConfigError for topics and keys that can never work once the thing's name is in them."""
+    longest = "2000/01/01/000000000000-" + "0" * 32 + ".jpg"
+    for name, pipeline in pipelines.items():
+        check_topic(f"pipelines.{name}.iot_core.topic", pipeline.iot_core.topic)
+        check_topic(f"pipelines.{name}.telemetry.topic", telemetry_topic(pipeline.telemetry, thing))
+        check_key(f"pipelines.{name}.crops.prefix", pipeline.crops.prefix, f"{thing}/{longest}")
 
 
 class LocalSink:
@@ -102,14 +116,14 @@ class Stored:
     def _store(self, result: InferenceResult, pictures: list[Array]) -> None:
         if result.results:
             self._outbox.send(self._iot.topic, fitted(result, MAX_IPC_BYTES), qos=self._iot.qos)
-        moment = datetime.fromtimestamp(result.source.captured_at, UTC)
-        name = f"{moment:%H%M%S}{moment.microsecond:06d}-{result.source.frame_id}"
-        folder = f"{self._crops.prefix}/{self._context.thing_name}/{moment:%Y/%m/%d}"
+        folder = literal(f"{self._crops.prefix}/{self._context.thing_name}")
+        name = f"{result.source.frame_id}"
         for number, picture in enumerate(pictures):
             ok, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, self._crops.quality])
             if not ok or self._uploader is None:
                 raise SpoolError(f"crop {name}-{number} cannot be encoded")
-            self._uploader.put(self._crops.bucket, f"{folder}/{name}-{number}.jpg", data.tobytes(), "image/jpeg")
+            key = f"{folder}/{CROP_TIME}-{name}-{number}.jpg"
+            self._uploader.put(self._crops.bucket, key, data.tobytes(), "image/jpeg", at=result.source.captured_at)
             self._context.health.count(f"pipelines.{self._pipeline}.crops")
 
 

@@ -20,7 +20,7 @@ class TelemetrySink:
     """Publishes `{"type": "rawdata", ...}` and `{"type": "inference", ...}` on device/<thing>/logs."""
 
     def __init__(self, settings: Telemetry, context: Context, outbox: Outbox) -> None:
-        self._topic = settings.topic or f"device/{context.thing_name}/logs"
+        self._topic = telemetry_topic(settings, context.thing_name)
         self._context, self._outbox = context, outbox
         self._rawdata = _Rate(settings.rawdata_every_s)
         self._inference = _Rate(settings.inference_every_s)
@@ -62,6 +62,10 @@ class TelemetrySink:
         except SpoolError as error:
             self._context.health.error(error)
             log.error("telemetry not stored %s", kv(type=message["type"], error=error))
+
+
+def telemetry_topic(settings: Telemetry, thing: str) -> str:
+    return settings.topic or f"device/{thing}/logs"
 
 
 class _Rate:

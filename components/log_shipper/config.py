@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edgeml.fields import Topic
+
 Level = Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR"]
 Unit = Literal["KB", "MB", "GB"]
 UNIT_BYTES: dict[str, int] = {"KB": 2**10, "MB": 2**20, "GB": 2**30}
 
 Regex = Annotated[str, Meta(max_length=500)]
-Topic = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Options(msgspec.Struct, frozen=True, rename="camel"):

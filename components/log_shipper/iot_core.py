@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from edgeml.errors import IpcError, SpoolError
+from edgeml.fields import check_topic, topic_problem
 from edgeml.ipc import Ipc
 from edgeml.spool import Drainer, Item, Spool
 from log_shipper.batch import Batch, pieces
@@ -33,6 +34,7 @@ class IotCoreSink:
 
     def __init__(self, config: IotCore, ipc: Ipc, thing: str, path: Path) -> None:
         self._config, self._ipc, self._thing = config, ipc, thing
+        check_topic("iotCore.topic", self._topic("a"))
         self.spool = Spool(path, max_bytes=config.spool_bytes)
         self._drainer = Drainer(self.spool, self._publish, transient=(IpcError,))
 
@@ -45,7 +47,9 @@ class IotCoreSink:
             raise DeliveryError(
                 f"{self.spool.bytes} bytes wait for IoT Core, lines stay in their files until they are out"
             )
-        topic = self._config.topic.replace("{thingName}", self._thing).replace("{componentName}", component)
+        topic = self._topic(component)
+        if problem := topic_problem(topic):
+            raise BatchRefused(f"iotCore.topic: {problem}, in {topic[:300]!r}")
         limit = min(self._ipc.max_iot_bytes, self._config.spool_bytes // 4) - _HEADER_BYTES
         try:
             payloads = list(self._messages(component, batch, limit))
@@ -55,6 +59,9 @@ class IotCoreSink:
             self.spool.put_many(topic, payloads)
         except SpoolError as error:
             raise DeliveryError(str(error)) from error
+
+    def _topic(self, component: str) -> str:
+        return self._config.topic.replace("{thingName}", self._thing).replace("{componentName}", component)
 
     def close(self) -> None:
         self._drainer.stop(_FLUSH_S)

@@ -6,6 +6,7 @@ import time
 from edgeml.component import Component, Context
 from edgeml.edge_impulse.device import default_mac
 from edgeml.edge_impulse.parameters import Settings, interpret
+from edgeml.edge_impulse.reporter import TIMES
 from edgeml.log import kv
 from edgeml.outbox import Outbox
 from serial_scraper import __version__
@@ -36,14 +37,20 @@ class SerialScraper(Component[Config]):
         planned = self._planned(config)
         context, settings = self.context, self._explained(config)
         self._outbox = Outbox(
-            context.work / "outbox.spool", context.ipc, context.health, max_bytes=config.spool_bytes, qos=settings.qos
+            context.work / "outbox.spool",
+            context.ipc,
+            context.health,
+            max_bytes=config.spool_bytes,
+            qos=settings.qos,
+            times={**TIMES, "at": 1},  # of Edge Impulse results, and of records
+            clock_wait_s=config.clock_wait_s,
         )
         self._run(planned)
 
     def reconfigure(self, config: Config) -> None:
         planned = self._planned(config)
         settings = self._explained(config)
-        self._outbox.configure(max_bytes=config.spool_bytes, qos=settings.qos)
+        self._outbox.configure(max_bytes=config.spool_bytes, qos=settings.qos, clock_wait_s=config.clock_wait_s)
         self._end([name for name, service in self._services.items() if planned.get(name) != service.plan])
         self._run(planned)
 

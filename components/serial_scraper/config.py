@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from edgeml.edge_impulse.device import DEFAULT_PREFIX
 from edgeml.edge_impulse.parameters import Parameters
+from edgeml.fields import ClockWait, TopicOrNone
 from serial_scraper.records import Type
 
 Mode = Literal["run", "run_continuous", "listen"]
@@ -16,7 +17,7 @@ FormatName = Literal["edge_impulse", "jsonl", "csv", "regex"]
 class IotCore(msgspec.Struct, frozen=True):
     """Records to IoT Core; the results of Edge Impulse firmware have topics and a backoff of their own."""
 
-    topic: Annotated[str, Meta(description="IoT Core topic of the records; empty: none are sent")] = ""
+    topic: Annotated[TopicOrNone, Meta(description="IoT Core topic of the records; empty: none are sent")] = ""
     every: Annotated[int, Meta(ge=1, description="Send each Nth record")] = 1
     max_per_s: Annotated[float, Meta(gt=0, le=1000, description="At most so many; what is above is dropped")] = 10.0
 
@@ -65,7 +66,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         dict[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")], Port],
         Meta(description="By name, which is the port's name in topics; none: one port `mcu` with the defaults below"),
     ] = {}
-    topic_prefix: Annotated[str, Meta(description="IoT Core topics are <prefix>/<device>/...")] = DEFAULT_PREFIX
+    topic_prefix: Annotated[TopicOrNone, Meta(description="IoT Core topics are <prefix>/<device>/...")] = DEFAULT_PREFIX
     spool_bytes: Annotated[
         int, Meta(ge=65536, le=1 << 40, description="Messages kept on disk while IoT Core cannot be reached")
     ] = 16 << 20
+    clock_wait_s: ClockWait = 600.0

@@ -12,6 +12,7 @@ from edgeml.edge_impulse.parameters import Settings, interpret
 from edgeml.edge_impulse.reporter import Reporter
 from edgeml.edge_impulse.results import ModelInfo
 from edgeml.errors import ConfigError, SpoolError
+from edgeml.fields import check_topic
 from edgeml.log import kv
 from serial_scraper import outlets, records
 from serial_scraper.config import Config, Port
@@ -45,6 +46,9 @@ def plans(config: Config, mac: str) -> dict[str, Plan]:
         if name in boards:
             common = settings.device_name if len(boards) == 1 else f"{settings.device_name}_{name}"
             topics = Topics(device_name(port.device_name or common, mac), config.topic_prefix)
+            topics.check("topic_prefix")
+        if port.iot_core.topic:
+            check_topic(f"ports.{name}.iot_core.topic", port.iot_core.topic)
         planned[name] = Plan(name, port, settings, topics)
     devices = [plan.topics.device for plan in planned.values() if plan.topics]
     if twice := {device for device in devices if devices.count(device) > 1}:

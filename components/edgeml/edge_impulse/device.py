@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeml.edge_impulse.parameters import UNSET
+from edgeml.fields import check_topic
 
 DEFAULT_PREFIX = "/edgeimpulse/device"
 
@@ -31,6 +32,11 @@ class Topics:
 
     device: str
     prefix: str = DEFAULT_PREFIX
+
+    def check(self, path: str) -> None:
+        """Raises ConfigError about `path` for topics that can never work."""
+        for topic in (self.inference, self.metrics, self.command_input, self.command_output):
+            check_topic(path, topic)
 
     @property
     def inference(self) -> str:

@@ -5,6 +5,7 @@ gets the meaning it always had, and `Settings.notes` says so in words for the lo
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -16,6 +17,8 @@ from edgeml.numbers import number
 UNSET = "__none__"
 DEFAULT_THRESHOLD = 0.7
 DEFAULT_METRICS_INTERVAL_MS = 60_000
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")
 
 Criterion = Literal["gt", "ge", "eq", "le", "lt"]
 Number = str | float  # deployments quote numbers at will
@@ -124,6 +127,9 @@ def interpret(parameters: Parameters) -> Settings:
     bucket = _text(parameters.s3_bucket)
     if _yes(parameters.enable_cache_to_s3) and not bucket:
         notes.append("enable_cache_to_s3 is on but s3_bucket is not set: nothing goes to S3")
+    elif _yes(parameters.enable_cache_to_s3) and not _BUCKET.match(bucket):
+        notes.append(f"s3_bucket {bucket[:80]!r} can never be the name of a bucket: nothing goes to S3")
+        bucket = ""
     model_file = _text(parameters.ei_local_model_file)
     return Settings(
         device_name=parameters.device_name,

@@ -21,6 +21,9 @@ from edgeml.messages import encode
 
 log = logging.getLogger(__name__)
 
+# Times in the messages below and their units per second, as an Outbox takes them.
+TIMES = {"ts": 1000, "result.ts": 1000}
+
 Send = Callable[[str, bytes], None]  # topic, payload; keeps the message until it is delivered
 
 
