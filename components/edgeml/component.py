@@ -13,20 +13,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from edgeml import config as configuration
 from edgeml import credentials, messages
 from edgeml import log as logs
-from edgeml._worker import Worker, Workers
+from edgeml._context import Component, Context
+from edgeml._last_good import LastGood
 from edgeml.errors import ConfigError, DisconnectedError, EdgemlError
 from edgeml.health import Health
 from edgeml.ipc import GreengrassIpc, Ipc, StandaloneIpc
+
+__all__ = ["Component", "Context", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -39,60 +40,6 @@ STOP_FOLLOWS_S = 1.0  # from the loss of the connection to SIGTERM, where a stop
 SETTLE_S = 0.3  # a deployment changes many keys, and the core tells of each one
 
 _STOP, _CONFIGURATION = "stop", "configuration"
-
-
-@dataclass
-class Context:
-    """What a component is given: its connection, its health, where it may write, and when it must stop."""
-
-    ipc: Ipc
-    health: Health
-    work: Path  # the component's own work folder
-    root: Path  # the core's root folder, under which other components' work folders lie
-    thing_name: str
-    stopping: threading.Event = field(default_factory=threading.Event)
-    _events: "queue.SimpleQueue[str | BaseException]" = field(default_factory=queue.SimpleQueue)
-
-    def fail(self, error: BaseException) -> None:
-        """End the process with an error, so that the core starts it anew. Any thread may call it.
-
-        For what only a new process can cure: the connection to the core is lost, threads hang in a driver.
-        """
-        self._events.put(error)
-
-    def __post_init__(self) -> None:
-        self.workers = Workers(self.health, self.stopping, self.fail)
-
-    def spawn(self, name: str, work: Callable[[], None], *, again: bool = True) -> threading.Thread:
-        """Run `work` on a daemon thread; an unexpected exception is told and `work` run again (edgeml._worker).
-
-        `again=False` for the work of one request, which is not to be repeated. Whoever stops a part first tells its
-        work to end, then joins: a joined worker is not run again.
-        """
-        worker = Worker(name, work, self.workers, again=again)
-        worker.start()
-        return worker
-
-
-class Component(Generic[C]):
-    """Base of all components. Constructors do no I/O; `start` may raise EdgemlError, which ends the process."""
-
-    name: ClassVar[str]
-    version: ClassVar[str]
-
-    def __init__(self, context: Context) -> None:
-        self.context = context
-
-    def start(self, config: C) -> None:
-        raise NotImplementedError
-
-    def reconfigure(self, config: C) -> None:
-        """Take over a changed, valid configuration while running."""
-        raise NotImplementedError
-
-    def stop(self) -> None:
-        """Stop taking work, finish what is in hand, flush. Must return within four seconds."""
-        raise NotImplementedError
 
 
 def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None = None) -> int:
@@ -121,7 +68,9 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
     )
     credentials.watch(context)
     try:
-        return _run(kind(context), config_type, context)
+        # Standalone there is a person who reads that the file is wrong.
+        kept = None if arguments.standalone else LastGood(work, kind.version)
+        return _run(kind, config_type, context, kept)
     finally:
         ipc.close()
         sys.stdout.flush()
@@ -166,28 +115,65 @@ def _arguments(kind: type[Component[C]], argv: list[str] | None) -> argparse.Nam
     return arguments
 
 
-def _run(component: Component[C], config_type: type[C], context: Context) -> int:
+def _run(kind: type[Component[C]], config_type: type[C], context: Context, kept: LastGood | None) -> int:
     try:
         # Subscribed first: a change made while this configuration is being read is not missed.
         context.ipc.on_configuration(lambda: context._events.put(_CONFIGURATION))
-        config = _configuration(config_type, context)
-    except Exception as error:  # noqa: BLE001  (as below)
-        return _failed(error, context)
-    try:
-        component.start(config)
-        context.ipc.ready()
+        component = _started(kind, config_type, context, kept)
     except Exception as error:  # noqa: BLE001  (whatever it is, it ends in words)
-        with contextlib.suppress(Exception):  # what has not begun cannot always be stopped; the error is what counts
-            _stop(component, context)
+        context.stopping.set()
         return _failed(error, context)
     log.info("started %s", logs.kv(component=component.name, version=component.version, thing=context.thing_name))
-    code = _until_stopped(component, config_type, context)
+    code = _until_stopped(component, config_type, context, kept)
     if not _stop(component, context):
         code = code or EXIT_FAILED
     with contextlib.suppress(EdgemlError):  # the last word of a component that is gone anyway
         _publish_health(component, context)
     log.info("stopped %s", logs.kv(code=code))
     return code
+
+
+def _started(kind: type[Component[C]], config_type: type[C], context: Context, kept: LastGood | None) -> Component[C]:
+    """A component that runs: on the deployed configuration, or on its last good one where that is refused."""
+    raw = _configuration(config_type, context)
+    try:
+        component = _started_with(kind, config_type, raw, context)
+    except ConfigError as refused:
+        good = kept.load() if kept is not None else None
+        if good is None:
+            raise
+        try:
+            component = _started_with(kind, config_type, good, context)
+        except ConfigError:
+            raise refused from None
+        _refused(refused, context)
+    else:
+        if kept is not None:
+            kept.keep(raw)
+    context.ipc.ready()
+    return component
+
+
+def _started_with(
+    kind: type[Component[C]], config_type: type[C], raw: dict[str, Any], context: Context
+) -> Component[C]:
+    config = configuration.load(config_type, raw)
+    component = kind(context)
+    try:
+        component.start(config)
+    except Exception as error:
+        if not isinstance(error, ConfigError):  # else another one may be started in its place
+            context.stopping.set()
+        with contextlib.suppress(Exception):  # what has not begun cannot always be stopped; the error is what counts
+            _stop_in_time(component)
+        raise
+    return component
+
+
+def _refused(error: ConfigError, context: Context) -> None:
+    log.error("%s; going on with the last good configuration", error)
+    context.health.error(error)
+    context.health.problems.found("configuration_refused", "configuration", str(error))
 
 
 def _failed(error: Exception, context: Context) -> int:
@@ -202,27 +188,33 @@ def _failed(error: Exception, context: Context) -> int:
 
 def _stop(component: Component[C], context: Context) -> bool:
     """Whether the component stopped without an error; one that takes too long ends the process."""
-    watchdog = threading.Timer(STOP_TIMEOUT_S, _give_up)
-    watchdog.daemon = True
-    watchdog.start()
     context.stopping.set()
     try:
-        component.stop()
+        _stop_in_time(component)
     except EdgemlError as error:
         log.error("stopping: %s", error)
         return False
     except Exception as error:
         log.exception("stop failed unexpectedly: %r", error)
         return False
-    finally:
-        watchdog.cancel()
     return True
 
 
-def _configuration(config_type: type[C], context: Context) -> C:
+def _stop_in_time(component: Component[C]) -> None:
+    watchdog = threading.Timer(STOP_TIMEOUT_S, _give_up)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        component.stop()
+    finally:
+        watchdog.cancel()
+
+
+def _configuration(config_type: type[C], context: Context) -> dict[str, Any]:
+    """What is deployed, not yet converted; what is misspelt in it is told."""
     raw = context.ipc.configuration()
     _tell_unknown(dict(configuration.unknown_keys(config_type, raw)), context)
-    return configuration.load(config_type, raw)
+    return raw
 
 
 def _tell_unknown(unknown: dict[str, str], context: Context) -> None:
@@ -235,7 +227,7 @@ def _tell_unknown(unknown: dict[str, str], context: Context) -> None:
         problems.found("unknown_key", path, sentence)
 
 
-def _until_stopped(component: Component[C], config_type: type[C], context: Context) -> int:
+def _until_stopped(component: Component[C], config_type: type[C], context: Context, kept: LastGood | None) -> int:
     due = time.monotonic() + HEALTH_INTERVAL_S
     while True:
         try:
@@ -250,12 +242,14 @@ def _until_stopped(component: Component[C], config_type: type[C], context: Conte
             elif event == _STOP:
                 return EXIT_STOPPED
             elif event == _CONFIGURATION:
-                _reconfigure(component, config_type, context)
+                _reconfigure(component, config_type, context, kept)
             elif isinstance(event, DisconnectedError) and _stop_follows(context):
                 return EXIT_STOPPED
             else:
                 log.error("ending: %s", event)
                 return EXIT_FAILED
+        except ConfigError as error:
+            _refused(error, context)
         except EdgemlError as error:  # what is running stays as it is; only the change or the report is lost
             log.error("%s", error)
             context.health.error(error)
@@ -275,18 +269,22 @@ def _stop_follows(context: Context) -> bool:
     return False
 
 
-def _reconfigure(component: Component[C], config_type: type[C], context: Context) -> None:
+def _reconfigure(component: Component[C], config_type: type[C], context: Context, kept: LastGood | None) -> None:
     time.sleep(SETTLE_S)
-    kept = []
+    others = []
     while not context._events.empty():
         if (event := context._events.get()) != _CONFIGURATION:
-            kept.append(event)
-    for event in kept:
+            others.append(event)
+    for event in others:
         context._events.put(event)
-    if _STOP in kept:
+    if _STOP in others:
         return
-    component.reconfigure(_configuration(config_type, context))
+    raw = _configuration(config_type, context)
+    component.reconfigure(configuration.load(config_type, raw))
     log.info("configuration changed")
+    context.health.problems.cleared("configuration_refused", "configuration")
+    if kept is not None:
+        kept.keep(raw)
 
 
 def _publish_health(component: Component[C], context: Context) -> None:
