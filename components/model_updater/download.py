@@ -1,21 +1,18 @@
 """Download with resume: what is on disk already is not fetched again, and never more than was announced."""
 
-import http.client
 import logging
 import os
 import re
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import IO
 
-from edgeml import redact
+from edgeml import http
+from edgeml.backoff import Backoff
 from edgeml.errors import DisconnectedError, IpcError
 from edgeml.log import kv
 from model_updater.errors import Stopped, UpdateError
@@ -24,6 +21,8 @@ from model_updater.jobs import JobGone
 log = logging.getLogger(__name__)
 
 CHUNK = 256 * 1024
+ANY = 1 << 50  # bytes of a body: no more are read than were announced, whatever follows
+MAX_REDIRECTS = 3
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
 
 
@@ -58,7 +57,7 @@ def download(
     bytes on disk. Raises UpdateError when the server refuses or the time is up, Stopped when told to stop, JobGone.
     """
     deadline = time.monotonic() + limits.total_s
-    pause, address = 0.0, url(False)
+    backoff, address = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, floor_s=FIRST_PAUSE_S / 2), url(False)
     while True:
         before = path.stat().st_size if path.exists() else 0
         if before == size:
@@ -68,7 +67,9 @@ def download(
             return
         except Interrupted as interruption:
             done = path.stat().st_size if path.exists() else 0
-            pause = FIRST_PAUSE_S if done > before else min(max(pause * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+            if done > before:
+                backoff.reset()
+            pause = backoff.next()
             log.warning("download interrupted %s", kv(reason=interruption, bytes=done, of=size, pause_s=pause))
             if time.monotonic() + pause > deadline:
                 raise UpdateError(
@@ -93,38 +94,13 @@ def _renewed(url: Callable[[bool], str], address: str) -> str:
 
 def check_url(url: str, allow_http: bool) -> None:
     """Raises UpdateError for a scheme other than https (and http where allowed), a missing host, or credentials."""
-    parts = urlsplit(url)
     allowed = ("https", "http") if allow_http else ("https",)
-    if parts.scheme not in allowed or not parts.hostname or parts.username is not None:
-        raise UpdateError(f"download URL {parts.scheme}://{parts.hostname}: only {' and '.join(allowed)} are allowed")
-
-
-class Redirects(urllib.request.HTTPRedirectHandler):
-    """S3 redirects to a bucket's region; no redirect leads from https to something weaker."""
-
-    max_redirections = 3
-
-    def __init__(self, allow_http: bool) -> None:
-        self._allow_http = allow_http
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        check_url(newurl, self._allow_http and not req.full_url.startswith("https"))
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener(allow_http: bool) -> urllib.request.OpenerDirector:
-    """urllib without the handlers for ftp, file and data URLs."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        Redirects(allow_http),
-    ):
-        opener.add_handler(handler)
-    return opener
+    try:
+        parts = http.check_url(url, allowed)
+    except http.HttpUrlError as error:
+        raise UpdateError(f"download URL {error}: only {' and '.join(allowed)} are allowed") from error
+    if parts.username is not None:
+        raise UpdateError(f"download URL {http.shown(url)}: it must not hold a user name")
 
 
 def _attempt(
@@ -141,42 +117,46 @@ def _attempt(
     if start > size:
         path.unlink()
         start = 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310  (checked above)
-    with _opened(request, size, limits) as response:
-        start = _begins_at(response, start, size)
+    ranged = {"Range": f"bytes={start}-"} if start else {}
+    bounds = http.Limits(max(0.1, deadline - time.monotonic()), limits.stall_s, stall_s=limits.stall_s, max_bytes=ANY)
+    # S3 redirects to a bucket's region.
+    with (
+        _network_faults(),
+        http.opened("GET", url, bounds, headers=ranged, redirects=MAX_REDIRECTS, cross_host=True) as answer,
+    ):
+        _check_status(answer, size)
+        start = _begins_at(answer, start, size)
         with path.open("r+b" if path.exists() else "xb") as file:
             file.truncate(start)
             file.seek(start)
-            _copy(response, file, start, size, deadline, stopping, progress)
+            _copy(answer, file, start, size, deadline, stopping, progress)
 
 
-def _opened(request: urllib.request.Request, size: int, limits: Limits) -> Any:
-    try:
-        with _network_faults():
-            return _opener(limits.allow_http).open(request, timeout=limits.stall_s)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416:  # the object is shorter than what we hold, so it is not the one that was announced
-            raise UpdateError(f"download: the object has fewer than {size} bytes") from error
-        if error.code in (400, 401, 403):  # 400 is S3's answer when the session that signed the URL has expired
-            raise Expired(f"HTTP {error.code}") from error
-        if error.code >= 500 or error.code in (408, 429):
-            raise Interrupted(f"HTTP {error.code}") from error
-        raise UpdateError(f"download: HTTP {error.code} {error.reason}") from error
+def _check_status(answer: http.Stream, size: int) -> None:
+    """Raises UpdateError, or Interrupted where another attempt may do better."""
+    status = answer.status
+    if status == 416:  # the object is shorter than what we hold, so it is not the one that was announced
+        raise UpdateError(f"download: the object has fewer than {size} bytes")
+    if status in (400, 401, 403):  # 400 is S3's answer when the session that signed the URL has expired
+        raise Expired(f"HTTP {status}")
+    if status >= 500 or status in (408, 429):
+        raise Interrupted(f"HTTP {status}")
+    if status >= 300:
+        raise UpdateError(f"download: HTTP {status} {answer.reason[:100]}")
 
 
 @contextmanager
 def _network_faults() -> Iterator[None]:
-    """Whatever the network does is an interruption; the disk's errors, OSError as well, are none."""
+    """Whatever the network does is an interruption; what it says of a URL that can never work is the job's end."""
     try:
         yield
-    except urllib.error.HTTPError:
-        raise
-    except (OSError, http.client.HTTPException) as error:
-        raise Interrupted(redact.text(str(getattr(error, "reason", error))) or type(error).__name__) from error
+    except (http.HttpUrlError, http.HttpRedirectError) as error:
+        raise UpdateError(f"download: {error}") from error
+    except http.HttpError as error:
+        raise Interrupted(str(error)) from error
 
 
-def _begins_at(response: Any, start: int, size: int) -> int:
+def _begins_at(response: http.Stream, start: int, size: int) -> int:
     """The offset at which this answer begins: `start` for 206, 0 where the server ignores ranges."""
     if response.status == 200:
         length = response.headers.get("Content-Length")
@@ -192,8 +172,8 @@ def _begins_at(response: Any, start: int, size: int) -> int:
 
 
 def _copy(
-    response: Any,
-    file: Any,
+    response: http.Stream,
+    file: IO[bytes],
     done: int,
     size: int,
     deadline: float,
@@ -206,8 +186,7 @@ def _copy(
         if time.monotonic() > deadline:
             raise Interrupted("too slow")
         # read1 returns what has arrived, so that a trickle cannot keep us from looking at the clock
-        with _network_faults():
-            chunk = response.read1(min(CHUNK, size - done))
+        chunk = response.read1(min(CHUNK, size - done))
         if not chunk:
             raise Interrupted(f"the connection ended after {done} bytes")
         file.write(chunk)

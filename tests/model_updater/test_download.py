@@ -1,13 +1,14 @@
+import contextlib
 import datetime
 import ipaddress
 import os
 import resource
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import Request
 
 import pytest
 from cryptography import x509
@@ -196,27 +197,80 @@ def test_a_missing_object_fails_at_once(server: FileServer, tmp_path: Path) -> N
         "https:///x",
         "https://user:pw@host/x",
         "host/x",
+        "https://host/a b",
+        "https://host/a\nb",
+        "https://host:port/",
     ],
 )
 def test_only_https_by_default(url: str) -> None:
-    with pytest.raises(UpdateError, match="only https"):
+    with pytest.raises(
+        UpdateError, match=r"download URL .*(only https are allowed|must not hold a user name)"
+    ) as refused:
         check_url(url, allow_http=False)
+    assert "pw" not in str(refused.value)
     check_url("https://host/x", allow_http=False)
     check_url("http://host/x", allow_http=True)
 
 
 def test_a_redirect_to_another_scheme_is_refused(server: FileServer, tmp_path: Path) -> None:
     server.statuses, server.location = [302], "ftp://127.0.0.1/etc/passwd"
-    with pytest.raises(UpdateError, match="only https"):
+    with pytest.raises(UpdateError, match="expected https or http"):
         fetch(server.add(CONTENT), tmp_path / "part")
+    assert len(server.requests) == 1, "not asked again: it would say the same"
 
 
-def test_a_redirect_from_https_to_http_is_refused_even_where_http_is_allowed() -> None:
-    redirects = module.Redirects(allow_http=True)
-    request = Request("https://host/x")
-    with pytest.raises(UpdateError, match="only https"):
-        redirects.redirect_request(request, None, 302, "Found", {}, "http://host/x")
-    assert redirects.redirect_request(request, None, 302, "Found", {}, "https://other/x").full_url == "https://other/x"
+def test_a_redirect_from_https_to_http_is_refused_even_where_http_is_allowed(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FileServer(tls=server_context(tmp_path, monkeypatch)) as safe:
+        safe.statuses, safe.location = [302], server.add(CONTENT)
+        with pytest.raises(UpdateError, match="not encrypted"):
+            fetch(f"{safe.url}/here", tmp_path / "part")
+    assert server.requests == []
+
+
+def test_a_url_that_can_never_work_is_not_asked_again(tmp_path: Path) -> None:
+    with pytest.raises(UpdateError, match="a URL has no ' '"):
+        fetch("http://127.0.0.1:1/a b?X-Amz-Signature=secret", tmp_path / "part")
+
+
+@pytest.mark.parametrize(
+    ("first", "drip"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        (b"HTTP/1.1 200 ", b"O"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1;a=b\r\nx\r\n"),
+    ],
+    ids=["continue", "headers", "status line", "chunks"],
+)
+def test_a_server_that_drips_gets_no_more_than_the_time(tmp_path: Path, first: bytes, drip: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ended = threading.Event()
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while not ended.is_set():
+                    connection, _ = listening.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.recv(65536)
+                        connection.sendall(first)
+                        while not ended.wait(0.02):
+                            connection.sendall(drip)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        started = time.monotonic()
+        with pytest.raises(UpdateError, match="no more time"):
+            fetch(
+                f"http://127.0.0.1:{listening.getsockname()[1]}/x",
+                tmp_path / "part",
+                limits=Limits(total_s=0.5, stall_s=30, allow_http=True),
+            )
+        assert time.monotonic() - started < 5
+        ended.set()
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
 
 
 def test_a_redirect_is_followed(server: FileServer, tmp_path: Path) -> None:
