@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from edgeml import redact
 from edgeml.errors import ConfigError
 from edgeml.log import kv
 from log_shipper.batch import Batch
@@ -110,7 +111,7 @@ def endpoint_url(region: str) -> str:
     for name in ("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "AWS_ENDPOINT_URL_LOGS", "AWS_ENDPOINT_URL"):
         if url := os.environ.get(name, "").rstrip("/"):
             if not url.startswith(("http://", "https://")):
-                raise ConfigError(name, f"expected an http:// or https:// URL, found {url}")
+                raise ConfigError(name, f"expected an http:// or https:// URL, found {redact.url(url)}")
             return url
     if not region:
         raise ConfigError("region", "neither set here nor as AWS_REGION")

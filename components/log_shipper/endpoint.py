@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from edgeml import redact
 from log_shipper.credentials import Signer
 from log_shipper.errors import DeliveryError
 
@@ -58,7 +59,7 @@ class Endpoint:
         except (OSError, http.client.HTTPException) as error:
             self._disconnect()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise DeliveryError(f"{self.url}: {reason}") from error
+            raise DeliveryError(f"{redact.url(self.url)}: {redact.text(reason, self.url)}") from error
         if not response.isclosed():
             self._disconnect()
         self._local.used = time.monotonic()
