@@ -45,13 +45,15 @@ class CameraWorker:
         directory: Path,
         announce: Announce,
         is_alone: Callable[[], bool] = lambda: True,
+        *,
+        share_with_group: bool = False,
     ) -> None:
         self.name, self.camera = name, camera
         self.context, self.announce = context, announce
         self.stopping = threading.Event()
         self.delivered_at = 0.0  # monotonic
         self._is_alone = is_alone
-        self._directory = directory
+        self._directory, self._share = directory, share_with_group
         self._prefix = f"cameras.{name}"
         self._lock = threading.Lock()  # the ring, and which attempt may write to it
         self._writer: FrameWriter | None = None
@@ -131,6 +133,7 @@ class CameraWorker:
                 pixel_format=self.camera.pixel_format,
                 slots=self.camera.slots,
                 directory=self._directory,
+                share_with_group=self._share,
             )
             self._size = (width, height)
         if self._size != (width, height):

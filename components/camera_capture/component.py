@@ -56,7 +56,11 @@ class CameraCapture(Component[Config]):
 
     def reconfigure(self, config: Config) -> None:
         check_places(config.cameras, self.context.thing_name)
-        changed_rings = config.ring_directory != self._config.ring_directory
+        before = self._config
+        changed_rings = (config.ring_directory, config.share_with_group) != (
+            before.ring_directory,
+            before.share_with_group,
+        )
         with self._lock:
             for name in list(self._takers):
                 if changed_rings or config.cameras.get(name) != self._config.cameras.get(name):
@@ -111,6 +115,7 @@ class CameraCapture(Component[Config]):
                     if other.name != name
                 )
             ),
+            share_with_group=self._config.share_with_group,
         )
 
     def _begin(self, name: str) -> None:

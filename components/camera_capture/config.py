@@ -66,3 +66,7 @@ class Config(msgspec.Struct, frozen=True):
         int, Meta(ge=0, le=2**40, description="Disk space for snapshots that wait for S3; the oldest go first")
     ] = 64 * 2**20
     clock_wait_s: ClockWait = 600.0
+    share_with_group: Annotated[
+        bool,
+        Meta(description="Let other users of the component's group read the frames"),
+    ] = False

@@ -16,7 +16,7 @@ from edge_impulse_runner.protocol import Hello
 from edge_impulse_runner.pump import Pump, model_info
 from edgeml.edge_impulse.parameters import Settings
 from edgeml.edge_impulse.reporter import Reporter
-from edgeml.errors import BundleError, EdgemlError, SourceError
+from edgeml.errors import BundleError, EdgemlError, SourceError, UnreadableError
 from edgeml.health import Health
 from edgeml.log import kv
 from edgeml.spool import full_jitter
@@ -77,6 +77,8 @@ class Life:
 
     def _failed(self, error: EdgemlError, failures: int) -> None:
         self._health.count("failures")
+        if isinstance(error, UnreadableError):
+            self._health.problems.found("unreadable", "model", str(error))
         self._health.error(error)
         self._health.note("state", str(error))
         if isinstance(error, SourceError) and self._settings.wait_on_restart:
@@ -125,6 +127,7 @@ class Life:
             model.warm_up(self._config.model.warm_up_timeout_s)
         for block, values in self._config.model.thresholds.items():
             model.set_threshold(int(block), values)
+        self._health.problems.cleared("unreadable", "model")
         self.reporter.model = model_info(model)
         self._health.note("state", "")
         self._health.note("model", f"{hello.project.name} v{hello.project.deploy_version}")

@@ -15,8 +15,8 @@ from edge_impulse_runner.config import Model
 from edgeml import models
 from edgeml.edge_impulse.parameters import Settings
 from edgeml.edge_impulse.studio import Studio, StudioError
-from edgeml.errors import BundleError
-from edgeml.files import write_atomic
+from edgeml.errors import BundleError, UnreadableError
+from edgeml.files import unreadable, write_atomic
 from edgeml.log import kv
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,8 @@ class ModelSource:
         Raises BundleError when it is not there yet, StudioError, IpcError for the API key.
         """
         file = self._settings.model_file
+        if file is not None and (text := unreadable(file)):
+            raise UnreadableError(f"ei_local_model_file: {text}")
         if file is not None and file.exists():
             return file if file.is_socket() else self._runnable(file)
         if file is not None:
@@ -57,7 +59,7 @@ class ModelSource:
     def installed(self) -> Path | None:
         """What `locate` would find now if a bundle is where it looks; None if not. Raises BundleError."""
         file = self._settings.model_file
-        if not self._config.bundle or (file is not None and file.exists()):
+        if not self._config.bundle or (file is not None and os.path.exists(file)):  # noqa: PTH110  (as below)
             return None
         return self._runnable(self._bundled())
 
@@ -73,8 +75,10 @@ class ModelSource:
             ]
         )
         for place in places:
-            if (place / "model.eim").is_file():
+            if os.path.isfile(place / "model.eim"):  # noqa: PTH113  (which raises nothing where it may not look)
                 return _verified(place.resolve())
+        if text := "; ".join(filter(None, (unreadable(place / "model.eim") for place in places))):
+            raise UnreadableError(f"waiting for model bundle {name}: {text}")
         raise BundleError(f"waiting for model bundle {name}: no model.eim in {' or '.join(map(str, places))}")
 
     def _runnable(self, file: Path) -> Path:

@@ -49,6 +49,7 @@ from edgeml.errors import FrameError, RingNotFoundError
 _NEWEST = 128 // 8
 _SEQUENCE = 136 // 4
 _CLOSED = 140 // 4
+MODE, GROUP_MODE = 0o600, 0o640  # a ring is its user's, or readable for the group
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -147,8 +148,8 @@ class Ring:
         return _is_at(path, self._file)
 
 
-def create_ring(path: Path, layout: Layout, origin: Origin, *, replaces: Ring | None = None) -> Ring:
-    """Make a ring at `path`, in place of `replaces` or of one whose writer has died.
+def create_ring(path: Path, layout: Layout, origin: Origin, *, replaces: Ring | None = None, mode: int = MODE) -> Ring:
+    """Make a ring at `path`, in place of `replaces` or of one whose writer has died. `mode` is MODE or GROUP_MODE.
 
     Raises FrameError: another writer lives, a foreign file lies there, no room, no permission.
     """
@@ -159,6 +160,7 @@ def create_ring(path: Path, layout: Layout, origin: Origin, *, replaces: Ring | 
             if replaces is None or not replaces.is_at(path):
                 _refuse_live_writer(path)
             os.ftruncate(descriptor, 0)
+            os.fchmod(descriptor, mode)
             # A hole in a full /dev/shm would be a SIGBUS at the first touch: reserve every page now.
             os.posix_fallocate(descriptor, 0, layout.file_bytes)
             os.pwrite(descriptor, pack(layout, origin), 0)
@@ -237,8 +239,13 @@ def _open_locked(path: Path) -> int:
 
 
 def _check_owner(path: Path, status: os.stat_result) -> None:
-    """Shared memory is open to all users: a file that another one made or may write is not a ring of ours."""
-    trusted = status.st_uid == os.geteuid() or os.geteuid() == 0
+    """Shared memory is open to all users: a file that another one made or may write is not a ring of ours.
+
+    One of our group may share a ring with it: it is then readable for the group, and for nobody else.
+    """
+    groups = {os.getegid(), *os.getgroups()}
+    shared = stat.S_IMODE(status.st_mode) == GROUP_MODE and status.st_gid in groups
+    trusted = status.st_uid == os.geteuid() or os.geteuid() == 0 or shared
     if not stat.S_ISREG(status.st_mode) or not trusted or status.st_mode & 0o022:
         mode, owner = stat.filemode(status.st_mode), status.st_uid
         raise FrameError(f"{path} is not a frame ring: expected a file of user {os.geteuid()}, found {mode} of {owner}")

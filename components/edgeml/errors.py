@@ -15,6 +15,7 @@ called, with `raise ... from error`.
 #  │    └── RingNotFoundError     no writer has made the ring yet
 #  ├── SourceError            a camera or file cannot be read
 #  ├── BundleError            a model bundle is missing, incomplete, corrupt or does not run
+#  │    └── UnreadableError       its folder may not be read by the user of this process
 #  ├── SpoolError             the durable queue refuses or cannot store an item
 #  │    └── Undeliverable         the receiver will never accept this item: drop it, do not retry
 #  ├── HttpError              a server in the network (edgeml.http)
@@ -68,6 +69,10 @@ class SourceError(EdgemlError):
 
 class BundleError(EdgemlError):
     """A model bundle is missing, incomplete, corrupt, or its model does not run."""
+
+
+class UnreadableError(BundleError):
+    """A model bundle, or the folder that it is in, may not be read by the user of this process."""
 
 
 class SpoolError(EdgemlError):

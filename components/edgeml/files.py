@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pwd
 import stat
 import tempfile
 from pathlib import Path
@@ -53,3 +54,35 @@ def read_regular(path: Path, max_bytes: int, *, follow: bool = True) -> bytes:
     if len(data) > max_bytes:
         raise OSError(errno.EFBIG, f"more than {max_bytes} bytes", str(path))
     return data
+
+
+def unreadable(path: Path, *, _links: int = 40) -> str:
+    """Why the user of this process may not read `path`: which folder or file on the way, and whose it is.
+
+    Empty where it may, and where nothing is there.
+    """
+    path = path.absolute()
+    for step in [*reversed(path.parents), path]:
+        try:
+            if step.is_symlink():
+                target = step.parent / step.readlink() / path.relative_to(step)
+                return unreadable(target, _links=_links - 1) if _links else ""
+            step.lstat()
+        except PermissionError:
+            return _refusal(step.parent)
+        except OSError:
+            return ""
+    return "" if os.access(path, os.R_OK) else _refusal(path)
+
+
+def _refusal(path: Path) -> str:
+    state = path.stat()
+    who, owner = _user(os.geteuid()), _user(state.st_uid)
+    return f"{path} cannot be read by user {who}: it is {owner}'s, mode {stat.S_IMODE(state.st_mode):04o}"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import _futex
-from edgeml._ring import Ring, create_ring, open_ring, ring_path
+from edgeml._ring import GROUP_MODE, MODE, Ring, create_ring, open_ring, ring_path
 from edgeml._ring_header import Layout, Origin
 from edgeml.errors import FrameError, RingNotFoundError
 
@@ -75,7 +75,7 @@ class FrameWriter:
     """Writes the frames of one camera. For one thread; a context manager.
 
     Raises FrameError if the ring belongs to another live writer, if a foreign file has its name, or if the directory
-    has no room for it.
+    has no room for it. With `share_with_group` other users of the process' group may read the ring.
     """
 
     def __init__(
@@ -87,11 +87,13 @@ class FrameWriter:
         pixel_format: str = "bgr24",
         slots: int = 4,
         directory: Path = DIRECTORY,
+        share_with_group: bool = False,
     ) -> None:
         self.path = ring_path(directory, camera)
         self._last = 0
+        self._mode = GROUP_MODE if share_with_group else MODE
         layout, origin = Layout(width, height, pixel_format, slots), Origin.here(secrets.randbits(64), base=0)
-        self._ring: Ring | None = create_ring(self.path, layout, origin)
+        self._ring: Ring | None = create_ring(self.path, layout, origin, mode=self._mode)
 
     def write(self, image: NDArray[np.uint8], *, captured_ns: int | None = None, wall_ns: int | None = None) -> int:
         """Copy `image` into the ring; the id of the frame, 1 for the first. The times default to now.
@@ -128,7 +130,7 @@ class FrameWriter:
         layout = Layout(width, height, pixel_format or old.layout.pixel_format, old.layout.slots)
         if layout != old.layout:
             origin = Origin.here(old.origin.stream, base=self._last)
-            self._ring = create_ring(self.path, layout, origin, replaces=old)
+            self._ring = create_ring(self.path, layout, origin, replaces=old, mode=self._mode)
             old.close()
 
     def close(self) -> None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from edgeml import onnx_file
-from edgeml.errors import BundleError
-from edgeml.files import read_regular
+from edgeml.errors import BundleError, UnreadableError
+from edgeml.files import read_regular, unreadable
 from edgeml.json_limits import JsonError, loads
 from edgeml.messages import ModelRef
 from edgeml.onnx_session import open_session as open_session
@@ -261,7 +261,8 @@ def updater_folder(root: Path, name: str) -> Path:
 def find(name: str, root: Path, refused: frozenset[Path] = frozenset()) -> Path | None:
     """The real folder of the newest installed bundle `name`; an update wins over a component of equal version.
 
-    Folders that were `refused` already are passed over.
+    Folders that were `refused` already are passed over. Raises UnreadableError when there is none but in folders that
+    this process may not read.
     """
     found = []
     for place in _places(name, root):
@@ -269,7 +270,9 @@ def find(name: str, root: Path, refused: frozenset[Path] = frozenset()) -> Path 
             if place.resolve() not in refused:
                 found.append((version_key(read_manifest(place).version), place.resolve()))
         except BundleError:
-            continue  # not there, or not readable: `load` says why when it is the only one
+            continue  # not there, or no bundle: `load` says why when it is the only one
+    if not found and (text := "; ".join(filter(None, (unreadable(p / "model.json") for p in _places(name, root))))):
+        raise UnreadableError(text)
     return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
@@ -285,6 +288,7 @@ class Watcher:
         self._seen: tuple[Path, tuple[int, ...]] | None = None
         self._before: tuple[Path, tuple[int, ...]] | None = None
         self._refused: dict[Path, tuple[int, ...]] = {}
+        self.unreadable = ""  # at the last `changed`: which folder may not be read, and by whom
 
     def refuse(self, folder: Path) -> None:
         """`folder` cannot be used as it is: offer another installed bundle, and this one again when it changes."""
@@ -298,11 +302,16 @@ class Watcher:
 
     def changed(self) -> Path | None:
         """The bundle's real folder when it is another one than at the last call, else None."""
+        places = [self._place] if self._place is not None else _places(self._name, self._root)
+        self.unreadable = "; ".join(filter(None, (unreadable(place / "model.json") for place in places)))
         refused = frozenset(folder for folder, state in self._refused.items() if _state(folder) == state)
         if self._place is not None:
             folder = None if self._place.resolve() in refused else self._place.resolve()
         else:
-            folder = find(self._name, self._root, refused)
+            try:
+                folder = find(self._name, self._root, refused)
+            except UnreadableError:
+                folder = None
         if folder is None or not (state := _state(folder)) or (folder, state) == self._seen:
             return None
         self._before, self._seen = self._seen, (folder, state)

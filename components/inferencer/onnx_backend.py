@@ -71,6 +71,7 @@ class OnnxModel:
         while not self._closed:
             request, self._request = self._request, None
             folder = self._watcher.changed()
+            self._say_unreadable()
             if folder is not None:
                 self._load(folder, request)
             elif request is not None:
@@ -80,6 +81,13 @@ class OnnxModel:
                 self._context.health.problems.cleared("model_refused", f"{self._prefix}.model")
             self._wake.wait(POLL_S)
             self._wake.clear()
+
+    def _say_unreadable(self) -> None:
+        problems, subject = self._context.health.problems, f"{self._prefix}.model"
+        if self._watcher.unreadable:
+            problems.found("unreadable", subject, self._watcher.unreadable)
+        else:
+            problems.cleared("unreadable", subject)
 
     def _load(self, folder: Path, request: ModelActivate | None) -> None:
         health = self._context.health

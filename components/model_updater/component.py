@@ -8,6 +8,7 @@ from edgeml.errors import ConfigError
 from model_updater import __version__
 from model_updater.config import Config
 from model_updater.document import key_bytes
+from model_updater.store import share
 from model_updater.updater import Updater
 
 STOP_TIMEOUT_S = 1.5  # a read that hangs is not waited for: what is on disk is good as it is
@@ -26,12 +27,16 @@ class ModelUpdater(Component[Config]):
 
     def start(self, config: Config) -> None:
         _check(config)
+        if config.share_with_group:
+            share(self.context.work)
         self._updater = Updater(self.context, config)
         self._thread = self.context.spawn("updater", self._updater.run)
 
     def reconfigure(self, config: Config) -> None:
         """Holds from the next job on; the job in hand goes on under the rules it began with."""
         _check(config)
+        if config.share_with_group:
+            share(self.context.work)
         if self._updater is not None:
             self._updater.config = config
 

@@ -74,3 +74,7 @@ class Config(msgspec.Struct, frozen=True):
     poll_interval_s: Annotated[
         float, Meta(ge=1, le=86400, description="Asks for jobs this often, should a notification have been lost")
     ] = 600.0
+    share_with_group: Annotated[
+        bool,
+        Meta(description="Let other users of the component's group read the models"),
+    ] = False

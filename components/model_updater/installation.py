@@ -25,7 +25,7 @@ from model_updater.download import Limits, download
 from model_updater.errors import UpdateError
 from model_updater.journal import Journal
 from model_updater.probe import probe
-from model_updater.store import Store, entry_name
+from model_updater.store import Store, entry_name, share
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +182,8 @@ class Installation:
 
     def _place(self) -> None:
         self._store.place(self._unpacked, self._entry)
+        if self._config.share_with_group:
+            share(self._work)
 
     def _switch(self) -> None:
         self._check_origin()  # again: a restart may lie between, and what it went on with

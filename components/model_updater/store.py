@@ -6,12 +6,17 @@
 A version's folder appears by rename and never changes: what has a name here is whole.
 """
 
+import logging
 import os
 import shutil
 from pathlib import Path
 
 from edgeml.files import sync_folder
+from edgeml.log import kv
 
+log = logging.getLogger(__name__)
+
+SHARED_MODE = 0o750
 DIGITS = 16  # of the artifact's sha256, in a version's folder name
 
 
@@ -80,3 +85,18 @@ class Store:
 def entry_name(version: str, sha256: str) -> str:
     """The content is part of the name, so that one version offered with two contents makes two entries."""
     return f"{version}-{sha256[:DIGITS]}"
+
+
+def share(work: Path) -> None:
+    """Let the group of this process enter the folders of all bundles below `work`, which the core may have closed.
+
+    What cannot be opened is logged: whoever needs a bundle says that it cannot read it.
+    """
+    models = work / "models"
+    folders = [work, models, *models.glob("*"), *models.glob("*/versions"), *models.glob("*/versions/*")]
+    for folder in folders:
+        try:
+            if folder.is_dir() and not folder.is_symlink():
+                folder.chmod(SHARED_MODE)
+        except OSError as error:
+            log.error("folder not shared with the group %s", kv(folder=folder, reason=error.strerror))
