@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeml import numbers
 from edgeml.component import Context
-from edgeml.errors import BackendError, EdgemlError
+from edgeml.errors import BackendError
 from edgeml.http import Limits
 from edgeml.json_limits import JsonError, loads
 from edgeml.log import kv
@@ -137,12 +137,11 @@ class WithFallback:
     def infer(self, sample: Sample) -> Outcome | None:
         try:
             outcome = self._first.infer(sample)
-        except Exception as error:
+        except BackendError as error:
             if not self._second.poll():
                 raise
             if not self._failing:
-                unexpected = None if isinstance(error, EdgemlError) else error
-                log.warning("fallback answers %s", kv(pipeline=self._pipeline, error=error), exc_info=unexpected)
+                log.warning("fallback answers %s", kv(pipeline=self._pipeline, error=error))
             self._failing = True
             return self._second.infer(sample)
         if self._failing:
@@ -151,10 +150,8 @@ class WithFallback:
         return outcome
 
     def close(self) -> None:
-        try:
-            self._first.close()
-        finally:
-            self._second.close()
+        self._first.close()
+        self._second.close()
 
 
 def encoded(sample: Sample, content_type: str, quality: int) -> bytes:

@@ -69,7 +69,8 @@ def whole_lines(block: bytes, room: int, max_events: int) -> tuple[int, int]:
             return end, lines
         fitting = int(end * min(room / size, max_events / lines))
         end = block.rfind(b"\n", 0, min(fitting, end - 1)) + 1
-    return 0, 0
+    first = block.find(b"\n") + 1  # longer than the estimate, and perhaps not too long
+    return (first, 1) if first and first + OVERHEAD - 1 <= room and max_events > 0 else (0, 0)
 
 
 def line_start(block: bytes, back: int) -> int:
@@ -92,7 +93,7 @@ def utf8_cut(block: bytes, size: int) -> int:
 
 def pieces(text: str, size: int = MAX_MESSAGE) -> list[str]:
     """`text` in pieces of at most `size` bytes of UTF-8."""
-    data = text.encode()
+    data = text.encode(errors="replace")
     found = []
     while data:
         cut = utf8_cut(data, size)

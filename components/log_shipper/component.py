@@ -11,14 +11,15 @@ from edgeml import messages
 from edgeml.component import Component, Context
 from edgeml.errors import ConfigError
 from log_shipper import __version__
-from log_shipper.batch import Batch
 from log_shipper.cloudwatch import CloudWatch
+from log_shipper.cloudwatch_sink import CloudWatchSink
 from log_shipper.config import Config, Files
 from log_shipper.destination import Names
 from log_shipper.emf import HealthLog
 from log_shipper.iot_core import IotCoreSink
-from log_shipper.scan import Log, Scanner
-from log_shipper.shipper import Send, Shipper
+from log_shipper.refused import Send
+from log_shipper.scan import Scanner
+from log_shipper.shipper import Shipper
 
 _STOP_S = 3.0
 _LITE_SOCKET = "gg-ipc.socket"
@@ -76,36 +77,24 @@ class LogShipper(Component[Config]):
     def _tell_refused(self, scanner: Scanner) -> None:
         """Regular expressions that cannot be used cost their own logs, or the joining of their lines, and no more."""
         problems = self.context.health.problems
-        for where in self._refused - scanner.refused.keys():
+        for where in self._refused - scanner.refused_patterns.keys():
             problems.cleared("log_refused", where)
-        for where, text in scanner.refused.items():
+        for where, text in scanner.refused_patterns.items():
             problems.found("log_refused", where, text)
-        self._refused = set(scanner.refused)
+        self._refused = set(scanner.refused_patterns)
 
     def _cloudwatch(self, config: Config) -> Send:
         region = config.region or os.environ.get("AWS_REGION", "") or os.environ.get("AWS_DEFAULT_REGION", "")
         if not region:
             raise ConfigError("region", "neither set here nor as AWS_REGION")
-        client = CloudWatch(region, config.retention_days)
+        client = CloudWatch(region, config.retention_days, self.context.health.problems)
         names = Names(config.log_group, config.log_stream, region, self.context.thing_name)
-        health = self.context.health
-
-        def send(log: Log, batch: Batch) -> None:
-            group, stream = names.group_of(log.kind, log.name), names.stream_of(log.name, batch.day)
-            rejected = client.put(group, stream, batch)
-            if rejected.too_old or rejected.too_new:
-                health.count("events_too_old", rejected.too_old)
-                health.count("events_too_new", rejected.too_new)
-                health.error(
-                    f"{group}: CloudWatch took no events {rejected.too_old} too old, {rejected.too_new} too new"
-                )
-
-        return send
+        return CloudWatchSink(client, names, self.context.health).put
 
     def _iot_core(self, config: Config) -> Send:
-        sink = self._iot = IotCoreSink(
-            config.iot_core, self.context.ipc, self.context.thing_name, self.context.work / "iot_core.db"
-        )
+        context = self.context
+        path = context.work / "iot_core.db"
+        sink = self._iot = IotCoreSink(config.iot_core, context.ipc, context.thing_name, path, context.health)
         self.context.health.gauge("iot_core_spool_bytes", lambda: sink.spool.bytes)
         return lambda log, batch: sink.put(log.name, batch)
 

@@ -15,6 +15,7 @@ Unit = Literal["KB", "MB", "GB"]
 UNIT_BYTES: dict[str, int] = {"KB": 2**10, "MB": 2**20, "GB": 2**30}
 
 Regex = Annotated[str, Meta(max_length=500)]
+TimeZone = Annotated[str, Meta(max_length=64, pattern=r"^([A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}|[+-]\d\d:?\d\d)?$")]
 
 
 class Options(msgspec.Struct, frozen=True, rename="camel"):
@@ -31,6 +32,9 @@ class Options(msgspec.Struct, frozen=True, rename="camel"):
     ] = False
     multi_line_start_pattern: Annotated[
         Regex, Meta(description="Regular expression that the first line of each record matches; empty: a date")
+    ] = ""
+    time_zone: Annotated[
+        TimeZone, Meta(description="Zone of times that name none, such as Asia/Tokyo; empty: that of the component")
     ] = ""
 
     @property
@@ -105,8 +109,12 @@ Sink = Literal["cloudwatch", "iot_core"]
 
 class Config(msgspec.Struct, frozen=True, rename="camel"):
     components: Annotated[
-        list[str], Meta(description="Components whose logs are sent, with wildcards, without naming them one by one")
-    ] = msgspec.field(default_factory=lambda: ["edgeml.*"])
+        Literal["auto"] | list[str],
+        Meta(
+            description="Components whose logs are sent, with wildcards, without naming them one by one; auto: "
+            "edgeml.*, or none but those that logsUploaderConfiguration names, if it names any"
+        ),
+    ] = "auto"
     logs_uploader_configuration: Annotated[
         LogsUploader, Meta(description="Logs one by one, as aws.greengrass.LogManager has it")
     ] = LogsUploader()
@@ -119,6 +127,12 @@ class Config(msgspec.Struct, frozen=True, rename="camel"):
     update_to_tlog_interval_sec: Annotated[
         float, Meta(ge=0, description="Accepted and not used: progress is kept with every delivery")
     ] = 0
+    time_zone: Annotated[
+        TimeZone, Meta(description="Zone of times in lines that name none, such as Asia/Tokyo; empty: the machine's")
+    ] = ""
+    clock_wait_sec: Annotated[
+        float, Meta(ge=0, le=86400, description="Longest time from boot that lines wait for a clock that is not set")
+    ] = 600.0
     logs_directory: Annotated[str, Meta(description="Folder of the core's log files; empty: <root>/logs")] = ""
     files: Annotated[dict[str, Files], Meta(description="Other log files, by a name of your choice")] = {}
     journald: Annotated[Journald, Meta(description="The journal, read by journalctl")] = Journald()
@@ -143,3 +157,12 @@ class Config(msgspec.Struct, frozen=True, rename="camel"):
     ] = 0
     iot_core: Annotated[IotCore, Meta(description="The sink iot_core")] = IotCore()
     health_metrics: Annotated[HealthMetrics, Meta(description="Health of the components as metrics")] = HealthMetrics()
+
+    @property
+    def component_patterns(self) -> list[str]:
+        """What `components` comes to."""
+        if isinstance(self.components, list):
+            return self.components
+        uploader = self.logs_uploader_configuration
+        named = uploader.component_logs_configuration_map or uploader.component_logs_configuration
+        return [] if named else ["edgeml.*"]

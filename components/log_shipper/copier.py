@@ -46,14 +46,20 @@ class Output(NamedTuple):
         return f"{self.head}{body}{self.tail}"
 
 
+def decoded(text: str) -> dict[str, Any] | None:
+    """The JSON object that `text` is; None if it is none, nests for ever, or holds numbers beyond all measure."""
+    try:
+        found = msgspec.json.decode(text)
+    except (ValueError, RecursionError):  # ValueError: msgspec's own, and half a surrogate pair
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def output_of(record: str) -> Output | None:
     """The component's own line in a record of the nucleus, in either format; None if the record is something else."""
     if record.startswith("{"):
-        try:
-            fields = msgspec.json.decode(record)
-        except msgspec.DecodeError:
-            return None
-        if fields.get("thread") != "Copier" or not isinstance(fields.get("message"), str):
+        fields = decoded(record)
+        if fields is None or fields.get("thread") != "Copier" or not isinstance(fields.get("message"), str):
             return None
         return Output("", fields["message"], "", fields)
     match = _HEAD.match(record)
@@ -77,11 +83,7 @@ def emf_of(line: str) -> Metrics | None:
             line = output.body
     if not line.startswith("{") or '"CloudWatchMetrics"' not in line:
         return None
-    try:
-        fields = msgspec.json.decode(line)
-    except msgspec.DecodeError:
-        return None
-    metadata = fields.get("_aws")
+    metadata = (decoded(line) or {}).get("_aws")
     if not isinstance(metadata, dict):
         return None
     time = metadata.get("Timestamp")

@@ -23,7 +23,7 @@ class Signer:
         try:
             frozen = self._credentials.frozen()
         except CredentialsError as error:
-            raise DeliveryError(str(error)) from error
+            raise DeliveryError(str(error), "credentials") from error
         request = AWSRequest(method="POST", url=url, headers=headers, data=body)
         SigV4Auth(frozen, _SERVICE, self._region).add_auth(request)
         return dict(request.headers.items())

@@ -1,24 +1,27 @@
-"""JSON requests to one endpoint over kept-alive connections, one for each thread."""
+"""Signed JSON requests to one endpoint over kept-alive connections, one for each thread."""
 
-import contextlib
-import http.client
+from __future__ import annotations
+
 import os
-import socket
-import ssl
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
-from edgeml import redact
-from log_shipper.credentials import Signer
 from log_shipper.errors import DeliveryError
 
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 20.0
+if TYPE_CHECKING:  # http, ssl and what they bring are loaded with the first request
+    import ssl
+
+    from edgeml.http import Client
+    from log_shipper.credentials import Signer
+
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S, TOTAL_TIMEOUT_S = 5.0, 20.0, 60.0
 IDLE_S = 4.0  # servers drop idle connections after about five seconds, and a request sent then may be lost
 MAX_ANSWER = 1 << 20
+NO_ANSWER = "NoAnswerOfTheService"
 
 
 class Answer(NamedTuple):
@@ -35,101 +38,71 @@ class Endpoint:
 
     def __init__(self, url: str, signer: Signer) -> None:
         self.url = url
-        self._parts = urlsplit(url)
+        self._host = urlsplit(url).netloc
         self._signer = signer
         self._local = threading.local()
+        self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
 
     def call(self, target: str, body: bytes) -> Answer:
         """Raises DeliveryError if there is no answer."""
-        headers = {
-            "Content-Type": "application/x-amz-json-1.1",
-            "X-Amz-Target": target,
-            "Host": self._parts.netloc,
-        }
+        from edgeml.http import HttpError, Limits
+
+        headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": target, "Host": self._host}
         signed = self._signer.sign(f"{self.url}/", headers, body)
-        connection = self._connection()
+        limits = Limits(TOTAL_TIMEOUT_S, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, MAX_ANSWER)
+        client = self._client()
         try:
-            if connection.sock is None:
-                connection.connect()
-                _socket(connection).settimeout(READ_TIMEOUT_S)
-            connection.request("POST", f"{self._parts.path}/", body=body, headers=signed)
-            response = connection.getresponse()
-            data = response.read(MAX_ANSWER)
-        except (OSError, http.client.HTTPException) as error:
-            self._disconnect()
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise DeliveryError(f"{redact.url(self.url)}: {redact.text(reason, self.url)}") from error
-        if not response.isclosed():
-            self._disconnect()
-        self._local.used = time.monotonic()
-        return _answer(response, data)
+            answer = client.request("POST", f"{self.url}/", limits, headers=signed, body=body, redirects=None)
+        except HttpError as error:
+            client.close()
+            raise DeliveryError(str(error)) from error
+        finally:
+            self._local.used = time.monotonic()
+        return _answer(answer.status, answer.headers, answer.body)
 
-    def _disconnect(self) -> None:
-        """Close this thread's connection."""
-        connection = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.close()
+    def _client(self) -> Client:
+        """This thread's connection, a new one where it has rested for too long."""
+        client: Client | None = getattr(self._local, "client", None)
+        if client is None:
+            from edgeml.http import Client
 
-    def _connection(self) -> http.client.HTTPConnection:
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._new()
+            client = self._local.client = Client(idle=1, context=self._context())
         elif time.monotonic() - self._local.used > IDLE_S:
-            connection.close()
-        return connection
+            client.close()
+        return client
 
-    def _new(self) -> http.client.HTTPConnection:
-        from urllib.request import getproxies, proxy_bypass
-
-        self._local.used = time.monotonic()
-        host, port, secure = self._parts.hostname or "", self._parts.port, self._parts.scheme == "https"
-        proxy = None if proxy_bypass(host) else getproxies().get(self._parts.scheme)
-        via = urlsplit(proxy) if proxy else None
-        near, near_port = (via.hostname or "", via.port) if via else (host, port)
-        connection: http.client.HTTPConnection
-        if secure:
-            if self._tls is None:
-                self._tls = _tls()
-            connection = http.client.HTTPSConnection(near, near_port, timeout=CONNECT_TIMEOUT_S, context=self._tls)
-        else:
-            connection = http.client.HTTPConnection(near, near_port, timeout=CONNECT_TIMEOUT_S)
-        if via:
-            connection.set_tunnel(host, port or (443 if secure else 80), _proxy_headers(via.username, via.password))
-        return connection
-
-
-def _socket(connection: http.client.HTTPConnection) -> socket.socket:
-    """The socket of a connected connection; the standard library's types know it only as None."""
-    found: socket.socket = connection.sock
-    return found
-
-
-def _proxy_headers(user: str | None, password: str | None) -> dict[str, str]:
-    if user is None:
-        return {}
-    from base64 import b64encode
-
-    secret = b64encode(f"{user}:{password or ''}".encode()).decode()
-    return {"Proxy-Authorization": f"Basic {secret}"}
+    def _context(self) -> ssl.SSLContext | None:
+        if not self.url.startswith("https:"):
+            return None
+        with self._lock:
+            self._tls = self._tls or _tls()
+            return self._tls
 
 
 def _tls() -> ssl.SSLContext:
+    import ssl
+
     bundle = os.environ.get("AWS_CA_BUNDLE")
     defaults = ssl.get_default_verify_paths()
-    if not bundle and not (defaults.cafile or defaults.capath):
-        import botocore.httpsession  # brings a list of its own, for systems that have none
+    try:
+        if not bundle and not (defaults.cafile or defaults.capath):
+            import botocore.httpsession  # brings a list of its own, for systems that have none
 
-        bundle = str(botocore.httpsession.DEFAULT_CA_BUNDLE)
-    return ssl.create_default_context(cafile=bundle or None)
+            bundle = str(botocore.httpsession.DEFAULT_CA_BUNDLE)
+        return ssl.create_default_context(cafile=bundle or None)
+    except OSError as error:
+        raise DeliveryError(f"no certificates to trust in {bundle or defaults.cafile}: {error}") from error
 
 
-def _answer(response: http.client.HTTPResponse, data: bytes) -> Answer:
+def _answer(status: int, headers: Any, data: bytes) -> Answer:
     body: dict[str, Any] = {}
-    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):  # a proxy's or load balancer's HTML
-        body = msgspec.json.decode(data, type=dict[str, Any]) if data else {}
     error = ""
-    if response.status >= 300:
-        code = str(body.get("__type") or response.getheader("x-amzn-ErrorType") or f"HTTP {response.status}")
+    try:
+        body = msgspec.json.decode(data, type=dict[str, Any]) if data else {}
+    except (ValueError, RecursionError):  # the HTML of a proxy, a load balancer, a hotel's login page
+        error = NO_ANSWER
+    if status >= 300:
+        code = str(body.get("__type") or headers.get("x-amzn-ErrorType") or f"HTTP {status}")
         error = code.rpartition("#")[2].partition(":")[0]
-    return Answer(response.status, error, body, response.getheader("Date") or "")
+    return Answer(status, error, body, headers.get("Date") or "")

@@ -2,18 +2,30 @@
 
 # EdgemlError
 #  ├── DeliveryError          not now: read it again and send it later
-#  │    └── BatchRefused          not like this: smaller batches find out which event is at fault
+#  │    ├── BatchRefused          not like this: smaller batches find out which event is at fault
+#  │    └── DoubtedError          a no that may be meant for this batch, or for all: repeated, it counts as the former
 #  └── CheckpointError        delivered, but that cannot be recorded
 
 from edgeml.errors import EdgemlError
 
 
 class DeliveryError(EdgemlError):
-    """The receiver did not take a batch; it will be sent again, for ever."""
+    """The receiver did not take a batch; it will be sent again, for ever. `code` is the kind of problem that is."""
+
+    def __init__(self, text: str, code: str = "unreachable") -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class BatchRefused(DeliveryError):  # noqa: N818  (names the verdict)
     """The receiver says that the batch itself is wrong; sending it again unchanged is useless."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, "refused")
+
+
+class DoubtedError(DeliveryError):
+    """An answer that is no success and does not say why, such as a firewall's that dislikes what is in a line."""
 
 
 class CheckpointError(EdgemlError):

@@ -13,8 +13,10 @@ from typing import Any
 
 import msgspec
 
+from edgeml.clock import CLOCK, UNSYNCHRONISED
 from edgeml.errors import IpcError, SpoolError
 from edgeml.fields import check_topic, topic_problem
+from edgeml.health import Health
 from edgeml.ipc import Ipc
 from edgeml.spool import Drainer, Item, Spool
 from log_shipper.batch import Batch, pieces
@@ -32,10 +34,11 @@ _TEXT = re.compile(r"\S+ \[(?P<level>\w+)\] \((?P<thread>[^)]*)\) (?P<logger>[^:
 class IotCoreSink:
     """Puts batches into the spool at `path`, and publishes from there. Raises SpoolError if that cannot be opened."""
 
-    def __init__(self, config: IotCore, ipc: Ipc, thing: str, path: Path) -> None:
+    def __init__(self, config: IotCore, ipc: Ipc, thing: str, path: Path, health: Health | None = None) -> None:
         self._config, self._ipc, self._thing = config, ipc, thing
         check_topic("iotCore.topic", self._topic("a"))
-        self.spool = Spool(path, max_bytes=config.spool_bytes)
+        problems = health.problems if health else None
+        self.spool = Spool(path, max_bytes=config.spool_bytes, problems=problems, subject="iot_core")
         self._drainer = Drainer(self.spool, self._publish, transient=(IpcError,))
 
     def put(self, component: str, batch: Batch) -> None:
@@ -96,7 +99,10 @@ class IotCoreSink:
         return [entry for part in pieces(text, half) for entry in self._entries(time_ms, part, limit)]
 
     def _message(self, component: str, entries: list[msgspec.Raw]) -> bytes:
-        return msgspec.json.encode({"thing": self._thing, "component": component, self._config.content: entries})
+        message = {"thing": self._thing, "component": component, self._config.content: entries}
+        if not CLOCK.believed():
+            message["clock"] = UNSYNCHRONISED
+        return msgspec.json.encode(message)
 
 
 def record_of(time_ms: int, text: str) -> dict[str, Any]:

@@ -7,28 +7,34 @@ second and the 12 after them (fraction and level, which repeat) are looked up in
 not know is parsed. msgspec encodes a list of structs as fast as orjson encodes one of dicts, so there is no orjson.
 """
 
+import logging
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any
 
-import msgspec
+from edgeml.pace import Throttle
+from log_shipper.copier import decoded, emf_of, rejoin
+from log_shipper.times import DAY_MS as DAY_MS
+from log_shipper.times import EARLIEST_MS, ZONE, Window, Zone, claimed_ms, fraction_ms, offset_ms, wall_ms
+from log_shipper.times import iso_ms as iso_ms
 
-from log_shipper.copier import emf_of, rejoin
+log = logging.getLogger(__name__)
 
-DAY_MS = 86_400_000
 LEVELS = {"TRACE": 0, "DEBUG": 1, "INFO": 2, "WARN": 3, "ERROR": 4}
 _RANKS = {name[:4]: rank for name, rank in LEVELS.items()} | {"NOTI": 2, "FATA": 5, "CRIT": 5}
 
 _DROPPED = -(2**62)
 _MAX_SECONDS, _MAX_TAILS = 4096, 16384
+PATTERN_SEES = 2000  # characters of a line that a pattern of the user's own is tried on: it may be slow on more
 
 _DATED = re.compile(
-    r"[\[(]?(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d)?"
-    r"(?:\s+\[(TRACE|DEBUG|INFO|WARN|ERROR|FATAL)\b)?"
+    rf"[\[(]?(\d{{4}}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{{1,9}})\d*)?({ZONE})?"
+    r"(?:\s+\[(TRACE|DEBUG|INFO|WARN|ERROR|FATAL)\b)?",
+    re.ASCII,
 )
-_JSON_LEVEL = re.compile(r'"level"\s*:\s*"(\w{4})')
+_JSON_LEVEL = re.compile(r'"level"\s*:\s*"([A-Za-z]{4})')
+_BOM = "\ufeff"
+_TIME_KEYS = ("timestamp", "@timestamp", "time", "ts")
 _ENDS = (",", "}")
 _TRACEBACK = "Traceback (most recent call last):"
 
@@ -57,23 +63,45 @@ class Records:
 
 
 class Parser:
-    """One log's rules. Not thread-safe; one per log."""
+    """One log's rules. Not thread-safe; one per log.
 
-    def __init__(self, minimum_level: str, start_pattern: re.Pattern[str] | None, *, rejoin_tracebacks: bool) -> None:
+    Whatever the bytes of a line are, it comes out: what cannot be understood goes as text, with the time of its
+    arrival, and so does what claims a time outside of `window`.
+    """
+
+    def __init__(
+        self,
+        minimum_level: str,
+        start_pattern: re.Pattern[str] | None,
+        *,
+        rejoin_tracebacks: bool,
+        zone: Zone | None = None,
+        window: Window | None = None,
+    ) -> None:
         self._minimum = LEVELS[minimum_level]
         self._pattern = start_pattern
         self._rejoin = rejoin_tracebacks
+        self._zone = zone or Zone()
+        self.window = window or Window()
         self._seconds: dict[str, int] = {}
         self._tails: dict[str, int] = {}
+        self._faults = Throttle()
 
     def parse(self, text: str, arrival: int, attach: Attach = Attach.NOTHING) -> Records:
         """Records of whole lines (`text` ends in a newline). Undated ones get the time `arrival`, in Unix ms."""
-        if "\0" in text:
-            text = text.replace("\0", "")
-        if "\r" in text:
-            text = text.replace("\r\n", "\n")
+        text = _cleaned(text)
         lines = text.split("\n")
         lines.pop()
+        try:
+            records = self._parsed(text, lines, arrival, attach)
+        except Exception:  # a fault of ours costs one line its time, not the log its delivery
+            if self._faults.due():
+                log.exception("lines not understood, sent as text count=%d", self._faults.count)
+            records = self._one_by_one(lines, arrival, attach)
+        records.times = self.window.believed(records.times, arrival)
+        return records
+
+    def _parsed(self, text: str, lines: list[str], arrival: int, attach: Attach) -> Records:
         if self._pattern is not None or "_aws" in text:
             records = self._each(lines, arrival, attach)
         elif text.startswith("{"):
@@ -82,6 +110,23 @@ class Parser:
             records = self._text(lines, arrival, attach)
         if self._rejoin and _TRACEBACK in text:
             rejoin(records)
+        return records
+
+    def _one_by_one(self, lines: list[str], arrival: int, attach: Attach) -> Records:
+        """Each line apart, so that the one at fault is known: it becomes a record of its own."""
+        records = Records(attach=attach)
+        joined: dict[int, int] = {}
+        for index, line in enumerate(lines):
+            if not line:
+                continue
+            try:
+                self._slow(records, joined, index, line, arrival)
+            except Exception:  # noqa: BLE001  (it was logged when it came first)
+                records.times.append(arrival)
+                records.texts.append(line)
+                records.starts.append(index)
+                records.attach = Attach.NOTHING
+        _join(records, joined, lines)
         return records
 
     def _text(self, lines: list[str], arrival: int, attach: Attach) -> Records:
@@ -122,7 +167,7 @@ class Parser:
                 line[:1] != "{"
                 or found == 11
                 or rank is None
-                or not digits.isdigit()
+                or not (digits.isdecimal() and digits.isascii())
                 or line[found + 13 : found + 14] not in _ENDS
             ):
                 if line:
@@ -149,18 +194,21 @@ class Parser:
     def _slow(self, records: Records, joined: dict[int, int], index: int, line: str, arrival: int) -> None:
         if "_aws" in line and (metrics := emf_of(line)) is not None:
             self._begin(records, index, metrics.text, metrics.time or arrival, Attach.NOTHING)
-        elif self._pattern is not None and not self._pattern.search(line) and records.attach is not Attach.NOTHING:
+        elif self._pattern is not None and not self._begins(line) and records.attach is not Attach.NOTHING:
             self._continue(records, joined, index, line, arrival)
         elif line.startswith("{"):
-            time = self._json_time(line)
+            time = self._json_time(line, arrival, records.times[-1] if records.times else 0)
             self._begin(records, index, line, arrival if time is None else time, Attach.NOTHING)
         elif (match := _DATED.match(line)) is not None:
-            time = self._text_time(line, match)
+            time = self._text_time(line, match, arrival, records.times[-1] if records.times else 0)
             self._begin(records, index, line, arrival if time is None else time, Attach.RECORD)
-        elif self._pattern is not None and self._pattern.search(line):
+        elif self._pattern is not None and self._begins(line):
             self._begin(records, index, line, arrival, Attach.RECORD)
         else:
             self._continue(records, joined, index, line, arrival)
+
+    def _begins(self, line: str) -> bool:
+        return self._pattern is not None and self._pattern.search(line[:PATTERN_SEES]) is not None
 
     def _begin(self, records: Records, index: int, line: str, time: int, attach: Attach) -> None:
         if time == _DROPPED:
@@ -180,62 +228,48 @@ class Parser:
             records.texts.append(line)
             records.starts.append(index)
 
-    def _text_time(self, line: str, match: re.Match[str]) -> int | None:
+    def _text_time(self, line: str, match: re.Match[str], arrival: int, last: int) -> int | None:
         day, clock, fraction, zone, level = match.groups()
         second = self._seconds.get(key := f"{day}T{clock}")
         if second is None:
-            second = iso_ms(key)
+            second = wall_ms(key)
             if second is None:  # looks like a date and is none, such as 2022-13-41
                 return None
-            if len(self._seconds) >= _MAX_SECONDS:
-                self._seconds.clear()
-            self._seconds[key] = self._seconds[f"{day} {clock}"] = second
-        tail = int((fraction or "0")[:3].ljust(3, "0")) - _offset_ms(zone)
+            if second > EARLIEST_MS + DAY_MS:  # the fast path knows nothing of times before 1970
+                if len(self._seconds) >= _MAX_SECONDS:
+                    self._seconds.clear()
+                self._seconds[key] = self._seconds[f"{day} {clock}"] = second
         kept = level is None or _RANKS[level[:4]] >= self._minimum
-        if level is not None and match.end() <= 31 and line[0].isdigit():
+        ahead = offset_ms(zone)
+        tail = fraction_ms(fraction) - (ahead or 0)
+        if level is not None and match.end() <= 31 and line[0].isdecimal() and (ahead is not None or self._zone.is_utc):
             if len(self._tails) >= _MAX_TAILS:
                 self._tails.clear()
             self._tails[line[19:31]] = tail if kept else _DROPPED
-        return second + tail if kept else _DROPPED
+        if not kept:
+            return _DROPPED
+        return (second if ahead is not None else self._zone.utc_ms(second, arrival, last)) + tail
 
-    def _json_time(self, line: str) -> int | None:
+    def _json_time(self, line: str, arrival: int, last: int) -> int | None:
         match = _JSON_LEVEL.search(line)
         if match is not None and _RANKS.get(match[1].upper(), 9) < self._minimum:
             return _DROPPED
-        return _decoded_time(line)
+        record = decoded(line) or {}
+        value = next((record[key] for key in _TIME_KEYS if key in record), None)
+        return claimed_ms(value, self._zone, arrival, last)
+
+
+def _cleaned(text: str) -> str:
+    """Without what is no part of a line: NULs, carriage returns before its end, a byte order mark at its start."""
+    if "\0" in text:
+        text = text.replace("\0", "")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    if _BOM in text:
+        text = text.replace(f"\n{_BOM}", "\n").removeprefix(_BOM)
+    return text
 
 
 def _join(records: Records, joined: dict[int, int], lines: list[str]) -> None:
     for record, end in joined.items():
         records.texts[record] = "\n".join([records.texts[record], *lines[records.starts[record] + 1 : end]])
-
-
-def _offset_ms(zone: str | None) -> int:
-    if zone is None or zone == "Z":
-        return 0
-    minutes = int(zone[1:3]) * 60 + int(zone[-2:])
-    return minutes * (-60_000 if zone[0] == "-" else 60_000)
-
-
-def _decoded_time(line: str) -> int | None:
-    """Time of a JSON record of any other make: its `timestamp`, `time` or `ts`, as a number or as ISO 8601."""
-    try:
-        record = msgspec.json.decode(line)
-    except msgspec.DecodeError:
-        return None
-    value: Any = next((record[key] for key in ("timestamp", "@timestamp", "time", "ts") if key in record), None)
-    if isinstance(value, str):
-        return iso_ms(value)
-    if isinstance(value, int | float) and 0 < value < 1e14:
-        return int(value if value > 1e11 else value * 1000)  # seconds until the year 5138
-    return None
-
-
-def iso_ms(text: str) -> int | None:
-    """Unix milliseconds of an ISO 8601 time, UTC unless it says otherwise."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)

@@ -75,11 +75,11 @@ class _Folder:
 
 
 class Scanner:
-    """Finds the files of all logs. `refused` says of each regular expression, by its path, why it cannot be used."""
+    """Finds the files of all logs. `refused_patterns`: why regular expressions cannot be used, by their paths."""
 
     def __init__(self, config: Config, logs_folder: Path) -> None:
-        self.refused: dict[str, str] = {}
-        self._folders: dict[Path, _Folder] = {logs_folder: _Folder(patterns=list(config.components))}
+        self.refused_patterns: dict[str, str] = {}
+        self._folders: dict[Path, _Folder] = {logs_folder: _Folder(patterns=config.component_patterns)}
         self._globs = {
             name: (self._log(name, USER_KIND, entry, f"files.{name}"), entry.path)
             for name, entry in config.files.items()
@@ -108,11 +108,11 @@ class Scanner:
         return Log(name, kind, options, self._pattern(text, f"{where}.multiLineStartPattern") if text else None)
 
     def _pattern(self, text: str, where: str) -> re.Pattern[str] | None:
-        """An expression that cannot be used costs its own log, and no other: None then, and `refused` says why."""
+        """An expression that cannot be used costs its own log and no other: None, and `refused_patterns` says why."""
         try:
             return compiled(text, where)
         except ConfigError as error:
-            self.refused[where] = str(error)
+            self.refused_patterns[where] = str(error)
             return None
 
     def scan(self) -> dict[Log, list[Seen]]:

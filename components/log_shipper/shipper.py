@@ -8,31 +8,34 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from edgeml.clock import CLOCK
 from edgeml.component import Context
 from edgeml.log import kv
+from edgeml.pace import Throttle
 from log_shipper import disk
-from log_shipper.batch import Batch
 from log_shipper.checkpoint import Checkpoint
 from log_shipper.config import Config
 from log_shipper.errors import CheckpointError
 from log_shipper.files import FileSource
 from log_shipper.identity import Seen
-from log_shipper.journald import JournalSource, component_of, units
+from log_shipper.journald import JournalSource
 from log_shipper.parse import Parser
 from log_shipper.pipeline import SCAN_INTERVAL_S, Pipeline
-from log_shipper.scan import SYSTEM_KIND, USER_KIND, Log, Scanner
+from log_shipper.refused import Refused, Send
+from log_shipper.scan import Log, Scanner
+from log_shipper.times import TAKEN_DAYS, Correction, Window, Zone, ZoneError
+from log_shipper.units import Units, all_units
 
 log = logging.getLogger(__name__)
 
-SENDERS = 4
+SENDERS = 4  # of each sink: one that hangs takes no sender from the other
 _SCAN_SHARE = 0.05  # of the time at most: 10,000 files take 30 ms to look at
 _UNITS_EVERY_S = 60.0
 _REOPEN_S = 2.0
-
-Send = Callable[[Log, Batch], None]
 
 
 class Shipper:
@@ -46,21 +49,30 @@ class Shipper:
         self._checkpoint = Checkpoint(Path(context.work) / "checkpoint.db")
         self._pipelines: dict[str, Pipeline] = {}
         self._files: dict[Log, list[FileSource]] = {}
-        self._due: queue.SimpleQueue[Pipeline | None] = queue.SimpleQueue()
+        self._due: dict[str, queue.SimpleQueue[Pipeline | None]] = {sink: queue.SimpleQueue() for sink in sinks}
+        self._refused = Refused(Path(context.work) / "quarantine", context.health)
+        self._correction = Correction()
+        self._faults = Throttle()
+        self._units = Units(config)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._units_at = 0.0
 
     def start(self) -> None:
-        self._threads = [self._context.spawn(f"sender-{number}", self._deliver) for number in range(SENDERS)]
-        self._threads.append(self._context.spawn("scan", self._scan))
+        spawn = self._context.spawn
+        for sink in self._sinks:
+            work = partial(self._deliver, self._due[sink])
+            self._threads += [spawn(f"{sink}-sender-{number}", work) for number in range(SENDERS)]
+        self._threads.append(spawn("scan", self._scan))
+        spawn("quarantine", lambda: self._refused.again(self._sinks, self._stopping), again=False)
 
     def stop(self, timeout: float) -> bool:
         """End the threads, each after the batch it has in hand; whether they did in time."""
         self._stopping.set()
         deadline = time.monotonic() + timeout
-        for _ in range(SENDERS):
-            self._due.put(None)
+        for due in self._due.values():
+            for _ in range(SENDERS):
+                due.put(None)
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         if any(thread.is_alive() for thread in self._threads):
@@ -80,15 +92,15 @@ class Shipper:
     def __len__(self) -> int:
         return len(self._pipelines)
 
-    def _deliver(self) -> None:
-        while (pipeline := self._due.get()) is not None and not self._stopping.is_set():
+    def _deliver(self, due: "queue.SimpleQueue[Pipeline | None]") -> None:
+        while (pipeline := due.get()) is not None and not self._stopping.is_set():
             more = False
             try:
                 more = pipeline.step()
             finally:  # an unexpected error is contained by the worker; its log stays among those that are looked at
                 pipeline.busy = more
             if more:
-                self._due.put(pipeline)  # at the end: each log in turn
+                due.put(pipeline)  # at the end: each log in turn
 
     def _open_checkpoint(self) -> None:
         """Without a record of what has been delivered nothing can be sent: wait, as long as the disk is full."""
@@ -108,29 +120,63 @@ class Shipper:
         wait = 0.0
         while not self._stopping.wait(wait):
             began = time.monotonic()
-            news = self._look()
-            for name, pipeline in self._pipelines.items():
-                if not pipeline.busy and pipeline.due(name in news):
-                    pipeline.busy = True
-                    self._due.put(pipeline)
+            self._correction.look()
+            try:
+                news = self._look()
+            except Exception as error:  # noqa: BLE001  (the disk, the journal, ours: told, and the next may do better)
+                news = set()
+                self._contained("scan", error)
+            self._queue(news)
             wait = max(tick, (time.monotonic() - began) / _SCAN_SHARE)
+
+    def _queue(self, news: set[str]) -> None:
+        """Hand over whatever has something to do; as long as the clock may still be set, lines wait for it."""
+        held = CLOCK.hold_s(self._config.clock_wait_sec)
+        problems = self._context.health.problems
+        if held:
+            problems.found("clock", "clock", "the clock is not set; lines wait until it is")
+        elif CLOCK.believed():
+            problems.cleared("clock", "clock")
+        for name, pipeline in self._pipelines.items():
+            if pipeline.busy:
+                continue
+            if held:
+                pipeline.source.observe()
+            elif pipeline.due(name in news):
+                pipeline.busy = True
+                self._due[name.partition("/")[0]].put(pipeline)
 
     def _look(self) -> set[str]:
         """Scan, make pipelines for logs that are new, tidy up; the names of the pipelines for which there is news."""
         news: set[str] = set()
         for found, seen in self._scanner.scan().items():
-            if found not in self._files:
-                self._files[found] = [self._add_files(sink, found) for sink in self._sinks]
-            sources = self._files[found]
-            news.update(source.name for source in sources if source.look(seen))
-            self._tidy(found, seen, sources)
+            try:
+                self._look_at(found, seen, news)
+            except Exception as error:  # noqa: BLE001  (told; one log is no reason to leave the others)
+                self._contained(f"log.{found.name}", error)
         if self._journal and time.monotonic() >= self._units_at:
             self._units_at = time.monotonic() + _UNITS_EVERY_S
-            for unit in units(self._config.journald.units):
-                self._add_unit(unit)
+            for unit in all_units():
+                log_of_unit = self._units.log_of(unit)
+                if log_of_unit is not None:
+                    self._add_unit(unit, log_of_unit)
         return news
 
-    def _tidy(self, found: Log, seen: list[Seen], sources: list[FileSource]) -> None:
+    def _look_at(self, found: Log, seen: Sequence[Seen], news: set[str]) -> None:
+        if found not in self._files:
+            self._files[found] = [self._add_files(sink, found) for sink in self._sinks]
+        sources = self._files[found]
+        news.update(source.name for source in sources if source.look(seen))
+        self._tidy(found, seen, sources)
+        self._context.health.problems.cleared("worker_failed", f"log.{found.name}")
+
+    def _contained(self, subject: str, error: Exception) -> None:
+        if self._faults.due():
+            log.exception("failed unexpectedly, going on %s", kv(part=subject, count=self._faults.count))
+        self._context.health.error(error)
+        self._context.health.problems.found("worker_failed", subject, f"{type(error).__name__}: {error}")
+
+    def _tidy(self, found: Log, seen: Sequence[Seen], sources: list[FileSource]) -> None:
         deleted = disk.tidy(seen, found.options, lambda item: all(source.has_delivered(item) for source in sources))
         if deleted:
             self._context.health.count("files_deleted", deleted)
@@ -140,28 +186,42 @@ class Shipper:
             found.options.minimum_log_level,
             found.record_start,
             rejoin_tracebacks=self._config.rejoin_tracebacks,
+            zone=self._zone(found),
+            window=self._window(sink),
         )
         source = FileSource(f"{sink}/{found.id}", parser, self._checkpoint)
         self._pipelines[source.name] = self._pipeline(source, sink, found)
         log.info("log found %s", kv(log=found.name, sink=sink))
         return source
 
-    def _add_unit(self, unit: str) -> None:
-        found = Log(component_of(unit), SYSTEM_KIND if unit.startswith("ggl.core.") else USER_KIND)
+    def _zone(self, found: Log) -> Zone:
+        name = found.options.time_zone or self._config.time_zone
+        try:
+            return Zone(name)
+        except ZoneError as error:
+            self._context.health.problems.found("time_zone", name, str(error))
+            return Zone()
+
+    def _window(self, sink: str) -> Window:
+        """What is older than CloudWatch or the group keeps must not go with its own time; IoT Core takes any."""
+        days = min(TAKEN_DAYS, self._config.retention_days or TAKEN_DAYS) if sink == "cloudwatch" else 0
+        return Window(days, correction=self._correction)
+
+    def _add_unit(self, unit: str, found: Log) -> None:
         for sink in self._sinks:
             name = f"{sink}/journal/{unit}"
             if name not in self._pipelines:
-                source = JournalSource(name, unit, self._config.journald.minimum_log_level, self._checkpoint)
+                level = found.options.minimum_log_level
+                source = JournalSource(name, unit, level, self._checkpoint, self._window(sink))
                 self._pipelines[name] = self._pipeline(source, sink, found)
                 log.info("unit found %s", kv(unit=unit, sink=sink))
 
     def _pipeline(self, source: FileSource | JournalSource, sink: str, found: Log) -> Pipeline:
-        send = self._sinks[sink]
-        config = self._config
         return Pipeline(
             source,
-            lambda batch: send(found, batch),
+            lambda batch: self._sinks[sink](found, batch),
+            lambda batch, reason: self._refused.keep(sink, found, batch, reason),
             self._context.health,
-            config.periodic_upload_interval_sec,
-            config.max_retry_delay_sec,
+            self._config.periodic_upload_interval_sec,
+            self._config.max_retry_delay_sec,
         )

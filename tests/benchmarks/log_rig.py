@@ -174,6 +174,8 @@ class FaultySink:
         self.requests: list[Request] = []
         self.events: list[Event] = []
         self.enforce_age = False  # off, so that tests may use any date
+        self.keeps_ms = 0  # what is older has expired; 0: for ever
+        self.answers_html = False  # with status 200 to whatever `fault` gives such an answer
         self.retention: dict[str, int] = {}
         self.refused: list[str] = []
         self._streams: dict[str, set[str]] = {}
@@ -239,6 +241,9 @@ class FaultySink:
     def _aged(self, events: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The events that are neither too old nor too new, and the answer that tells of the others."""
         now = time.time() * 1000
+        expired = sum(event["timestamp"] < now - self.keeps_ms for event in events) if self.keeps_ms else 0
+        if expired:
+            return events[expired:], {"rejectedLogEventsInfo": {"expiredLogEventEndIndex": expired}}
         first = sum(event["timestamp"] < now - 14 * DAY_MS for event in events)
         last = sum(event["timestamp"] <= now + 7_200_000 for event in events)
         if not self.enforce_age or (first, last) == (0, len(events)):
@@ -267,7 +272,8 @@ class FaultySink:
                 if answer is None:
                     self.close_connection = True
                     return
-                text = json.dumps(answer[1]).encode()
+                html = sink.answers_html and answer[0] == 200 and "__type" in answer[1]
+                text = b"<html>Log in</html>" if html else json.dumps(answer[1]).encode()
                 self.send_response(answer[0])
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
