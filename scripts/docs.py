@@ -108,8 +108,11 @@ def with_table(readme: Path, kind: Any) -> str:
     return MARKERS.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
 
 
-def rows(kind: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """(key, type, default, description) of each field, nested ones after their parent."""
+def rows(kind: Any, prefix: str = "", whole: Any = None) -> Iterator[tuple[str, str, str, str]]:
+    """(key, type, default, description) of each field, nested ones after their parent.
+
+    `whole` is what the struct is when it is left out: a field may then be something else than where it is given.
+    """
     info: Any = inspect.type_info(kind) if isinstance(kind, type) else kind
     if info.tag_field is not None and prefix:
         yield f"{prefix}{info.tag_field}", "text", f"`{info.tag}`", f"chooses {info.tag}"
@@ -119,9 +122,13 @@ def rows(kind: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
         described = (meta.extra_json_schema or {}).get("description", "") if meta else ""
         inner = meta.type if meta else field.type
         nested = list(_nested(inner, key))
-        yield key, _type_name(inner), _default(field, bool(nested)), described.replace("|", "\\|")
+        default = _default(field, bool(nested))
+        without = f"`{json.dumps(msgspec.to_builtins(getattr(whole, field.name)))}`" if whole is not None else default
+        if not nested and without != default:
+            default += f", {without} where `{prefix.rstrip('.').rpartition('.')[2]}` is left out"
+        yield key, _type_name(inner), default, described.replace("|", "\\|")
         for member, path in nested:
-            yield from rows(member, path)
+            yield from rows(member, path, field.default if isinstance(field.default, msgspec.Struct) else None)
 
 
 def _nested(kind: Any, key: str) -> Iterator[tuple[Any, str]]:

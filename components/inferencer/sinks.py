@@ -16,6 +16,7 @@ from edgeml.fields import check_key, check_topic
 from edgeml.log import kv
 from edgeml.messages import MAX_IPC_BYTES, InferenceResult
 from edgeml.outbox import Outbox
+from edgeml.pace import Throttle
 from edgeml.s3 import Uploader, literal
 from inferencer.config import Crops, IotCore, Local, Pipeline
 from inferencer.sample import Array, Outcome, Sample
@@ -77,7 +78,7 @@ class Stored:
     ) -> None:
         self._pipeline, self._iot, self._crops = pipeline, iot_core, crops
         self._context, self._outbox, self._uploader = context, outbox, uploader
-        self._found = 0
+        self._found, self._failures = 0, Throttle()
         self._queue: queue.Queue[tuple[InferenceResult, list[Array]] | None] = queue.Queue(QUEUE)
         context.health.gauge(f"pipelines.{pipeline}.store_queue", lambda: float(self._queue.qsize()))
         self._thread = context.spawn(f"store-{pipeline}", self._run)
@@ -109,9 +110,13 @@ class Stored:
             result, pictures = item
             try:
                 self._store(result, pictures)
-            except (EdgemlError, cv2.error) as error:
+            except Exception as error:
+                self._context.health.count(f"pipelines.{self._pipeline}.not_stored")
                 self._context.health.error(error)
-                log.error("result not stored %s", kv(pipeline=self._pipeline, error=error))
+                if self._failures.due():
+                    unexpected = None if isinstance(error, EdgemlError) else error
+                    facts = kv(pipeline=self._pipeline, error=error, count=self._failures.count)
+                    log.error("result not stored %s", facts, exc_info=unexpected)
 
     def _store(self, result: InferenceResult, pictures: list[Array]) -> None:
         if result.results:

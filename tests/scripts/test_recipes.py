@@ -107,3 +107,11 @@ def test_what_both_nuclei_take_and_do_not_do_as_meant_is_refused(recipe: dict[st
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_our_recipes_are_understood(path: Path) -> None:
     assert docs.recipe_problems(path) == []
+
+
+def test_a_table_says_what_leaving_a_group_out_means() -> None:
+    from inferencer.config import Config
+
+    table = {key: default for key, _, default, _ in docs.rows(Config)}
+    assert table["pipelines.<name>.iot_core.enabled"] == "`true`, `false` where `iot_core` is left out"
+    assert table["pipelines.<name>.local.enabled"] == "`true`"
