@@ -14,14 +14,23 @@ class CliError(Exception):
     """A command failed; the text is for the user."""
 
 
-def publish_credentials(root: Path, socket: Path, token: str) -> None:
-    """Writes what the CLI needs to connect, readable by the core's user only."""
+def publish_credentials(root: Path, socket: Path, token: str, pid: int | None = None) -> None:
+    """Writes what the CLI needs to connect, readable by the core's user only; with `pid`, whom `stop` ends."""
     folder = root / "cli_ipc_info"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = _credentials(root)
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump({"cli_auth_token": token, "domain_socket_path": str(socket)}, file)
+        json.dump({"cli_auth_token": token, "domain_socket_path": str(socket), "pid": pid}, file)
+
+
+def published(root: Path) -> dict[str, Any]:
+    """What `publish_credentials` wrote. CliError if no core runs."""
+    try:
+        info = json.loads(_credentials(root).read_text())
+    except (OSError, ValueError) as error:
+        raise CliError(f"no core runs in {root} (scripts/core start): {error}") from error
+    return dict(info)
 
 
 def withdraw_credentials(root: Path) -> None:
@@ -39,8 +48,8 @@ def connect(root: Path) -> Iterator[Any]:
     from awsiot import greengrasscoreipc
     from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
 
+    info = published(root)
     try:
-        info = json.loads(_credentials(root).read_text())
         ipc = greengrasscoreipc.connect(
             ipc_socket=info["domain_socket_path"], authtoken=info["cli_auth_token"], timeout=CONNECT_SECONDS
         )

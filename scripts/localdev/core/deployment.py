@@ -2,12 +2,12 @@
 
 A deployment adds and removes root components; what they depend on follows. Configuration is merged by the rules of
 KernelConfigResolver: reset, then recipe defaults into the gaps, then merge. A component restarts when its lifecycle
-changed and is installed anew when its version, its install step or its artifacts changed. Unlike the nucleus, which
-keeps artifacts of the same version and size, changed files of the same version count as a change, and every
-deployment gives a BROKEN component another chance.
+changed and is installed anew when its version, its install step, its user or its artifacts changed. Unlike the nucleus,
+which keeps artifacts of the same version and size, changed files of the same version count as a change.
 """
 
 import asyncio
+import copy
 import time
 import uuid
 from collections.abc import Mapping
@@ -15,10 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localdev.core.config_store import Tree, plain
+from localdev.core.config_store import ConflictError, Tree, nulls_over_objects, plain
 from localdev.core.lifecycle import Component
+from localdev.core.lite import check_policies
+from localdev.core.profiles import Profile
 from localdev.core.recipe import Recipe, RecipeError, Step, steps
 from localdev.core.resolve import BUILTIN_VERSIONS, ResolutionError, resolve
+from localdev.core.rpc import dump
+from localdev.core.semver import Version
+from localdev.core.state import State as SavedState
 from localdev.core.states import SETTLED, State
 from localdev.core.users import User
 from localdev.core.variables import Scope, interpolate
@@ -30,12 +35,33 @@ if TYPE_CHECKING:
 class DeploymentError(Exception):
     """A deployment failed; the text says why, with the end of the failing component's log."""
 
+    stack: tuple[str, ...] = ("DEPLOYMENT_FAILURE",)
+    types: tuple[str, ...] = ("REQUEST_ERROR",)
+
+
+class InvalidConfigurationError(DeploymentError):
+    """A component, or the core, rejects a configuration."""
+
+    stack = ("DEPLOYMENT_FAILURE", "COMPONENT_CONFIGURATION_NOT_VALID")
+    types = ("REQUEST_ERROR",)
+
+
+DEPLOYMENT_ERRORS = (DeploymentError, RecipeError, ResolutionError, ConflictError, OSError)
+
+
+class BrokenError(DeploymentError):
+    """A component of the deployment is BROKEN."""
+
+    stack = ("DEPLOYMENT_FAILURE", "COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN")
+    types = ("COMPONENT_ERROR", "USER_COMPONENT_ERROR")
+
 
 @dataclass(frozen=True)
 class Request:
     """What a deployment is asked to do.
 
-    `update_config`: {component: {"MERGE": {...}, "RESET": [pointers]}}; `run_with`: {component: USER[:GROUP]}.
+    `update_config`: {component: {"MERGE": {...}, "RESET": [pointers]}}; `run_with`: {component: USER[:GROUP]};
+    `rollback`: whether a failure brings back what was there.
     """
 
     recipe_dirs: list[Path] = field(default_factory=list)
@@ -44,17 +70,26 @@ class Request:
     remove: list[str] = field(default_factory=list)
     update_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     run_with: Mapping[str, str] = field(default_factory=dict)
+    rollback: bool = False
 
 
 @dataclass
 class Deployment:
-    """One deployment. `status`: QUEUED, IN_PROGRESS, SUCCEEDED or FAILED; `created` is epoch seconds."""
+    """One deployment. `status`: QUEUED, IN_PROGRESS, SUCCEEDED, FAILED or CANCELED; `created` is epoch seconds."""
 
     request: Request
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     created: float = field(default_factory=time.time)
     status: str = "QUEUED"
+    detailed: str | None = None
     error: str | None = None
+    error_stack: list[str] = field(default_factory=list)
+    error_types: list[str] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status in ("SUCCEEDED", "FAILED", "CANCELED")
 
 
 @dataclass
@@ -67,37 +102,80 @@ class _Plan:
     artifacts_changed: bool
 
 
+@dataclass
+class _Before:
+    """What was there, for a rollback."""
+
+    roots: dict[str, str]
+    run_with: dict[str, str]
+    recipes: dict[str, Recipe]
+    configurations: dict[str, Tree]
+
+
 class Deployer:
     """Carries out deployments on an engine, one at a time."""
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
         self._one_at_a_time = asyncio.Lock()
+        self._started = time.monotonic()
+        self._state_changed = False
 
     async def run(self, deployment: Deployment) -> None:
         """Carries out a deployment; its outcome is in `status` and `error`."""
         async with self._one_at_a_time:
-            deployment.status = "IN_PROGRESS"
-            self._engine.logs.system("INFO", "deployment-started", deploymentId=deployment.id)
+            self._state_changed = False
             try:
+                await self._until_next_poll()
+                deployment.status = "IN_PROGRESS"
+                self._engine.logs.system("INFO", "deployment-started", deploymentId=deployment.id)
                 await self._apply(deployment)
-            except (DeploymentError, RecipeError, ResolutionError, OSError) as error:
-                self._fail(deployment, str(error))
+            except DEPLOYMENT_ERRORS as error:
+                self._fail(deployment, error)
             except asyncio.CancelledError:
-                self._fail(deployment, "the deployment was given up")
+                self._fail(deployment, DeploymentError("the deployment was given up"))
                 raise
             except Exception as error:  # a fault of the core itself
-                self._fail(deployment, repr(error))
+                self._fail(deployment, DeploymentError(repr(error)))
                 raise
             else:
-                deployment.status = "SUCCEEDED"
+                deployment.status, deployment.detailed = "SUCCEEDED", "SUCCESSFUL"
                 self._engine.logs.system("INFO", "deployment-succeeded", deploymentId=deployment.id)
-                self._engine.announce()
+                self._engine.changed()
 
-    def _fail(self, deployment: Deployment, reason: str) -> None:
-        deployment.error, deployment.status = reason, "FAILED"
-        self._engine.logs.system("ERROR", "deployment-failed", reason, deploymentId=deployment.id)
-        self._engine.announce()
+    async def restore(self, state: SavedState) -> None:
+        """Starts what was deployed when the last core of this root ended, as the nucleus does: each is installed."""
+        if not state.versions:
+            return
+        engine = self._engine
+        running = {name: Version(version) for name, version in state.versions.items()}
+        recipes = resolve({**state.roots, **engine.roots}, engine.packages, running)
+        trees = {name: state.configurations.get(name, engine.store.tree(name)) for name in recipes}
+        plans = await self._plan(recipes, trees, state.run_with)
+        engine.roots, engine.run_with = {**state.roots, **engine.roots}, dict(state.run_with)
+        new = plans.keys() - engine.components.keys()
+        self._install(plans, new, new)
+        for name in new:
+            engine.components[name].is_restored = True
+        engine.changed()
+
+    async def _until_next_poll(self) -> None:
+        interval = self._engine.settings.poll_seconds
+        if interval > 0:
+            await asyncio.sleep(interval - (time.monotonic() - self._started) % interval)
+
+    def _fail(self, deployment: Deployment, error: Exception) -> None:
+        kind = error if isinstance(error, DeploymentError) else DeploymentError
+        deployment.error_stack, deployment.error_types = list(kind.stack), list(kind.types)
+        deployment.error = str(error)
+        if not self._state_changed:
+            deployment.detailed = "FAILED_NO_STATE_CHANGE"
+        elif deployment.detailed is None:
+            deployment.detailed = "FAILED_ROLLBACK_NOT_REQUESTED"
+        if deployment.status != "CANCELED":
+            deployment.status = "FAILED"
+        self._engine.logs.system("ERROR", "deployment-failed", deployment.error, deploymentId=deployment.id)
+        self._engine.changed()
 
     async def _apply(self, deployment: Deployment) -> None:
         engine, request = self._engine, deployment.request
@@ -109,47 +187,67 @@ class Deployer:
         for name in request.update_config:
             if name not in recipes:
                 raise DeploymentError(f"configuration is given for {name}, which is not deployed")
-        owners = self._owners(recipes, request.run_with)
-        artifacts_changed = await asyncio.to_thread(
-            lambda: {name: engine.packages.prepare(recipe, owners[name]) for name, recipe in recipes.items()}
-        )
-        plans = self._plan(deployment, recipes, artifacts_changed)
-        await engine.validate_configuration(
-            deployment.id, {name: plain(plan.configuration) for name, plan in plans.items()}
-        )
-        reinstall = {name for name, plan in plans.items() if self._must_reinstall(name, plan)}
-        reinstall |= {name for name in plans.keys() & engine.components.keys() if owners[name] != engine.user(name)}
-        restart = {name for name, plan in plans.items() if self._must_restart(name, plan)} | reinstall
-        await engine.stop_components({*restart, *(engine.components.keys() - plans.keys())})
-        engine.roots = roots
-        engine.run_with |= request.run_with
-        self._install(plans, restart, reinstall)
-        await self._wait_until_settled(restart)
-
-    def _owners(self, recipes: Mapping[str, Recipe], run_with: Mapping[str, str]) -> dict[str, User | None]:
-        """Whom each component will run as. DeploymentError if that is nobody of this machine."""
-        wanted = {**self._engine.run_with, **run_with}
+        run_with = {**engine.run_with, **request.run_with}
+        configurations = self._configurations(deployment, recipes)
+        plans = await self._plan(recipes, configurations, run_with)
+        await self._validate(deployment.id, plans)
+        before = self._remember()
+        self._state_changed = True
         try:
-            return {name: self._engine.users.of(wanted.get(name)) for name in recipes}
-        except (KeyError, ValueError) as error:
-            raise DeploymentError(f"runWith names a user or group that does not exist: {error}") from error
+            await self._carry_out(plans, roots, run_with)
+        except DeploymentError:
+            if request.rollback:
+                deployment.detailed = await self._roll_back(before)
+            raise
 
     def _take_over(self, request: Request) -> None:
+        for folder in (*request.recipe_dirs, *request.artifact_dirs):
+            if not folder.is_dir():
+                raise DeploymentError(f"{folder} is no folder")
         for folder in request.recipe_dirs:
             self._engine.packages.add_recipes(folder)
         for folder in request.artifact_dirs:
             self._engine.packages.add_artifacts(folder)
 
-    def _plan(
-        self, deployment: Deployment, recipes: Mapping[str, Recipe], artifacts_changed: Mapping[str, bool]
-    ) -> dict[str, _Plan]:
-        engine = self._engine
-        configurations = {
-            name: engine.store.proposal(
-                name, recipe.defaults, deployment.request.update_config.get(name, {}), deployment.created
+    def _owners(self, names: Mapping[str, object], run_with: Mapping[str, str]) -> dict[str, User | None]:
+        """Whom each component will run as. DeploymentError if that is nobody of this machine."""
+        try:
+            return {name: self._engine.users.of(run_with.get(name)) for name in names}
+        except (KeyError, ValueError) as error:
+            raise DeploymentError(f"runWith names a user or group that does not exist: {error}") from error
+
+    def _configurations(self, deployment: Deployment, recipes: Mapping[str, Recipe]) -> dict[str, Tree]:
+        engine, update = self._engine, deployment.request.update_config
+        trees = {}
+        for name, recipe in recipes.items():
+            change = update.get(name, {})
+            try:
+                trees[name] = engine.store.proposal(name, recipe.defaults, change, deployment.created)
+            except ConflictError as error:
+                raise InvalidConfigurationError(f"configuration of {name}: {error}") from error
+            self._warn_of_nulls(name, change)
+            if engine.profile is Profile.LITE:
+                for problem in check_policies(plain(trees[name]).get("accessControl")):
+                    raise InvalidConfigurationError(f"{name}: {problem}")
+        return trees
+
+    def _warn_of_nulls(self, name: str, change: Mapping[str, Any]) -> None:
+        for path in nulls_over_objects(self._engine.store.tree(name), change.get("MERGE") or {}):
+            self._engine.logs.system(
+                "WARN",
+                "null-over-object",
+                f"a Java nucleus could not read its log of null in place of the object /{'/'.join(path)} at its next "
+                "start, and stays down after three: RESET the path instead",
+                serviceName=name,
             )
-            for name, recipe in recipes.items()
-        }
+
+    async def _plan(
+        self, recipes: Mapping[str, Recipe], configurations: Mapping[str, Tree], run_with: Mapping[str, str]
+    ) -> dict[str, _Plan]:
+        engine, owners = self._engine, self._owners(recipes, run_with)
+        artifacts_changed = await asyncio.to_thread(
+            lambda: {name: engine.packages.prepare(recipe, owners[name]) for name, recipe in recipes.items()}
+        )
         scopes = {
             name: Scope(
                 name, str(recipe.version), engine.paths, engine.settings.thing_name, plain(configurations[name])
@@ -171,14 +269,81 @@ class Deployer:
             plans[name] = _Plan(recipe, found, configurations[name], artifacts_changed[name])
         return plans
 
+    async def _validate(self, deployment_id: str, plans: Mapping[str, _Plan]) -> None:
+        """Lets components that asked for it judge their new configuration; only one of the same version is asked."""
+        engine = self._engine
+        changed = {}
+        for name, plan in plans.items():
+            component, proposed = engine.components.get(name), plain(plan.configuration)
+            kept = component and name not in BUILTIN_VERSIONS and component.recipe.version == plan.recipe.version
+            if kept and dump(proposed) != dump(engine.store.snapshot(name)):
+                changed[name] = proposed
+        problem = await engine.updates.validate(deployment_id, changed, engine.settings.validation_seconds)
+        if problem:
+            raise InvalidConfigurationError(problem)
+
+    def _remember(self) -> _Before:
+        engine = self._engine
+        return _Before(
+            dict(engine.roots),
+            dict(engine.run_with),
+            {name: component.recipe for name, component in engine.components.items()},
+            {name: copy.deepcopy(engine.store.tree(name)) for name in engine.components},
+        )
+
+    async def _carry_out(self, plans: Mapping[str, _Plan], roots: dict[str, str], run_with: dict[str, str]) -> None:
+        engine = self._engine
+        owners = self._owners(plans, run_with)
+        reinstall = {name for name, plan in plans.items() if self._must_reinstall(name, plan)}
+        reinstall |= {name for name in plans.keys() & engine.components.keys() if owners[name] != engine.user(name)}
+        restart = {name for name, plan in plans.items() if self._must_restart(name, plan)} | reinstall
+        await engine.stop_components({*restart, *(engine.components.keys() - plans.keys())})
+        engine.roots = roots
+        engine.run_with = run_with
+        self._install(plans, restart, reinstall)
+        engine.changed()
+        unsettled = {name for name in plans if engine.components[name].state not in SETTLED}
+        await self._wait_until_settled(restart | unsettled)
+
+    async def _roll_back(self, before: _Before) -> str:
+        """Brings back what was there; the answer is the deployment's detailed status."""
+        self._engine.logs.system("INFO", "rollback", "bringing back what ran before")
+        try:
+            plans = await self._plan(before.recipes, before.configurations, before.run_with)
+            await self._carry_out(plans, before.roots, before.run_with)
+        except DEPLOYMENT_ERRORS as error:
+            self._engine.logs.system("ERROR", "rollback", str(error))
+            return "FAILED_UNABLE_TO_ROLLBACK"
+        return "FAILED_ROLLBACK_COMPLETE"
+
     def _must_reinstall(self, name: str, plan: _Plan) -> bool:
         component = self._engine.components.get(name)
+        if component is None or component.state is State.BROKEN:
+            return component is None or self._tries_again(name, plan, component)
+        if component.is_restored and plan.recipe.numeric_install_timeout and self._engine.profile is Profile.JAVA:
+            # The nucleus reads this number back from its disk as another type and takes that for a change.
+            self._engine.logs.system(
+                "INFO",
+                "service-config-change",
+                "Requesting reinstallation for component",
+                configNode=f"services.{name}.lifecycle.install.Timeout",
+                serviceName=name,
+            )
+            return True
         return (
-            component is None
-            or component.recipe.version != plan.recipe.version
+            component.recipe.version != plan.recipe.version
             or component.steps.get("install") != plan.steps.get("install")
             or plan.artifacts_changed
-            or component.state is State.BROKEN
+        )
+
+    def _tries_again(self, name: str, plan: _Plan, component: Component) -> bool:
+        """Whether a BROKEN component starts: in the Java nucleus if anything of it changes, in Lite in any case."""
+        return (
+            self._engine.profile is Profile.LITE
+            or plan.artifacts_changed
+            or component.recipe.version != plan.recipe.version
+            or component.steps != plan.steps
+            or dump(plain(plan.configuration)) != dump(self._engine.store.snapshot(name))
         )
 
     def _must_restart(self, name: str, plan: _Plan) -> bool:
@@ -195,12 +360,9 @@ class Deployer:
             component = engine.components.get(name)
             if component is None or (component.recipe.version != plan.recipe.version):
                 component = engine.components[name] = Component(plan.recipe, plan.steps, engine)
-            component.recipe, component.steps = plan.recipe, plan.steps
-            component.dependencies = [
-                engine.components[dependency]
-                for dependency, properties in plan.recipe.dependencies.items()
-                if properties.hard
-            ]
+            component.recipe, component.steps, component.is_restored = plan.recipe, plan.steps, False
+        for name in plans:
+            engine.link(name)
         for name in plans:
             if name in restart:
                 if name in BUILTIN_VERSIONS:
@@ -209,6 +371,7 @@ class Deployer:
                     engine.components[name].start(reinstall=name in reinstall)
 
     async def _wait_until_settled(self, names: set[str]) -> None:
+        """Waits until all run or have finished, and have done so for as long as the nucleus takes to look again."""
         components = [self._engine.components[name] for name in names]
         await self._engine.until(
             lambda: (
@@ -216,8 +379,13 @@ class Deployer:
                 or any(component.state is State.BROKEN for component in components)
             )
         )
+        if components and self._engine.settings.settle_seconds and self._engine.profile is Profile.JAVA:
+            await self._engine.until_or_timeout(
+                lambda: any(component.state is State.BROKEN for component in components),
+                self._engine.settings.settle_seconds,
+            )
         for component in components:
             if component.state is State.BROKEN:
-                raise DeploymentError(
+                raise BrokenError(
                     f"{component.name} is BROKEN. The end of its log:\n{self._engine.logs.tail(component.name)}"
                 )

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from localdev.core import tes
+from localdev.core import nucleus, state, tes
 from localdev.core.config_store import ConfigStore
-from localdev.core.deployment import Deployer, Deployment, Request
+from localdev.core.deployment import DEPLOYMENT_ERRORS, Deployer, Deployment, Request
 from localdev.core.lifecycle import Component
 from localdev.core.logs import FILE_BYTES, TOTAL_BYTES, LogFormat, Logs, Record
 from localdev.core.mqtt import IotCore
 from localdev.core.operations.components import Components
 from localdev.core.operations.configuration import Configuration
 from localdev.core.operations.iotcore import IotCoreProxy
+from localdev.core.operations.others import Others
 from localdev.core.operations.pubsub import PubSub
 from localdev.core.operations.secrets import Secrets, load_secrets
 from localdev.core.operations.updates import Updates
@@ -59,6 +60,9 @@ class Settings:
     log_file_bytes: int = FILE_BYTES
     log_total_bytes: int = TOTAL_BYTES
     user: str | None = None  # USER[:GROUP] that components run as; None: ggc_user, else nobody
+    poll_seconds: float = 0.0  # how often the core looks for a new local deployment: 15 on a device
+    settle_seconds: float = 0.0  # after which it looks again whether what it started still runs: 1 on a device
+    validation_seconds: float = 20.0  # for a component's verdict on its new configuration
 
 
 class Engine:
@@ -70,13 +74,15 @@ class Engine:
         self.profile = settings.profile
         self.root = settings.root.resolve()
         self.paths = Paths(self.root)
-        for folder in ("packages/recipes", "packages/artifacts", "packages/artifacts-unarchived", "work"):
+        for folder in ("packages/artifacts", "packages/artifacts-unarchived", "work"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
+        for folder in ("packages/recipes", "config"):
+            (self.root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(self.root)
         self.users = Users(self.profile, self.root, settings.user)
         self.run_with: dict[str, str] = {}
         self.logs = Logs(self.root / "logs", settings.log_format, settings.log_file_bytes, settings.log_total_bytes)
-        self.store = ConfigStore()
+        self.store = ConfigStore(self.profile)
         self.packages = PackageStore(self.paths, self.profile)
         self.components: dict[str, Component] = {}
         self.roots: dict[str, str] = {}
@@ -84,6 +90,7 @@ class Engine:
         self._deploying: dict[str, asyncio.Task[None]] = {}
         self._services = contextlib.AsyncExitStack()
         self._principals: dict[str, str] = {}
+        self._closing = False
         self._tokens: dict[str, str] = {}
         self._changed = asyncio.Event()
         self._socket_folder: Path | None = None
@@ -100,10 +107,11 @@ class Engine:
         return {
             **self.pubsub.handlers(),
             **IotCoreProxy(self.authorizer, self.iot_core, self.profile).handlers(),
-            **Configuration(self.store, self.profile).handlers(),
+            **Configuration(self.store, self.profile, self._configuration_written, self.describe).handlers(),
             **Secrets(self.authorizer, known_secrets, self.components.__contains__).handlers(),
             **Components(self).handlers(),
             **self.updates.handlers(),
+            **Others(self.authorizer, self._principals.__contains__).handlers(),
         }
 
     def _socket_path(self) -> Path:
@@ -130,13 +138,56 @@ class Engine:
         self.roots = {name: BUILTIN_VERSIONS[name] for name in (NUCLEUS[self.profile], CLI)}
         for name, recipe in resolve(self.roots, self.packages, {}).items():
             self.components[name] = Component(recipe, {}, self)
-            self.store.replace(name, self.store.proposal(name, {"awsRegion": self.settings.region}, {}, 1.0))
+            self.store.replace(name, self.store.proposal(name, self._own_configuration(name), {}, 1.0))
             self.start_builtin(name)
         self.logs.system("INFO", "users", self.users.note)
         self.logs.system("INFO", "started", "stand-in for development, never for production", profile=self.profile)
+        try:
+            await self._deployer.restore(state.load(self._state_file, self.profile))
+        except (state.StateError, *DEPLOYMENT_ERRORS) as error:
+            self.logs.system("ERROR", "restore", f"what was deployed before could not be started: {error}")
+
+    def _own_configuration(self, name: str) -> dict[str, Any]:
+        if name != NUCLEUS[self.profile]:
+            return {}
+        default = self.users.default
+        user = {"posixUser": str(default)} if default else {}
+        return nucleus.configuration(self.profile, self.settings.region, self.settings.poll_seconds, user)
+
+    @property
+    def _state_file(self) -> Path:
+        return self.root / "config" / "state.json"
+
+    def changed(self) -> None:
+        """Keeps what is deployed and how it is configured, and wakes everyone who waits in `until`."""
+        if not self._closing:
+            names = self.components.keys() - {NUCLEUS[self.profile], CLI}
+            versions = {name: str(self.components[name].recipe.version) for name in names}
+            trees = {name: self.store.tree(name) for name in names}
+            state.save(self._state_file, state.State(self.profile, self.roots, versions, self.run_with, trees))
+        self.announce()
+
+    def _configuration_written(self, name: str) -> None:
+        """A component has changed its own configuration."""
+        self.load_policies(name)
+        self.changed()
+
+    def describe(self) -> dict[str, Any]:
+        """What scripts/core asks of its core beyond the words of greengrass-cli."""
+        waiting = {name: component.waits_for for name, component in self.components.items() if component.waits_for}
+        return {
+            "profile": self.profile.value,
+            "thing": self.settings.thing_name,
+            "users": self.users.note,
+            "iot_core": self.settings.mqtt_url or "",
+            "online": self.iot_core.online,
+            "waiting": waiting,
+            "states": {name: component.state.value for name, component in self.components.items()},
+        }
 
     async def close(self) -> None:
         """Stops every component and service; on return no process and no socket is left."""
+        self._closing = True  # what is stopped now was deployed, and will be again
         for deployment_id in list(self._deploying):
             await self.give_up(deployment_id)
         await self.stop_components(set(self.components))
@@ -164,6 +215,15 @@ class Engine:
         if task:
             task.cancel()
             await asyncio.wait({task})
+
+    def cancel(self, deployment_id: str) -> bool:
+        """Asks a deployment to end; false if it has."""
+        deployment = self.deployments[deployment_id]
+        if deployment.ended:
+            return False
+        deployment.status = "CANCELED"
+        self._deploying[deployment_id].cancel()
+        return True
 
     def _deployment_ended(self, deployment_id: str, task: asyncio.Task[None]) -> None:
         del self._deploying[deployment_id]
@@ -195,10 +255,20 @@ class Engine:
         self.store.remove(name)
         self.authorizer.forget(name)
 
-    def start_builtin(self, name: str) -> None:
-        """Marks a component as running that the stand-in provides itself."""
+    def link(self, name: str) -> None:
+        """Tells a component of the components that it depends on."""
         component = self.components[name]
-        before, component.state = component.state, State.RUNNING
+        component.dependencies = [
+            self.components[dependency]
+            for dependency, properties in component.recipe.dependencies.items()
+            if properties.hard
+        ]
+
+    def start_builtin(self, name: str) -> None:
+        """Marks a component as running that the stand-in provides itself; the Java nucleus says FINISHED of itself."""
+        component = self.components[name]
+        ended = name == "aws.greengrass.Nucleus"
+        before, component.state = component.state, State.FINISHED if ended else State.RUNNING
         self.state_changed(component, before)
 
     async def stop_components(self, names: set[str]) -> None:
@@ -216,19 +286,16 @@ class Engine:
             stopped[name] = asyncio.create_task(stop(self.components[name]))
         await asyncio.gather(*stopped.values())
 
-    async def validate_configuration(self, deployment_id: str, proposed: Mapping[str, Any]) -> None:
-        """Lets components that asked for it judge their new configuration. RecipeError if one rejects it."""
-        changed = {
-            name: value
-            for name, value in proposed.items()
-            if name in self.components and value != self.store.snapshot(name)
-        }
-        await self.updates.validate(deployment_id, changed)
-
     async def until(self, predicate: Callable[[], bool]) -> None:
         """Waits until a change of state or of a deployment makes `predicate` true."""
         while not predicate():
             await self._changed.wait()
+
+    async def until_or_timeout(self, predicate: Callable[[], bool], seconds: float) -> None:
+        """As `until`, but for some seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.until(predicate)
 
     def announce(self) -> None:
         """Wakes everyone who waits in `until`."""
@@ -255,7 +322,6 @@ class Engine:
             "SVCUID": token,
             "AWS_CONTAINER_AUTHORIZATION_TOKEN": token,
             "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(self.socket),
-            "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH": str(self.socket),
             "AWS_IOT_THING_NAME": self.settings.thing_name,
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
@@ -263,6 +329,12 @@ class Engine:
             "GG_ROOT_CA_PATH": "",
             "EDGEML_PRIVATE": str(self.paths.root / "private"),  # where LogShipper keeps what is root's alone
         }
+        if self.profile is Profile.JAVA:
+            environment |= {
+                "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH": str(self.socket),
+                "AWS_GG_FIPS_MODE": "false",
+                "AWS_USE_FIPS_ENDPOINT": "false",
+            }
         if self._gets_credentials(name):
             environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = self._tes.url
         return environment | dict(self.settings.env)

@@ -2,9 +2,12 @@
 
 import argparse
 import asyncio
+import contextlib
+import os
 import signal
 import sys
 
+from localdev.core import commands
 from localdev.core.client import CliError, publish_credentials, withdraw_credentials
 from localdev.core.engine import CoreError, Engine, Settings
 from localdev.core.profiles import CLI, Profile
@@ -14,26 +17,43 @@ A local Greengrass core ({profile} profile): a stand-in for development, never f
   root    {root}
   socket  {socket}
   logs    {root}/logs
+  IoT     {iot}
   {note}
-Ctrl-C stops it and every component."""
+{ending} stops it and every component."""
+SETTLE_SECONDS = 1.0  # as on a device
 
 
 def serve(options: argparse.Namespace) -> None:
     """Runs a core as the options say. CliError if it cannot start."""
-    settings = Settings(
+    with contextlib.ExitStack() as running:
+        try:
+            asyncio.run(_serve(_settings(options, _broker(options.mqtt, running))))
+        except (CoreError, OSError, ValueError) as error:
+            raise CliError(str(error)) from error
+
+
+def _broker(wanted: str | None, running: contextlib.ExitStack) -> str | None:
+    """URL of the broker that stands in for IoT Core; unless one is wanted, one of our own."""
+    if wanted:
+        return None if wanted == "none" else wanted
+    from localdev.cloud.broker import Broker  # slow to import
+
+    return running.enter_context(Broker()).url
+
+
+def _settings(options: argparse.Namespace, mqtt_url: str | None) -> Settings:
+    return Settings(
         root=options.root,
         profile=Profile(options.profile),
         thing_name=options.thing_name,
         region=options.region,
-        mqtt_url=options.mqtt,
+        mqtt_url=mqtt_url,
         secrets=options.secrets,
         log_format=options.log_format,
         user=options.user,
+        poll_seconds=options.poll,
+        settle_seconds=SETTLE_SECONDS,
     )
-    try:
-        asyncio.run(_serve(settings))
-    except (CoreError, OSError, ValueError) as error:
-        raise CliError(str(error)) from error
 
 
 async def _serve(settings: Settings) -> None:
@@ -43,11 +63,10 @@ async def _serve(settings: Settings) -> None:
     engine = Engine(settings)
     try:
         await engine.start()
-        publish_credentials(engine.root, engine.socket, engine.token(CLI))
-        print(
-            BANNER.format(profile=engine.profile, root=engine.root, socket=engine.socket, note=engine.users.note),
-            flush=True,
-        )
+        publish_credentials(engine.root, engine.socket, engine.token(CLI), os.getpid())
+        ending = "Ctrl-C" if commands.ending() == "Ctrl-C" else f"`scripts/core stop --root {engine.root}`"
+        facts = {"profile": engine.profile, "root": engine.root, "socket": engine.socket, "note": engine.users.note}
+        print(BANNER.format(**facts, iot=settings.mqtt_url or "offline", ending=ending), flush=True)
         await stop.wait()
         print("Stopping", file=sys.stderr, flush=True)
     finally:

@@ -47,6 +47,7 @@ class Component:
         self.steps = steps
         self.state = State.NEW
         self.starts = 0
+        self.is_restored = False  # was deployed by an earlier core of this root, and not changed since
         self.dependencies: list[Component] = []
         self._host = host
         self._events: asyncio.Queue[_Signal | _Exited] = asyncio.Queue()
@@ -110,6 +111,31 @@ class Component:
             self._events.put_nowait(_Signal.REPORTED_RUNNING if running else _Signal.REPORTED_ERRORED)
         elif self.state != state:
             self._say("WARN", "Invalid reported state", reportedState=state)
+
+    @property
+    def waits_for(self) -> str:
+        """What keeps a component from its start; empty if nothing does."""
+        if self.state not in (State.NEW, State.INSTALLED):
+            return ""
+        if self._process is not None and not self._process.exited.done():
+            return "its install step, which runs"
+        missing = [f"{other.name} ({other.state})" for other in self.dependencies if not other.ready]
+        return ", ".join(missing) or "the end of the deployment under way"
+
+    @property
+    def paused(self) -> bool:
+        """Whether the component's processes are stopped for the time being."""
+        return self._process is not None and self._process.paused
+
+    def pause(self) -> None:
+        """Stops the component's processes until `resume`; its state does not change."""
+        if self._process:
+            self._process.pause()
+
+    def resume(self) -> None:
+        """Lets paused processes go on."""
+        if self._process:
+            self._process.resume()
 
     def dependency_changed(self, dependency: "Component") -> None:
         """Is called when a hard dependency's state has changed."""
@@ -279,7 +305,8 @@ class Component:
             self._host.log(self.name, Record(level, "Copier", self.name, stream, line, contexts))
 
         command, environment = self._host.launch(self.name, step)
-        return Process(command, self._host.work(self.name), environment, copy)
+        open_stdin = self._host.profile is Profile.JAVA
+        return Process(command, self._host.work(self.name), environment, copy, open_stdin=open_stdin)
 
     def _step(self, name: str) -> Step | None:
         """A step that the recipe has and that its Skipif does not skip."""

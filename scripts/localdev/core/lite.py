@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localdev.core import policy
+from localdev.core.config_store import LITE_LEAF_BYTES
 from localdev.core.profiles import Profile
 from localdev.core.recipe import Fields, RecipeError, check_shape, choose_manifest, interpret, steps
 from localdev.core.semver import Version, VersionError, satisfies
@@ -20,7 +21,6 @@ from localdev.core.variables import Paths, Scope, interpolate
 
 JAVA_RECIPE_BYTES = 16_000
 LITE_RECIPE_BYTES = 8_000
-LITE_LEAF_BYTES = 1_024
 LITE_CHILDREN = 64
 LITE_SERVICE_POLICY_BYTES = 4_096
 LITE_SCRIPT_BYTES = 10_000
@@ -127,7 +127,7 @@ def _lite(recipe: dict[str, Any], raw: bytes) -> Iterator[str]:
     yield from _wrong_case(configuration, ("DefaultConfiguration",), "ComponentConfiguration.")
     defaults = configuration.get("DefaultConfiguration") or {}
     yield from _check_sizes(defaults, "")
-    yield from _check_policies(defaults.get("accessControl"))
+    yield from check_policies(defaults.get("accessControl"))
     for index, manifest in enumerate(recipe.get("Manifests") or ()):
         yield from _check_manifest(manifest, f"Manifests[{index}].", defaults)
     if "Lifecycle" in recipe:
@@ -219,7 +219,8 @@ def _check_sizes(node: Mapping[str, Any], where: str) -> Iterator[str]:
             yield f"configuration {path}: a leaf of {size} bytes, at most {LITE_LEAF_BYTES} (a list is one leaf)"
 
 
-def _check_policies(access_control: Any) -> Iterator[str]:
+def check_policies(access_control: Any) -> Iterator[str]:
+    """What Lite refuses in an accessControl."""
     for service, policies in _items(access_control):
         size = len(json.dumps(policies, separators=(",", ":")).encode())
         if size > LITE_SERVICE_POLICY_BYTES:

@@ -42,13 +42,16 @@ class LocalCore:
         log_file_bytes: int = FILE_BYTES,
         log_total_bytes: int = TOTAL_BYTES,
         user: str | None = None,
+        settle_seconds: float = 0.0,
+        validation_seconds: float = 20.0,
     ) -> None:
         """Prepares a core; `with` starts it.
 
         `env` is added to every component's environment. `secrets` is {name: text} or a JSON file of it.
         `credentials` (AccessKeyId, SecretAccessKey, Token) is what components get from the token exchange service.
         `user` (USER[:GROUP], `root` too) is whom components run as where the core is root, as in the nucleus'
-        runWithDefault; by default ggc_user, else nobody.
+        runWithDefault; by default ggc_user, else nobody. After `settle_seconds` a deployment looks again whether what
+        it started still runs (1 on a device); for `validation_seconds` it awaits verdicts on new configuration.
         """
         self.settings = Settings(
             root,
@@ -63,6 +66,8 @@ class LocalCore:
             log_file_bytes,
             log_total_bytes,
             user,
+            settle_seconds=settle_seconds,
+            validation_seconds=validation_seconds,
         )
         self._thread = threading.Thread(target=self._run, name="greengrass-core", daemon=True)
         self._started = threading.Event()
@@ -117,21 +122,22 @@ class LocalCore:
         remove: Iterable[str] = (),
         timeout: float = 60.0,
         run_with: Mapping[str, str] | None = None,
+        rollback: bool = False,
     ) -> Deployment:
         """Deploys and waits until every changed component runs or has finished.
 
         `update_config` is {component: {"MERGE": {...}, "RESET": [JSON pointers]}}, `run_with` {component:
-        USER[:GROUP]}. DeploymentError on failure or after `timeout` seconds, with the end of the failing component's
-        log.
+        USER[:GROUP]}; `rollback`: a failure brings back what was there. DeploymentError on failure or after `timeout`
+        seconds, with the end of the failing component's log.
         """
         folders = (list(recipe_dirs), list(artifact_dirs))
-        request = Request(*folders, merge or {}, list(remove), update_config or {}, run_with or {})
+        request = Request(*folders, merge or {}, list(remove), update_config or {}, run_with or {}, rollback)
 
         async def run() -> Deployment:
             deployment = self._engine.deploy(request)
             try:
                 async with asyncio.timeout(timeout):
-                    await self._engine.until(lambda: deployment.status in ("SUCCEEDED", "FAILED"))
+                    await self._engine.until(lambda: deployment.ended)
             except TimeoutError as error:
                 await self._engine.give_up(deployment.id)
                 states = {component.name: component.state.value for component in self._engine.components.values()}

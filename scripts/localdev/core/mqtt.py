@@ -1,14 +1,15 @@
 """The core's connection to AWS IoT Core, or to the MQTT broker that stands in for it (MQTT 3.1.1).
 
 Offline, the Java nucleus keeps publishes in memory up to 2.5 MB (at most once only while online) and Nucleus Lite
-refuses them; on line Lite holds few unacknowledged messages. MQTT 5 properties are accepted and not carried.
+refuses them; on line Lite holds few unacknowledged messages. MQTT 3.1.1 carries no properties: those of a message that
+comes back to the core that sent it are remembered for that time, so that a component sees what MQTT 5 would show it.
 """
 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from localdev.core.profiles import Profile
-from localdev.core.topics import mqtt_matches
+from localdev.core.topics import covers, is_mqtt_filter, mqtt_matches
 
 SPOOL_BYTES = 2_621_440
 MAX_IN_FLIGHT = 5
@@ -25,19 +26,29 @@ LITE_UNACKNOWLEDGED_MESSAGES = 10
 KEEP_ALIVE_SECONDS = 60
 RECONNECT_SECONDS = (1, 10)
 
-Sink = Callable[[str, bytes], None]
+REMEMBERED_MESSAGES = 64
 
 
 class PublishRefused(Exception):  # noqa: N818  (names the verdict)
     """The message was not taken; the text is what the nucleus says."""
 
 
+class FilterRefused(Exception):  # noqa: N818  (names the verdict)
+    """The filter is none, or the broker refuses it; the text says which."""
+
+
 @dataclass(slots=True, eq=False)
-class _Message:
+class Message:
+    """One message. `properties` are members of the IPC's MQTTMessage that MQTT 5 would carry."""
+
     topic: str
     payload: bytes
-    qos: int
-    retain: bool
+    qos: int = 0
+    retain: bool = False
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+Sink = Callable[[Message], None]
 
 
 class IotCore:
@@ -50,11 +61,12 @@ class IotCore:
         self._url = url
         self._lite = profile is Profile.LITE
         self._online = asyncio.Event()
-        self._spool: deque[_Message] = deque()
-        self._in_flight: dict[int, _Message] = {}
+        self._spool: deque[Message] = deque()
+        self._sent: deque[Message] = deque(maxlen=REMEMBERED_MESSAGES)
+        self._in_flight: dict[int, Message] = {}
         self._held_bytes = 0
         self._subscriptions: dict[str, dict[Sink, int]] = {}
-        self._acknowledged: dict[int, asyncio.Future[None]] = {}
+        self._acknowledged: dict[int, asyncio.Future[bool]] = {}  # whether the broker refuses
         self._client: paho.Client | None = None
         self._client_id = client_id
         self._closing = threading.Event()
@@ -94,20 +106,21 @@ class IotCore:
         """Whether there is a connection."""
         return self._online.is_set()
 
-    def publish(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> None:
+    def publish(self, message: Message) -> None:
         """Takes a message for delivery. PublishRefused if it is neither sent nor kept."""
-        message = _Message(topic, payload, qos, retain)
         if self._lite:
             self._refuse_as_lite(message)
-        elif not self.online and qos == 0:
+            if message.qos > 1 or any(wildcard in message.topic for wildcard in "+#"):
+                return  # Lite takes it, and loses it with its connection
+        elif not self.online and message.qos == 0:
             raise PublishRefused("Device is offline. Dropping QoS 0 message.")
         else:
-            self._make_room(len(payload))
+            self._make_room(len(message.payload))
         self._spool.append(message)
-        self._held_bytes += len(payload)
+        self._held_bytes += len(message.payload)
         self._drain()
 
-    def _refuse_as_lite(self, message: _Message) -> None:
+    def _refuse_as_lite(self, message: Message) -> None:
         if not self.online:
             raise PublishRefused("MQTT is not connected")
         count = len(self._spool) + len(self._in_flight)
@@ -127,19 +140,30 @@ class IotCore:
     def _drain(self) -> None:
         while self._client and self.online and self._spool and len(self._in_flight) < MAX_IN_FLIGHT:
             message = self._spool.popleft()
+            if message.retain or message.properties:
+                self._sent.append(message)
             info = self._client.publish(message.topic, message.payload, message.qos, message.retain)
             self._in_flight[info.mid] = message
 
     async def subscribe(self, topic_filter: str, qos: int, sink: Sink, *, wait: bool) -> Callable[[], None]:
-        """Calls `sink(topic, payload)` until the answer is called. `wait`: until the broker has agreed."""
+        """Calls `sink(message)` until the answer is called. `wait`: until the broker has agreed.
+
+        FilterRefused if the filter is none or the broker does not agree.
+        """
+        if not is_mqtt_filter(topic_filter):
+            # Never given to the client: one that a broker refuses would end the connection of everyone, each time.
+            if self._is_covered(topic_filter):
+                return lambda: None
+            raise FilterRefused("AWS_ERROR_MQTT5_SUBSCRIBE_OPTIONS_VALIDATION")
         sinks = self._subscriptions.setdefault(topic_filter, {})
         sinks[sink] = qos
         try:
             if self._client and self.online:
-                await self._ask(topic_filter)
+                if not self._is_covered(topic_filter):
+                    await self._ask(topic_filter)
             elif wait:
                 await self._online.wait()  # connecting subscribes to every filter
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, FilterRefused):
             self._drop(topic_filter, sink)
             raise
         return lambda: self._drop(topic_filter, sink)
@@ -152,17 +176,31 @@ class IotCore:
 
     async def _ask(self, topic_filter: str) -> None:
         assert self._client is not None  # noqa: S101  (the caller looked)
-        result, mid = self._client.subscribe(topic_filter, max(self._subscriptions[topic_filter].values()))
+        try:
+            result, mid = self._client.subscribe(topic_filter, max(self._subscriptions[topic_filter].values()))
+        except ValueError as error:
+            raise FilterRefused(str(error)) from error
         if result == paho.MQTT_ERR_SUCCESS and mid is not None:
             answered = self._acknowledged[mid] = self._loop.create_future()
-            await answered
+            if await answered:
+                raise FilterRefused("UNSPECIFIED_ERROR")
+
+    def _is_covered(self, topic_filter: str) -> bool:
+        """Whether the broker sends the messages of a filter for the sake of another. Lite does not look."""
+        if self._lite:
+            return False
+        return any(covers(other, topic_filter) for other in self._subscriptions if other != topic_filter)
 
     def _drop(self, topic_filter: str, sink: Sink) -> None:
         sinks = self._subscriptions.get(topic_filter, {})
-        if sinks.pop(sink, None) is not None and not sinks:
-            del self._subscriptions[topic_filter]
-            if self._client and self.online:
-                self._client.unsubscribe(topic_filter)
+        if sinks.pop(sink, None) is None or sinks:
+            return
+        del self._subscriptions[topic_filter]
+        if self._client and self.online and not self._is_covered(topic_filter):
+            for other in self._subscriptions:
+                if covers(topic_filter, other) and not self._is_covered(other):
+                    self._client.subscribe(other, max(self._subscriptions[other].values()))
+            self._client.unsubscribe(topic_filter)
 
     def _relay(self, handler: Callable[..., None]) -> Callable[..., None]:
         """A callback for the network thread that runs `handler` on the event loop."""
@@ -178,7 +216,8 @@ class IotCore:
             return
         assert self._client is not None  # noqa: S101  (it has just called)
         for topic_filter, sinks in self._subscriptions.items():
-            self._client.subscribe(topic_filter, max(sinks.values()))
+            if not self._is_covered(topic_filter):
+                self._client.subscribe(topic_filter, max(sinks.values()))
         self._online.set()
         self._drain()
 
@@ -193,14 +232,22 @@ class IotCore:
             self._held_bytes -= len(message.payload)
             self._drain()
 
-    def _subscribed(self, mid: int, *_details: Any) -> None:
+    def _subscribed(self, mid: int, reasons: Any = (), *_details: Any) -> None:
         answered = self._acknowledged.pop(mid, None)
         if answered and not answered.done():
-            answered.set_result(None)
+            answered.set_result(any(reason.is_failure for reason in reasons))
 
-    def _received(self, message: paho.MQTTMessage) -> None:
-        topic, payload = message.topic, bytes(message.payload)
+    def _received(self, received: paho.MQTTMessage) -> None:
+        message = self._as_sent(Message(received.topic, bytes(received.payload), received.qos, received.retain))
         for topic_filter, sinks in list(self._subscriptions.items()):
-            if mqtt_matches(topic_filter, topic):
+            if mqtt_matches(topic_filter, message.topic):
                 for sink in list(sinks):
-                    sink(topic, payload)
+                    sink(message)
+
+    def _as_sent(self, message: Message) -> Message:
+        """A message that this core has sent, with what MQTT 3.1.1 took from it."""
+        for sent in self._sent:
+            if (sent.topic, sent.payload) == (message.topic, message.payload):
+                self._sent.remove(sent)
+                return replace(message, retain=sent.retain, properties=sent.properties)
+        return message

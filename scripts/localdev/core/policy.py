@@ -20,6 +20,7 @@ MQTT_PROXY = "aws.greengrass.ipc.mqttproxy"
 SECRETS = "aws.greengrass.SecretManager"
 CLI_SERVICE = "aws.greengrass.Cli"
 LIFECYCLE = "aws.greengrass.ipc.lifecycle"
+METRICS = "aws.greengrass.ipc.componentmetric"
 
 _CLI_OPERATIONS = (
     "CreateLocalDeployment",
@@ -29,6 +30,8 @@ _CLI_OPERATIONS = (
     "GetComponentDetails",
     "RestartComponent",
     "StopComponent",
+    "CancelLocalDeployment",
+    "CreateDebugPassword",
 )
 OPERATIONS: dict[str, tuple[str, ...]] = {
     PUBSUB: ("PublishToTopic", "SubscribeToTopic"),
@@ -42,7 +45,7 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
         "DeleteThingShadow",
         "ListNamedShadowsForThing",
     ),
-    "aws.greengrass.ipc.componentmetric": ("PutComponentMetric",),
+    METRICS: ("PutComponentMetric",),
     "aws.greengrass.clientdevices.Auth": (
         "SubscribeToCertificateUpdates",
         "VerifyClientDeviceIdentity",
@@ -72,7 +75,10 @@ def parse(access_control: Any) -> tuple[dict[str, list[Rule]], list[str]]:
     if not isinstance(access_control, dict):
         return {}, ["accessControl is no object"] if access_control is not None else []
     for service, policies in access_control.items():
-        if service not in OPERATIONS or not isinstance(policies, dict):
+        if not isinstance(policies, dict):  # the nucleus reads all of it at once, or nothing
+            return {}, [f"accessControl: {service!r} is no object, so that all policies of this component are lost"]
+    for service, policies in access_control.items():
+        if service not in OPERATIONS:
             problems.append(f"accessControl: {service!r} is no service with policies")
             continue
         rules[service] = []

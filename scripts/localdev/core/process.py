@@ -77,22 +77,28 @@ class _Copier:
 class Process:
     """A running script. `exited` is done with its exit code; negative means a signal."""
 
-    def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str], copy: Copy) -> None:
-        """Starts `command`, a shell or sudo before it. OSError if that fails."""
+    def __init__(
+        self, command: Sequence[str], cwd: Path, env: Mapping[str, str], copy: Copy, *, open_stdin: bool = True
+    ) -> None:
+        """Starts `command`, a shell or sudo before it. OSError if that fails.
+
+        The Java nucleus leaves stdin open, so that a script which reads it waits instead of seeing its end.
+        """
         loop = asyncio.get_running_loop()
-        # The nucleus leaves stdin open, so that a script which reads it waits instead of seeing its end.
         self._process = subprocess.Popen(
             command,
             cwd=cwd,
             env=dict(env),
-            stdin=subprocess.PIPE,
+            stdin=subprocess.PIPE if open_stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            umask=0o022,
         )
         assert self._process.stdout and self._process.stderr  # noqa: S101  (they are pipes)
         self._through_sudo = command[0] == "sudo"
         self._mark = f"SVCUID={env.get('SVCUID', '')}".encode() if env.get("SVCUID") else None
+        self.paused = False
         self._copiers = [
             _Copier(self._process.stdout, "stdout", copy),
             _Copier(self._process.stderr, "stderr", copy),
@@ -114,8 +120,22 @@ class Process:
             copier.read()
         self.exited.set_result(code)
 
+    def pause(self) -> None:
+        """Stops all processes for the time being."""
+        self.paused = True
+        for pid, _ in self._members():
+            _signal(pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets them go on."""
+        self.paused = False
+        for pid, _ in self._members():
+            _signal(pid, signal.SIGCONT)
+
     async def stop(self) -> None:
         """Ends all processes: SIGTERM, and SIGKILL to what is left after five seconds."""
+        if self.paused:
+            self.resume()
         for number, seconds in ((signal.SIGTERM, TERMINATE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
             deadline = time.monotonic() + seconds
             told: set[tuple[int, str]] = set()

@@ -31,5 +31,19 @@ LITE_OPERATIONS = frozenset({
     "UpdateState",
     "RestartComponent",
     "CreateLocalDeployment",
+    "ValidateAuthorizationToken",
 })  # fmt: skip
 """What Nucleus Lite offers to components."""
+
+PLUGIN_OPERATIONS = frozenset({
+    "GetSecretValue",
+    "GetThingShadow",
+    "UpdateThingShadow",
+    "DeleteThingShadow",
+    "ListNamedShadowsForThing",
+    "SubscribeToCertificateUpdates",
+    "VerifyClientDeviceIdentity",
+    "GetClientDeviceAuthToken",
+    "AuthorizeClientDeviceAction",
+})  # fmt: skip
+"""Operations of the Java nucleus' model that plugins serve. It answers outside its model to what is not in it."""

@@ -90,6 +90,12 @@ class Recipe:
     lifecycle: dict[str, Any] = field(default_factory=dict)
     error_reset: float = ERROR_RESET_SECONDS
 
+    @property
+    def numeric_install_timeout(self) -> bool:
+        """Whether `Timeout` of the install step is a number and no text."""
+        install = Fields(self.lifecycle, Profile.JAVA).get("install")
+        return isinstance(install, dict) and isinstance(Fields(install, Profile.JAVA).get("Timeout"), int | float)
+
 
 def read(path: Path, profile: Profile) -> tuple[dict[str, Any], bytes]:
     """A recipe file as the profile's core parses it, and its bytes. RecipeError if it cannot be parsed."""

@@ -44,6 +44,10 @@ class RpcError(Exception):
         self.fields = fields
 
 
+class UnreadableError(Exception):
+    """A request that the nucleus cannot parse or does not know: it answers with an error outside its model."""
+
+
 def service_error(message: str) -> RpcError:
     """The core cannot do it."""
     return RpcError("ServiceError", message)

@@ -5,13 +5,14 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from localdev.core.profiles import CLI, LITE_OPERATIONS, Profile
+from localdev.core.profiles import CLI, LITE_OPERATIONS, PLUGIN_OPERATIONS, Profile
 from localdev.core.rpc import (
     NAMESPACE,
     TERMINATE_STREAM,
     VERSION,
     MessageType,
     RpcError,
+    UnreadableError,
     connect_ack,
     connection_error,
     dump,
@@ -282,9 +283,11 @@ class Server:
         handler = self._handlers.get(operation)
         if self.profile is Profile.LITE and operation not in LITE_OPERATIONS and principal != CLI:
             raise service_error("Unhandled operation")
-        if handler is None:
+        if handler is not None:
+            return handler
+        if operation in PLUGIN_OPERATIONS:
             raise service_error(f"Operation {NAMESPACE}{operation} is not supported by Greengrass")
-        return handler
+        raise UnreadableError(f"no operation {operation!r}")
 
 
 _ON_STREAMS = (int(MessageType.APPLICATION_MESSAGE), int(MessageType.APPLICATION_ERROR))

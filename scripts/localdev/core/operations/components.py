@@ -3,23 +3,29 @@
 Sources: CLIEventStreamAgent of aws-greengrass-cli, LifecycleIPCEventStreamAgent of aws-greengrass-nucleus.
 """
 
+import re
+import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localdev.core.deployment import Deployment, Request
 from localdev.core.lifecycle import Component
-from localdev.core.operations.requests import Body, text
-from localdev.core.policy import CLI_SERVICE
+from localdev.core.operations.requests import Body
+from localdev.core.policy import CLI_SERVICE, LIFECYCLE
+from localdev.core.profiles import Profile
 from localdev.core.resolve import BUILTIN_VERSIONS
-from localdev.core.rpc import RpcError, invalid_arguments, not_found, unauthorized
+from localdev.core.rpc import invalid_arguments, not_found, service_error, unauthorized
 from localdev.core.server import Handler, Stream
 from localdev.core.states import State
 
 if TYPE_CHECKING:
     from localdev.core.engine import Engine
 
-LISTED_DEPLOYMENTS = 5
+DEBUG_PASSWORD_SECONDS = 8 * 3600
+UTC_FORMAT = "%d-%m-%Y %H:%M:%S UTC"
+_UUID = re.compile(r"[0-9a-fA-F]{1,8}(?:-[0-9a-fA-F]{1,4}){3}-[0-9a-fA-F]{1,12}")
 
 
 class Components:
@@ -27,41 +33,67 @@ class Components:
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
+        self._lite = engine.profile is Profile.LITE
 
     def handlers(self) -> dict[str, Handler]:
-        """The operations of aws.greengrass.Cli, and UpdateState."""
+        """The operations of aws.greengrass.Cli, and those on the state of components."""
         return {
             "UpdateState": self._update_state,
+            "PauseComponent": self._pause,
+            "ResumeComponent": self._resume,
             "ListComponents": self._list,
             "GetComponentDetails": self._details,
             "RestartComponent": self._restart,
             "StopComponent": self._stop,
             "CreateLocalDeployment": self._deploy,
+            "CancelLocalDeployment": self._cancel,
             "GetLocalDeploymentStatus": self._deployment_status,
             "ListLocalDeployments": self._list_deployments,
+            "CreateDebugPassword": self._debug_password,
         }
 
     def _update_state(self, stream: Stream, body: Body) -> Body:
-        state = text(body, "state")
+        state = body.get("state")
         component = self._engine.components.get(stream.principal)
         if component is None:
-            raise not_found(f"Component with name {stream.principal} not found")
+            raise not_found("Component with given name not found", resourceType="Component")
         if state not in ("RUNNING", "ERRORED"):
-            raise invalid_arguments(f"state {state!r} must be RUNNING or ERRORED")
+            raise service_error("Received invalid parameters." if self._lite else _NO_STATE)
         component.report("RUNNING" if state == "RUNNING" else "ERRORED")
         return {}
+
+    def _pause(self, stream: Stream, body: Body) -> Body:
+        component = self._external(stream, body, "paused")
+        if component.state is not State.RUNNING:
+            raise invalid_arguments(f"Component {component.name} is not running")
+        component.pause()
+        return {}
+
+    def _resume(self, stream: Stream, body: Body) -> Body:
+        component = self._external(stream, body, "resumed")
+        if not component.paused:
+            raise invalid_arguments(f"Component {component.name} is not paused")
+        component.resume()
+        return {}
+
+    def _external(self, stream: Stream, body: Body, done: str) -> Component:
+        name = body.get("componentName")
+        if not name:
+            raise invalid_arguments("Component name is required.")
+        self._authorize(stream, name, LIFECYCLE)
+        component = self._engine.components.get(name)
+        if component is None:
+            raise not_found("")
+        if name in BUILTIN_VERSIONS:
+            raise invalid_arguments(f"Only generic components can be {done}.")
+        return component
 
     def _list(self, stream: Stream, _body: Body) -> Body:
         self._authorize(stream, "*")
         return {"components": [self._describe(component) for component in self._engine.components.values()]}
 
     def _details(self, stream: Stream, body: Body) -> Body:
-        name = text(body, "componentName")
-        self._authorize(stream, name)
-        component = self._engine.components.get(name)
-        if component is None:
-            raise not_found(f"Component with name {name} not found in Greengrass")
-        return {"componentDetails": self._describe(component)}
+        return {"componentDetails": self._describe(self._component(stream, body))}
 
     def _describe(self, component: Component) -> Body:
         return {
@@ -88,71 +120,119 @@ class Components:
         return {"stopStatus": "SUCCEEDED"}
 
     def _component(self, stream: Stream, body: Body) -> Component:
-        name = text(body, "componentName")
+        name = body.get("componentName")
+        if not name:
+            raise invalid_arguments("Component name cannot be empty")
         self._authorize(stream, name)
         component = self._engine.components.get(name)
         if component is None:
-            raise RpcError("ComponentNotFoundError", f"Component with name {name} not found in Greengrass")
+            raise not_found(f"Component with name {name} not found in Greengrass")
         return component
 
     def _deploy(self, stream: Stream, body: Body) -> Body:
-        self._authorize(stream, "*")
+        if self._lite:
+            self._authorize_lite_deployment(stream)
+        else:
+            self._authorize(stream, "*")
         update_config = body.get("componentToConfiguration", {})
         _check_update_config(update_config)
+        if ":" in body.get("groupName", ""):
+            raise invalid_arguments("Thing group name cannot contain colon characters")
         request = Request(
-            recipe_dirs=_folders(body, "recipeDirectoryPath", "InvalidRecipeDirectoryPathError"),
-            artifact_dirs=_folders(body, "artifactsDirectoryPath", "InvalidArtifactsDirectoryPathError"),
+            recipe_dirs=_folders(body, "recipeDirectoryPath"),
+            artifact_dirs=_folders(body, "artifactsDirectoryPath"),
             merge=body.get("rootComponentVersionsToAdd", {}),
             remove=body.get("rootComponentsToRemove", []),
             update_config=update_config,
+            run_with={
+                name: str(info["posixUser"])
+                for name, info in body.get("componentToRunWithInfo", {}).items()
+                if isinstance(info, dict) and info.get("posixUser")
+            },
+            rollback=str(body.get("failureHandlingPolicy", "")).upper() == "ROLLBACK",
         )
         return {"deploymentId": self._engine.deploy(request).id}
 
+    def _authorize_lite_deployment(self, stream: Stream) -> None:
+        if not self._engine.authorizer.allows(stream.principal, CLI_SERVICE, stream.operation, ""):
+            raise service_error("IPC Operation not authorized.")
+
+    def _cancel(self, stream: Stream, body: Body) -> Body:
+        deployment_id = _uuid(body)
+        self._authorize(stream, "*")
+        if deployment_id not in self._engine.deployments:
+            raise not_found(
+                f"Cannot find the deployment id provided {deployment_id}",
+                resourceType="LocalDeployment",
+                resourceName=deployment_id,
+            )
+        if not self._engine.cancel(deployment_id):
+            return {"message": "Cancellation request is not processed because deployment is already finished"}
+        return {"message": f"Cancel request submitted. Deployment ID: {deployment_id}"}
+
     def _deployment_status(self, stream: Stream, body: Body) -> Body:
-        deployment_id = text(body, "deploymentId")
+        deployment_id = _uuid(body)
         self._authorize(stream, deployment_id)
         deployment = self._engine.deployments.get(deployment_id)
         if deployment is None:
-            raise not_found("Cannot find deployment", resourceType="deployment", resourceName=deployment_id)
-        return {"deployment": _summary(deployment)}
+            raise not_found("Cannot find deployment", resourceType="LocalDeployment", resourceName=deployment_id)
+        return {"deployment": _summary(deployment) | _details(deployment)}
 
     def _list_deployments(self, stream: Stream, _body: Body) -> Body:
         self._authorize(stream, "*")
-        latest = list(self._engine.deployments.values())[-LISTED_DEPLOYMENTS:]
-        return {"localDeployments": [_summary(deployment) for deployment in latest]}
+        return {"localDeployments": [_summary(deployment) for deployment in self._engine.deployments.values()]}
 
-    def _authorize(self, stream: Stream, resource: str) -> None:
-        if not self._engine.authorizer.allows(stream.principal, CLI_SERVICE, stream.operation, resource):
+    def _debug_password(self, stream: Stream, _body: Body) -> Body:
+        self._authorize(stream, "*")
+        return {
+            "username": "debug",
+            "password": secrets.token_urlsafe(32),
+            "passwordExpiration": time.time() + DEBUG_PASSWORD_SECONDS,
+        }
+
+    def _authorize(self, stream: Stream, resource: str, service: str = CLI_SERVICE) -> None:
+        if not self._engine.authorizer.allows(stream.principal, service, stream.operation, resource):
             raise unauthorized(
                 f"Principal {stream.principal} is not authorized to perform "
-                f"{CLI_SERVICE}:aws.greengrass#{stream.operation} on resource {resource}"
+                f"{service}:aws.greengrass#{stream.operation} on resource {resource}"
             )
 
 
+_NO_STATE = (  # the text of the NullPointerException that the nucleus passes on
+    'Cannot invoke "software.amazon.awssdk.aws.greengrass.model.ReportedLifecycleState.toString()" because the return '
+    'value of "software.amazon.awssdk.aws.greengrass.model.UpdateStateRequest.getState()" is null'
+)
+
+
+def _uuid(body: Body) -> str:
+    deployment_id = body.get("deploymentId")
+    if not isinstance(deployment_id, str) or not _UUID.fullmatch(deployment_id):
+        raise invalid_arguments("Invalid deploymentId format received. DeploymentId is a UUID")
+    return deployment_id
+
+
 def _summary(deployment: Deployment) -> Body:
-    summary: Body = {
-        "deploymentId": deployment.id,
-        "status": deployment.status,
-        "createdOn": str(int(deployment.created * 1000)),
-    }
-    if deployment.status == "SUCCEEDED":
-        summary["deploymentStatusDetails"] = {"detailedDeploymentStatus": "SUCCESSFUL"}
-    elif deployment.error:
-        summary["deploymentStatusDetails"] = {
-            "detailedDeploymentStatus": "FAILED_ROLLBACK_NOT_REQUESTED",
+    created = time.strftime(UTC_FORMAT, time.gmtime(deployment.created))
+    return {"deploymentId": deployment.id, "status": deployment.status, "createdOn": created}
+
+
+def _details(deployment: Deployment) -> Body:
+    if deployment.detailed is None:
+        return {}
+    details: Body = {"detailedDeploymentStatus": deployment.detailed}
+    if deployment.error:
+        details |= {
+            "deploymentErrorStack": deployment.error_stack,
+            "deploymentErrorTypes": deployment.error_types,
             "deploymentFailureCause": deployment.error,
         }
-    return summary
+    return {"deploymentStatusDetails": details}
 
 
-def _folders(body: Body, field: str, error: str) -> list[Path]:
+def _folders(body: Body, field: str) -> list[Path]:
+    """A folder that does not exist is found when the deployment runs, as by the nucleus."""
     value = body.get(field)
-    if not value:
-        return []
-    path = Path(str(value))
-    if not path.is_dir():
-        raise RpcError(error, f"{field} {path} is no folder")
-    return [path]
+    return [Path(str(value))] if value else []
 
 
 def _check_update_config(update_config: Any) -> None:

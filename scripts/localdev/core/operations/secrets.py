@@ -52,20 +52,20 @@ class Secrets:
 
     def _get(self, stream: Stream, body: Body) -> Body:
         if not self._deployed(COMPONENT):
-            raise service_error(
-                f"Operation aws.greengrass#GetSecretValue is not supported by Greengrass: {COMPONENT} is not deployed"
-            )
+            raise service_error("Operation aws.greengrass#GetSecretValue is not supported by Greengrass")
         wanted = text(body, "secretId")
         secret = self._secrets.get(wanted) or next(
             (known for known in self._secrets.values() if known["secretId"] == wanted), None
         )
-        resource = secret["secretId"] if secret else wanted
+        if secret is None:
+            raise not_found(f"Secret not configured {wanted}", resourceType="secret", resourceName=wanted)
+        resource = secret["secretId"]
         if not self._authorizer.allows(stream.principal, SECRETS, stream.operation, resource):
             raise unauthorized(
                 f"Principal {stream.principal} is not authorized to perform "
                 f"{SECRETS}:aws.greengrass#GetSecretValue on resource {resource}"
             )
-        if secret is None or body.get("versionId", secret["versionId"]) != secret["versionId"]:
+        if body.get("versionId", secret["versionId"]) != secret["versionId"]:
             raise not_found(f"Secret not found {wanted}", resourceType="secret", resourceName=wanted)
         if body.get("versionStage", secret["versionStage"][0]) not in secret["versionStage"]:
             raise not_found(f"Secret not found {wanted}", resourceType="secret", resourceName=wanted)
