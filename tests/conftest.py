@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -81,6 +82,14 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter = session.config.pluginmanager.getplugin("terminalreporter")
         reporter.write_line(f"\nshared memory is left: {left}", red=True)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Shows what tests believe without a record (`record_property("believed", ...)`)."""
+    for report in terminalreporter.stats.get("passed", []):
+        for key, value in report.user_properties:
+            if key == "believed":
+                terminalreporter.line(f"believed, {value}")
 
 
 def _shared_memory() -> set[Path]:

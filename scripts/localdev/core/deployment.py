@@ -373,19 +373,17 @@ class Deployer:
     async def _wait_until_settled(self, names: set[str]) -> None:
         """Waits until all run or have finished, and have done so for as long as the nucleus takes to look again."""
         components = [self._engine.components[name] for name in names]
-        await self._engine.until(
-            lambda: (
-                all(component.state in SETTLED for component in components)
-                or any(component.state is State.BROKEN for component in components)
-            )
-        )
+
+        def broken() -> Component | None:
+            return next((one for each in components for one in (each, *each.hindered_by) if one.state in _BROKEN), None)
+
+        await self._engine.until(lambda: all(each.state in SETTLED for each in components) or broken() is not None)
         if components and self._engine.settings.settle_seconds and self._engine.profile is Profile.JAVA:
-            await self._engine.until_or_timeout(
-                lambda: any(component.state is State.BROKEN for component in components),
-                self._engine.settings.settle_seconds,
-            )
-        for component in components:
-            if component.state is State.BROKEN:
-                raise BrokenError(
-                    f"{component.name} is BROKEN. The end of its log:\n{self._engine.logs.tail(component.name)}"
-                )
+            await self._engine.until_or_timeout(lambda: broken() is not None, self._engine.settings.settle_seconds)
+        culprit = broken()
+        if culprit:
+            tail = self._engine.logs.tail(culprit.name)
+            raise BrokenError(f"{culprit.name} is BROKEN. The end of its log:\n{tail}")
+
+
+_BROKEN = (State.BROKEN,)

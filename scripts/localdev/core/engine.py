@@ -27,6 +27,7 @@ from localdev.core.operations.secrets import Secrets, load_secrets
 from localdev.core.operations.updates import Updates
 from localdev.core.packages import PackageStore
 from localdev.core.policy import Authorizer
+from localdev.core.process import end_leftovers
 from localdev.core.profiles import CLI, Profile
 from localdev.core.recipe import RecipeError, Step
 from localdev.core.resolve import BUILTIN_VERSIONS, resolve
@@ -129,6 +130,9 @@ class Engine:
         self._services.push_async_callback(self._tes.stop)
         self.iot_core.start()
         self._services.push_async_callback(self.iot_core.stop)
+        left = await end_leftovers(self.socket, self.root / "work")
+        if left:
+            self.logs.system("WARN", "leftovers", f"ended {left} processes of a core that was killed")
         await self._server.start(self.socket)
         self._services.push_async_callback(self._server.stop)
         try:

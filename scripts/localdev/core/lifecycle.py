@@ -1,7 +1,8 @@
 """The life of one component: install, start, watch, restart, stop.
 
 Source of states and rules: Lifecycle and GenericExternalService of aws-greengrass-nucleus. The Java nucleus retries
-at once and gives up after three errors in a row; Nucleus Lite waits a second and gives up after three in an hour.
+at once and gives up after three errors in a row; Nucleus Lite waits a second and gives up after three in an hour, and
+after three starts in an hour whatever their reason.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from localdev.core.logs import Record
 from localdev.core.process import Process
 from localdev.core.profiles import Profile
 from localdev.core.recipe import Recipe, RecipeError, Step
-from localdev.core.states import ErrorCount, Host, State, skips
+from localdev.core.states import LITE_WINDOW_SECONDS, MAX_ERRORS, ErrorCount, Host, State, skips
 
 LITE_RESTART_SECONDS = 1.0
 
@@ -57,6 +58,7 @@ class Component:
         self._stopping = False
         self._start_failed = False
         self._shutdown: Step | None = None
+        self._begun: list[float] = []
         self._errors = ErrorCount(recipe.error_reset, sliding=host.profile is Profile.LITE)
 
     @property
@@ -81,6 +83,7 @@ class Component:
         self._installed = self._installed and not reinstall
         if reinstall:
             self._errors.clear()
+            self._begun.clear()
         self._set(State.INSTALLED if self._installed else State.NEW)
         self._task = asyncio.create_task(self._live(), name=f"component {self.name}")
         self._task.add_done_callback(self._ended)
@@ -121,6 +124,14 @@ class Component:
             return "its install step, which runs"
         missing = [f"{other.name} ({other.state})" for other in self.dependencies if not other.ready]
         return ", ".join(missing) or "the end of the deployment under way"
+
+    @property
+    def hindered_by(self) -> list["Component"]:
+        """The components, direct or not, that this one waits for before its start."""
+        if self.state not in (State.NEW, State.INSTALLED):
+            return []
+        missing = [other for other in self.dependencies if not other.ready]
+        return [*missing, *(one for other in missing for one in other.hindered_by)]
 
     @property
     def paused(self) -> bool:
@@ -183,6 +194,10 @@ class Component:
             await self._events.get()
             if self._stopping:
                 return True
+        if self._host.profile is Profile.LITE and not self._may_begin():
+            self._say("ERROR", "started three times within an hour, which is systemd's limit")
+            self._set(State.BROKEN)
+            return False
         startup = self._step("startup")
         step = startup or self._step("run")
         self._shutdown = self._step("shutdown")
@@ -201,6 +216,13 @@ class Component:
         if outcome is _Outcome.RESTART:
             self._set(State.INSTALLED)
         return outcome is _Outcome.RESTART
+
+    def _may_begin(self) -> bool:
+        """systemd's start limit, which counts restarts by hand, too."""
+        now = time.monotonic()
+        self._begun = [begun for begun in self._begun if now - begun < LITE_WINDOW_SECONDS]
+        self._begun.append(now)
+        return len(self._begun) <= MAX_ERRORS
 
     async def _launch(self, step: Step, on_launch: State | None) -> _Outcome:
         try:

@@ -157,21 +157,51 @@ class Process:
             self._process.stdin.close()
 
     def _members(self) -> set[tuple[int, str]]:
-        """Id and start time of every process that runs. Zombies, which only their parent can remove, do not count."""
-        found = set()
-        for entry in Path("/proc").glob("[0-9]*"):
-            fields = _fields(int(entry.name))
-            if fields and int(entry.name) != os.getpid() and self._belongs(entry, fields):
-                found.add((int(entry.name), fields[_START]))
-        return found
+        return _running(self._belongs)
 
     def _belongs(self, entry: Path, fields: list[str]) -> bool:
         if self._process.pid in (int(fields[_GROUP]), int(fields[_SESSION])):
             return True
+        return self._mark is not None and self._mark in _environment(entry)
+
+
+async def end_leftovers(socket: Path, work: Path) -> int:
+    """Ends what a core that was killed has left running: in a work folder, and for its socket. Their number."""
+    mark = f"AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT={socket}".encode()
+
+    def left(entry: Path, _fields: list[str]) -> bool:
         try:
-            return self._mark is not None and self._mark in (entry / "environ").read_bytes().split(b"\0")
-        except OSError:  # another user's, or it has just ended
+            return (entry / "cwd").readlink().is_relative_to(work) and mark in _environment(entry)
+        except OSError:
             return False
+
+    found = _running(left)
+    for number, seconds in ((signal.SIGTERM, TERMINATE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+        deadline = time.monotonic() + seconds
+        for pid, _ in found:
+            _signal(pid, number)
+        while any(_started(pid) == start for pid, start in found) and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
+    return len(found)
+
+
+def _running(belongs: Callable[[Path, list[str]], bool]) -> set[tuple[int, str]]:
+    """Id and start time of every process that runs and belongs. Zombies, which only their parent can remove, do not."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        pid = int(entry.name)
+        fields = _fields(pid)
+        if fields and pid != os.getpid() and belongs(entry, fields):
+            found.add((pid, fields[_START]))
+    return found
+
+
+def _environment(entry: Path) -> list[bytes]:
+    """The variables that a process was started with; none of one that is another user's or has just ended."""
+    try:
+        return (entry / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 _STATE, _PARENT, _GROUP, _SESSION, _START = 0, 1, 2, 3, 19  # of /proc/PID/stat, after the name

@@ -178,7 +178,8 @@ class Connection(asyncio.Protocol):
         principal = self._server.authenticate(parse_token(frame.payload)) if version == VERSION else None
         if principal is None:
             self.complain("refused: unknown token or protocol version")
-            self.disconnect(connect_ack(False))
+            # Lite closes without a word.
+            self.disconnect(b"" if self._server.profile is Profile.LITE else connect_ack(False))
             return
         self.principal = principal
         if principal == CLI:

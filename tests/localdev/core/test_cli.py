@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from localdev.cloud.broker import Broker
 from localdev.core.cli import main
+from localdev.core.client import connect
 from support import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -42,8 +45,11 @@ def root(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterator[P
     )
     assert core.stdout
     assert "a stand-in for development, never for production" in core.stdout.readline()
+    lines = "".join(core.stdout.readline() for _ in range(6))
+    assert "components run as" in lines
+    assert f"`scripts/core stop --root {folder}` stops it" in lines  # nobody's Ctrl-C reaches it here
     yield folder
-    core.send_signal(signal.SIGINT)
+    assert main(["stop", "--root", str(folder)]) == 0
     core.communicate(timeout=20)
     assert core.returncode == 0
     assert not (folder / "ipc.socket").exists()
@@ -54,10 +60,10 @@ def root(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterator[P
 def run(root: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command in this process against the core in the other one; the answer is what it prints."""
 
-    def call(*words: str, code: int = 0) -> str:
+    def call(*words: str, code: int = 0, stream: str = "") -> str:
         assert main([*words, "--root", str(root)]) == code
         captured = capsys.readouterr()
-        return captured.err if code else captured.out
+        return captured.err if code and stream != "out" else captured.out
 
     return call
 
@@ -67,7 +73,9 @@ def deployed(run: Run, packages: Any) -> None:
     packages.artifact(NAME, "main.sh", b"echo started; exec sleep 60")
     packages.add(NAME, {"run": "sh {artifacts:path}/main.sh"}, artifacts=[{"Uri": "s3://b/main.sh"}], config={"n": 1})
     merge = ["--recipeDir", str(packages.recipes), "--artifactDir", str(packages.artifacts), "--merge", f"{NAME}=1.0.0"]
-    wait(run, run("deployment", "create", *merge), "SUCCEEDED")
+    assert f": SUCCEEDED\nCreated on: {time.strftime('%d-%m-%Y', time.gmtime())}" in run(
+        "deployment", "create", *merge, "--wait", "30"
+    )
 
 
 def wait(run: Run, submitted: str, status: str) -> str:
@@ -96,8 +104,9 @@ def listening(words: list[str], root: Path) -> "subprocess.Popen[str]":
     return process
 
 
-def first_line(process: "subprocess.Popen[str]") -> str:
+def first_line(process: "subprocess.Popen[str]", topic: str) -> str:
     assert process.stdout
+    assert process.stdout.readline() == f"Successfully subscribed to topic: {topic}\n"
     line = process.stdout.readline().strip()
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
@@ -107,13 +116,16 @@ def first_line(process: "subprocess.Popen[str]") -> str:
 @pytest.mark.usefixtures("deployed")
 def test_components(run: Run) -> None:
     assert f"Component Name: {NAME}\n    Version: 1.0.0\n    State: RUNNING\n" in run("component", "list")
-    assert 'Configuration: {"n": 1}' in run("component", "details", "-n", NAME)
-    assert run("component", "restart", "-n", NAME) == f"{NAME}: SUCCEEDED\n"
+    listed = run("component", "list")
+    assert listed.startswith("Components currently running in Greengrass:\n")
+    assert "Component Name: aws.greengrass.Nucleus\n    Version: 2.18.0\n    State: FINISHED\n" in listed
+    assert 'Configuration: {"n":1.0}' in run("component", "details", "-n", NAME)
+    assert run("component", "restart", "-n", NAME) == ""
     eventually(lambda: "State: RUNNING" in run("component", "details", "-n", NAME), what="RUNNING")
-    assert run("component", "stop", "-n", NAME) == f"{NAME}: SUCCEEDED\n"
+    assert run("component", "stop", "-n", NAME) == ""
     eventually(lambda: "State: FINISHED" in run("component", "details", "-n", NAME), what="FINISHED")
-    assert "FAILED" in run("component", "stop", "-n", "aws.greengrass.Cli")
-    assert "ComponentNotFoundError" in run("component", "restart", "-n", "test.Absent", code=1)
+    assert "FAILED" in run("component", "stop", "-n", "aws.greengrass.Cli", code=1)
+    assert "ResourceNotFoundError" in run("component", "restart", "-n", "test.Absent", code=1)
     assert "ResourceNotFoundError" in run("component", "details", "-n", "test.Absent", code=1)
 
 
@@ -121,20 +133,51 @@ def test_components(run: Run) -> None:
 def test_configuration_and_removal(run: Run, tmp_path: Path) -> None:
     change = {NAME: {"MERGE": {"n": 2}, "RESET": []}}
     wait(run, run("deployment", "create", "--update-config", json.dumps(change)), "SUCCEEDED")
-    assert 'Configuration: {"n": 2}' in run("component", "details", "-n", NAME)
+    assert 'Configuration: {"n":2.0}' in run("component", "details", "-n", NAME)
     file = tmp_path / "change.json"
     file.write_text(json.dumps({NAME: {"RESET": ["/n"], "MERGE": {"m": 3}}}))
     wait(run, run("deployment", "create", "-c", str(file)), "SUCCEEDED")
-    assert 'Configuration: {"n": 1, "m": 3}' in run("component", "details", "-n", NAME)
-    assert "SUCCEEDED" in run("deployment", "list")
+    assert 'Configuration: {"n":1.0,"m":3.0}' in run("component", "details", "-n", NAME)
+    entry = r"Deployment ID: [-0-9a-f]{36}\nCreated on: \d\d-\d\d-\d{4} \d\d:\d\d:\d\d UTC\nStatus: [A-Z]+\n"
+    assert re.fullmatch(f"(?:{entry}\n?)+", run("deployment", "list"))
     wait(run, run("deployment", "create", "--remove", NAME), "SUCCEEDED")
     assert NAME not in run("component", "list")
 
 
 def test_a_failed_deployment_says_why(run: Run) -> None:
     status = wait(run, run("deployment", "create", "-m", "test.Absent=1.0.0"), "FAILED")
-    assert "Detailed Status: FAILED_ROLLBACK_NOT_REQUESTED" in status
-    assert "Failure Cause: no version of test.Absent satisfies =1.0.0" in status
+    assert "\nDetailed Status: FAILED_NO_STATE_CHANGE\nDeployment Error Stack: DEPLOYMENT_FAILURE" in status
+    assert "\nDeployment Failure Cause: no version of test.Absent satisfies =1.0.0" in status
+
+
+def test_waiting_for_a_deployment_gives_its_outcome(run: Run, packages: Any) -> None:
+    folders = ["--recipeDir", str(packages.recipes)]
+    assert "nowhere is no folder" in run_failing(run, "deployment", "create", "-r", "/nowhere", "--wait")
+    packages.add("test.Failing", {"run": "exit 78"})
+    broken = run_failing(run, "deployment", "create", *folders, "-m", "test.Failing=1.0.0", "--wait")
+    assert "Detailed Status: FAILED_ROLLBACK_NOT_REQUESTED" in broken
+    assert "test.Failing is BROKEN" in broken
+    assert "Error Stack: DEPLOYMENT_FAILURE, COMPONENT_UPDATE_ERROR, COMPONENT_BROKEN" in broken
+    run("deployment", "create", "--remove", "test.Failing", "--wait")
+
+
+def test_a_component_that_waits_says_for_what_and_its_deployment_can_be_canceled(run: Run, packages: Any) -> None:
+    packages.add("test.A", {"startup": "exec sleep 60"})
+    packages.add("test.B", depends={"test.A": {"VersionRequirement": "*"}})
+    packages.add("test.C", {"install": "exec sleep 60"})
+    words = ["-r", str(packages.recipes), "-m", "test.B=1.0.0,test.C=1.0.0"]
+    deployment = run("deployment", "create", *words).split()[-1]
+    eventually(lambda: "Waits for: test.A (STARTING)" in run("component", "list"), what="the reason")
+    eventually(lambda: "State: NEW\n    Waits for: its install step" in run("component", "list"), what="install")
+    assert "test.B waits for test.A (STARTING)" in run("status")
+    assert run("deployment", "cancel", "-i", deployment) == f"Cancel request submitted. Deployment ID: {deployment}\n"
+    eventually(lambda: f"{deployment}: CANCELED" in run("deployment", "status", "-i", deployment), what="CANCELED")
+    assert "already finished" in run("deployment", "cancel", "-i", deployment)
+    run("deployment", "create", "--remove", "test.B,test.C", "--wait")
+
+
+def run_failing(run: Run, *words: str) -> str:
+    return run(*words, code=1, stream="out")
 
 
 @pytest.mark.parametrize(
@@ -144,9 +187,11 @@ def test_a_failed_deployment_says_why(run: Run) -> None:
         (["deployment", "create", "-c", "{bad"], "--update-config"),
         (["deployment", "create", "-c", "/no/such/file"], "--update-config"),
         (["deployment", "create", "-c", '{"a": {"merge": {}}}'], "only MERGE and RESET"),
-        (["deployment", "create", "-r", "/no/such/folder"], "InvalidRecipeDirectoryPathError"),
-        (["deployment", "create", "-a", "/no/such/folder"], "InvalidArtifactsDirectoryPathError"),
-        (["deployment", "status", "-i", "no-such-id"], "Cannot find deployment"),
+        (["deployment", "create", "--runWith", "a:windowsUser=x"], "expected NAME:posixUser"),
+        (["deployment", "create", "-g", "a:b"], "cannot contain colon"),
+        (["deployment", "status", "-i", "no-such-id"], "DeploymentId is a UUID"),
+        (["deployment", "cancel", "-i", "no-such-id"], "DeploymentId is a UUID"),
+        (["deployment", "status", "-i", "00000000-0000-0000-0000-000000000000"], "Cannot find deployment"),
         (["logs", "get", "-lf", "/no/such/file"], "No such file"),
     ],
 )
@@ -159,6 +204,9 @@ def test_logs(run: Run, root: Path) -> None:
     log = root / "logs" / f"{NAME}.log"
     eventually(lambda: "stdout. started." in run("logs", "get", "-lf", str(log)), what="output")
     assert "service-set-state" in run("logs", "get")
+    listed = run("logs", "list-log-files", "-ld", str(root / "logs"))
+    assert str(log) in listed
+    assert re.search(r"^Total \d+ files found\.$", listed, re.MULTILINE)
 
 
 def test_following_a_log_goes_on_after_its_rotation(tmp_path: Path) -> None:
@@ -181,23 +229,90 @@ def test_following_a_log_goes_on_after_its_rotation(tmp_path: Path) -> None:
         follower.communicate(timeout=10)
 
 
-@pytest.mark.parametrize(("message", "shown"), [('{"a": 1}', '{"a": 1}'), ("plain", "plain"), ("5", "5")])
+@pytest.mark.parametrize(("message", "shown"), [('{"a": 1}', '{"a":1.0}'), ("plain", "plain"), ("5", "5")])
 def test_local_messages(run: Run, root: Path, message: str, shown: str) -> None:
     subscriber = listening(["pubsub", "sub", "-t", "cli/x"], root)
     run("pubsub", "pub", "-t", "cli/x", "-m", message)
-    assert first_line(subscriber) == f"cli/x {shown}"
+    assert first_line(subscriber, "cli/x") == shown
 
 
 def test_iot_core_messages(run: Run, root: Path) -> None:
     subscriber = listening(["iotcore", "sub", "-t", "cloud/+", "-q", "1"], root)
     run("iotcore", "pub", "-t", "cloud/x", "-m", "hello", "-q", "1")
-    assert first_line(subscriber) == "cloud/x hello"
+    assert first_line(subscriber, "cloud/+") == "hello"
 
 
 def test_the_token_is_for_the_cores_user_only(root: Path) -> None:
     (info,) = (root / "cli_ipc_info").iterdir()
     assert info.stat().st_mode & 0o777 == 0o600
     assert info.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_status(run: Run, root: Path, broker: Broker) -> None:
+    status = run("status")
+    assert f"(java profile) runs in {root}" in status
+    assert f"IoT Core  {broker.url} (connected)" in status
+    assert "components run as" in status
+
+
+def test_who_stops_reading_sees_no_traceback(run: Run, root: Path) -> None:
+    """As `... | head -1`, for a word that prints once and for one that goes on."""
+    for words in (["component", "list"], ["pubsub", "sub", "-t", "pipe/closed"]):
+        process = subprocess.Popen(
+            [*COMMAND, *words, "--root", str(root)],
+            env={**ENVIRONMENT, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+
+        def gone(process: "subprocess.Popen[str]" = process) -> bool:
+            run("pubsub", "pub", "-t", "pipe/closed", "-m", "x")
+            return process.poll() is not None
+
+        eventually(gone, what="its end")
+        errors = process.stderr.read()
+        process.stderr.close()
+        assert "Traceback" not in errors
+        assert "Exception" not in errors
+
+
+def test_the_whole_life_of_a_core_of_its_own_broker(tmp_path: Path, packages: Any) -> None:
+    """`iotcore sub` needs no broker of somebody else; what is deployed is there again after a restart."""
+    root = tmp_path / "core"
+    packages.add(NAME, config={"n": 1})
+
+    def begin() -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [*COMMAND, "start", "--root", str(root)], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout
+        assert "java profile" in process.stdout.readline()
+        return process
+
+    core = begin()
+    create = ["deployment", "create", "-r", str(packages.recipes), "-m", f"{NAME}=1.0.0", "--root", str(root)]
+    assert main([*create, "-c", json.dumps({NAME: {"MERGE": {"n": 2}}}), "--wait"]) == 0
+    subscriber = listening(["iotcore", "sub", "-t", "own/#"], root)
+    assert main(["iotcore", "pub", "-t", "own/x", "-m", "hello", "-q", "1", "--root", str(root)]) == 0
+    assert first_line(subscriber, "own/#") == "hello"
+    (left,) = psutil.Process(core.pid).children()
+    core.send_signal(signal.SIGKILL)
+    core.communicate(timeout=10)
+    core = begin()
+    assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
+    assert main([*create, "--wait"]) == 0
+    with connect(root) as client:
+        details = client.get_component_details(component_name=NAME).component_details
+    assert (details.state, details.configuration) == ("RUNNING", {"n": 2.0})
+    assert main(["stop", "--root", str(root)]) == 0
+    core.communicate(timeout=10)
+    assert core.returncode == 0
+    assert main(["stop", "--root", str(root)]) == 1
 
 
 def test_without_a_core(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ def deep_merge(old: Any, new: Any) -> Any:
 @given(TREES, TREES)
 def test_a_newer_merge_wins_everywhere(old: dict[str, Any], new: dict[str, Any]) -> None:
     tree = build(old, 1.0)
-    assert merge(tree, new, 2.0)
+    merge(tree, new, 2.0)
     assert plain(tree) == deep_merge(old, new)
 
 
@@ -85,7 +85,7 @@ def test_get_configuration(core: LocalCore, connect: Connect) -> None:
     assert client.get_configuration(key_path=[]).component_name == "test.C"
     other = connect("test.Other", {})
     assert other.get_configuration(component_name="test.C", key_path=["Deep", "text"]).value == {"text": "t"}
-    assert isinstance(client.get_configuration(key_path=["Deep", "number"]).value["number"], int)
+    assert isinstance(client.get_configuration(key_path=["Deep", "number"]).value["number"], float)
     assert core.configuration("test.C")["Deep"]["number"] == 5
 
 
@@ -116,8 +116,51 @@ def test_lite_ignores_an_older_write(connect_lite: Connect) -> None:
     assert client.get_configuration(key_path=["a"]).value == {"x": 1}
 
 
+def test_a_misspelt_access_control_passes_and_ends_every_policy(connect: Connect) -> None:
+    """Seen on a real nucleus: the name is compared exactly, the key is found without case."""
+    client = connect("test.C")
+    client.publish_to_topic(topic="a", publish_message=model.PublishMessage())
+    client.update_configuration(key_path=["AccessControl"], timestamp=now(), value_to_merge={"x": 1})
+    with pytest.raises(model.UnauthorizedError):
+        client.publish_to_topic(topic="a", publish_message=model.PublishMessage())
+
+
+def test_a_leaf_and_an_object_replace_each_other_in_java_whatever_their_times(connect: Connect) -> None:
+    client = connect("test.C", {})
+    client.update_configuration(key_path=[], timestamp=now(), value_to_merge={"leaf": 1, "map": {"x": 1}})
+    client.update_configuration(key_path=["leaf"], timestamp=now(), value_to_merge={"a": 1})
+    client.update_configuration(key_path=[], timestamp=now(), value_to_merge={"map": None})
+    whole = client.get_configuration(key_path=[]).value
+    assert (whole["leaf"], whole["map"]) == ({"a": 1}, None)
+    with pytest.raises(model.ServiceError) as refused:
+        client.update_configuration(key_path=["map", "y"], timestamp=now(), value_to_merge={"a": 1})
+    assert refused.value.message == (
+        "map in services.test.C.configuration is already a leaf, cannot become a container"
+    )
+
+
+def test_one_leaf_of_the_future_makes_every_later_update_above_it_fail_though_it_is_made(connect: Connect) -> None:
+    client = connect("test.C", {})
+    client.update_configuration(key_path=[], timestamp=now(), value_to_merge={"a": {"x": 1}})
+    client.update_configuration(key_path=["a"], timestamp=now(3600), value_to_merge={"x": 2})
+    with pytest.raises(model.FailedUpdateConditionCheckError):
+        client.update_configuration(key_path=[], timestamp=now(), value_to_merge={"b": 5})
+    assert client.get_configuration(key_path=["b"]).value == {"b": 5}
+
+
+def test_lite_merges_no_object_over_a_value_and_no_long_leaf(connect_lite: Connect) -> None:
+    client = connect_lite("test.C", {})
+    client.update_configuration(key_path=[], timestamp=now(), value_to_merge={"leaf": 1, "map": {"x": 1}})
+    for wrong in ({"leaf": {"a": 1}}, {"map": 5}, {"map": None}, {"long": "x" * 1100}, {"many": ["xxxxxxxxx"] * 100}):
+        with pytest.raises(model.ServiceError):
+            client.update_configuration(key_path=[], timestamp=now(), value_to_merge={"ok": 1, **wrong})
+    assert client.get_configuration(key_path=[]).value == {"accessControl": {}, "leaf": 1, "map": {"x": 1}}
+    client.update_configuration(key_path=["leaf"], timestamp=now(), value_to_merge=7)
+    assert client.get_configuration(key_path=["leaf"]).value == {"leaf": 7}
+
+
 @pytest.mark.parametrize(
-    ("path", "value"), [(["accessControl"], {"x": 1}), ([], {"accessControl": {}}), (["AccessControl", "a"], {"x": 1})]
+    ("path", "value"), [(["accessControl"], {"x": 1}), ([], {"accessControl": {}}), (["accessControl", "a"], {"x": 1})]
 )
 def test_policies_cannot_be_written(connect: Connect, path: list[str], value: dict[str, Any]) -> None:
     with pytest.raises(model.InvalidArgumentsError) as refused:
@@ -132,9 +175,10 @@ def test_subscribers_hear_of_each_changed_leaf(connect: Connect) -> None:
     watcher.subscribe_to_configuration_update(component_name="test.C", key_path=["a"], on_stream_event=events.put)
     client.update_configuration(key_path=[], timestamp=now(), value_to_merge={"b": 2})
     client.update_configuration(key_path=["a"], timestamp=now(), value_to_merge={"x": 2, "y": 1, "n": {"new": 1}})
-    heard = [events.get(timeout=5).configuration_update_event for _ in range(2)]
+    heard = [events.get(timeout=5).configuration_update_event for _ in range(3)]
     assert [(event.component_name, event.key_path) for event in heard] == [
         ("test.C", ["a", "x"]),
+        ("test.C", ["a", "n", "new"]),  # a new leaf: its creation, and its value
         ("test.C", ["a", "n", "new"]),
     ]
     assert events.empty()

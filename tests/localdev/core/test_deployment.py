@@ -97,7 +97,7 @@ class TestConfiguration:
 
         client.subscribe_to_validate_configuration_updates(on_stream_event=judge)
         packages.deploy(core, NAME, update_config={NAME: {"MERGE": {"n": 9}}})
-        with pytest.raises(DeploymentError, match="rejects its configuration: n is too large"):
+        with pytest.raises(DeploymentError, match=r"\{ name = test\.Component, message = n is too large \}"):
             packages.deploy(core, NAME, update_config={NAME: {"MERGE": {"n": 10}}})
         assert core.configuration(NAME)["n"] == 9
         with pytest.raises(model.InvalidArgumentsError):

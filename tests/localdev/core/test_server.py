@@ -223,12 +223,17 @@ def test_a_failure_of_the_core_itself_is_plain_text(connected: RawClient) -> Non
 
 
 def test_unknown_operations(connected: RawClient) -> None:
-    connected.call(1, "PauseComponent", {})
+    """Those of plugins that are not deployed get a modelled error, those outside the model one outside it."""
+    connected.call(1, "GetThingShadow", {})
     answer = connected.receive()
     assert answer is not None
     assert values(answer)["service-model-type"] == "aws.greengrass#ServiceError"
-    expected = "Operation aws.greengrass#PauseComponent is not supported by Greengrass"
+    expected = "Operation aws.greengrass#GetThingShadow is not supported by Greengrass"
     assert json.loads(answer.payload)["message"] == expected
+    connected.call(2, "SubscribeToIoTCoreConnectionStatus", {})
+    answer = connected.receive()
+    assert answer is not None
+    assert answer.payload == b"InternalServerError"
 
 
 def test_anyone_may_open_the_socket(core: LocalCore) -> None:

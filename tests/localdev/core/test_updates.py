@@ -38,6 +38,6 @@ def test_components_need_a_policy_for_the_operations_of_the_cli(core: LocalCore,
     rule = {"operations": ["aws.greengrass#GetComponentDetails"], "resources": ["aws.greengrass.Nucleus"]}
     reader = connect("test.Reader", {CLI_SERVICE: {"p": rule}})
     details = reader.get_component_details(component_name="aws.greengrass.Nucleus").component_details
-    assert (details.version, details.state) == ("2.18.0", "RUNNING")
+    assert (details.version, details.state) == ("2.18.0", "FINISHED")
     with pytest.raises(model.UnauthorizedError):
         reader.get_component_details(component_name="aws.greengrass.Cli")
