@@ -8,6 +8,7 @@ from localdev.cloud import LocalCloud
 from localdev.cloud.aws import Request, Response
 from localdev.cloud.cloud import TEMPLATE
 
+ANY_THING = {"ThingPrefix": ""}  # parameters of a stack that listens to things of any name
 EVENTS = TEMPLATE.parent / "events"
 
 

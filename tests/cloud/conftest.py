@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from cloud_support import Faults
+from cloud_support import ANY_THING, Faults
 from localdev.cloud import LocalCloud
 from localdev.cloud.cloud import TEMPLATE
 
 
 @pytest.fixture(scope="module")
 def running_cloud() -> Iterator[LocalCloud]:
-    with LocalCloud(TEMPLATE, retry_delay_s=0.01) as cloud:
+    with LocalCloud(TEMPLATE, ANY_THING, retry_delay_s=0.01) as cloud:
         cloud.aws.stand_ins.insert(0, Faults())
         yield cloud
 

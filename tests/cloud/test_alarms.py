@@ -50,10 +50,13 @@ def written(stack: Stack) -> set[Metric]:
     for function in stack.of_type("AWS::Lambda::Function"):
         code = (stack.folder / function.properties["Code"]["S3Key"] / "app.py").read_text(encoding="utf-8")
         given = function.properties["Environment"]["Variables"]
-        named = re.search(r'Metrics\(namespace="(.+?)"\)', code)
+        named = re.search(r'Metrics\(namespace=f"\{METRICS_PREFIX\}/(\w+)"\)', code)
         assert named is not None, "this handler's metrics have no namespace"
         service = (("service", given["POWERTOOLS_SERVICE_NAME"]),)
-        found |= {(named[1], name, service) for name in re.findall(r'add_metric\(\s*name="(\w+)"', code)}
+        found |= {
+            (f"{given['METRICS_PREFIX']}/{named[1]}", name, service)
+            for name in re.findall(r'add_metric\(\s*name="(\w+)"', code)
+        }
     for rule in stack.of_type("AWS::IoT::TopicRule"):
         for action in rule.properties["TopicRulePayload"]["Actions"]:
             if put := action.get("CloudwatchMetric"):

@@ -44,11 +44,22 @@ def filled(running_cloud: LocalCloud) -> LocalCloud:
     for i in range(3):
         ingest.invoke(sample("iot_rawdata") | {"data": {"ts": now - i, "values": [0, 0, 0, 2 + i, 1.5, 48]}})
         for topic, version in (("device/t1/logs", "1.0.0"), ("device/t2/logs", "1.1.0")):
-            ingest.invoke(sample("iot_inference") | {"ts": now - i, "topic": topic, "model_version": version})
-    ingest.invoke(sample("iot_inference") | {"ts": now, "topic": "device/t1/logs"})  # delivered twice
-    other = {"topic": "device/t3/logs", "model_name": "Press", "anomalies": [True] * 7, "values": [9.0] * 7}
+            told = {"topic": topic, "client_id": topic.split("/")[1], "model_version": version}
+            ingest.invoke(sample("iot_inference") | {"ts": now - i} | told)
+    ingest.invoke(
+        sample("iot_inference") | {"ts": now, "topic": "device/t1/logs", "client_id": "t1"}
+    )  # delivered twice
+    other = {
+        "topic": "device/t3/logs",
+        "client_id": "t3",
+        "model_name": "Press",
+        "anomalies": [True] * 7,
+        "values": [9.0] * 7,
+    }
     ingest.invoke(sample("iot_inference") | {"ts": now} | other)  # of another machine, with another number of values
-    ingest.invoke(sample("iot_rawdata") | {"topic": "device/t3/logs", "data": {"ts": now, "values": [9.0] * 7}})
+    ingest.invoke(
+        sample("iot_rawdata") | {"topic": "device/t3/logs", "client_id": "t3", "data": {"ts": now, "values": [9.0] * 7}}
+    )
     face = {"BoundingBox": {"Width": 1, "Height": 1}, "Emotions": [{"Type": "HAPPY", "Confidence": 90.0}]}
     faults.answer("rekognition", "DetectFaces", Response(json.dumps({"FaceDetails": [face]}).encode()))
     event = sample("s3_face_created")

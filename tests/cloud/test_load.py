@@ -14,6 +14,7 @@ import pytest
 import urllib3
 from paho.mqtt.enums import CallbackAPIVersion
 
+from cloud_support import ANY_THING
 from localdev.cloud import LocalCloud
 from localdev.cloud.api import KEY
 from localdev.cloud.aws import Request, Response
@@ -49,7 +50,7 @@ def concurrency() -> int:
 
 @pytest.fixture
 def cloud(deliveries: int, concurrency: int) -> Iterator[LocalCloud]:
-    with LocalCloud(TEMPLATE, concurrency=concurrency, deliveries=deliveries) as running:
+    with LocalCloud(TEMPLATE, ANY_THING, concurrency=concurrency, deliveries=deliveries) as running:
         running.aws.stand_ins.insert(0, instant)
         yield running
 

@@ -239,6 +239,23 @@ def test_a_browser_may_read_answers_of_the_api_also_those_without_the_function()
         assert headers == {"gatewayresponse.header.Access-Control-Allow-Origin": "'https://a.example'"}
 
 
+def test_a_second_stack_in_the_account_shares_no_name_with_the_first(stack: Stack) -> None:
+    names = {"Project": "plant", "ThingPrefix": "plant-", "ThingGroupName": "plant", "ModelPackageGroupName": "plant"}
+    second = Stack(TEMPLATE, {**names, "MetricsPrefix": "Plant", "MetricNamespace": "Plant/Emotions"})
+    kinds = {"BucketName", "TableName", "LogGroupName", "RoleAlias", "PolicyName", "ThingGroupName", "DashboardName"}
+    kinds |= {"ModelPackageGroupName", "ManagedPolicyName", "AlarmName", "RoleName", "RuleName"}
+
+    def taken(of: Stack) -> set[str]:
+        found = {str(each.properties[kind]) for each in of.resources.values() for kind in kinds & set(each.properties)}
+        return found - {"TokenExchangeRoleAccess"}  # of a role whose name CloudFormation makes
+
+    assert taken(stack) & taken(second) == set()
+    for alarm in second.of_type("AWS::CloudWatch::Alarm"):
+        assert "EdgeML/" not in json.dumps(alarm.properties), alarm.id
+    for dashboard in second.of_type("AWS::CloudWatch::Dashboard"):
+        assert "EdgeML/" not in dashboard.properties["DashboardBody"], dashboard.id
+
+
 def test_services_take_roles_for_this_account_alone(stack: Stack) -> None:
     for role in stack.of_type("AWS::IAM::Role"):
         for statement in role.properties["AssumeRolePolicyDocument"]["Statement"]:

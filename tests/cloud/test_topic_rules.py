@@ -16,16 +16,19 @@ SAMPLE = {"features": [1.5], "duration_s": 4.2}
 LOST = sample("iot_presence_disconnected")
 # Rule, topic, message, what the rule's actions get; None: nothing.
 MESSAGES: list[tuple[str, str, dict[str, Any], dict[str, Any] | None]] = [
-    ("IngestEdgeLogsRule", "device/t-1/logs", LOGS, {**LOGS, "client_id": "c", "topic": "device/t-1/logs"}),
-    ("IngestEdgeLogsRule", "device/t-1/logs", {"component": "edgeml.A", "lines": []}, None),
-    ("IngestEdgeLogsRule", "device/t-1/samples", LOGS, None),
-    ("IngestEdgeLogsRule", "device/t-1/logs/x", LOGS, None),
-    ("SampleRule", "device/t-1/samples", SAMPLE, {**SAMPLE, "thing": "t-1", "publisher": "c"}),
-    ("SampleRule", "device/t-1/logs", SAMPLE, None),
-    ("SampleRule", "other/t-1/samples", SAMPLE, None),
-    ("DeviceLostRule", "$aws/events/presence/disconnected/t-1", LOST, {"clientId": LOST["clientId"]}),
-    ("DeviceLostRule", "$aws/events/presence/disconnected/t-1", {**LOST, "clientInitiatedDisconnect": True}, None),
-    ("DeviceLostRule", "$aws/events/presence/connected/t-1", LOST, None),
+    ("IngestEdgeLogsRule", "device/edgeml-1/logs", LOGS, {**LOGS, "client_id": "c", "topic": "device/edgeml-1/logs"}),
+    ("IngestEdgeLogsRule", "device/edgeml-1/logs", {"component": "edgeml.A", "lines": []}, None),
+    ("IngestEdgeLogsRule", "device/edgeml-1/samples", LOGS, None),
+    ("IngestEdgeLogsRule", "device/plant-1/logs", LOGS, None),  # of another stack in the account
+    ("SampleRule", "device/plant-1/samples", SAMPLE, None),
+    ("DeviceLostRule", "$aws/events/presence/disconnected/plant-1", {**LOST, "clientId": "plant-1"}, None),
+    ("IngestEdgeLogsRule", "device/edgeml-1/logs/x", LOGS, None),
+    ("SampleRule", "device/edgeml-1/samples", SAMPLE, {**SAMPLE, "thing": "edgeml-1", "publisher": "c"}),
+    ("SampleRule", "device/edgeml-1/logs", SAMPLE, None),
+    ("SampleRule", "other/edgeml-1/samples", SAMPLE, None),
+    ("DeviceLostRule", "$aws/events/presence/disconnected/edgeml-1", LOST, {"clientId": LOST["clientId"]}),
+    ("DeviceLostRule", "$aws/events/presence/disconnected/edgeml-1", {**LOST, "clientInitiatedDisconnect": True}, None),
+    ("DeviceLostRule", "$aws/events/presence/connected/edgeml-1", LOST, None),
 ]
 
 

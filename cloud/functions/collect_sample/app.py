@@ -18,6 +18,7 @@ from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import D
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
+METRICS_PREFIX = os.environ.get("METRICS_PREFIX", "EdgeML")
 STREAM = os.environ["DELIVERY_STREAM"]
 FAILED_QUEUE = os.environ["FAILED_QUEUE_URL"]
 FURTHER_CONNECTION = re.compile(r"#[0-9]+$")
@@ -28,7 +29,7 @@ MAX_BATCH_RECORDS = 500
 ATTEMPTS = 3
 
 logger = Logger()
-metrics = Metrics(namespace="EdgeML/Samples")
+metrics = Metrics(namespace=f"{METRICS_PREFIX}/Samples")
 # An event of SNS has one record. Its calls end within the function's timeout, even if every attempt hangs.
 retries = {"mode": "standard", "total_max_attempts": 2}
 firehose = boto3.client("firehose", config=Config(connect_timeout=1, read_timeout=5, retries=retries))

@@ -24,6 +24,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+METRICS_PREFIX = os.environ.get("METRICS_PREFIX", "EdgeML")
 THING_GROUP_ARN = os.environ["THING_GROUP_ARN"]
 ARTIFACT_BUCKET = os.environ["ARTIFACT_BUCKET"]
 URL_ROLE_ARN = os.environ["URL_ROLE_ARN"]
@@ -51,7 +52,7 @@ PLACEHOLDER = re.compile(r"\$\{aws:iot:s3-presigned-url(?:-v2)?:(https://[^}]*)\
 HOST = re.compile(r"(?:([a-z0-9][a-z0-9.-]*)\.)?s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com(?:\.cn)?")
 
 logger = Logger()
-metrics = Metrics(namespace="EdgeML/Models")
+metrics = Metrics(namespace=f"{METRICS_PREFIX}/Models")
 # Three calls for a document, together within the function's timeout even if every attempt hangs.
 # Superseding needs a call more, and two for each job that gives way.
 config = Config(connect_timeout=1, read_timeout=4, retries={"mode": "standard", "total_max_attempts": 3})

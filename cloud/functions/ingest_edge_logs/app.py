@@ -24,6 +24,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
+METRICS_PREFIX = os.environ.get("METRICS_PREFIX", "EdgeML")
 LOG_GROUP = os.environ["LOG_GROUP"]
 FAILED_QUEUE = os.environ["FAILED_QUEUE_URL"]
 MAX_BODY = 240_000  # bytes; a message in the queue has at most 262,144
@@ -32,7 +33,7 @@ LATEST_S = 4_102_444_800  # 2100: what lies beyond is no time that CloudWatch Lo
 FURTHER_CONNECTION = re.compile(r"#[0-9]+$")  # of the Java nucleus, which has 50 subscriptions on each
 
 logger = Logger()
-metrics = Metrics(namespace="EdgeML/Turbine")
+metrics = Metrics(namespace=f"{METRICS_PREFIX}/Turbine")
 # Four calls at most, together within the function's timeout even if every attempt hangs.
 config = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3})
 logs = boto3.client("logs", config=config)

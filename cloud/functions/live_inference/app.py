@@ -16,6 +16,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
 
+METRICS_PREFIX = os.environ.get("METRICS_PREFIX", "EdgeML")
 ENDPOINT = os.environ["ENDPOINT_NAME"]
 MAX_FEATURES = int(os.environ.get("MAX_FEATURES", "1000"))
 TIMEOUT_S = float(os.environ.get("ENDPOINT_TIMEOUT_S", "20"))  # API Gateway gives up after 29
@@ -23,7 +24,7 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # flo
 MAX_CHARACTERS = 7000  # API Gateway takes 10,240 bytes of headers and query together
 
 logger = Logger()
-metrics = Metrics(namespace="EdgeML/LiveInference")
+metrics = Metrics(namespace=f"{METRICS_PREFIX}/LiveInference")
 # One attempt: the caller asks again sooner than a retry would answer.
 config = Config(connect_timeout=2, read_timeout=TIMEOUT_S, retries={"mode": "standard", "total_max_attempts": 1})
 runtime = boto3.client("sagemaker-runtime", config=config)

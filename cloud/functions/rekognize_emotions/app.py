@@ -23,6 +23,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
+METRICS_PREFIX = os.environ.get("METRICS_PREFIX", "EdgeML")
 TABLE = os.environ["TABLE_NAME"]
 NAMESPACE = os.environ["METRIC_NAMESPACE"]
 THING_DIMENSION = os.environ.get("THING_DIMENSION", "true") == "true"
@@ -42,7 +43,7 @@ REFUSED = {
 }
 
 logger = Logger()
-metrics = Metrics(namespace="EdgeML/Faces")
+metrics = Metrics(namespace=f"{METRICS_PREFIX}/Faces")
 # Together within the function's timeout, even if every attempt hangs.
 looking = Config(connect_timeout=1, read_timeout=6, retries={"mode": "standard", "total_max_attempts": 3})
 config = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})

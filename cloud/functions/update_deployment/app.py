@@ -20,6 +20,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
+METRICS_PREFIX = os.environ.get("METRICS_PREFIX", "EdgeML")
 THING_GROUP_ARN = os.environ["THING_GROUP_ARN"]
 ROLLOUT_START_PER_MINUTE = int(os.environ.get("ROLLOUT_START_PER_MINUTE", "10"))
 ROLLOUT_MAX_PER_MINUTE = int(os.environ.get("ROLLOUT_MAX_PER_MINUTE", "1000"))
@@ -36,7 +37,7 @@ KEPT = ("deploymentName", "parentTargetArn")
 SEEN = "edgeml:seen"  # tag: id of the newest deployment there was when ours was made
 
 logger = Logger()
-metrics = Metrics(namespace="EdgeML/Models")
+metrics = Metrics(namespace=f"{METRICS_PREFIX}/Models")
 # A deployment that nobody else changes meanwhile takes five calls: they and the wait for the component end within the
 # function's timeout even if every attempt hangs. What takes longer is left to a retry.
 config = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})

@@ -1,7 +1,7 @@
 """AWS IoT topic rules: the part of their SQL that the template uses, and their actions.
 
 SELECT *, field, field AS name, clientid() AS name, topic() AS name, topic(N) AS name, timestamp() AS name
-FROM 'topic/filter' [WHERE field = literal [AND isUndefined(field) ...]]
+FROM 'topic/filter' [WHERE field = literal [AND isUndefined(field) AND startswith(field, 'text') ...]]
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 _STATEMENT = re.compile(r"\s*SELECT\s+(.+?)\s+FROM\s+'([^']+)'(?:\s+WHERE\s+(.+?))?\s*", re.IGNORECASE | re.DOTALL)
 _ITEM = re.compile(r"(\*|\w+(?:\.\w+)*|clientid\(\)|timestamp\(\)|topic\((\d*)\))(?:\s+AS\s+(\w+))?", re.IGNORECASE)
 _UNDEFINED = re.compile(r"isUndefined\(\s*([\w.]+)\s*\)", re.IGNORECASE)
+_STARTS = re.compile(r"startswith\(\s*([\w.]+(\(\d*\))?)\s*,\s*'([^']*)'\s*\)", re.IGNORECASE)
 _TEST = re.compile(r"([\w.]+)\s*(=|<>|!=)\s*('[^']*'|-?\d+(?:\.\d+)?|true|false)", re.IGNORECASE)
 
 
@@ -49,7 +50,7 @@ class Query:
             raise SqlError(f"{message.topic}: the payload is not JSON") from error
         if not isinstance(body, dict):
             raise SqlError(f"{message.topic}: the payload is not a JSON object")
-        if not all(test(body) for test in self._tests):
+        if not all(test(message, body) for test in self._tests):
             return None
         selected: dict[str, Any] = {}
         for name, value in self._items:
@@ -91,14 +92,17 @@ def _level(topic: str, level: str) -> str | None:
     return levels[int(level) - 1] if int(level) <= len(levels) else None
 
 
-def _test(text: str) -> Callable[[dict[str, Any]], bool]:
+def _test(text: str) -> Callable[[Message, dict[str, Any]], bool]:
     if undefined := _UNDEFINED.fullmatch(text.strip()):
-        return lambda body: not _defined(body, undefined[1])
+        return lambda _, body: not _defined(body, undefined[1])
+    if begins := _STARTS.fullmatch(text.strip()):
+        _, value = _item(begins[1])
+        return lambda message, body: str(value(message, body) or "").startswith(begins[3])
     test = _TEST.fullmatch(text.strip())
     if test is None:
         raise SqlError(f"not understood: {text.strip()}")
     literal = test[3][1:-1] if test[3].startswith("'") else json.loads(test[3].lower())
-    return lambda body: (_field(body, test[1]) == literal) == (test[2] == "=")
+    return lambda _, body: (_field(body, test[1]) == literal) == (test[2] == "=")
 
 
 def _defined(body: Any, path: str) -> bool:

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Evidence]:
     (output := home / "output").mkdir(parents=True)
     with ExitStack() as running:
         console.print("starting a local cloud (a stand-in for AWS, for development)")
-        cloud = running.enter_context(LocalCloud(TEMPLATE, {"SigningKeySecret": SIGNING_KEY}))
+        cloud = running.enter_context(LocalCloud(TEMPLATE, {"SigningKeySecret": SIGNING_KEY, "ThingPrefix": ""}))
         rings = Path(tempfile.mkdtemp(prefix=f"edgeml-demo-{os.getpid()}-", dir=SHARED_MEMORY))
         running.callback(_remove, rings, console)
         iot = Observer(cloud.mqtt_address)
