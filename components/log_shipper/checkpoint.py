@@ -6,7 +6,9 @@ recorded is sent again after a crash, so at most one batch of a log is ever deli
 
 import contextlib
 import logging
+import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -42,6 +44,7 @@ class Checkpoint:
         """Open or make the database, before anything else is asked of it. Raises CheckpointError."""
         path = self._path
         with self._translated():
+            _set_strangers_aside(path)
             try:
                 self._db = _connect(path)
             except sqlite3.DatabaseError as error:
@@ -58,6 +61,13 @@ class Checkpoint:
         with self._lock, self._translated():
             rows = self._db.execute(query, (log_name,)).fetchall()
         return {(_unsigned(device), _unsigned(inode)): Mark(*rest) for device, inode, *rest in rows}
+
+    def mark(self, log_name: str, key: Key) -> Mark | None:
+        """How far one file has been delivered, if that is known. Raises CheckpointError."""
+        query = "SELECT delivered, head_size, head, anchor FROM marks WHERE log = ? AND device = ? AND inode = ?"
+        with self._lock, self._translated():
+            row = self._db.execute(query, (log_name, _signed(key[0]), _signed(key[1]))).fetchone()
+        return Mark(*row) if row else None
 
     def save(self, log_name: str, marks: Mapping[Key, Mark], forgotten: Iterable[Key] = ()) -> None:
         """Record positions durably, all or none. Raises CheckpointError."""
@@ -100,6 +110,22 @@ class Checkpoint:
             yield
         except (sqlite3.Error, OSError) as error:
             raise CheckpointError(f"cannot record progress in {self._path}: {error}") from error
+
+
+def _set_strangers_aside(path: Path) -> None:
+    """Never write or read through a link, or into a file that is another user's or has another name, too."""
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        file = path.with_name(name)
+        try:
+            status = file.lstat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISDIR(status.st_mode) or (
+            stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == os.geteuid()
+        ):
+            continue
+        log.error("checkpoint is not ours alone, set aside %s", kv(path=file))
+        file.rename(file.with_name(f"{name}.foreign"))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

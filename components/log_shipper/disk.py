@@ -4,10 +4,11 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from edgeml.log import kv
+from log_shipper import folders
 from log_shipper.config import Options
 from log_shipper.identity import Key, Seen
 from log_shipper.scan import is_rotated
@@ -17,13 +18,15 @@ log = logging.getLogger(__name__)
 _QUIET_S = 60.0  # files of other programs count as rotated when a newer one exists and nobody has written for so long
 
 
-def tidy(files: Iterable[Seen], options: Options, is_delivered: Callable[[Seen], bool]) -> int:
-    """Delete what may be deleted of one log's files, oldest first; how many were."""
+def tidy(files: Collection[Seen], options: Options, is_delivered: Callable[[Seen], bool]) -> list[Seen]:
+    """Delete what may be deleted of one log's files, oldest first; those that were."""
+    deleted: list[Seen] = []
     if not options.limit_bytes and not options.delete_log_file_after_cloud_upload:
-        return 0
+        return deleted
+    excess = sum(seen.size for seen in files) - options.limit_bytes if options.limit_bytes else 0
+    if not options.delete_log_file_after_cloud_upload and excess <= 0:
+        return deleted
     ordered = sorted(files, key=lambda seen: (seen.mtime, seen.path))
-    excess = sum(seen.size for seen in ordered) - options.limit_bytes if options.limit_bytes else 0
-    deleted = 0
     in_use: set[Key] | None = None
     for seen in ordered:
         if not options.delete_log_file_after_cloud_upload and excess <= 0:
@@ -34,7 +37,7 @@ def tidy(files: Iterable[Seen], options: Options, is_delivered: Callable[[Seen],
             in_use = _open_elsewhere()
         if seen.key not in in_use and _delete(seen):
             excess -= seen.size
-            deleted += 1
+            deleted.append(seen)
     return deleted
 
 
@@ -58,14 +61,35 @@ def _open_elsewhere() -> set[Key]:
 
 
 def _delete(seen: Seen) -> bool:
-    path = Path(seen.path)
+    """Delete a file that is still the one that was seen; whether it was.
+
+    It is given another name first: what stands under its own by the time it goes is nobody's loss.
+    """
+    folder, _, name = seen.path.rpartition("/")
+    aside = f".{name[:200]}.edgeml-deletes"
     try:
-        status = path.stat()
-        if ((status.st_dev, status.st_ino), status.st_size) != (seen.key, seen.size):
-            return False  # renamed or written to since the scan
-        path.unlink()
+        with folders.opened(folder or "/") as parent:
+            if not _is_as_seen(parent, name, seen):
+                return False  # renamed or written to since the scan
+            os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=parent)
+            if not _is_as_seen(parent, aside, seen):
+                _give_back(parent, aside, name)
+                return False
+            os.unlink(aside, dir_fd=parent)
     except OSError as error:
-        log.warning("cannot delete a delivered log file %s", kv(file=path, reason=error.strerror))
+        log.warning("cannot delete a delivered log file %s", kv(file=seen.path, reason=error.strerror))
         return False
-    log.info("deleted a delivered log file %s", kv(file=path, bytes=seen.size))
+    log.info("deleted a delivered log file %s", kv(file=seen.path, bytes=seen.size))
     return True
+
+
+def _is_as_seen(parent: int, name: str, seen: Seen) -> bool:
+    status, above = os.stat(name, dir_fd=parent, follow_symlinks=False), os.fstat(parent)
+    found = ((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
+    return found == (seen.key, seen.size, seen.mtime) and not folders.objection(above, folders.writers(above), status)
+
+
+def _give_back(parent: int, aside: str, name: str) -> None:
+    """Undo the renaming, unless there is a newer file of that name already."""
+    os.link(aside, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+    os.unlink(aside, dir_fd=parent)

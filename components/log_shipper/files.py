@@ -1,13 +1,15 @@
 """Logs that are files: one component's active and rotated ones, or what a path pattern finds."""
 
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 from log_shipper.batch import MAX_FILES, MAX_MESSAGE, OVERHEAD, Batch, line_start, pieces, utf8_cut, whole_lines
 from log_shipper.checkpoint import Checkpoint
 from log_shipper.identity import Seen
+from log_shipper.logfile import LogFile
 from log_shipper.parse import Attach, Parser, Records
-from log_shipper.tail import LogFile, Tail, marks_of
+from log_shipper.tail import Tail, marks_of
 
 FRESH_S = 0.5  # so long after the last write a record may still get more lines
 QUIET_S = 5.0  # so long after it a line without an end is taken as it is
@@ -21,18 +23,20 @@ class FileSource:
     def __init__(self, name: str, parser: Parser, checkpoint: Checkpoint) -> None:
         self.name = name
         self.waiting = self.more = False
-        self.tail = Tail(checkpoint.marks(name))
+        self.tail = Tail(checkpoint.marks(name), lambda key: checkpoint.mark(name, key))
         self._parser = parser
         self._checkpoint = checkpoint
         self._seen: tuple[Seen, ...] = ()
         self._handled: tuple[Seen, ...] = ()
         self._read: set[LogFile] = set()
+        self._deleted: deque[Seen] = deque()
         self._text_share = 1.0  # of a batch's size, by the lines seen last: read no more than will fit
 
     def look(self, seen: Iterable[Seen]) -> bool:
         """Take over what a scan saw; whether it is news."""
         self._seen = tuple(seen)
-        return self._seen != self._handled
+        news = self._seen is not self._handled and self._seen != self._handled
+        return news or bool(self._deleted) or bool(self.tail.unreadable) or bool(self.tail.later)
 
     def observe(self) -> None:
         self._update()
@@ -46,6 +50,7 @@ class FileSource:
             if self._fill(batch, file):
                 self.more = True
                 break
+        self.more = self.more or bool(batch.times and self.tail.later)
         if not all(file.is_intact() for file in self._read):
             # Truncated since the scan, and perhaps written to again: what was read may begin in the middle of a line.
             self.rewind()
@@ -69,20 +74,29 @@ class FileSource:
         return self.tail.backlog()
 
     def has_delivered(self, seen: Seen) -> bool:
-        """Whether the whole file has been delivered; any thread may ask."""
-        file = self.tail.files.get(seen.key)
-        return file is not None and not file.copy_of and file.mark.offset >= seen.size
+        """Whether all of the file has been delivered as it was seen; any thread may ask."""
+        return self.tail.has_delivered(seen)
+
+    def deleted(self, seen: Seen) -> None:
+        """Take note that the file has been deleted: a new one may get its key; any thread may say so."""
+        self._deleted.append(seen)
 
     def close(self) -> None:
         self.tail.close()
 
     def _update(self) -> None:
         seen = self._seen
-        if seen is not self._handled or any(file.gone for file in self.tail.files.values()):
-            changes = self.tail.update(seen)
-            if changes.adopted or changes.forgotten:
-                self._checkpoint.save(self.name, changes.adopted, changes.forgotten)
-            self._handled = seen
+        forgotten = {item.key for item in self._taken_note() if self.tail.forget(item)}
+        lacking = bool(self.tail.unreadable) or any(file.gone for file in self.tail.files.values())
+        changes = self.tail.update(seen) if seen is not self._handled or lacking else self.tail.take_in()
+        forgotten |= changes.forgotten
+        if changes.adopted or forgotten:
+            self._checkpoint.save(self.name, changes.adopted, forgotten)
+        self._handled = seen
+
+    def _taken_note(self) -> Iterator[Seen]:
+        while self._deleted:
+            yield self._deleted.popleft()
 
     def _fill(self, batch: Batch, file: LogFile) -> bool:
         """Add what the file has; whether the batch is full."""

@@ -5,11 +5,9 @@ matched whole, so `com.example.A` never takes the files of `com.example.A_B`.
 """
 
 import fnmatch
-import glob
 import os
 import re
-import stat
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from edgeml.errors import ConfigError
 from log_shipper.config import ComponentLogs, Config, Options
 from log_shipper.identity import Key, Seen
 from log_shipper.java_regex import compiled
+from log_shipper.watch import Folder, Pattern
 
 SYSTEM = "System"
 USER_KIND, SYSTEM_KIND = "UserComponent", "GreengrassSystemComponent"
@@ -50,16 +49,9 @@ class _Folder:
     named: dict[str, Log] = field(default_factory=dict)
     matched: list[tuple[re.Pattern[str], Log]] = field(default_factory=list)
     patterns: list[str] = field(default_factory=list)
-    owners: dict[str, Log | None] = field(default_factory=dict)
+    made: dict[str, Log] = field(default_factory=dict)
 
     def owner(self, filename: str) -> Log | None:
-        if filename not in self.owners:
-            if len(self.owners) > 100_000:
-                self.owners.clear()
-            self.owners[filename] = self._owner(filename)
-        return self.owners[filename]
-
-    def _owner(self, filename: str) -> Log | None:
         if is_compressed(filename):
             return None
         match = _LOG_NAME.fullmatch(filename)
@@ -70,7 +62,7 @@ class _Folder:
             if pattern.search(filename):
                 return log
         if name and name not in _CORE_FILES and any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns):
-            return Log(name)
+            return self.made.setdefault(name, Log(name))
         return None
 
 
@@ -92,6 +84,9 @@ class Scanner:
         listed = {entry.component_name: entry for entry in uploader.component_logs_configuration}
         for name, entry in {**listed, **uploader.component_logs_configuration_map}.items():
             self._add(name, entry, logs_folder)
+        self._watched = [Folder(os.path.abspath(path), owners.owner) for path, owners in self._folders.items()]  # noqa: PTH100
+        self._patterns = {name: Pattern(path, log, is_compressed) for name, (log, path) in self._globs.items()}
+        self._found: dict[Log, tuple[Seen, ...]] | None = None
 
     def _add(self, name: str, entry: ComponentLogs, logs_folder: Path) -> None:
         path = Path(entry.log_file_directory_path) if entry.log_file_directory_path else logs_folder
@@ -115,20 +110,47 @@ class Scanner:
             self.refused_patterns[where] = str(error)
             return None
 
-    def scan(self) -> dict[Log, list[Seen]]:
-        """Every log with its files; a file belongs to one log only, and folders that are not there have none."""
-        found: dict[Log, list[Seen]] = {log: [] for log, _ in self._globs.values()}
-        taken: set[Key] = set()
-        for path, folder in self._folders.items():
-            for name in _names(path):
-                log = folder.owner(name)
-                if log is not None and (seen := _seen(f"{path}/{name}", taken)) is not None:
-                    found.setdefault(log, []).append(seen)
-        for log, pattern in self._globs.values():
-            for match in glob.iglob(pattern, recursive=True):  # noqa: PTH207  (pathlib knows no absolute patterns)
-                if not is_compressed(match) and (seen := _seen(match, taken)) is not None:
-                    found[log].append(seen)
-        return found
+    def scan(self) -> dict[Log, tuple[Seen, ...]]:
+        """Every log with its files; a file belongs to one log only, and folders that are not there have none.
+
+        As long as nothing changes the answer is the same object.
+        """
+        changed = [part.look() for part in (*self._watched, *self._patterns.values())]
+        if self._found is None or any(changed):
+            self._found = self._sorted(self._all_folders())
+        return self._found
+
+    def files_refused(self) -> dict[str, str]:
+        """Why files and folders are not read although their names say that they are logs, by path."""
+        return {path: reason for folder in self._all_folders() for path, reason in folder.refused.items()}
+
+    def unreadable(self) -> dict[str, str]:
+        """Why folders cannot be read, by path."""
+        return {folder.path: folder.unreadable for folder in self._all_folders() if folder.unreadable}
+
+    def limits(self) -> dict[str, str]:
+        """Patterns that find more folders than are looked at, by the name of their log."""
+        return {name: pattern.limit for name, pattern in self._patterns.items() if pattern.limit}
+
+    def _all_folders(self) -> Sequence[Folder[Log]]:
+        return [*self._watched, *(folder for part in self._patterns.values() for folder in part.folders.values())]
+
+    def _sorted(self, folders: Sequence[Folder[Log]]) -> dict[Log, tuple[Seen, ...]]:
+        groups: dict[int, tuple[Log, list[Seen]]] = {id(log): (log, []) for log, _ in self._globs.values()}
+        taken: set[Key] | None = set() if len(folders) > 1 else None  # one folder has each file once
+        for folder in folders:
+            for log, seen in folder.files.values():
+                if taken is not None:
+                    if seen.key in taken:
+                        continue
+                    taken.add(seen.key)
+                groups.setdefault(id(log), (log, []))[1].append(seen)
+        found: dict[Log, list[Seen]] = {}
+        for log, files in groups.values():
+            found.setdefault(log, []).extend(files)
+        before = self._found or {}
+        made = {log: tuple(seen) for log, seen in found.items()}
+        return {log: before[log] if before.get(log) == seen else seen for log, seen in made.items()}
 
 
 def is_compressed(path: str) -> bool:
@@ -140,22 +162,3 @@ def is_rotated(path: str) -> bool:
     """Whether the nucleus has rotated the file away."""
     match = _LOG_NAME.fullmatch(Path(path).name)
     return match is not None and match["rotated"] is not None
-
-
-def _names(folder: Path) -> Iterator[str]:
-    try:
-        yield from os.listdir(folder)  # noqa: PTH208  (a Path for each of 10,000 names costs more than the scan)
-    except OSError:
-        return  # not there yet, or not readable: the caller sees that the log has no files
-
-
-def _seen(path: str, taken: set[Key]) -> Seen | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return None  # renamed or deleted since it was listed
-    key = (status.st_dev, status.st_ino)
-    if not stat.S_ISREG(status.st_mode) or key in taken:
-        return None
-    taken.add(key)
-    return Seen(key, path, status.st_size, status.st_mtime_ns)

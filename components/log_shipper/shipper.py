@@ -23,6 +23,7 @@ from log_shipper.errors import CheckpointError
 from log_shipper.files import FileSource
 from log_shipper.identity import Seen
 from log_shipper.journald import JournalSource
+from log_shipper.obstacles import Obstacles
 from log_shipper.parse import Parser
 from log_shipper.pipeline import SCAN_INTERVAL_S, Pipeline
 from log_shipper.refused import Refused, Send
@@ -57,6 +58,7 @@ class Shipper:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._units_at = 0.0
+        self._obstacles = Obstacles(context.health)
 
     def start(self) -> None:
         spawn = self._context.spawn
@@ -154,6 +156,7 @@ class Shipper:
                 self._look_at(found, seen, news)
             except Exception as error:  # noqa: BLE001  (told; one log is no reason to leave the others)
                 self._contained(f"log.{found.name}", error)
+        self._obstacles.report(self._scanner, (source.tail for group in self._files.values() for source in group))
         if self._journal and time.monotonic() >= self._units_at:
             self._units_at = time.monotonic() + _UNITS_EVERY_S
             for unit in all_units():
@@ -178,8 +181,11 @@ class Shipper:
 
     def _tidy(self, found: Log, seen: Sequence[Seen], sources: list[FileSource]) -> None:
         deleted = disk.tidy(seen, found.options, lambda item: all(source.has_delivered(item) for source in sources))
+        for item in deleted:
+            for source in sources:
+                source.deleted(item)
         if deleted:
-            self._context.health.count("files_deleted", deleted)
+            self._context.health.count("files_deleted", len(deleted))
 
     def _add_files(self, sink: str, found: Log) -> FileSource:
         parser = Parser(

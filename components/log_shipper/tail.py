@@ -1,133 +1,29 @@
 """The files of one log, followed through renames, truncation, deletion and inode reuse.
 
-Used by one thread at a time: what a scan saw comes in with `update`, what is to be read goes out with `unread`.
+Used by one thread at a time: what a scan saw comes in with `update`, what is to be read goes out with `unread`. Of many
+files those that have been delivered and lie still are settled: their marks are in the checkpoint alone.
 """
 
+import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from edgeml.log import kv
-from log_shipper.identity import ANCHOR, HEAD, MIN_CONTENT, START, Key, Mark, Seen, digest, hashed
-from log_shipper.parse import Attach
+from log_shipper.identity import MIN_CONTENT, Key, Mark, Seen
+from log_shipper.logfile import LogFile
+from log_shipper.orphans import Orphan, Orphans
 
 log = logging.getLogger(__name__)
 
 MAX_OPEN = 32  # files of one log held open because they have something undelivered
+MAX_FOLLOWED = 2_000  # files of one log; more of them only while they are being delivered
+MAX_NAMED = 100  # files that cannot be read
+_TAKE_IN_S = 1.0  # at a time
 _PATIENCE = 3  # scans that the copy of a truncated file has to appear
 _PATIENCE_AT_START = 86_400  # the same for what an earlier run knew: its disk may be mounted later
-
-
-class LogFile:
-    """One file: `mark` is what has been delivered, `position` and `attach` where reading goes on."""
-
-    def __init__(self, seen: Seen) -> None:
-        self.key, self.path, self.size, self.mtime = seen
-        self.mark = START
-        self.position = 0
-        self.attach = self.delivered_attach = Attach.NOTHING
-        self.line_time = 0  # with Attach.LINE: the time of the line, Unix ms
-        self._first = self._last = self._delivered_last = (
-            b""  # bytes at the start and before `position`, as they were read
-        )
-        self.head_size, self.head = 0, b""  # how the file began when it was looked at last
-        self.fd = -1
-        self.gone = False
-        self.copy_of: LogFile | None = None
-
-    @property
-    def unread(self) -> int:
-        return self.size - self.position
-
-    @property
-    def undelivered(self) -> int:
-        return 0 if self.copy_of else max(0, self.size - self.mark.offset)
-
-    def open(self) -> bool:
-        """Open the file if it is still the one that was seen. Once open it outlives its name."""
-        if self.fd >= 0:
-            return True
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
-            return False
-        status = os.fstat(fd)
-        if (status.st_dev, status.st_ino) != self.key:
-            os.close(fd)
-            return False
-        self.fd = fd
-        return True
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-    def read(self, size: int) -> bytes:
-        return os.pread(self.fd, size, self.position)
-
-    def advance(self, block: bytes, used: int) -> None:
-        """Go on after the first `used` bytes of what was read."""
-        self.position += used
-        if len(self._first) < HEAD:
-            self._first = (self._first + block[: min(used, HEAD)])[:HEAD]
-        self._last = (self._last + block[max(0, used - ANCHOR) : used])[-ANCHOR:]
-
-    def reached(self) -> Mark:
-        """The mark of `position`. It is made of what was read, for the file may have been truncated since."""
-        return Mark(self.position, len(self._first), hashed(self._first), hashed(self._last))
-
-    def delivered(self, upto: Mark) -> None:
-        self.mark, self.delivered_attach, self._delivered_last = upto, self.attach, self._last
-
-    def rewind(self) -> None:
-        self.position, self.attach, self._last = self.mark.offset, self.delivered_attach, self._delivered_last
-        self._first = self._first[: self.position]
-
-    def resume(self, at: Mark) -> None:
-        """Go on where an earlier run, or the file of which this is a copy, was. The file is open and fits the mark."""
-        self._first = os.pread(self.fd, at.head_size, 0)
-        self._last = os.pread(self.fd, min(ANCHOR, at.offset), max(0, at.offset - ANCHOR))
-        self.position = at.offset
-        self.delivered(at)
-
-    def begins_as_before(self) -> bool:
-        """Whether the open file still begins as it did; what identifies it grows with it up to HEAD bytes."""
-        if self.head_size > self.size or digest(self.fd, 0, self.head_size) != self.head:
-            return False
-        if self.head_size < HEAD:
-            self.head_size = min(HEAD, self.size)
-            self.head = digest(self.fd, 0, self.head_size)
-        return True
-
-    def is_intact(self) -> bool:
-        """Whether the open file still holds what was read of it."""
-        return os.fstat(self.fd).st_size >= self.position and self.begins_as_before()
-
-    def holds(self, other: "LogFile") -> bool:
-        """Whether the other file is a piece of this one, from its start: both begin and end alike. Both are open."""
-        size, end = other.size, other.size - MIN_CONTENT
-        return os.fstat(self.fd).st_size >= size and all(
-            digest(self.fd, start, length) == digest(other.fd, start, length)
-            for start, length in ((0, min(HEAD, size)), (end, MIN_CONTENT))
-        )
-
-
-@dataclass
-class Orphan:
-    """A mark whose file is no longer under its key: truncated, replaced, or not found again after a restart."""
-
-    key: Key
-    mark: Mark
-    undelivered: int
-    patience: int
-    head_size: int = 0  # how the file began, if it was seen
-    head: bytes = b""
-
-    def begins(self, fd: int) -> bool:
-        return self.head_size >= MIN_CONTENT and digest(fd, 0, self.head_size) == self.head
 
 
 @dataclass
@@ -139,27 +35,85 @@ class Changes:
 
 
 class Tail:
-    """All files of one log. `marks` are the delivered offsets of an earlier run."""
+    """All files of one log. `marks` are the delivered offsets of an earlier run; `recall` finds that of one file."""
 
-    def __init__(self, marks: dict[Key, Mark]) -> None:
+    def __init__(self, marks: dict[Key, Mark], recall: Callable[[Key], Mark | None] = lambda key: None) -> None:
         self.files: dict[Key, LogFile] = {}
+        self.settled: dict[Key, Seen] = {}
+        self.later: dict[Key, Seen] = {}  # not looked into yet, while there are enough others; oldest first
         self.lost_bytes = 0  # vanished before they were delivered
-        self._orphans = [Orphan(key, found, 0, _PATIENCE_AT_START) for key, found in marks.items()]
-        self._unreadable: set[str] = set()
+        self.unreadable: dict[str, str] = {}  # why, by path
+        self._recall = recall
+        self._orphans = Orphans(Orphan(key, found, 0, _PATIENCE_AT_START) for key, found in marks.items())
 
     def update(self, seen: Iterable[Seen]) -> Changes:
         """Take over what a scan saw."""
         picture = {item.key: item for item in seen}
         changes = Changes()
+        self.unreadable = {}
+        fresh = []
         for key, item in picture.items():
-            if key in self.files and not self._too_young(self.files[key]):
-                self._check(self.files[key], item)
-        self._appear([LogFile(item) for key, item in picture.items() if key not in self.files], changes)
+            if key in self.settled and not self._wakes(key, item):
+                continue
+            file = self.files.get(key)
+            if file is None or self._too_young(file):
+                fresh.append(item)
+            else:
+                self._check(file, item)
+        fresh.sort(key=lambda item: (item.mtime, item.path))
+        before, missing = self.later, self.later.keys() - picture.keys()
+        self.later = {item.key: item for item in fresh}
+        self._take_in(changes)
         self._resolve_copies(changes)
         self._vanish(picture, changes)
+        for key in missing:
+            self.lost_bytes += before[key].size
+            log.error("deleted before it was read %s", kv(file=before[key].path, bytes=before[key].size))
         self._expire(changes)
         self._hold_open()
+        self._settle()
         return changes
+
+    def take_in(self) -> Changes:
+        """Look into more files, if there are many."""
+        changes = Changes()
+        if self.later:
+            self._take_in(changes)
+            self._hold_open()
+        return changes
+
+    def _take_in(self, changes: Changes) -> None:
+        began = time.monotonic()
+        while self.later:
+            self._settle()
+            room = MAX_FOLLOWED - len(self.files)
+            if room <= 0 or time.monotonic() - began > _TAKE_IN_S:
+                return
+            items = list(itertools.islice(self.later.values(), room))
+            for item in items:
+                del self.later[item.key]
+            self._appear(items, changes)
+
+    def forget(self, seen: Seen) -> bool:
+        """Know a file no more that has been deleted as it was seen: its key may be another's by now."""
+        file = self.files.get(seen.key)
+        if file is not None and file.is_as(seen):
+            file.close()
+            del self.files[seen.key]
+        elif self.settled.get(seen.key) == seen:
+            del self.settled[seen.key]
+        elif self.later.get(seen.key) == seen:
+            del self.later[seen.key]
+        else:
+            return False
+        return True
+
+    def has_delivered(self, seen: Seen) -> bool:
+        """Whether all of a file has been delivered as it was seen; any thread may ask."""
+        if self.settled.get(seen.key) == seen:
+            return True
+        file = self.files.get(seen.key)
+        return file is not None and file.is_as(seen) and not file.copy_of and file.mark.offset >= seen.size
 
     def unread(self) -> Iterator[LogFile]:
         """Files with something to read, oldest first, opened."""
@@ -174,7 +128,7 @@ class Tail:
             file = self.files[key]
             file.delivered(upto)
             if not file.undelivered and file is not newest and not file.gone:
-                file.close()
+                file.rest()
 
     def rewind(self) -> None:
         for file in self.files.values():
@@ -185,24 +139,64 @@ class Tail:
 
     def backlog(self) -> int:
         """Bytes not yet delivered."""
-        return sum(file.undelivered for file in self.files.values())
+        return sum(file.undelivered for file in self.files.values()) + sum(item.size for item in self.later.values())
 
     def close(self) -> None:
         for file in self.files.values():
             file.close()
 
     def _check(self, file: LogFile, item: Seen) -> None:
-        changed = (item.size, item.mtime) != (file.size, file.mtime)
-        undelivered = file.undelivered
-        file.path, file.size, file.mtime = item.path, item.size, item.mtime
-        if not changed or not file.open() or (item.size >= file.position and file.begins_as_before()):
+        if file.is_as(item):
             return
+        if (item.size, item.mtime) == (file.size, file.mtime):
+            file.path = item.path
+            return
+        before, file.path = file.path, item.path
+        if not file.open():
+            if file.reason:
+                self._cannot_read(file)
+            file.path = before  # perhaps another one by now: the next scan tells
+            return
+        if file.goes_on(item.size):
+            file.size, file.mtime = item.size, item.mtime
+            return
+        undelivered = file.undelivered
         log.info("file was truncated or replaced %s", kv(file=file.path, undelivered_bytes=undelivered))
-        self._orphans.append(Orphan(file.key, file.mark, undelivered, _PATIENCE, file.head_size, file.head))
+        self._orphans.add(Orphan(file.key, file.mark, undelivered, _PATIENCE, file.head_size, file.head))
         fresh = LogFile(item)
         fresh.fd, file.fd, file.gone = file.fd, -1, True
         fresh.begins_as_before()
         self.files[file.key] = fresh
+
+    def _wakes(self, key: Key, item: Seen) -> bool:
+        """Whether a settled file has changed; it is then followed again, from where it was."""
+        known = self.settled[key]
+        if known is item or known[2:] == item[2:]:
+            self.settled[key] = item
+            return False
+        del self.settled[key]
+        mark = self._recall(key)
+        if mark is not None:
+            file = self.files[key] = LogFile(known)
+            file.mark, file.position, file.resting = mark, mark.offset, True
+            file.head_size, file.head = mark.head_size, mark.head
+        return True
+
+    def _settle(self) -> None:
+        """Follow no more files than needed: those that lie still longest are settled first."""
+        limit = MAX_FOLLOWED // 2 if self.later else MAX_FOLLOWED
+        if len(self.files) <= limit:
+            return
+        kept = {id(file.copy_of) for file in self.files.values()} | {id(self.newest())}
+        still = [
+            file
+            for file in self.files.values()
+            if file.fd < 0 and not file.undelivered and not file.copy_of and not file.gone and id(file) not in kept
+        ]
+        still.sort(key=lambda file: file.mtime)
+        for file in still[: len(self.files) - limit]:
+            self.settled[file.key] = Seen(file.key, file.path, file.size, file.mtime)
+            del self.files[file.key]
 
     def _too_young(self, file: LogFile) -> bool:
         """Forget a file that had too little in it to tell whether it is a copy, so that it is looked at again."""
@@ -212,41 +206,69 @@ class Tail:
         del self.files[file.key]
         return True
 
-    def _appear(self, files: list[LogFile], changes: Changes) -> None:
-        for path in [file.path for file in files if not file.open()]:
-            if path not in self._unreadable and Path(path).exists():
-                self._unreadable.add(path)
-                log.error("cannot read %s", kv(file=path, hint="the component needs the right to read the logs folder"))
-        files = [file for file in files if file.fd >= 0 and file.begins_as_before()]
+    def _appear(self, items: list[Seen], changes: Changes) -> None:
         unknown = []
-        for file in files:  # by key first, lest a copy takes what is another file's own
-            own = next((orphan for orphan in self._orphans if orphan.key == file.key), None)
+        for number, item in enumerate(items):  # by key first, lest a copy takes what is another file's own
+            file = LogFile(item)
+            if not self._opens(file):
+                continue
+            own = self._orphans.of(file.key)
             if own is not None and own.mark.fits(file.fd, file.size):
                 self._orphans.remove(own)
                 file.resume(own.mark)
                 self.files[file.key] = file
+                if not file.unread:
+                    file.rest()
             else:
                 unknown.append(file)
-        originals = list(self.files.values())
-        for file in sorted(unknown, key=lambda file: file.mtime):
+            if number >= MAX_OPEN:
+                file.close()
+        originals = self._names() if unknown else {}
+        for number, file in enumerate(sorted(unknown, key=lambda file: file.mtime)):
+            if not file.open():
+                continue  # the next scan finds it elsewhere, or another in its place
             if not self._adopt(file, changes):
-                file.copy_of = next((other for other in originals if _is_copy(file, other)), None)
+                file.copy_of = next((other for other in _sources(file, originals) if _is_copy(file, other)), None)
             self.files[file.key] = file
-        for file in files:
-            file.close()  # _hold_open decides which stay open
+            if number >= MAX_OPEN:
+                file.close()
+
+    def _opens(self, file: LogFile) -> bool:
+        """Open a new file that is still as it was seen, and take note if it may not be read."""
+        if not file.open():
+            if file.reason:
+                self._cannot_read(file)
+            return False
+        if not file.begins_as_before():
+            file.close()
+            return False
+        return True
+
+    def _cannot_read(self, file: LogFile) -> None:
+        if len(self.unreadable) < MAX_NAMED:
+            self.unreadable[file.path] = file.reason
+
+    def _names(self) -> dict[str, list[LogFile]]:
+        """Files by their names, and by what comes before the last dot."""
+        found: dict[str, list[LogFile]] = {}
+        for file in self.files.values():
+            name = os.path.basename(file.path)  # noqa: PTH119  (there may be thousands)
+            for key in {name, name.rpartition(".")[0] or name}:
+                found.setdefault(key, []).append(file)
+        return found
 
     def _adopt(self, file: LogFile, changes: Changes) -> bool:
         """Find the file again by what it holds: it was moved, or is what copytruncate left of a truncated one."""
         file.size = os.fstat(file.fd).st_size
-        for orphan in self._orphans:
-            if orphan.mark.head_size >= MIN_CONTENT and orphan.mark.fits(file.fd, file.size):
-                self._orphans.remove(orphan)
-                file.resume(orphan.mark)
-                changes.adopted[file.key] = orphan.mark
-                return True
-            if not orphan.mark.offset and orphan.begins(file.fd):
-                self._orphans.remove(orphan)  # nothing had been delivered: its copy is read from the start
-                return False
+        for orphan in self._orphans.like(file.fd):
+            if orphan.mark.offset and not orphan.mark.fits(file.fd, file.size):
+                continue
+            self._orphans.remove(orphan)
+            if not orphan.mark.offset:
+                return False  # nothing had been delivered: its copy is read from the start
+            file.resume(orphan.mark)
+            changes.adopted[file.key] = orphan.mark
+            return True
         return False
 
     def _resolve_copies(self, changes: Changes) -> None:
@@ -275,6 +297,9 @@ class Tail:
             file.close()
             del self.files[key]
             changes.forgotten.add(key)
+        for key in self.settled.keys() - picture.keys():
+            del self.settled[key]
+            changes.forgotten.add(key)
 
     def _expire(self, changes: Changes) -> None:
         for orphan in self._orphans:
@@ -287,20 +312,25 @@ class Tail:
                     "a file was truncated and no copy of its undelivered lines was found %s",
                     kv(bytes=orphan.undelivered),
                 )
-            if orphan.key not in self.files:
+            self._orphans.remove(orphan)
+            if orphan.key not in self.files and orphan.key not in self.settled:
                 changes.forgotten.add(orphan.key)
-        self._orphans = [orphan for orphan in self._orphans if orphan.patience > 0]
 
     def _hold_open(self) -> None:
         """Open what could vanish with undelivered lines in it, close what is done with."""
         newest = self.newest()
-        held = 0
-        for file in sorted(self.files.values(), key=lambda file: file.fd < 0):
-            wanted = bool(file.undelivered) or file is newest
-            if not wanted:
+        waiting = []
+        for file in self.files.values():
+            if file.undelivered or file is newest:
+                waiting.append(file)
+            elif file.fd >= 0:
                 file.close()
-            elif file.fd >= 0 or ((held < MAX_OPEN or file is newest) and file.open()):
-                held += 1
+        waiting.sort(key=lambda file: (file is not newest, file.fd < 0))
+        for number, file in enumerate(waiting):
+            if number >= MAX_OPEN:
+                file.close()
+            else:
+                file.open()
 
 
 def marks_of(files: Iterable[LogFile]) -> dict[Key, Mark]:
@@ -313,8 +343,8 @@ def _is_copy(copy: LogFile, original: LogFile) -> bool:
 
     Its lines would be sent twice. A new file that only begins like an older one does not end like it.
     """
-    name, source = Path(copy.path).name, Path(original.path)
-    if not name.startswith((f"{source.name}.", f"{source.name}-", f"{source.stem}-")):
+    name, source = os.path.basename(copy.path), os.path.basename(original.path)  # noqa: PTH119
+    if not name.startswith((f"{source}.", f"{source}-", f"{source.rpartition('.')[0] or source}-")):
         return False
     if copy.size < MIN_CONTENT or not original.open():
         return False
@@ -323,3 +353,11 @@ def _is_copy(copy: LogFile, original: LogFile) -> bool:
     # The original has been truncated since the scan: what has been delivered of it must be in its copy.
     intact = os.fstat(original.fd).st_size >= copy.size and original.begins_as_before()
     return not intact and original.mark.head_size >= MIN_CONTENT and original.mark.fits(copy.fd, copy.size)
+
+
+def _sources(copy: LogFile, originals: dict[str, list[LogFile]]) -> Iterator[LogFile]:
+    """Those of the files that a copy may be one of, by its name."""
+    name = os.path.basename(copy.path)  # noqa: PTH119
+    for index, character in enumerate(name):
+        if character in ".-":
+            yield from originals.get(name[:index], ())

@@ -23,9 +23,9 @@ def test_a_quiet_file_is_kept_as_long_as_another_process_holds_it_open(tmp_path:
     with (tmp_path / "a.log").open("a") as file:
         writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
     try:
-        assert disk.tidy([quiet, left, newest], OPTIONS, lambda item: True) == 1
+        assert disk.tidy([quiet, left, newest], OPTIONS, lambda item: True) == [left]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.log", "c.log"]
     finally:
         writer.communicate()
-    assert disk.tidy([quiet, newest], OPTIONS, lambda item: True) == 1
+    assert disk.tidy([quiet, newest], OPTIONS, lambda item: True) == [quiet]
     assert [path.name for path in tmp_path.iterdir()] == ["c.log"]

@@ -1,0 +1,154 @@
+"""Folders that others can write into, opened so that nobody makes us read or delete what is not his to show.
+
+The shipper may read everything, so a link in a folder of logs could send /etc/shadow to the cloud. Paths are walked
+descriptor by descriptor, and links are followed only where root, or the user that we are, made them. A log is a regular
+file with one name. Its owner matters where another user than root or himself can write into its folder: he could have
+moved a file there that he may not read.
+"""
+
+import errno
+import grp
+import os
+import pwd
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_MAX_LINKS = 40  # as the kernel
+_MEMBERS_FOR_S = 60.0
+
+Writers = frozenset[int] | None
+"""Users, other than root and ourselves, who may write into a folder; None is everybody."""
+
+_members: dict[int, tuple[float, frozenset[int]]] = {}
+
+
+class RefusedError(OSError):
+    """A link or a file that somebody could have put there to show us what is not his."""
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    """The descriptor of a folder, for as long as the block lasts. OSError, RefusedError if a link led there."""
+    descriptor = _walk(path)
+    try:
+        listed = os.open(".", _LIST, dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        yield listed
+    finally:
+        os.close(listed)
+
+
+def writers(folder: os.stat_result) -> Writers:
+    """Who, by its mode, may write into a folder."""
+    if folder.st_mode & stat.S_IWOTH:
+        return None
+    found = {folder.st_uid} if folder.st_mode & stat.S_IWUSR else set()
+    if folder.st_mode & stat.S_IWGRP:
+        found |= _group(folder.st_gid)
+    return frozenset(found - {0, os.geteuid()})
+
+
+def objection(folder: os.stat_result, others: Writers, file: os.stat_result) -> str:
+    """Why a file is no log to be read or deleted, empty if it is one. `others` are the folder's writers."""
+    if stat.S_ISLNK(file.st_mode):
+        return "it is a link"
+    if not stat.S_ISREG(file.st_mode):
+        return "it is no regular file"
+    if file.st_nlink > 1:
+        return f"it has {file.st_nlink} names (hard links)"
+    if others is None:
+        return "everybody can write into its folder"
+    if file.st_uid != folder.st_uid and (strangers := others - {file.st_uid}):
+        return f"user {_name(file.st_uid)} owns it, and user {_name(min(strangers))} can write into its folder"
+    return ""
+
+
+def open_file(path: str, key: tuple[int, int]) -> int:
+    """A descriptor to read the file with this device and inode number.
+
+    Nothing but a regular file is ever opened for reading, so no pipe or device notices. FileNotFoundError if it is
+    another one by now, RefusedError if it is no log, else OSError.
+    """
+    folder, _, name = path.rpartition("/")
+    with opened(folder or "/") as parent:
+        found = os.open(name, _FILE, dir_fd=parent)
+        try:
+            status, above = os.fstat(found), os.fstat(parent)
+            if (status.st_dev, status.st_ino) != key:
+                raise FileNotFoundError(errno.ENOENT, "another file by now", path)
+            if reason := objection(above, writers(above), status):
+                raise RefusedError(errno.EPERM, reason, path)
+            return os.open(f"/proc/self/fd/{found}", _READ)
+        finally:
+            os.close(found)
+
+
+def _walk(path: str) -> int:
+    parts = path.split("/")[::-1]
+    links = 0
+    current = os.open("/", _WALK)
+    try:
+        while parts:
+            name = parts.pop()
+            if name in ("", "."):
+                continue
+            try:
+                step = os.open(name, _WALK, dir_fd=current)
+            except NotADirectoryError:
+                target = _link(current, name, path)
+                links += 1
+                if links > _MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
+                parts += target.split("/")[::-1]
+                if not target.startswith("/"):
+                    continue
+                step = os.open("/", _WALK)
+            os.close(current)
+            current = step
+    except BaseException:
+        os.close(current)
+        raise
+    return current
+
+
+def _link(folder: int, name: str, path: str) -> str:
+    """Where a link leads that root or we made, in a folder of root's or ours."""
+    try:
+        target = os.readlink(name, dir_fd=folder)
+    except OSError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
+    trusted = {0, os.geteuid()}
+    above, link = os.fstat(folder), os.lstat(name, dir_fd=folder)
+    everybody = above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX
+    if everybody or above.st_uid not in trusted or link.st_uid not in trusted:
+        raise RefusedError(errno.EPERM, f"{name} in it is a link of user {_name(link.st_uid)}", path)
+    return target
+
+
+def _group(gid: int) -> frozenset[int]:
+    """Users in a group, by the user database, asked once a minute."""
+    known = _members.get(gid)
+    now = time.monotonic()
+    if known is None or now - known[0] > _MEMBERS_FOR_S:
+        users = pwd.getpwall()
+        try:
+            names = set(grp.getgrgid(gid).gr_mem)
+        except KeyError:
+            names = set()
+        known = _members[gid] = now, frozenset(u.pw_uid for u in users if u.pw_gid == gid or u.pw_name in names)
+    return known[1]
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,60 @@
+"""What stands in the way of reading a log, as problems that name it, and how it can be removed."""
+
+import os
+import pwd
+from collections.abc import Iterable
+
+from edgeml.health import Health
+from log_shipper.scan import Scanner
+from log_shipper.tail import Tail
+
+MAX_NAMED = 20  # of each kind
+
+
+class Obstacles:
+    """Reports what is in the way now; what is no longer in the way is reported as over."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._said: dict[tuple[str, str], str] = {}
+        self._refused = 0
+        health.gauge("files_refused", lambda: self._refused)
+
+    def report(self, scanner: Scanner, tails: Iterable[Tail]) -> None:
+        refused, unreadable = scanner.files_refused(), scanner.unreadable()
+        for tail in tails:
+            unreadable |= tail.unreadable
+        self._refused = len(refused)
+        found = {("file_refused", path): f"{path} is not read: {reason}" for path, reason in _first(refused)}
+        found |= {("unreadable", path): _cannot_read(path, reason) for path, reason in _first(unreadable)}
+        found |= {("too_large", name): f"files.{name}: {reason}" for name, reason in _first(scanner.limits())}
+        for code, subject in self._said.keys() - found.keys():
+            self._health.problems.cleared(code, subject)
+        for (code, subject), text in found.items():
+            if self._said.get((code, subject)) != text:
+                self._health.problems.found(code, subject, text)
+        self._said = found
+
+
+def _first(found: dict[str, str]) -> list[tuple[str, str]]:
+    return sorted(found.items())[:MAX_NAMED]
+
+
+def _cannot_read(path: str, reason: str) -> str:
+    user = _user()
+    folder = path if os.path.isdir(path) else os.path.dirname(path)  # noqa: PTH112, PTH120
+    return f"{user} cannot read {path} ({reason}): `setfacl -R -m u:{user}:rX,d:u:{user}:rX {folder}`, or privileged"
+
+
+def journal_obstacle() -> str:
+    """Why the journal cannot be read as a whole, and what to do about it; empty if it can be."""
+    if os.access("/var/log/journal", os.R_OK) or os.access("/run/log/journal", os.R_OK) or os.geteuid() == 0:
+        return ""
+    return f"{_user()} may not read the journal: `usermod -aG systemd-journal {_user()}`, or privileged"
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
