@@ -2,8 +2,8 @@
 
 The shipper may read everything, so a link in a folder of logs could send /etc/shadow to the cloud. Paths are walked
 descriptor by descriptor, and links are followed only where root, or the user that we are, made them. A log is a regular
-file with one name. Its owner matters where another user than root or himself can write into its folder: he could have
-moved a file there that he may not read.
+file with one name. Its owner matters where another user than root or himself can write into its folder, who could have
+moved a file there that he may not read: it must belong to one of those who can write there, and not everybody may.
 """
 
 import errno
@@ -66,8 +66,8 @@ def objection(folder: os.stat_result, others: Writers, file: os.stat_result) -> 
         return f"it has {file.st_nlink} names (hard links)"
     if others is None:
         return "everybody can write into its folder"
-    if file.st_uid != folder.st_uid and (strangers := others - {file.st_uid}):
-        return f"user {_name(file.st_uid)} owns it, and user {_name(min(strangers))} can write into its folder"
+    if others and file.st_uid not in (folder.st_uid, *others):
+        return f"user {_name(file.st_uid)} owns it, and user {_name(min(others))} can write into its folder"
     return ""
 
 

@@ -115,7 +115,7 @@ class Scanner:
 
         As long as nothing changes the answer is the same object.
         """
-        changed = [part.look() for part in (*self._watched, *self._patterns.values())]
+        changed = [folder.look() for folder in self._watched] + [part.look() for part in self._patterns.values()]
         if self._found is None or any(changed):
             self._found = self._sorted(self._all_folders())
         return self._found

@@ -87,7 +87,9 @@ class Folder(Generic[L]):
 
     def _list(self, descriptor: int, seen: Callable[[str, str], Seen | None]) -> bool:
         """Compare the names in the folder with those known; whether they are others."""
-        changed, kept, others, prefix = False, set(), set(), self._prefix
+        changed, prefix = False, self._prefix
+        kept: set[str] = set()
+        others: set[str] = set()
         self.refused = {}
         with os.scandir(descriptor) as entries:
             for entry in entries:
