@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from deployment import DeployError, UsageError, rollback
+from deployment import DeployError, UsageError, rollback, validation
 from deployment.aws import Aws, in_words
 from deployment.publish import Built, Publisher, find
 from deployment.revision import Components, Deployments, Revision, merged
@@ -50,6 +50,8 @@ def deploy(run: Run) -> int:
     built = find(options.builds)
     versions = _versions(options, built)
     components = merged(run.current.components, versions, options.remove, options.config)
+    for warning in validation.check(components, {*versions, *options.config}):
+        screen.warn(warning)
     publisher = Publisher(run.aws, options.bucket)
     missing = _unpublished(versions, built, publisher)
     for component in missing:

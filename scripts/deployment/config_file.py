@@ -36,6 +36,7 @@ def _update(wanted: Any, where: str) -> Update:
     merge, reset = wanted.get("merge", {}), wanted.get("reset", [])
     _require_mapping(merge, f"{where}: merge", "configuration")
     _require_json(merge, where)
+    _require_no_null(merge, where, ())
     if not isinstance(reset, list):
         raise UsageError(f"{where}: reset: expected a list of JSON pointers, found {_kind(reset)}")
     for pointer in reset:
@@ -60,6 +61,19 @@ def _require_json(value: Any, where: str) -> None:
             _require_json(below, f"{where}[{index}]")
     elif not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
         raise UsageError(f"{where}: {value} is {_kind(value)}, which JSON has not: quote it")
+
+
+def _require_no_null(merge: dict[str, Any], where: str, path: tuple[str, ...]) -> None:
+    """Merging null over a map can leave a Java nucleus that does not start again, and a key of Lite null for good."""
+    for key, below in merge.items():
+        here = (*path, key)
+        if below is None:
+            pointer = resettable(here)
+            raise UsageError(
+                f'{where}.{".".join(here)}: null removes nothing safely: use "reset": ["{pointer}"] instead'
+            )
+        if isinstance(below, dict):
+            _require_no_null(below, where, here)
 
 
 def _require_pointer(pointer: Any, where: str) -> None:
