@@ -5,6 +5,7 @@ What happens before that is noted as a Moment, in both clocks; the one that coun
 of this boot gets its true time as soon as the wall clock is right.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -109,8 +110,12 @@ class Clock:
 CLOCK = Clock()  # of this process
 
 
-def restamped(payload: bytes, times: Mapping[str, int], shift_s: float, *, certain: bool) -> bytes:
+def restamped(
+    payload: bytes, times: Mapping[str, int], shift_s: float, *, certain: bool, made: Moment | None = None
+) -> bytes:
     """A JSON object with `shift_s` added to its times, and `"clock": "unsynchronised"` unless they are `certain`.
+
+    Of a message that was `made` at some moment only times of the same boot, as the clock showed it then, are shifted.
 
     `times` names them, dotted, with their units per second: {"source.captured_at": 1, "lines.timestamp": 1000}; on
     the way through a list each element is meant. What is missing or no number stays; what is no object stays whole.
@@ -122,21 +127,22 @@ def restamped(payload: bytes, times: Mapping[str, int], shift_s: float, *, certa
     if not isinstance(message, dict):
         return payload
     for path, per_second in times.items():
-        _shift(message, path.split("."), shift_s * per_second)
+        low, high = (made.wall - made.uptime - JUMP_S, made.wall + JUMP_S) if made else (-math.inf, math.inf)
+        _shift(message, path.split("."), shift_s * per_second, low * per_second, high * per_second)
     if not certain:
         message["clock"] = UNSYNCHRONISED
     return msgspec.json.encode(message)
 
 
-def _shift(node: Any, steps: list[str], amount: float) -> None:
+def _shift(node: Any, steps: list[str], amount: float, low: float, high: float) -> None:
     if isinstance(node, list):
         for element in node:
-            _shift(element, steps, amount)
+            _shift(element, steps, amount, low, high)
     elif isinstance(node, dict) and steps[0] in node:
         value = node[steps[0]]
         if len(steps) > 1:
-            _shift(value, steps[1:], amount)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+            _shift(value, steps[1:], amount, low, high)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
             node[steps[0]] = value + round(amount) if isinstance(value, int) else round(value + amount, 6)
 
 

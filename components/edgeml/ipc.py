@@ -178,6 +178,8 @@ class GreengrassIpc:
 
         def event(event: Any) -> None:
             message = event.binary_message or event.json_message
+            if message is None:  # an event of a kind that this SDK does not know
+                return
             body = message.message
             payload = body if isinstance(body, bytes) else json.dumps(body).encode()
             received((message.context and message.context.topic) or topic, payload)

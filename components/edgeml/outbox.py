@@ -8,6 +8,7 @@ from edgeml.errors import IpcError, RefusedError
 from edgeml.fields import topic_problem
 from edgeml.health import Health
 from edgeml.ipc import Ipc
+from edgeml.problems import Problems
 from edgeml.spool import Drainer, Held, Item, Spool
 
 CLOSE_TIMEOUT_S = 1.0
@@ -62,7 +63,7 @@ class Outbox:
             raise RefusedError(f"{len(item.payload)} bytes, {limit} are allowed")
         if problem := topic_problem(item.topic):  # put there by a version that did not look
             raise RefusedError(f"topic {item.topic}: {problem}")
-        payload = self._stamped(item)
+        payload = stamped(item, self._times, self._clock, self._clock_wait_s, self._health.problems)
         qos = item.headers.get("qos", "")
         self._ipc.publish_iot(
             item.topic,
@@ -71,13 +72,17 @@ class Outbox:
         )
         self._health.count("outbox.sent")
 
-    def _stamped(self, item: Item) -> bytes:
-        """The message with the true times of what it tells. Raises Held while the clock may still be set."""
-        if not self._times or item.moment is None:
-            return item.payload
-        if (wait := self._clock.hold_s(self._clock_wait_s)) > 0:
-            self._health.problems.found("clock", "clock", "the clock is not set; messages wait until it is")
-            raise Held(min(wait, LOOK_AGAIN_S))
-        self._health.problems.cleared("clock", "clock")
-        shift, certain = self._clock.shift_s(item.moment), self._clock.is_certain(item.moment)
-        return item.payload if certain and not shift else restamped(item.payload, self._times, shift, certain=certain)
+
+def stamped(item: Item, times: Mapping[str, int], clock: Clock, wait_s: float, problems: Problems) -> bytes:
+    """The message with the true times of what it tells. Raises Held while the clock may still be set."""
+    moment = item.moment
+    if not times or moment is None:
+        return item.payload
+    if (wait := clock.hold_s(wait_s)) > 0:
+        problems.found("clock", "clock", "the clock is not set; messages wait until it is")
+        raise Held(min(wait, LOOK_AGAIN_S))
+    problems.cleared("clock", "clock")
+    shift, certain = clock.shift_s(moment), clock.is_certain(moment)
+    if certain and not shift:
+        return item.payload
+    return restamped(item.payload, times, shift, certain=certain, made=moment)

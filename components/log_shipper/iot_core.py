@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from edgeml.clock import CLOCK, UNSYNCHRONISED
-from edgeml.errors import IpcError, SpoolError
+from edgeml.errors import IpcError, RefusedError, SpoolError
 from edgeml.fields import check_topic, topic_problem
 from edgeml.health import Health
 from edgeml.ipc import Ipc
@@ -71,6 +71,8 @@ class IotCoreSink:
         self.spool.close()
 
     def _publish(self, item: Item) -> None:
+        if len(item.payload) > self._ipc.max_iot_bytes:  # put there under a core that takes more
+            raise RefusedError(f"{len(item.payload)} bytes, {self._ipc.max_iot_bytes} are allowed")
         self._ipc.publish_iot(item.topic, item.payload)
 
     def _messages(self, component: str, batch: Batch, limit: int) -> Iterator[bytes]:

@@ -100,6 +100,16 @@ def test_times_of_a_message_are_shifted_and_nothing_else() -> None:
     assert marked == {**message, "clock": "unsynchronised"}
 
 
+def test_only_times_of_the_same_boots_wrong_clock_are_shifted() -> None:
+    """A line of the boot before, which is delivered only now, had its right time already."""
+    made = FakeClock(1000.0, uptime=100.0).now()
+    times = [899_000, 1_000_000, 1_100_000, 840_000, 1_700_000_000_000]
+    message = {"lines": [{"timestamp": time} for time in times]}
+    payload = json.dumps(message).encode()
+    found = json.loads(restamped(payload, {"lines.timestamp": 1000}, 50.0, certain=True, made=made))
+    assert [line["timestamp"] for line in found["lines"]] == [949_000, 1_050_000, 1_100_000, 890_000, 1_700_000_000_000]
+
+
 @pytest.mark.parametrize("payload", [b"", b"no json", b"[1]", b'"x"', b"\xff{}"], ids=repr)
 def test_what_is_no_object_stays_whole(payload: bytes) -> None:
     assert restamped(payload, {"ts": 1}, 5.0, certain=False) == payload

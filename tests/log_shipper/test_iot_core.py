@@ -65,3 +65,10 @@ def test_a_batch_that_would_push_older_lines_out_is_to_be_made_smaller(tmp_path:
             sink.put("a", batch_of(1000, "\1" * 1500))
         sink.put("a", batch_of(400, "x" * 1000))
         assert sink.spool.depth >= 3
+
+
+def test_a_topic_that_a_components_name_makes_too_long_is_refused(tmp_path: Path) -> None:
+    sink = IotCoreSink(IotCore(topic="{componentName}/x"), Silent(), "thing", tmp_path / "spool.db")
+    with pytest.raises(BatchRefused, match="256 bytes"):
+        sink.put("a" * 300, batch_of(1, "x"))
+    sink.close()
