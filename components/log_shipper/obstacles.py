@@ -35,6 +35,14 @@ class Obstacles:
                 self._health.problems.found(code, subject, text)
         self._said = found
 
+    def journal(self) -> None:
+        """Say whether the journal can be read as a whole."""
+        problems = self._health.problems
+        if text := journal_obstacle():
+            problems.found("unreadable", "journal", text)
+        else:
+            problems.cleared("unreadable", "journal")
+
 
 def _first(found: dict[str, str]) -> list[tuple[str, str]]:
     return sorted(found.items())[:MAX_NAMED]
@@ -46,11 +54,24 @@ def _cannot_read(path: str, reason: str) -> str:
     return f"{user} cannot read {path} ({reason}): `setfacl -R -m u:{user}:rX,d:u:{user}:rX {folder}`, or privileged"
 
 
-def journal_obstacle() -> str:
-    """Why the journal cannot be read as a whole, and what to do about it; empty if it can be."""
-    if os.access("/var/log/journal", os.R_OK) or os.access("/run/log/journal", os.R_OK) or os.geteuid() == 0:
+def journal_obstacle(folders: tuple[str, ...] = ("/var/log/journal", "/run/log/journal")) -> str:
+    """Why the journal cannot be read as a whole, and what to do about it; empty if it can be, or if there is none."""
+    there = [folder for folder in folders if os.path.isdir(folder)]  # noqa: PTH112
+    closed = [
+        folder for folder in there if not all(os.access(path, os.R_OK | os.X_OK) for path in (folder, *_in(folder)))
+    ]
+    if not closed:
         return ""
-    return f"{_user()} may not read the journal: `usermod -aG systemd-journal {_user()}`, or privileged"
+    user = _user()
+    return f"{user} cannot read {closed[0]}: `usermod -aG systemd-journal {user}` and start again, or privileged"
+
+
+def _in(folder: str) -> list[str]:
+    """The folders of machines in it, which are closed even where it is not."""
+    try:
+        return [entry.path for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
 
 
 def _user() -> str:

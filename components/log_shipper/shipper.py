@@ -159,6 +159,7 @@ class Shipper:
         self._obstacles.report(self._scanner, (source.tail for group in self._files.values() for source in group))
         if self._journal and time.monotonic() >= self._units_at:
             self._units_at = time.monotonic() + _UNITS_EVERY_S
+            self._obstacles.journal()
             for unit in all_units():
                 log_of_unit = self._units.log_of(unit)
                 if log_of_unit is not None:

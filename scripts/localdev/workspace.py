@@ -94,6 +94,16 @@ class Workspace:
                 work.mkdir(parents=True, exist_ok=True)
                 (work / "venv").unlink(missing_ok=True)
                 (work / "venv").symlink_to(venv)
+            if any("EDGEML_PRIVATE" in recipe.read_text() for recipe in build.glob("recipes/*")):
+                self._lend_to_root(archive, root / "private")
+
+    def _lend_to_root(self, archive: Path, private: Path) -> None:
+        """Where a privileged component's own script looks, which the core runs with its own python3."""
+        venv = self._lent(archive, "python3")
+        if venv is not None:
+            private.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (private / "venv").unlink(missing_ok=True)
+            (private / "venv").symlink_to(venv)
 
     def _lent(self, archive: Path, python: str) -> Path | None:
         if (archive, python) not in self._environments:

@@ -1,12 +1,17 @@
 """The built LogShipper on a core: the core's and the components' log files arrive in CloudWatch Logs, line by line."""
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from integration.conftest import Start
+from integration.conftest import Start, component_name
+from localdev import workspace
 from localdev.cloud import LocalCloud
+from localdev.core import LocalCore
 from support import eventually
 
 CONFIG: dict[str, Any] = {
@@ -43,3 +48,31 @@ def test_the_core_and_component_logs_are_found_in_cloudwatch(profile: str, start
     written = lines(folder, "edgeml.LogShipper")
     # A record may have lines of its own, such as the one of the recipe's script.
     assert "\n".join(written).startswith("\n".join(arrived))
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("sudo"), reason="needs root and sudo")
+def test_beside_components_of_another_user_it_runs_from_roots_folder(
+    built: workspace.Workspace, cloud: LocalCloud
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="edgeml-core-") as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        builds = built.build(["log_shipper"])
+        name, version = component_name(builds[0])
+        built.lend_venvs(["log_shipper"], root)
+        (root / "work" / name / "venv").unlink()  # of a python3 that the other user may not have; and not needed
+        with LocalCore(root, profile="java", env=cloud.environment(), mqtt_url=cloud.mqtt_url) as core:
+            core.deploy(
+                recipe_dirs=workspace.recipes(builds),
+                artifact_dirs=workspace.artifacts(builds),
+                merge={name: version},
+                update_config={name: {"MERGE": {**CONFIG, "logGroup": "/private/{componentName}"}}},
+                timeout=60,
+            )
+            eventually(lambda: "started component" in "".join(stored(cloud, f"/private/{name}")), 15, "its own log")
+            assert core.state(name) == "RUNNING"
+            artifact = root / "packages" / "artifacts" / name / version / "log_shipper.zip"
+            if artifact.stat().st_uid == 0:
+                pytest.skip("this core runs components as its own user")
+        assert (root / "private" / "state" / "checkpoint.db").stat().st_uid == 0
+        assert not (root / "work" / name / "checkpoint.db").exists()
