@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_UNDECODABLE = 30  # frames in a row; more are a stream that has to be opened anew
+# A stream of which nothing can be decoded is opened anew: after so many frames, or so many times `stall_timeout_s`.
+MAX_UNDECODABLE, SILENT = 30, 3
 
 
 class Attempt(threading.Thread):
@@ -37,6 +38,7 @@ class Attempt(threading.Thread):
         self._source: Source | None = None
         self._passed = 0
         self._undecodable = 0
+        self._last_good = self.began
 
     def cancel(self) -> None:
         """Wake a waiting read, where the source can be woken. The right to write must be gone already."""
@@ -92,11 +94,12 @@ class Attempt(threading.Thread):
         except UndecodableError as error:
             self._undecodable += 1
             self._health.count(f"{self._prefix}.undecodable")
-            if self._undecodable > MAX_UNDECODABLE:
+            silent_s = time.monotonic() - self._last_good
+            if self._undecodable > MAX_UNDECODABLE or silent_s > SILENT * self._camera.stall_timeout_s:
                 raise SourceError(f"{self._undecodable} frames in a row: {error}") from error
             self._health.error(f"camera {self._worker.name}: {error}")
             return None
-        self._undecodable = 0
+        self._undecodable, self._last_good = 0, time.monotonic()
         with translated(self._camera):
             return shaped(image, self._camera)
 

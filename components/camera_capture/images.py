@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from camera_capture.config import Camera
 from camera_capture.source import Source, location_of, translated
-from edgeml import pictures
+from edgeml import pictures, redact
 from edgeml.errors import SourceError
 
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ class Images(Source):
 
     def __init__(self, camera: Camera) -> None:
         self._camera = camera
-        self._folder = Path(location_of(camera))
+        where = location_of(camera)
+        self._folder, self._shown = Path(where), redact.location(where)
         if not self._folder.is_dir():
-            raise SourceError(f"{self._folder}: no such folder")
+            raise SourceError(f"{self._shown}: no such folder")
         self._loop = camera.loop
         self._files = self._listed()
         self._image: Image | None = None
@@ -68,11 +69,11 @@ class Images(Source):
 
     def _nothing(self) -> SourceError:
         why = f"; {self.trouble}" if self.trouble else ""
-        return SourceError(f"{self._folder}: no readable picture ({', '.join(sorted(PICTURES))}){why}")
+        return SourceError(f"{self._shown}: no readable picture ({', '.join(sorted(PICTURES))}){why}")
 
     def retrieve(self) -> "Image":
         if self._image is None:
-            raise SourceError(f"{self._folder}: nothing was grabbed")
+            raise SourceError(f"{self._shown}: nothing was grabbed")
         return self._image
 
     def close(self) -> None:

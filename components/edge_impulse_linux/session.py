@@ -16,6 +16,7 @@ from websockets.sync.connection import Connection
 from edge_impulse_linux.identity import DEVICE_TYPE, Identity
 from edge_impulse_linux.sampling import Request, Sampler
 from edge_impulse_linux.sources import Camera
+from edgeml import redact
 from edgeml.edge_impulse.studio import StudioError
 from edgeml.errors import EdgemlError
 from edgeml.health import Health
@@ -77,8 +78,8 @@ class Session:
                 self._hello(connection)
                 welcomed()
                 self._serve(connection, is_over)
-        except (WebSocketException, OSError) as error:
-            raise StudioError(f"{self._url}: {error}") from error
+        except (WebSocketException, OSError, ValueError) as error:  # ValueError: a port that is no number
+            raise StudioError(f"{redact.url(self._url)}: {redact.text(str(error), self._url)}") from error
         finally:
             self._end()
 
@@ -96,7 +97,7 @@ class Session:
         connection.send(json.dumps({"hello": hello}))
         answer = _parsed(connection.recv(timeout=HELLO_TIMEOUT_S))
         if answer.get("hello") is not True:
-            raise StudioError(f"{self._url}: Studio refused the device: {answer.get('err', answer)}")
+            raise StudioError(f"{redact.url(self._url)}: Studio refused the device: {answer.get('err', answer)}")
 
     def _serve(self, connection: Connection, is_over: Callable[[], bool]) -> None:
         while not is_over():
@@ -180,7 +181,7 @@ class Session:
         try:
             self._connection.send(json.dumps(message))
         except (WebSocketException, OSError) as error:
-            raise StudioError(f"{self._url}: {error}") from error
+            raise StudioError(f"{redact.url(self._url)}: {redact.text(str(error), self._url)}") from error
 
     def _end(self) -> None:
         self._ended.set()

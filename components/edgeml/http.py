@@ -75,7 +75,7 @@ def check_url(url: str, schemes: tuple[str, ...] = ("https", "http")) -> SplitRe
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise HttpUrlError(f"{shown(url)}: {error}") from error
+        raise HttpUrlError(f"{shown(url)}: its host or port cannot be read") from error  # the words quote a password
     if parts.scheme not in schemes or not parts.hostname:
         raise HttpUrlError(f"{shown(url)}: expected {' or '.join(schemes)}://<host>")
     return parts

@@ -16,13 +16,14 @@ _WORD = re.compile(r"(?<=[^\s?])\?[\w.%~+\[\]-]{0,64}=[^\s'\"<>]*")
 _PROPERTY = re.compile(
     r"(?i)\b((?:user|proxy)-(?:id|pw)|passw(?:or)?d|passphrase|pwd|loginpas)=(?:\"[^\"\n]*\"|[^\s&;,'\"]+)"
 )
+_PORT = re.compile(r"((?:integer value as|nonnumeric port:) )'[^'\n]*'")  # Python's words quote half a password
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%]{2,60}\]|[A-Za-z0-9._-]{1,255})(?::\d{1,5})?")
 _CERTAIN_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%]{2,60}\]|localhost|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+)(?::\d{1,5})?")
 _VALUE = re.compile(r"=[^&;/]*")
 _PLAIN = frozenset({"device", "device-index", "sensor-id", "num-buffers", "latency", "pattern", "protocols", "is-live"})
 _CAPS = re.compile(r"[a-z]+/[a-z0-9-]+")
 _ELEMENT = re.compile(r"[A-Za-z0-9_-]{1,64}[.:]{0,2}")
-_MIN_KNOWN = 4  # shorter pieces stand in too many words to be hidden one by one
+_MIN_KNOWN = 4  # shorter pieces stand in too many words to be hidden but where they are quoted
 
 
 def url(location: str) -> str:
@@ -74,6 +75,8 @@ def text(message: str, *known: str) -> str:
         message = _QUERY.sub(_cut, message)
     if "=" in message:
         message = _PROPERTY.sub(rf"\1={HIDDEN}", message)
+    if "port" in message.lower():
+        message = _PORT.sub(rf"\1{HIDDEN}", message)
     if "://" not in message:
         return message
     return "\n".join(_line(line) for line in message.split("\n"))
@@ -159,7 +162,9 @@ def _pieces(secret: str) -> Iterator[tuple[str, str]]:
     for piece in list(found):
         for other in (quote(piece), quote(piece, safe=""), unquote(piece)):
             found.setdefault(other, HIDDEN)
-    usable = [piece for piece in found if len(piece) >= _MIN_KNOWN]
+    for piece in [piece for piece in found if 0 < len(piece) < _MIN_KNOWN]:
+        found.update({f"'{piece}'": HIDDEN, f'"{piece}"': HIDDEN})
+    usable = [piece for piece in found if len(piece) >= _MIN_KNOWN or piece[:1] in ("'", '"')]
     return iter((piece, found[piece]) for piece in sorted(usable, key=len, reverse=True))
 
 

@@ -55,11 +55,13 @@ class Assembly:
             if pipeline.fallback is not None:
                 spare = self._model(pipeline.fallback, pipeline, f"{prefix}.fallback", models)
                 model = WithFallback(name, model, spare)
+            sinks = self._sinks(name, pipeline, subscriptions)
+            for sink in sinks:
+                made.callback(sink.close)
+            in_flight = pipeline.backend.max_in_flight if isinstance(pipeline.backend, config.Remote) else 1
+            seen = [sink.seen for sink in sinks if isinstance(sink, TelemetrySink)]
+            worker = PipelineWorker(name, source, model, sinks, self._context, in_flight=in_flight, seen=seen)
             made.pop_all()
-        sinks = self._sinks(name, pipeline, subscriptions)
-        in_flight = pipeline.backend.max_in_flight if isinstance(pipeline.backend, config.Remote) else 1
-        seen = [sink.seen for sink in sinks if isinstance(sink, TelemetrySink)]
-        worker = PipelineWorker(name, source, model, sinks, self._context, in_flight=in_flight, seen=seen)
         return Running(worker, subscriptions, models)
 
     def _source(self, pipeline: config.Pipeline, prefix: str, subscriptions: dict[str, Handler]) -> SampleSource:

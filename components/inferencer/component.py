@@ -2,14 +2,17 @@
 
 import functools
 import logging
+import threading
 import time
 from pathlib import Path
 
 import cv2
 
 from edgeml import messages
+from edgeml.backoff import Backoff
 from edgeml.component import Component, Context
 from edgeml.errors import EdgemlError
+from edgeml.health import Health
 from edgeml.ipc import Handler
 from edgeml.log import kv
 from edgeml.outbox import Outbox
@@ -21,6 +24,7 @@ from inferencer.sinks import TIMES, check_places
 
 log = logging.getLogger(__name__)
 
+AGAIN_S, LONGEST_AGAIN_S = 2.0, 60.0  # pauses before pipelines that did not start are tried again
 STOP_TIMEOUT_S = 1.0  # for the inferences in hand; results and crops are flushed after that
 
 
@@ -37,6 +41,9 @@ class Inferencer(Component[Config]):
         self._handlers: dict[str, list[Handler]] = {}  # by local topic
         self._outbox: Outbox | None = None
         self._uploader: Uploader | None = None
+        self._changing = threading.RLock()  # held by whoever starts or ends pipelines
+        self._not_started: dict[str, str] = {}  # pipeline to reason
+        self._retrying: threading.Thread | None = None
 
     def start(self, config: Config) -> None:
         cv2.setNumThreads(1)  # pipelines are the threads here; OpenCV's own would wait for each other on a busy core
@@ -49,6 +56,10 @@ class Inferencer(Component[Config]):
         check_places(config.pipelines, self.context.thing_name)
         for name in self._config.pipelines.keys() - config.pipelines.keys() - self._running.keys():
             self.context.health.forget(f"pipelines.{name}")  # it never ran, and says so no longer
+        with self._changing:
+            self._reconfigure(config)
+
+    def _reconfigure(self, config: Config) -> None:
         moved = config.ring_directory != self._config.ring_directory
         changed = [
             name for name in self._running if moved or config.pipelines.get(name) != self._config.pipelines.get(name)
@@ -60,6 +71,14 @@ class Inferencer(Component[Config]):
         self._apply(config)
 
     def stop(self) -> None:
+        entered = self._changing.acquire(timeout=STOP_TIMEOUT_S)  # somebody may be waiting for the core
+        try:
+            self._stop()
+        finally:
+            if entered:
+                self._changing.release()
+
+    def _stop(self) -> None:
         for running in self._running.values():
             running.worker.halt()
         deadline = time.monotonic() + STOP_TIMEOUT_S
@@ -71,7 +90,16 @@ class Inferencer(Component[Config]):
             self._outbox.close()
 
     def _apply(self, config: Config) -> None:
-        self._config = config
+        with self._changing:
+            self._config = config
+            self._not_started = {name: why for name, why in self._not_started.items() if name in config.pipelines}
+            self._prepare(config)
+            if not self._start_missing() and self._retrying is None:
+                self._retrying = self.context.spawn("pipelines-again", self._try_again)
+            self.context.health.note("pipelines", "" if config.pipelines else "none configured")
+
+    def _prepare(self, config: Config) -> None:
+        """What all pipelines share."""
         path, context = self.context.work / "iot_core.spool", self.context
         if self._outbox is None:
             size, wait_s = config.result_spool_bytes, config.clock_wait_s
@@ -82,24 +110,48 @@ class Inferencer(Component[Config]):
             self._uploader.configure(max_bytes=config.crop_spool_bytes, clock_wait_s=config.clock_wait_s)
         elif any(pipeline.crops.bucket for pipeline in config.pipelines.values()):
             self._uploader = Uploader(context, max_bytes=config.crop_spool_bytes, clock_wait_s=config.clock_wait_s)
-        assembly = Assembly(context, Path(config.ring_directory), self._outbox, self._uploader)
-        for name, pipeline in config.pipelines.items():
+
+    def _start_missing(self) -> bool:
+        """Start the pipelines that do not run; whether all do now. One that cannot start hinders no other."""
+        assert self._outbox is not None  # noqa: S101  (_prepare made it)
+        health = self.context.health
+        assembly = Assembly(self.context, Path(self._config.ring_directory), self._outbox, self._uploader)
+        for name, pipeline in self._config.pipelines.items():
+            subject = f"pipelines.{name}"
             if name in self._running:
                 continue
             try:
                 self._begin(name, assembly.start(name, pipeline))
-                self.context.health.note(f"pipelines.{name}", "")
-            except EdgemlError as error:  # the other pipelines are no worse for it
-                self.context.health.error(f"pipeline {name}: {error}")
-                self.context.health.note(f"pipelines.{name}", f"not running: {error}")
-                log.error("pipeline not started %s", kv(pipeline=name, error=error))
-        self.context.health.note("pipelines", "" if config.pipelines else "none configured")
+            except Exception as error:
+                ours = isinstance(error, EdgemlError)
+                health.error(f"pipeline {name}: {error}")
+                health.note(subject, f"not running: {error}")
+                if self._not_started.get(name) != str(error):
+                    facts = kv(pipeline=name, error=error if ours else repr(error))
+                    log.error("pipeline not started %s", facts, exc_info=None if ours else error)
+                self._not_started[name] = str(error)
+                health.problems.found("source_failed" if ours else "worker_failed", subject, f"not running: {error}")
+            else:
+                health.note(subject, "")
+                self._not_started.pop(name, None)
+                health.problems.cleared("source_failed", subject)
+                health.problems.cleared("worker_failed", subject)
+        return self._config.pipelines.keys() <= self._running.keys()
+
+    def _try_again(self) -> None:
+        """Start what could not be started: a file appears, a disk is mounted, a network comes."""
+        backoff = Backoff(AGAIN_S, LONGEST_AGAIN_S, floor_s=AGAIN_S / 10)
+        while not self.context.stopping.wait(backoff.next()):
+            with self._changing:
+                if self.context.stopping.is_set() or self._start_missing():
+                    self._retrying = None
+                    return
 
     def _begin(self, name: str, running: Running) -> None:
         self._running[name] = running
         try:
             self._listen(running)
-        except EdgemlError:
+        except Exception:
             self._end(name)
             raise
 
@@ -121,11 +173,16 @@ class Inferencer(Component[Config]):
         for topic, handler in self._wanted(running):
             if topic not in self._handlers:
                 handlers: list[Handler] = []
-                self.context.ipc.subscribe(topic, functools.partial(_each, handlers))
+                self.context.ipc.subscribe(topic, functools.partial(_each, self.context.health, handlers))
                 self._handlers[topic] = handlers
             self._handlers[topic].append(handler)
 
 
-def _each(handlers: list[Handler], topic: str, payload: bytes) -> None:
+def _each(health: Health, handlers: list[Handler], topic: str, payload: bytes) -> None:
     for handler in list(handlers):
-        handler(topic, payload)
+        try:
+            handler(topic, payload)
+        except Exception as error:
+            health.count("messages_failed")
+            health.error(f"{topic}: {error}")
+            log.exception("message not handled %s", kv(topic=topic))

@@ -7,6 +7,9 @@ from msgspec import Meta
 
 from edgeml.fields import BucketOrNone, ClockWait, KeyPrefix, Name, Topic, TopicOrNone
 
+# MQTT 3.1.1, 4.7: `+` for a whole level, `#` for the last one and all below.
+_FILTER = r"^(#|([^/+#\x00]*|\+)(/([^/+#\x00]*|\+))*(/#)?)$(?!\n)"
+
 
 class CameraSource(msgspec.Struct, frozen=True, tag="camera", tag_field="type"):
     camera: Annotated[Name, Meta(description="Camera whose frame ring is read")]
@@ -39,7 +42,7 @@ class TopicSource(msgspec.Struct, frozen=True, tag="topic", tag_field="type"):
 class MqttSource(msgspec.Struct, frozen=True, tag="mqtt", tag_field="type"):
     host: Annotated[str, Meta(min_length=1, description="MQTT broker")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535, description="Its port")] = 1883
-    topic: Annotated[str, Meta(min_length=1, description="Topic filter")] = "turbine/raw"
+    topic: Annotated[str, Meta(min_length=1, pattern=_FILTER, description="Topic filter")] = "turbine/raw"
     qos: Annotated[int, Meta(ge=0, le=1, description="Quality of service of the subscription")] = 0
     tls: Annotated[bool, Meta(description="Encrypt and check the broker's certificate")] = False
     ca_file: Annotated[str, Meta(description="CA certificates (PEM); empty takes the system's")] = ""

@@ -7,15 +7,18 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from edgeml.backoff import Backoff
 from edgeml.component import Context
 from edgeml.errors import BackendError, EdgemlError
 from edgeml.log import kv
 from edgeml.messages import InferenceResult, LatencyMs, ModelRef, Regression
+from edgeml.pace import Throttle
 from inferencer.sample import MAX_REASON, Model, Outcome, Sample, SampleSource, Sink, Timer
 from inferencer.timer_sources import compared
 
 log = logging.getLogger(__name__)
 
+FIRST_PAUSE_S, LONGEST_PAUSE_S, SHORTEST_PAUSE_S = 0.4, 5.0, 0.1  # after errors that are not one input's
 POLL_S = 0.25  # how soon a waiting pipeline notices a new model or its end
 
 
@@ -41,7 +44,9 @@ class PipelineWorker:
         self._context, self._prefix = context, f"pipelines.{name}"
         self._stopping = threading.Event()
         self._taking = threading.Lock()  # one thread at a time asks the source
-        self._failures = 0
+        self._failures, self._unwell = Throttle(), False
+        self._pauses = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, SHORTEST_PAUSE_S)
+        self._not_sent: dict[str, Throttle] = {}  # by sink
         self._threads = [context.spawn(f"pipeline-{name}", self._run) for _ in range(in_flight)]
 
     def halt(self) -> None:
@@ -54,10 +59,11 @@ class PipelineWorker:
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
-        self._source.close()
-        self._model.close()
-        for sink in self._sinks:
-            sink.close()
+        for close in (self._source.close, self._model.close, *(sink.close for sink in self._sinks)):
+            try:
+                close()
+            except Exception as error:  # the other parts are to be closed as well
+                log.exception("not closed %s", kv(pipeline=self.name, part=close.__qualname__, error=error))
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -65,7 +71,7 @@ class PipelineWorker:
                 sample = self._next()
                 if sample is not None:
                     self._answer(sample)
-                    self._failures = 0
+                    self._well()
             except Exception as error:  # noqa: BLE001  (what one input brings out must not end any pipeline)
                 self._failed(error)
 
@@ -82,11 +88,14 @@ class PipelineWorker:
         health = self._context.health
         started_ns = time.monotonic_ns()
         for seen in self._seen:
-            seen(sample)
+            try:
+                seen(sample)
+            except Exception as error:  # noqa: BLE001  (the answer is no worse for it)
+                self._lost("telemetry", error)
         try:
             outcome = self._model.infer(sample)
         except Exception as error:
-            self._refuse(sample, str(error))
+            self._refuse(sample, str(error) or repr(error))
             raise
         if outcome is None:
             health.count(f"{self._prefix}.without_answer")
@@ -96,10 +105,8 @@ class PipelineWorker:
         for sink in self._sinks:
             try:
                 sink.put(sample, outcome, result)
-            except EdgemlError as error:  # the other sinks are no worse for it
-                health.count(f"{self._prefix}.not_sent")
-                health.error(f"pipeline {self.name}: {error}")
-                log.error("result not sent %s", kv(pipeline=self.name, sink=type(sink).__name__, error=error))
+            except Exception as error:  # noqa: BLE001  (the other sinks are no worse for it)
+                self._lost(type(sink).__name__, error)
         health.count(f"{self._prefix}.inferences")
         health.count(f"{self._prefix}.found", 0 if outcome.empty else 1)
         health.observe(f"{self._prefix}.inference", outcome.timer.inference)
@@ -128,16 +135,44 @@ class PipelineWorker:
 
     def _refuse(self, sample: Sample, reason: str) -> None:
         """Answer a request with an error; samples of other kinds expect no answer."""
-        if sample.reply is not None:
+        if sample.reply is None:
+            return
+        try:
             nothing = Outcome("classification", ModelRef("", ""), [], Timer())
             sample.reply(msgspec.structs.replace(self._result(sample, nothing, 0.0), error=reason[:MAX_REASON]))
+        except Exception as error:  # noqa: BLE001  (the reason counts, and is told by whoever refuses)
+            self._lost("reply", error)
+
+    def _lost(self, sink: str, error: Exception) -> None:
+        """A result did not get where `sink` sends it: told now and then, counted each time."""
+        self._context.health.count(f"{self._prefix}.not_sent")
+        self._context.health.error(f"pipeline {self.name}: {error}")
+        throttle = self._not_sent.setdefault(sink, Throttle())
+        if throttle.due():
+            facts = kv(pipeline=self.name, sink=sink, error=error, count=throttle.count)
+            log.error("result not sent %s", facts, exc_info=_unexpected(error) if throttle.count == 1 else None)
+
+    def _well(self) -> None:
+        self._failures.reset()
+        self._pauses.reset()
+        if self._unwell:
+            self._unwell = False
+            self._context.health.problems.cleared("worker_failed", self._prefix)
 
     def _failed(self, error: Exception) -> None:
-        self._failures += 1
         self._context.health.count(f"{self._prefix}.failed")
         self._context.health.error(f"pipeline {self.name}: {error}")
-        if self._failures & (self._failures - 1) == 0:  # 1, 2, 4, 8 ...: a camera fails thirty times a second
-            facts = kv(pipeline=self.name, error=error, in_a_row=self._failures)
-            log.error("inference failed %s", facts, exc_info=None if isinstance(error, EdgemlError) else error)
+        unexpected = _unexpected(error)
+        if self._failures.due():  # a camera fails thirty times a second
+            facts = kv(pipeline=self.name, error=error, in_a_row=self._failures.count)
+            log.error("inference failed %s", facts, exc_info=unexpected if self._failures.count == 1 else None)
+        if unexpected is not None:
+            self._unwell = True
+            self._context.health.problems.found("worker_failed", self._prefix, repr(error))
         if not isinstance(error, BackendError):  # the source itself is unusable: do not spin on it
-            self._stopping.wait(min(5.0, 0.1 * 2 ** min(self._failures, 6)))
+            self._stopping.wait(self._pauses.next())
+
+
+def _unexpected(error: Exception) -> Exception | None:
+    """`error` if it is none of ours: its traceback is worth a log."""
+    return None if isinstance(error, EdgemlError) else error

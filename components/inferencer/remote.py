@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeml import numbers
 from edgeml.component import Context
-from edgeml.errors import BackendError
+from edgeml.errors import BackendError, EdgemlError
 from edgeml.http import Limits
 from edgeml.json_limits import JsonError, loads
 from edgeml.log import kv
@@ -137,11 +137,12 @@ class WithFallback:
     def infer(self, sample: Sample) -> Outcome | None:
         try:
             outcome = self._first.infer(sample)
-        except BackendError as error:
+        except Exception as error:
             if not self._second.poll():
                 raise
             if not self._failing:
-                log.warning("fallback answers %s", kv(pipeline=self._pipeline, error=error))
+                unexpected = None if isinstance(error, EdgemlError) else error
+                log.warning("fallback answers %s", kv(pipeline=self._pipeline, error=error), exc_info=unexpected)
             self._failing = True
             return self._second.infer(sample)
         if self._failing:
@@ -150,8 +151,10 @@ class WithFallback:
         return outcome
 
     def close(self) -> None:
-        self._first.close()
-        self._second.close()
+        try:
+            self._first.close()
+        finally:
+            self._second.close()
 
 
 def encoded(sample: Sample, content_type: str, quality: int) -> bytes:

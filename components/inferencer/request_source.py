@@ -134,7 +134,7 @@ class RequestSamples:
         self._publish(messages.encode(LabelReply(label, score, result.request_id, result.error)))
 
     def _refuse(self, request_id: str | int, error: str) -> None:
-        request_id, error = str(request_id), error[:MAX_ERROR]
+        request_id, error = str(request_id), error[:MAX_ERROR].encode(errors="replace").decode()
         self._context.health.count(f"{self._prefix}.requests_refused")
         log.warning("request refused %s", kv(request_id=request_id, error=error))
         full = self._settings.result_format == "full"

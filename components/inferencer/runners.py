@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import cv2
 import numpy as np
 
 from edgeml.errors import BackendError, BundleError
@@ -99,7 +98,7 @@ class DecodingRunner:
             if self._plan.keys:
                 outputs = {name: table(value, self._plan.keys) for name, value in outputs.items()}
             results = self._decode(outputs, geometry, self.bundle.labels, self._wanted, self._plan.parameters)
-        except (LookupError, TypeError, ValueError, ArithmeticError, MemoryError, cv2.error) as error:
+        except Exception as error:  # of NumPy and OpenCV, at what a model gives
             decoder = self.bundle.manifest.output.decoder
             raise BackendError(
                 f"{self.bundle.ref.name}: decoder {decoder} cannot read the outputs: {error!r}"
@@ -134,8 +133,8 @@ class DecodingRunner:
         image = sample.image
         try:
             return self._preprocess(image, sample.pixel_format)
-        except (cv2.error, ValueError, MemoryError) as error:
-            raise BackendError(f"image {image.shape} {image.dtype} cannot be prepared: {error}") from error
+        except Exception as error:
+            raise BackendError(f"image {image.shape} {image.dtype} cannot be prepared: {error!r}") from error
 
 
 def _features(bundle: Bundle, count: int) -> list[str]:

@@ -1,28 +1,36 @@
 """Numbers that arrive by themselves: on a local topic, or from a local MQTT broker."""
 
-import json
+import contextlib
 import logging
+import math
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from edgeml.backoff import Backoff
 from edgeml.component import Context
 from edgeml.errors import BackendError, SourceError
+from edgeml.json_limits import JsonError, loads
 from edgeml.log import kv
 from edgeml.messages import Source
 from edgeml.secrets import api_key
+from edgeml.text import decoded
 from inferencer.config import MqttSource
 from inferencer.sample import Sample, Values
+from inferencer.separated import separator_of, split
 
 if TYPE_CHECKING:
     import paho.mqtt.client as mqtt
 
 log = logging.getLogger(__name__)
 
+MAX_MESSAGE_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 5.0
+FIRST_PAUSE_S = 1.0
 KEEPALIVE_S = 15
-RECONNECT_MAX_S = 30
+RECONNECT_MIN_S, RECONNECT_MAX_S = 1, 30
+_AROUND = b" \t\r\n\v\f\0"  # a NUL ends the strings of C programs
 
 
 class StreamSamples:
@@ -36,6 +44,10 @@ class StreamSamples:
 
     def received(self, topic: str, payload: bytes) -> None:
         """Takes a message. Never blocks."""
+        if len(payload) > MAX_MESSAGE_BYTES:
+            self._context.health.count(f"{self._prefix}.messages_refused")
+            self._context.health.error(f"{topic}: {len(payload)} bytes, {MAX_MESSAGE_BYTES} are allowed")
+            return
         with self._arrived:
             if len(self._messages) == self._messages.maxlen:
                 self._context.health.count(f"{self._prefix}.messages_dropped")
@@ -60,49 +72,87 @@ class MqttSamples(StreamSamples):
         super().__init__(limit, context, prefix)
         self._settings = settings
         self._client: mqtt.Client | None = None
+        self._pauses, self._not_before = Backoff(FIRST_PAUSE_S, RECONNECT_MAX_S), 0.0
         self._waiting("not connected yet")
 
     def next(self, timeout: float) -> Sample | None:
-        if self._client is None:
-            self._client = self._connecting()
+        if self._client is None and time.monotonic() >= self._not_before:
+            client = self._connecting()
+            self._client = client
+            self._context.spawn(f"{self._prefix}-mqtt", lambda: self._serve(client), again=False)
         return super().next(timeout)
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.disconnect()
+        client, self._client = self._client, None
+        self._not_before = math.inf
+        if client is not None:
+            client.disconnect()
+
+    def _serve(self, client: "mqtt.Client") -> None:
+        """Read what the broker sends until `close`. A packet that paho trips over costs a connection, no more."""
+        try:
+            client.loop_forever(retry_first_connection=True)
+        except Exception as error:
+            self._context.health.count(f"{self._prefix}.broker_failed")
+            self._context.health.error(f"broker: {error!r}")
+            log.exception("broker %s", kv(host=self._settings.host, port=self._settings.port, state="not understood"))
+            self._waiting(f"not understood: {error!r}")
+            self._not_before = max(self._not_before, time.monotonic() + self._pauses.next())
+            with contextlib.suppress(Exception):
+                client.disconnect()
+            if self._client is client:
+                self._client = None
 
     def _connecting(self) -> "mqtt.Client":
-        """Raises IpcError when the password cannot be had, SourceError for an unusable CA file."""
+        """Raises IpcError when the password cannot be had, SourceError for what paho does not take."""
         import paho.mqtt.client as mqtt
         from paho.mqtt.enums import CallbackAPIVersion
 
         settings = self._settings
-        client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        client.connect_timeout = CONNECT_TIMEOUT_S
-        client.reconnect_delay_set(1, RECONNECT_MAX_S)
-        client.on_connect = self._connected
-        client.on_disconnect = self._disconnected
-        client.on_connect_fail = lambda client, data: self._waiting("cannot be reached")
-        client.on_message = lambda client, data, message: self.received(message.topic, bytes(message.payload))
         try:
+            client = mqtt.Client(CallbackAPIVersion.VERSION2)
+            client.connect_timeout = CONNECT_TIMEOUT_S
+            client.reconnect_delay_set(RECONNECT_MIN_S, RECONNECT_MAX_S)
+            client.on_connect = self._connected
+            client.on_disconnect = self._disconnected
+            client.on_subscribe = self._subscribed
+            client.on_connect_fail = lambda client, data: self._waiting("cannot be reached")
+            client.on_message = self._message
             if settings.tls:
                 client.tls_set(ca_certs=settings.ca_file or None)
         except (OSError, ValueError) as error:
             raise SourceError(f"CA certificates {settings.ca_file}: {error}") from error
-        if settings.user:
-            secret = settings.password_secret
-            password = api_key(self._context.ipc, secret, "password") if secret else None
-            client.username_pw_set(settings.user, password)
-        client.connect_async(settings.host, settings.port, KEEPALIVE_S)
-        client.loop_start()
+        password = None
+        if settings.user and settings.password_secret:
+            password = api_key(self._context.ipc, settings.password_secret, "password")
+        try:
+            if settings.user:
+                client.username_pw_set(settings.user, password)
+            client.connect_async(settings.host, settings.port, KEEPALIVE_S)
+        except (OSError, ValueError) as error:
+            raise SourceError(f"broker {settings.host}:{settings.port}: {error}") from error
         return client
+
+    def _message(self, client: Any, data: Any, message: Any) -> None:
+        try:
+            topic = message.topic
+        except UnicodeError:  # paho keeps bytes, and decodes them for whoever asks
+            topic = self._settings.topic
+        self.received(topic, bytes(message.payload))
+
+    def _subscribed(self, client: Any, data: Any, mid: Any, reasons: Any, properties: Any) -> None:
+        refused = next((reason for reason in reasons if reason.is_failure), None)
+        if refused is not None:
+            self._waiting(f"refused the topic {self._settings.topic}: {refused}")
+            return
+        self._pauses.reset()
+        self._context.health.note(f"{self._prefix}.broker", "")
 
     def _connected(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             self._waiting(f"refused: {reason}")
             return
         client.subscribe(self._settings.topic, self._settings.qos)
-        self._context.health.note(f"{self._prefix}.broker", "")
         log.info("broker connected %s", kv(host=self._settings.host, port=self._settings.port))
 
     def _disconnected(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
@@ -117,21 +167,31 @@ class MqttSamples(StreamSamples):
 
 
 def numbers(payload: bytes) -> Values:
-    """What a message holds: a JSON list or number, a JSON object of numbers, or comma-separated values.
+    """What a message or file holds: a JSON list or number, a JSON object of numbers, or separated values.
 
     The numbers of a list are converted by the model that uses them. Raises BackendError.
     """
-    payload = payload.strip()
-    if payload[:1] not in (b"[", b"{"):
+    plain = payload.strip(_AROUND)
+    if plain[:1] in (b"[", b"{"):
+        return features_of(parsed(plain))
+    if plain.isascii() and b"\0" not in plain:
+        text = plain.decode("ascii")
+    else:
         try:
-            return payload.decode("ascii").split(",")
-        except UnicodeDecodeError as error:
-            raise BackendError(f"expected numbers, got {payload[:40]!r}") from error
+            text = decoded(payload).strip()
+        except ValueError as error:
+            raise BackendError(f"expected numbers, got {payload[:40]!r}: {error}") from error
+    if not text:
+        raise BackendError(f"expected numbers, got {payload[:40]!r}")
+    return features_of(parsed(text.encode())) if text[0] in "[{" else split(text, separator_of(text))
+
+
+def parsed(payload: bytes) -> Any:
+    """JSON of strangers. Raises BackendError."""
     try:
-        found = json.loads(payload)
-    except (ValueError, RecursionError) as error:
+        return loads(payload, "message", max_bytes=MAX_MESSAGE_BYTES)
+    except JsonError as error:
         raise BackendError(f"expected JSON, got {payload[:80]!r}: {error}") from error
-    return features_of(found)
 
 
 def features_of(found: Any) -> Values:

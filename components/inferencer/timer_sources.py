@@ -1,8 +1,6 @@
 """Samples at our own pace: a file or frame read again and again, or a model asked so many times per second."""
 
-import csv
 import itertools
-import json
 import logging
 import threading
 import time
@@ -16,18 +14,21 @@ import msgspec
 from edgeml import messages, pictures
 from edgeml.component import Context
 from edgeml.errors import BackendError, ConfigError, EdgemlError
+from edgeml.files import read_regular
 from edgeml.frames import FrameReader
 from edgeml.messages import InferenceResult, Regression, Source
 from edgeml.pictures import PictureError
+from inferencer import separated
 from inferencer.config import CallerSource, TimerSource
 from inferencer.request_source import IMAGES, picture
-from inferencer.sample import Array, Outcome, Sample, Values, following
-from inferencer.stream_sources import features_of, numbers
+from inferencer.sample import Array, Outcome, Sample, Values, finite, following
+from inferencer.stream_sources import features_of, numbers, parsed
 
 log = logging.getLogger(__name__)
 
 MAX_PIXELS = 50_000_000
 MAX_TEXT_BYTES = 1 << 20
+MAX_IDENTITY = 200  # characters of what names a question
 REMEMBERED = 1000  # predictions whose measured value may still come
 
 
@@ -104,11 +105,12 @@ class CallerSamples:
     def received(self, topic: str, payload: bytes) -> None:
         """Handler of the topic of samples: `{id?, features, measured?}`, or just numbers."""
         try:
-            found: dict[str, Any] = json.loads(payload) if payload[:1] == b"{" else {"features": numbers(payload)}
+            found: dict[str, Any] = parsed(payload) if payload[:1] == b"{" else {"features": numbers(payload)}
             measured = found.get("measured")
-            identity = str(found.get("id", "")) or f"{next(self._numbers)}"
-            self._newest = identity, features_of(found), None if measured is None else float(measured)
-        except (EdgemlError, ValueError, TypeError) as error:
+            identity = str(found.get("id", ""))[:MAX_IDENTITY] or f"{next(self._numbers)}"
+            self._newest = identity, features_of(found), None if measured is None else finite(measured)
+        except EdgemlError as error:
+            self._context.health.count("messages_refused")
             self._context.health.error(f"{topic}: {error}")
 
     def next(self, timeout: float) -> Sample | None:
@@ -132,20 +134,14 @@ class CallerSamples:
 def rows(path: Path, target: str) -> Iterator[tuple[Values, float | None]]:
     """The rows of a CSV with a header, round and round, and their column `target`. Raises BackendError, ConfigError."""
     try:
-        with path.open(newline="") as file:
-            table = list(csv.DictReader(file))
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise BackendError(f"{path}: {error}") from error
-    if not table:
-        raise BackendError(f"{path}: no rows")
+        data = read_regular(path, separated.MAX_BYTES)
+    except OSError as error:
+        raise BackendError(f"{path}: {error.strerror}") from error
+    table = separated.rows(data, str(path))
     if target and target not in table[0]:
         raise ConfigError("target", f"{path} has no column {target!r}, it has {', '.join(table[0])}")
-    try:
-        parsed = [{name: float(value) for name, value in row.items()} for row in table]
-    except (TypeError, ValueError) as error:
-        raise BackendError(f"{path}: expected numbers: {error}") from error
-    truths = [row.pop(target, None) for row in parsed]
-    return itertools.cycle(zip(parsed, truths, strict=True))
+    truths = [row.pop(target, None) for row in table]
+    return itertools.cycle(zip(table, truths, strict=True))
 
 
 class Measurements:
@@ -157,7 +153,7 @@ class Measurements:
         self._open: OrderedDict[str, InferenceResult] = OrderedDict()
 
     def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
-        if sample.measured is None and sample.request_id:
+        if sample.measured is None and sample.request_id and isinstance(result.results, Regression):
             with self._lock:
                 self._open[sample.request_id] = result
                 while len(self._open) > REMEMBERED:
@@ -166,9 +162,10 @@ class Measurements:
     def received(self, topic: str, payload: bytes) -> None:
         """Handler of the topic of measured values: `{id, measured}`."""
         try:
-            found: Any = json.loads(payload)
-            identity, measured = str(found["id"]), float(found["measured"])
-        except (KeyError, TypeError, ValueError) as error:
+            found: Any = parsed(payload)
+            identity, measured = str(found["id"])[:MAX_IDENTITY], finite(found["measured"])
+        except (EdgemlError, LookupError, TypeError) as error:
+            self._context.health.count("messages_refused")
             self._context.health.error(f"{topic}: expected id and measured: {error!r}")
             return
         with self._lock:

@@ -1,7 +1,10 @@
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -12,6 +15,7 @@ from edge_impulse_linux.sources import FRESH_S, Camera, Feed
 from edgeml.errors import SourceError
 from edgeml.frames import FrameWriter
 from edgeml.health import Health
+from support import ROOT
 
 
 def decoded(jpeg: bytes) -> Any:
@@ -38,6 +42,33 @@ def test_a_live_view_is_scaled_down_and_never_up(tmp_path: Path) -> None:
         camera = Camera("c", tmp_path, alone=True)
         assert decoded(camera.jpeg(quality=50, max_height=24)).shape == (24, 32, 3)
         assert decoded(camera.jpeg(quality=50, max_height=100)).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("pixel_format", ["bgr24", "rgb24", "gray8"])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 7), (7, 1), (3, 5), (854, 480)])
+def test_frames_of_any_size_are_pictures(tmp_path: Path, pixel_format: Any, width: int, height: int) -> None:
+    shape = (height, width) if pixel_format == "gray8" else (height, width, 3)
+    with FrameWriter("c", directory=tmp_path, width=width, height=height, pixel_format=pixel_format) as writer:
+        writer.write(np.full(shape, 9, dtype=np.uint8))
+        camera = Camera("c", tmp_path, alone=True)
+        assert decoded(camera.jpeg(quality=1)).shape[:2] == (height, width)
+        assert decoded(camera.jpeg(quality=100, max_height=2)).shape[0] == min(height, 2)
+
+
+def test_a_picture_that_cannot_be_encoded_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.Image.Image.save", Mock(side_effect=OSError("encoder error -2")))
+    with FrameWriter("c", directory=tmp_path, width=64, height=48) as writer:
+        writer.write(np.zeros((48, 64, 3), dtype=np.uint8))
+        with pytest.raises(SourceError, match="64x48 bgr24 cannot be encoded: encoder error -2"):
+            Camera("c", tmp_path, alone=True).jpeg(quality=50)
+
+
+def test_opencv_is_not_needed() -> None:
+    code = "import sys, edge_impulse_linux.component; print(*sys.modules)"
+    environment = {"PYTHONPATH": str(ROOT / "components")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "cv2" not in done.stdout.split()
 
 
 def test_an_old_frame_is_not_what_the_camera_sees_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import io
 import logging
 import time
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -92,6 +93,14 @@ def test_errors_of_http_libraries_lose_their_queries() -> None:
     assert redact.text('no property "x" user-pw=s3cret user-id="ro ot", what now? a=b') == (
         'no property "x" user-pw=*** user-id=***, what now? a=b'
     )
+
+
+def test_words_of_python_that_quote_half_a_password_are_hidden() -> None:
+    for url in ("http://root:s3c/ret@h/", "http://root:s3c#ret@h/"):
+        with pytest.raises(ValueError, match="s3c") as caught:
+            _ = urlsplit(url).port
+        assert "s3c" not in redact.text(f"ValueError: {caught.value}")
+    assert redact.text("nonnumeric port: 's3c'") == "nonnumeric port: ***"
 
 
 def test_plain_texts_and_paths_stay_as_they_are() -> None:

@@ -1,6 +1,7 @@
 """Numbers from topics, brokers, timers and files."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -15,13 +16,15 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edgeml.component import Context
+from edgeml.config import load
 from edgeml.errors import BackendError, ConfigError
 from edgeml.frames import FrameWriter
 from edgeml.outbox import Outbox
+from inferencer import separated
 from inferencer.assembly import Assembly, check
-from inferencer.config import CallerSource, HttpBackend, MqttSource, OnnxBackend, TimerSource
+from inferencer.config import CallerSource, Config, HttpBackend, MqttSource, OnnxBackend, TimerSource
 from inferencer.stream_sources import MqttSamples, StreamSamples, numbers
-from inferencer.timer_sources import TimerSamples
+from inferencer.timer_sources import CallerSamples, Measurements, TimerSamples, rows
 from inferencer_support import Recorder, make_context, picture, pipeline, regressor
 from support import ROOT, eventually
 
@@ -49,6 +52,140 @@ def test_numbers_in_every_dialect(payload: bytes, values: Any) -> None:
 def test_what_holds_no_numbers_is_an_error(payload: bytes) -> None:
     with pytest.raises(BackendError, match="expected"):
         numbers(payload)
+
+
+@pytest.mark.parametrize(
+    ("payload", "values"),
+    [
+        (b"\xef\xbb\xbf1,2.5\r\n", ["1", "2.5"]),
+        ("1,2.5\n".encode("utf-16"), ["1", "2.5"]),
+        (b"1,5;2,5;3\r", ["1.5", "2.5", "3"]),
+        (b"1;2.5;3", ["1", "2.5", "3"]),
+        (b"1,5\t2\n", ["1.5", "2"]),
+        (b"1,2,3\0", ["1", "2", "3"]),
+        (b"\xef\xbb\xbf[1, 2]", [1, 2]),
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+    ],
+)
+def test_numbers_as_other_programs_write_them(payload: bytes, values: Any) -> None:
+    assert numbers(payload) == values
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"1.234,5;2", b"1,\x002,3", b"\xef\xbb\xbf", b"", b"\0", b"[NaN]", b"[1e999]", b'{"a": 1, "a": 2}', b"[[" * 2000,
+     b"[" + b"9" * 401 + b"]", b'{"\\ud800": 1}', b"\xe2\x80\xa8\xff", "1,2".encode("utf-16-le")],
+)  # fmt: skip
+def test_what_is_mixed_cut_or_beyond_numbers_is_refused(payload: bytes) -> None:
+    with pytest.raises(BackendError, match="expected"):
+        numbers(payload)
+
+
+EXCEL = "L\u00e4nge;Breite;Ziel\r\n1,5;2;3\r\n\r\n4;5,25;6\r\n"
+TABLES = {
+    "as Excel saves UTF-8": b"\xef\xbb\xbf" + EXCEL.encode(),
+    "as Excel saves Unicode": EXCEL.replace(";", "\t").encode("utf-16"),
+    "with the separator told": b"sep=;\r\n" + EXCEL.encode(),
+    "ends of lines of old Macs": EXCEL.replace("\r\n", "\r").encode(),
+    "a separator at the end": EXCEL.replace("\r\n", ";\r\n").encode(),
+    "quoted": EXCEL.replace("1,5", '"1,5"').replace("Breite", '"Breite"').encode(),
+    "English": b"L\xc3\xa4nge,Breite,Ziel\n1.5,2,3\n4,5.25,6",
+    "English, by semicolons": EXCEL.replace(",", ".").encode(),
+    "blanks": b"L\xc3\xa4nge, Breite ,Ziel\n 1.5 ,2, 3\n4,5.25,6\n  \n",
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_as_people_save_them(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "t.csv").write_bytes(TABLES[kind])
+    found = rows(tmp_path / "t.csv", "Ziel")
+    assert next(found) == ({"L\u00e4nge": 1.5, "Breite": 2}, 3)
+    assert next(found) == ({"L\u00e4nge": 4, "Breite": 5.25}, 6)
+    assert next(found)[1] == 3  # and round again
+
+
+BAD_TABLES = {
+    "nothing": (b"", "no header"),
+    "blank": (b"\n\n", "no header"),
+    "no rows": (b"a,b\n", "no rows"),
+    "a longer row": (b"a,b\n1,2\n1,2,3\n", "line 3: 3 values, the header names 2"),
+    "a shorter row": (b"a;b\n1\n", "line 2: 1 values, the header names 2"),
+    "decimal commas between commas": (b"a,b\n1,5,2,5\n", "line 2: 4 values, the header names 2"),
+    "words": (b"a,b\n1,x\n", "line 2: expected numbers: 'x'"),
+    "holes": (b"a,b\n1,\n", "line 2: expected numbers: ''"),
+    "nan": (b"a,b\n1,nan\n", "'nan' is no number"),
+    "infinite": (b"a,b\n1,1e999\n", "'1e999' is no number"),
+    "underscores": (b"a,b\n1,1_000\n", "'1_000' is no number"),
+    "digits of other scripts": ("a,b\n1,\u0663\n".encode(), "is no number"),
+    "both decimal marks": (b"a;b\n1.234,5;2\n", "found commas and points"),
+    "both in the file": (b"a;b\n1,5;2.5\n", "found commas and points"),
+    "two of a name": (b"a,a\n1,2\n", "two columns are named 'a'"),
+    "no name": (b"a,,b\n1,2,3\n", "column 2 has no name"),
+    "ANSI": (b"L\xe4nge;b\n1;2\n", "save it as UTF-8"),
+    "NULs": (b"a,b\n1,\x002\n", "there is a NUL in it"),
+    "a quote without end": (b'a,b\n"1,2\n', "line 2: 1 values"),
+    "another separator": (b"sep=|\na|b\n1|2\n", "separated by '|'"),
+    "another paragraph mark": ("a,b\u20281,2".encode(), "no rows"),
+    "a field beyond sense": (b"a,b\n" + b"1" * 200_000 + b",2\n", "line 2: field larger"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_TABLES)
+def test_a_table_that_cannot_be_read_says_where(tmp_path: Path, fault: str) -> None:
+    content, words = BAD_TABLES[fault]
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(BackendError) as caught:
+        rows(tmp_path / "t.csv", "")
+    assert words in str(caught.value)
+
+
+def test_a_table_that_is_no_file_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BackendError, match="not a regular file"):
+        rows(tmp_path / "pipe", "")
+    monkeypatch.setattr(separated, "MAX_BYTES", 10)
+    (tmp_path / "t.csv").write_bytes(b"a,b\n" * 10)
+    with pytest.raises(BackendError, match="more than 10 bytes"):
+        rows(tmp_path / "t.csv", "")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"id": "\\ud800", "features": [1]}',
+        b'{"features": [1], "measured": NaN}',
+        b'{"features": [1], "measured": "x"}',
+        b'{"features": 1}',
+        b"{" * 9999,
+        b"\xff",
+    ],
+)
+def test_samples_and_truths_that_are_none_are_counted(context: Context, payload: bytes) -> None:
+    caller = CallerSamples(CallerSource(topic="t"), context, "p")
+    caller.received("t", payload)
+    Measurements("p", context).received("t", payload)
+    assert context.health.counter("messages_refused") == 2
+    assert caller.next(0) is None
+
+
+def test_a_message_beyond_all_sense_is_not_kept(context: Context) -> None:
+    samples = StreamSamples(5, context, "p")
+    samples.received("t", b"1," * (1 << 20))
+    samples.received("t", b"1")
+    found = samples.next(0)
+    assert found is not None
+    assert found.data == ["1"]
+    assert context.health.counter("p.messages_refused") == 1
+
+
+@pytest.mark.parametrize("topic", ["a/#/b", "a#", "a+/b", "+a", "#/a", "a\0"])
+def test_a_topic_that_no_broker_takes_is_refused_as_configuration(topic: str) -> None:
+    source = {"type": "mqtt", "topic": topic}
+    backend = {"type": "http", "url": "http://h", "task": "regression"}
+    with pytest.raises(ConfigError, match=r"pipelines\.p\.source\.topic"):
+        load(Config, {"pipelines": {"p": {"source": source, "backend": backend}}})
+    for good in ("a/+/b", "#", "+", "a/#", "/a", "turbine/raw"):
+        load(Config, {"pipelines": {"p": {"source": {**source, "topic": good}, "backend": backend}}})
 
 
 def test_the_oldest_messages_go_first_and_are_counted(context: Context) -> None:

@@ -1,0 +1,405 @@
+"""What goes wrong in one camera stays there: an unexpected exception at each border, beside a camera that goes on."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from camera_capture import attempt, capture, component, snapshots
+from camera_capture.component import CameraCapture
+from camera_capture.config import Camera, Config, Snapshots
+from camera_capture.pattern import Pattern
+from camera_capture.sources import Source
+from edgeml import messages
+from edgeml.component import Context
+from edgeml.errors import RefusedError, SpoolError
+from edgeml.frames import FrameReader, FrameWriter
+from edgeml.health import Health
+from edgeml.messages import CameraCommand
+from support import eventually
+
+ERRORS: list[Callable[[], Exception]] = [
+    lambda: cv2.error("assertion failed"),
+    lambda: OSError(5, "Input/output error"),
+    lambda: ValueError("what"),
+    MemoryError,
+    lambda: RuntimeError("can't start new thread"),
+    lambda: KeyError("x"),
+    RecursionError,
+    lambda: UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates"),
+]
+NAMES = ["cv2", "os", "value", "memory", "runtime", "key", "recursion", "unicode"]
+BAD = Camera(type="test_pattern", width=33, height=17, fps=50, reconnect_min_s=0.01, reconnect_max_s=0.02)
+GOOD = Camera(type="test_pattern", width=32, height=16, fps=50)
+
+
+class Core:
+    """An Ipc that keeps what is published, and refuses the topics in `refused`."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, Any]] = []
+        self.handlers: dict[str, Any] = {}
+        self.refused: set[str] = set()
+        self.fault: Exception | None = None
+
+    def publish(self, topic: str, payload: bytes, *, wait: float = 0.0) -> None:
+        if self.fault is not None and "/bad/" in topic:
+            raise self.fault
+        self.published.append((topic, payload))
+
+    def subscribe(self, topic: str, handler: Any) -> None:
+        if topic in self.refused:
+            raise RefusedError("not allowed")
+        self.handlers[topic] = handler
+
+
+class Running:
+    def __init__(self, tmp_path: Path) -> None:
+        self.core = Core()
+        self.rings = tmp_path / "rings"
+        self.rings.mkdir()
+        ipc: Any = self.core
+        health = Health("edgeml.CameraCapture", "1")
+        self.context = Context(ipc=ipc, health=health, work=tmp_path, root=tmp_path, thing_name="t")
+        self.component = CameraCapture(self.context)
+
+    def start(self, bad: Camera = BAD) -> None:
+        self.component.start(Config(cameras={"bad": bad, "good": GOOD}, ring_directory=str(self.rings)))
+
+    def count(self, name: str) -> int:
+        return self.context.health.counter(name)
+
+    def delivers(self, camera: str) -> None:
+        before = self.count(f"cameras.{camera}.captured")
+        eventually(lambda: self.count(f"cameras.{camera}.captured") > before + 2, what=f"frames of {camera}")
+
+    def codes(self) -> set[tuple[str, str]]:
+        return {(problem.code, problem.subject) for problem in self.context.health.problems.current()}
+
+    def is_alive(self) -> bool:
+        return self.context._events.empty()
+
+
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    monkeypatch.setattr(component, "KEEP_S", 0.05)
+    made = Running(tmp_path)
+    made.context.workers.first_s = 0.02
+    yield made
+    monkeypatch.undo()
+    made.context.stopping.set()
+    made.component.stop()
+    assert list(made.rings.iterdir()) == []
+    eventually(lambda: not any(t.name.startswith("read-") for t in threading.enumerate()), what="the end of reads")
+
+
+class Faulty(Pattern):
+    """Raises at one of its borders while `fault` is set."""
+
+    fault: Exception | None = None
+    border = ""
+
+    def __init__(self, camera: Camera) -> None:
+        super().__init__(camera)
+        self._is_bad = camera.width == 33
+        self._fail("constructor")
+
+    def _fail(self, border: str) -> None:
+        if self._is_bad and Faulty.fault is not None and Faulty.border == border:
+            raise Faulty.fault
+
+    def open(self) -> None:
+        self._fail("open")
+
+    def grab(self) -> bool:
+        self._fail("grab")
+        return super().grab()
+
+    def retrieve(self) -> Any:
+        self._fail("retrieve")
+        return super().retrieve()
+
+    def close(self) -> None:
+        self._fail("close")
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=NAMES)
+@pytest.mark.parametrize("border", ["constructor", "open", "grab", "retrieve"])
+def test_a_source_that_raises_anything_is_opened_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch, border: str, error: Callable[[], Exception]
+) -> None:
+    monkeypatch.setattr(attempt, "open_source", Faulty)
+    monkeypatch.setattr(Faulty, "border", border)
+    monkeypatch.setattr(Faulty, "fault", error())
+    running.start()
+    eventually(lambda: running.count("cameras.bad.reconnects") > 2, what="reconnects")
+    assert ("source_failed", "cameras.bad") in running.codes()
+    running.delivers("good")
+    monkeypatch.setattr(Faulty, "fault", None)
+    running.delivers("bad")
+    eventually(lambda: ("source_failed", "cameras.bad") not in running.codes(), what="the end of the problem")
+    assert running.is_alive()
+
+
+def test_an_unexpected_fault_has_its_traceback_in_the_log_once(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(attempt, "open_source", Faulty)
+    monkeypatch.setattr(Faulty, "border", "grab")
+    monkeypatch.setattr(Faulty, "fault", KeyError("surprise"))
+    with caplog.at_level(logging.ERROR):
+        running.start()
+        eventually(lambda: running.count("cameras.bad.reconnects") > 3, what="reconnects")
+    told = [record for record in caplog.records if record.exc_info]
+    assert len(told) == 1
+    assert "surprise" in told[0].getMessage()
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        (FrameWriter, "write"),
+        (FrameWriter, "__init__"),
+        (FrameWriter, "resize"),
+        (attempt, "shaped"),
+        (capture.CameraWorker, "_begin"),
+        (capture.CameraWorker, "_failed"),
+        (attempt.Attempt, "start"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+@pytest.mark.parametrize("error", ERRORS[3:6], ids=NAMES[3:6])
+def test_what_fails_around_a_source_is_tried_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, error: Callable[[], Exception]
+) -> None:
+    whole = getattr(place, name)
+    failed: list[str] = []
+
+    def faulty(*args: Any, **options: Any) -> Any:
+        mine = any(getattr(a, "name", "") in ("bad", "read-bad") for a in args)
+        mine = mine or any(isinstance(a, str) and a == "bad" for a in args)
+        mine = mine or any(getattr(getattr(a, "path", None), "name", "") == "edgeml-bad" for a in args)
+        mine = mine or any(getattr(a, "width", 0) == 33 for a in args)
+        if mine and len(failed) < 3:
+            failed.append(name)
+            raise error()
+        return whole(*args, **options)
+
+    monkeypatch.setattr(place, name, faulty)
+    if name == "_failed":
+        monkeypatch.setattr(attempt, "open_source", Faulty)
+        monkeypatch.setattr(Faulty, "border", "grab")
+        monkeypatch.setattr(Faulty, "fault", ValueError("x"))
+        running.start()
+        eventually(lambda: len(failed) == 3, what="failures")
+        monkeypatch.setattr(Faulty, "fault", None)
+    elif name == "resize":
+        running.start()
+        running.delivers("bad")
+        running.component._workers["bad"]._size = (1, 1)
+        eventually(lambda: failed, what="failures")
+    else:
+        running.start()
+        eventually(lambda: len(failed) == 3, what="failures")
+    running.delivers("bad")
+    running.delivers("good")
+    assert running.is_alive()
+
+
+def test_a_system_without_threads_has_its_cameras_later(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = running.context.spawn
+    failed: list[str] = []
+
+    def spawn(name: str, work: Any, **options: Any) -> Any:
+        if name == "camera-bad" and len(failed) < 3:
+            failed.append(name)
+            raise RuntimeError("can't start new thread")
+        return whole(name, work, **options)
+
+    monkeypatch.setattr(running.context, "spawn", spawn)
+    running.start()
+    assert ("worker_failed", "cameras.bad") in running.codes()
+    running.delivers("good")
+    running.delivers("bad")
+    assert ("worker_failed", "cameras.bad") not in running.codes()
+
+
+def test_a_ring_directory_that_cannot_be_written_is_one_problem_until_it_can(running: Running) -> None:
+    """A folder in which a file has the ring's name: as root nothing else is refused."""
+    (running.rings / "edgeml-bad").write_bytes(b"somebody's notes" * 400)
+    running.start()
+    eventually(lambda: running.count("cameras.bad.reconnects") > 2, what="reconnects")
+    running.delivers("good")
+    (running.rings / "edgeml-bad").unlink()
+    running.delivers("bad")
+    assert running.is_alive()
+
+
+def test_a_missing_ring_directory_ends_nothing(running: Running) -> None:
+    running.rings.rename(running.rings.with_name("away"))
+    running.start()
+    eventually(lambda: running.count("cameras.good.reconnects") > 1, what="reconnects")
+    running.rings.with_name("away").rename(running.rings)
+    running.delivers("bad")
+    running.delivers("good")
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["removed", "cut"])
+def test_a_ring_that_somebody_takes_away_is_made_anew(
+    running: Running, monkeypatch: pytest.MonkeyPatch, cut: bool
+) -> None:
+    monkeypatch.setattr(capture, "LOOK_S", 0.02)
+    running.start()
+    with FrameReader("bad", directory=running.rings) as reader:
+        assert reader.read(5) is not None
+        path = running.rings / "edgeml-bad"
+        if cut:
+            with path.open("r+b") as file:
+                file.truncate(0)
+            eventually(lambda: path.exists() and path.stat().st_size > 0, what="another ring")
+        else:
+            path.unlink()
+        eventually(lambda: reader.read(0.2), what="a frame of the new ring")
+    running.delivers("good")
+    assert running.is_alive()
+
+
+def command(running: Running, camera: str, text: str) -> Any:
+    topic = messages.camera_command(camera)
+    running.core.handlers[topic](topic, messages.encode(CameraCommand(command=text, request_id="7")))  # type: ignore[arg-type]
+    replies = [messages.decode(p, dict) for t, p in running.core.published if t == messages.camera_reply(camera)]
+    return replies[-1]
+
+
+@pytest.mark.parametrize("name", ["encode_jpeg", "write_atomic", "_moment"])
+@pytest.mark.parametrize("error", ERRORS, ids=NAMES)
+def test_a_snapshot_that_fails_is_answered_so(
+    running: Running, monkeypatch: pytest.MonkeyPatch, name: str, error: Callable[[], Exception]
+) -> None:
+    def faulty(*args: Any, **options: Any) -> Any:
+        raise error()
+
+    running.start()
+    running.delivers("bad")
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshots, name, faulty)
+        reply = command(running, "bad", "snapshot")
+        assert (reply["ok"], reply["request_id"]) == (False, "7")
+        assert reply["error"]
+    assert command(running, "bad", "snapshot")["path"]
+    assert running.is_alive()
+
+
+def test_snapshots_by_the_clock_go_on_after_any_failure(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[int] = []
+
+    def faulty(*args: Any) -> Any:
+        failed.append(1)
+        raise KeyError("surprise")
+
+    shots = Snapshots(every_s=0.02, directory=str(running.context.work / "shots"))
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshots, "encode_jpeg", faulty)
+        running.start(Camera(type="test_pattern", width=33, height=17, fps=50, snapshots=shots))
+        eventually(lambda: len(failed) > 2, what="failures")
+    eventually(lambda: running.count("cameras.bad.snapshots") > 1, what="snapshots")
+    assert running.is_alive()
+
+
+def test_a_folder_for_snapshots_that_cannot_be_is_a_problem_of_snapshots_alone(running: Running) -> None:
+    (running.context.work / "file").touch()
+    shots = Snapshots(every_s=0.02, directory=str(running.context.work / "file" / "folder"))
+    running.start(Camera(type="test_pattern", width=33, height=17, fps=50, snapshots=shots))
+    eventually(lambda: ("source_failed", "cameras.bad.snapshots") in running.codes(), what="a problem")
+    running.delivers("bad")
+
+
+def test_uploads_that_cannot_be_prepared_are_prepared_later(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **options: Any) -> Any:
+        raise SpoolError("database or disk is full")
+
+    shots = Snapshots(every_s=1000, s3_bucket="a-bucket")
+    with monkeypatch.context() as patch:
+        patch.setattr(component, "Uploader", full)
+        running.start(Camera(type="test_pattern", width=33, height=17, fps=50, snapshots=shots))
+        assert ("disk_full", "snapshots") in running.codes()
+        running.delivers("bad")
+    eventually(lambda: ("disk_full", "snapshots") not in running.codes(), what="the end of the problem")
+
+
+def test_a_topic_that_is_refused_costs_its_commands_and_no_frame(running: Running) -> None:
+    running.core.refused = {messages.camera_command("bad")}
+    running.start()
+    assert ("unauthorized", "cameras.bad.command") in running.codes()
+    running.delivers("bad")
+
+
+def test_announcements_that_fail_in_any_way_cost_nothing_else(running: Running) -> None:
+    running.core.fault = KeyError("surprise")
+    running.start()
+    eventually(lambda: running.count("cameras.bad.reconnects") > 1, what="failures")
+    running.delivers("good")
+    running.core.fault = None
+    running.delivers("bad")
+    assert running.is_alive()
+
+
+class Hanging(Source):
+    """A driver that never comes back, until `released`."""
+
+    live = True
+    released = threading.Event()
+
+    def __init__(self, camera: Camera) -> None:
+        self._hangs = camera.width == 33
+
+    def grab(self) -> bool:
+        if self._hangs:
+            Hanging.released.wait(30)
+        return True
+
+    def retrieve(self) -> Any:
+        return np.zeros((16, 32, 3), np.uint8)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_reads_that_hang_end_the_process_only_where_no_other_camera_suffers(
+    running: Running, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    Hanging.released.clear()
+    hanging = Camera(type="test_pattern", width=33, height=17, stall_timeout_s=0.02, reconnect_min_s=0.01)
+
+    def source(camera: Camera) -> Source:
+        return Hanging(camera) if camera.width == 33 else Pattern(camera)
+
+    monkeypatch.setattr(attempt, "open_source", source)
+    try:
+        if alone:
+            config = Config(cameras={"bad": hanging}, ring_directory=str(running.rings))
+            running.component.start(config)
+            error = running.context._events.get(timeout=10)
+            assert "3 reads hang in the driver" in str(error)
+        else:
+            config = Config(cameras={"good": GOOD}, ring_directory=str(running.rings))
+            running.component.start(config)
+            running.delivers("good")
+            running.component.reconfigure(
+                Config(cameras={"good": GOOD, "bad": hanging}, ring_directory=str(running.rings))
+            )
+
+            def told() -> bool:
+                current = running.context.health.problems.current()
+                return any("3 reads hang" in problem.text for problem in current)
+
+            eventually(told, what="a problem")
+            running.delivers("good")
+            assert running.is_alive()
+    finally:
+        Hanging.released.set()
+    if not alone:
+        running.delivers("bad")

@@ -1,0 +1,41 @@
+"""Video files made by hand: OpenCV writes none with irregular times or sizes."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def vp8(value: int, width: int = 80, height: int = 48) -> bytes:
+    """A key frame of VP8: what a lossy WebP holds."""
+    data = cv2.imencode(".webp", np.full((height, width, 3), value, np.uint8), [cv2.IMWRITE_WEBP_QUALITY, 80])[1]
+    riff = data.tobytes()
+    assert riff[12:16] == b"VP8 "
+    return riff[20 : 20 + int.from_bytes(riff[16:20], "little")]
+
+
+def webm(path: Path, frames: Iterable[tuple[int, bytes]], *, duration_ns: int = 0) -> Path:
+    """A WebM file of (milliseconds, VP8 frame) pairs. `duration_ns` of a frame is what the file claims, if anything."""
+    doctype = _number(b"\x42\x86", 1) + _number(b"\x42\xf7", 1) + _number(b"\x42\xf2", 4) + _number(b"\x42\xf3", 8)
+    doctype += _element(b"\x42\x82", b"webm") + _number(b"\x42\x87", 2) + _number(b"\x42\x85", 2)
+    info = _number(b"\x2a\xd7\xb1", 1_000_000) + _element(b"\x4d\x80", b"x") + _element(b"\x57\x41", b"x")
+    track = _number(b"\xd7", 1) + _number(b"\x73\xc5", 1) + _number(b"\x83", 1) + _element(b"\x86", b"V_VP8")
+    track += _number(b"\x23\xe3\x83", duration_ns) if duration_ns else b""
+    track += _element(b"\xe0", _number(b"\xb0", 80) + _number(b"\xba", 48))
+    clusters = b"".join(
+        _element(b"\x1f\x43\xb6\x75", _number(b"\xe7", ms) + _element(b"\xa3", b"\x81\0\0\x80" + frame))
+        for ms, frame in frames
+    )
+    tracks = _element(b"\x16\x54\xae\x6b", _element(b"\xae", track))
+    segment = _element(b"\x18\x53\x80\x67", _element(b"\x15\x49\xa9\x66", info) + tracks + clusters)
+    path.write_bytes(_element(b"\x1a\x45\xdf\xa3", doctype) + segment)
+    return path
+
+
+def _element(identity: bytes, body: bytes) -> bytes:
+    return identity + (1 << 56 | len(body)).to_bytes(8) + body
+
+
+def _number(identity: bytes, value: int) -> bytes:
+    return _element(identity, value.to_bytes(8))
