@@ -45,10 +45,10 @@ class Subscription:
             try:
                 stream = self._open_stream(lambda topic, payload: self._arrived(generation, topic, payload))
                 with self._lock:
-                    late, self._stream = self.closed, None if self.closed else stream
-                for done in (stream if late else None, former):
-                    if done is not None:
-                        done.close()
+                    done = stream if self.closed else former  # closed meanwhile: then so is the former one
+                    self._stream = None if self.closed else stream
+                if done is not None:
+                    done.close()
             finally:
                 with self._lock:
                     if self._copies is not None:
@@ -81,19 +81,19 @@ class Subscription:
 
 
 class _Copies:
-    """Tells a message that both streams brought: an equal one that the other stream brought a moment ago, once."""
+    """Tells a message that several streams brought: another one brought an equal one a moment ago, this one not yet."""
 
     def __init__(self) -> None:
         self.until = float("inf")
-        self._unmatched: deque[tuple[float, int, str, bytes]] = deque(maxlen=MOST_RECENT)
+        self._recent: deque[tuple[float, set[int], str, bytes]] = deque(maxlen=MOST_RECENT)
 
     def known(self, generation: int, topic: str, payload: bytes) -> bool:
         now = time.monotonic()
-        while self._unmatched and self._unmatched[0][0] < now - COPY_S:
-            self._unmatched.popleft()
-        for entry in self._unmatched:
-            if entry[2:] == (topic, payload) and entry[1] != generation:
-                self._unmatched.remove(entry)
+        while self._recent and self._recent[0][0] < now - COPY_S:
+            self._recent.popleft()
+        for _, brought_by, *message in self._recent:
+            if message == [topic, payload] and generation not in brought_by:
+                brought_by.add(generation)
                 return True
-        self._unmatched.append((now, generation, topic, payload))
+        self._recent.append((now, {generation}, topic, payload))
         return False
