@@ -14,13 +14,19 @@ COMPONENTS = "arn:aws:s3:::edgeml-components-us-east-1-123456789012"
 SAGEMAKER = f"arn:aws:sagemaker:{AT}"
 PACKAGE = f"{SAGEMAKER}:model-package/edgeml-models/3"
 PENDING, APPROVED = ({"sagemaker:ModelApprovalStatus": status} for status in ("PendingManualApproval", "Approved"))
+METADATA = "sagemaker:CustomerMetadataProperties"
 PROJECT = f"arn:aws:codebuild:{AT}:project/ExportModelProject"
 LOGS = f"arn:aws:logs:{AT}:log-group:/aws/sagemaker/TrainingJobs:log-stream:edgeml-1/algo-1"
 IMAGES = "arn:aws:ecr:us-east-1:763104351884:repository/pytorch-training"
 DUTIES: list[tuple[str, str, dict[str, str], str]] = [
     # preparing and training
     ("s3:GetObject", f"{DATA}/samples/2026/1", {}, "science"),
-    ("s3:ListBucket", DATA, {}, "science"),
+    ("s3:ListBucket", DATA, {"s3:prefix": "samples/2026/"}, "science"),
+    ("s3:ListBucket", DATA, {"s3:prefix": "faces/"}, "nobody"),
+    ("s3:ListBucket", DATA, {}, "nobody"),
+    ("sagemaker:AddTags", f"{SAGEMAKER}:training-job/edgeml-1", {}, "science"),
+    ("sagemaker:AddTags", PACKAGE, {}, "science"),
+    ("sagemaker:AddTags", f"{SAGEMAKER}:training-job/payroll-1", {}, "nobody"),
     ("s3:GetObject", f"{DATA}/faces/press-1/1.jpg", {}, "nobody"),
     ("s3:GetObject", f"{MODELS}/training/1/model.tar.gz", {}, "science"),
     ("s3:PutObject", f"{MODELS}/training/1/model.tar.gz", {}, "science"),
@@ -53,6 +59,9 @@ DUTIES: list[tuple[str, str, dict[str, str], str]] = [
     ("sagemaker:ListModelPackages", PACKAGE, {}, "both"),
     ("sagemaker:UpdateModelPackage", PACKAGE, APPROVED, "engineering"),
     ("sagemaker:UpdateModelPackage", f"{SAGEMAKER}:model-package/payroll/1", APPROVED, "nobody"),
+    ("sagemaker:UpdateModelPackage", PACKAGE, {**APPROVED, f"{METADATA}/reviewer": "ada"}, "engineering"),
+    ("sagemaker:UpdateModelPackage", PACKAGE, {**APPROVED, f"{METADATA}/archive_sha256": "0"}, "nobody"),
+    ("sagemaker:UpdateModelPackage", PACKAGE, {f"{METADATA}ToRemove": "archive_sha256"}, "nobody"),
     # whatever reaches a device
     ("s3:PutObject", f"{MODELS}/training/job.json", {}, "nobody"),
     ("s3:PutObject", f"{MODELS}/build/job.json", {}, "nobody"),
@@ -60,6 +69,9 @@ DUTIES: list[tuple[str, str, dict[str, str], str]] = [
     ("codebuild:StartBuild", PROJECT, {}, "nobody"),
     ("iot:CreateJob", f"arn:aws:iot:{AT}:job/1", {}, "engineering"),
     ("greengrass:CreateDeployment", "*", {}, "engineering"),
+    ("iot:UpdateThingShadow", f"arn:aws:iot:{AT}:thing/edgeml-press-1", {}, "engineering"),
+    ("iot:UpdateThingShadow", f"arn:aws:iot:{AT}:thing/payroll", {}, "nobody"),
+    ("iot:CreateJob", f"arn:aws:iot:{AT}:thinggroup/payroll", {}, "nobody"),
     ("greengrass:CreateComponentVersion", f"arn:aws:greengrass:{AT}:components:edgeml.A", {}, "engineering"),
     ("s3:PutObject", f"{COMPONENTS}/edgeml.A/1.0.0/a.zip", {}, "engineering"),
 ]

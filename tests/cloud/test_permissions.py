@@ -49,7 +49,7 @@ WHERE = {  # each handler works
         f"arn:aws:greengrass:{AT}:components:edgeml.model.*",
         f"arn:aws:greengrass:{AT}:deployments:*",
         f"arn:aws:iot:{AT}:job/*",
-        f"arn:aws:iot:{AT}:thing/*",
+        f"arn:aws:iot:{AT}:thing/edgeml-*",
         GROUP,
     },
 }

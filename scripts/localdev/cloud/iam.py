@@ -66,9 +66,13 @@ def _fits(pattern: str, resource: str, context: dict[str, str]) -> bool:
 
 def _holds(condition: dict[str, dict[str, Any]], context: dict[str, str]) -> bool:
     for operator, tests in condition.items():
-        if operator not in ("StringEquals", "StringLike", "StringNotEquals"):
+        if operator not in ("StringEquals", "StringLike", "StringNotEquals", "ForAnyValue:StringEquals", "Null"):
             raise ValueError(f"condition {operator} is not implemented here")
         for key, patterns in tests.items():
+            if operator == "Null":
+                if (key in context) == (patterns == "true"):
+                    return False
+                continue
             if key == "iam:PassedToService":
                 continue  # who a role is passed to is not part of the call
             equal = any(_like(pattern, context.get(key, "\0")) for pattern in _list(patterns))
@@ -124,7 +128,7 @@ def _create_deployment(p: dict[str, Any], at: str) -> list[Need]:
         (f"iot:{action}", f"arn:aws:iot:{at}:job/greengrass") for action in ("CancelJob", "DescribeJob", "UpdateJob")
     ]
     actions = ("DeleteThingShadow", "DescribeThing", "GetThingShadow", "UpdateThingShadow")
-    things = [(f"iot:{action}", f"arn:aws:iot:{at}:thing/any") for action in actions]
+    things = [(f"iot:{action}", f"arn:aws:iot:{at}:thing/edgeml-any") for action in actions]
     tag = [("greengrass:TagResource", f"arn:aws:greengrass:{at}:deployments:any")] if p.get("tags") else []
     return [("greengrass:CreateDeployment", "*"), *tag, *group, *jobs, *things]
 
@@ -143,6 +147,12 @@ def _model_package(p: dict[str, Any], at: str) -> str:
     if "ModelPackageGroupName" in p:
         return f"arn:aws:sagemaker:{at}:model-package/{p['ModelPackageGroupName']}/1"
     return str(p.get("ModelPackageName") or p["ModelPackageArn"])  # ARNs
+
+
+def _iot_arn(p: dict[str, Any], at: str) -> str:
+    kinds = {"jobId": "job", "thingGroupName": "thinggroup", "thingName": "thing"}
+    named = next((key for key in kinds if key in p and "status" not in p), None)  # ListJobs filters, it names nothing
+    return f"arn:aws:iot:{at}:{kinds[named]}/{p[named]}" if named else "*"
 
 
 def _log_arn(p: dict[str, Any], at: str) -> str:
@@ -166,7 +176,7 @@ _SPECIAL: dict[str, Callable[[dict[str, Any], str], list[Need]]] = {
 _ARNS: dict[str, Callable[[dict[str, Any], str], str]] = {
     "dynamodb": lambda p, at: f"arn:aws:dynamodb:{at}:table/{p['TableName']}",
     "greengrassv2": lambda p, at: p.get("arn", "*"),
-    "iot": lambda p, at: f"arn:aws:iot:{at}:job/{p['jobId']}" if "jobId" in p else "*",
+    "iot": _iot_arn,
     "firehose": lambda p, at: f"arn:aws:firehose:{at}:deliverystream/{p['DeliveryStreamName']}",
     "logs": _log_arn,
     "sqs": lambda p, at: f"arn:aws:sqs:{at}:{p['QueueUrl'].rpartition('/')[2]}",
