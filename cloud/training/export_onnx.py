@@ -233,12 +233,18 @@ def publish_job(artifact: Artifact, approved: str, options: argparse.Namespace) 
         prefix = s3.get_object(Bucket=options.bucket, Key=claim)["Body"].read().decode()
     key = f"{prefix}/{artifact.name}-{artifact.version}.zip"
     put_new(s3, options.bucket, key, artifact.content, "application/zip")
-    document = job_document(artifact, f"https://s3.{s3.meta.region_name}.amazonaws.com/{options.bucket}/{key}", options)
+    document = job_document(artifact, f"https://{s3_host(s3.meta.region_name)}/{options.bucket}/{key}", options)
     if options.signing_key_secret:
         document |= signatures(document, options.signing_key_secret)
     body = json.dumps(document, indent=2).encode()
     made = put_new(s3, options.bucket, f"{prefix}/job.json", body, "application/json")
     print(f"s3://{options.bucket}/{prefix}/job.json{'' if made else ' is there already'}", flush=True)
+
+
+def s3_host(region: str) -> str:
+    """AWS IoT signs URLs of S3's own host, wherever the SDK finds S3 in this build."""
+    suffix = ".cn" if boto3.session.Session().get_partition_for_region(region) == "aws-cn" else ""
+    return f"s3.{region}.amazonaws.com{suffix}"
 
 
 def put_new(s3: Any, bucket: str, key: str, content: bytes, content_type: str) -> bool:

@@ -137,6 +137,9 @@ class Stack:
                 return self._sub(text, {key: self._resolve(item) for key, item in variables.items()})
             case "Join":
                 return value[0].join(str(item) for item in self._resolve(value[1]))
+            case "FindInMap":
+                table, first, second = self._resolve(value)
+                return self.raw["Mappings"][table][first][second]
             case "If":
                 return self._resolve(value[1] if self._condition(value[0]) else value[2])
             case "Equals":

@@ -169,6 +169,14 @@ def test_the_signature_is_one_that_devices_accept(app: ModuleType, registry: Reg
     assert not may_downgrade(parse(job), signer.public)
 
 
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [("eu-west-1", "s3.eu-west-1.amazonaws.com"), ("cn-north-1", "s3.cn-north-1.amazonaws.com.cn")],
+)
+def test_the_host_is_that_of_the_partition(app: ModuleType, region: str, host: str) -> None:
+    assert app.s3_host(region) == host
+
+
 def test_a_rollback_says_so_in_what_is_signed(app: ModuleType, registry: Registry) -> None:
     signer, package = Signer(), registry.package(versioned("1.4.9"))
     registry.cloud.aws.client("secretsmanager").create_secret(Name="signing-2", SecretString=signer.pem)
