@@ -49,9 +49,9 @@ class Limits:
 
     total_s: float
     connect_s: float = 10.0
-    answer_s: float = math.inf
     stall_s: float = 60.0
     max_bytes: int = 8 << 20  # of a body
+    answer_s: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from edgeml import redact
 from edgeml.errors import ConfigError
 from edgeml.log import kv
 from edgeml.problems import Problems
@@ -143,7 +144,7 @@ def endpoint_url(region: str) -> str:
     for name in ("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "AWS_ENDPOINT_URL_LOGS", "AWS_ENDPOINT_URL"):
         if url := os.environ.get(name, "").rstrip("/"):
             if not url.startswith(("http://", "https://")):
-                raise ConfigError(name, f"expected an http:// or https:// URL, found {url}")
+                raise ConfigError(name, f"expected an http:// or https:// URL, found {redact.url(url)}")
             return url
     if not region:
         raise ConfigError("region", "neither set here nor as AWS_REGION")
