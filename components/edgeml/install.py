@@ -102,7 +102,7 @@ def _build(venv: Path, lock: Path, wheels: Path, deadline: float) -> None:
     """Make an environment without pip. It is stamped last, when all of it is on disk; without a stamp it is rubbish."""
     sys.stdout.write(f"INFO install making {venv} from {lock}\n")
     sys.stdout.flush()
-    shutil.rmtree(venv, ignore_errors=True)
+    _discard(venv)
     try:
         temporary = venv / "tmp"
         temporary.mkdir(parents=True)
@@ -114,7 +114,10 @@ def _build(venv: Path, lock: Path, wheels: Path, deadline: float) -> None:
         python = [str(venv / "bin" / "python"), "-I", "-B"]
         _run([*python, str(pip), "install", *options, *offline, "-r", str(lock)], temporary, deadline)
         shutil.rmtree(temporary)
-        trim(venv / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages")
+        site = venv / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
+        if "==" in lock.read_text() and not any(site.glob("*.dist-info")):
+            raise InstallError("pip put the packages elsewhere: is PIP_TARGET or another option of it set?")
+        trim(site)
         _sync(venv, whole_disk=True)  # otherwise a power cut could leave a stamp beside empty files
         (venv / STAMP).write_text(lock.read_text())
     except BaseException:
@@ -233,6 +236,14 @@ def _environments(work: Path) -> list[Path]:
 
 def _unfinished(work: Path) -> list[Path]:
     return [path for path in _environments(work) if path.name != ASIDE and not (path / STAMP).is_file()]
+
+
+def _discard(path: Path) -> None:
+    """Remove whatever has this name; of a link, the link."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def _remove(folders: Iterable[Path]) -> None:
