@@ -16,6 +16,7 @@ from camera_capture.snapshots import SnapshotTaker, check_places
 from edgeml import messages, redact
 from edgeml.component import Component, Context
 from edgeml.errors import EdgemlError, RefusedError, SpoolError
+from edgeml.ipc import Subscription
 from edgeml.log import kv
 from edgeml.messages import CameraCommand, CameraReply, FrameReady
 from edgeml.s3 import Uploader
@@ -38,7 +39,7 @@ class CameraCapture(Component[Config]):
         self._config = Config()
         self._workers: dict[str, CameraWorker] = {}
         self._takers: dict[str, SnapshotTaker] = {}
-        self._subscribed: set[str] = set()
+        self._subscribed: dict[str, Subscription] = {}  # to commands, by camera
         self._uploader: Uploader | None = None
         self._keeper: threading.Thread | None = None
         self._unbegun: set[str] = set()  # cameras whose threads could not be started
@@ -65,6 +66,8 @@ class CameraCapture(Component[Config]):
             for name in list(self._takers):
                 if changed_rings or config.cameras.get(name) != self._config.cameras.get(name):
                     self._remove(name)
+            for name in self._subscribed.keys() - config.cameras.keys():
+                self._subscribed.pop(name).close()
             self.start(config)
 
     def stop(self) -> None:
@@ -98,7 +101,7 @@ class CameraCapture(Component[Config]):
         if camera.enabled:
             self._workers[name] = self._worker(name, camera)
         self._begin(name)
-        if name not in self._subscribed:  # IPC has no unsubscribe that is worth its while: a removed camera answers so
+        if name not in self._subscribed:
             self._subscribe(name)
 
     def _worker(self, name: str, camera: Camera) -> CameraWorker:
@@ -142,11 +145,10 @@ class CameraCapture(Component[Config]):
 
     def _subscribe(self, name: str) -> None:
         try:
-            self.context.ipc.subscribe(messages.camera_command(name), functools.partial(self._command, name))
+            topic, handler = messages.camera_command(name), functools.partial(self._command, name)
+            self._subscribed[name] = self.context.ipc.subscribe(topic, handler)
         except RefusedError as error:  # frames are worth having without commands
             self.context.health.problems.found("unauthorized", f"cameras.{name}.command", str(error))
-            return
-        self._subscribed.add(name)
 
     def _remove(self, name: str) -> None:
         self._unbegun.discard(name)

@@ -20,6 +20,7 @@ from edgeml.component import Component, Context
 from edgeml.edge_impulse.parameters import interpret
 from edgeml.edge_impulse.studio import Studio, endpoints
 from edgeml.errors import ConfigError, DisconnectedError, EdgemlError
+from edgeml.ipc import Subscription
 from edgeml.log import kv
 from edgeml.secrets import api_key
 from edgeml.spool import full_jitter
@@ -41,7 +42,7 @@ class EdgeImpulseLinux(Component[Config]):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._feeds: dict[str, list[Feed]] = {}
-        self._subscribed: set[str] = set()
+        self._subscribed: dict[str, Subscription] = {}
 
     def start(self, config: Config) -> None:
         _check(config)
@@ -64,14 +65,15 @@ class EdgeImpulseLinux(Component[Config]):
         self._thread.join(JOIN_TIMEOUT_S)
 
     def _subscribe(self, config: Config) -> None:
-        """Subscriptions cannot be ended, so each topic has one, that feeds the sensors of the day."""
+        """Each topic has one subscription, that feeds all its sensors."""
         feeds: dict[str, list[Feed]] = {}
         for name, sensor in config.sensors.items():
             feeds.setdefault(_topic(sensor), []).append(Feed(name, sensor, self.context.health))
         self._feeds = feeds
-        for topic in feeds.keys() - self._subscribed:
-            self.context.ipc.subscribe(topic, self._arrived)
-            self._subscribed.add(topic)
+        for topic in feeds.keys() - self._subscribed.keys():
+            self._subscribed[topic] = self.context.ipc.subscribe(topic, self._arrived)
+        for topic in self._subscribed.keys() - feeds.keys():
+            self._subscribed.pop(topic).close()
 
     def _arrived(self, topic: str, payload: bytes) -> None:
         for feed in self._feeds.get(topic, ()):

@@ -19,6 +19,7 @@ from edgeml.edge_impulse.reporter import TIMES, Reporter, s3_prefix
 from edgeml.edge_impulse.retained import RetainedGuard
 from edgeml.edge_impulse.studio import Studio
 from edgeml.errors import IpcError, SpoolError
+from edgeml.ipc import Subscription
 from edgeml.log import kv
 from edgeml.outbox import Outbox
 from edgeml.secrets import api_key
@@ -45,7 +46,7 @@ class EdgeImpulseRunner(Component[Config]):
         super().__init__(context)
         self._senses = Senses(context.ipc, context.health)
         self._lock = threading.Lock()
-        self._subscribed: set[str] = set()
+        self._commands: tuple[str, Subscription | None] | None = None  # of the topic of the day
         self._s3: S3Cache | None = None
 
     def start(self, config: Config) -> None:
@@ -93,8 +94,11 @@ class EdgeImpulseRunner(Component[Config]):
             self._life = self._new_life()
             topic = self._topics.command_input
         log.info("topics %s", kv(inference=self._topics.inference, commands=topic))
-        if topic not in self._subscribed:  # before the new life says that it has started
-            self._subscribed.add(topic)
+        former = self._commands
+        if former is None or former[0] != topic:  # before the new life says that it has started
+            self._commands = topic, None
+            if former is not None and former[1] is not None:
+                former[1].close()
             if not self._subscribe(topic):
                 self.context.spawn("commands", lambda: self._insist(topic))
 
@@ -149,17 +153,25 @@ class EdgeImpulseRunner(Component[Config]):
     def _subscribe(self, topic: str) -> bool:
         guard = RetainedGuard(self.context.work / "last-command")
         try:
-            self.context.ipc.subscribe_iot(topic, functools.partial(self._command, guard))
+            subscription = self.context.ipc.subscribe_iot(topic, functools.partial(self._command, guard))
         except IpcError as error:
             self.context.health.error(error)
             log.error("commands cannot be received yet %s", kv(topic=topic, reason=error))
             return False
+        with self._lock:
+            current = self._commands is not None and self._commands[0] == topic
+            if current:
+                self._commands = topic, subscription
+        if not current:  # the name changed while we asked
+            subscription.close()
         return True
 
     def _insist(self, topic: str) -> None:
         """Subscribe as soon as the core lets us: IoT Core may be out of reach now."""
         failures = 1
-        while not self.context.stopping.wait(full_jitter(failures)) and not self._subscribe(topic):
+        while not self.context.stopping.wait(full_jitter(failures)) and self._commands and self._commands[0] == topic:
+            if self._subscribe(topic):
+                return
             failures += 1
 
     def _command(self, guard: RetainedGuard, topic: str, payload: bytes) -> None:

@@ -1,6 +1,5 @@
 """The input that a model asks for, made from the configuration."""
 
-import threading
 from pathlib import Path
 
 from edge_impulse_runner.audio import AudioInput, Microphone, WavFile
@@ -10,7 +9,7 @@ from edge_impulse_runner.protocol import CAMERA, MICROPHONE, Hello
 from edgeml import messages
 from edgeml.errors import ConfigError
 from edgeml.health import Health
-from edgeml.ipc import Ipc
+from edgeml.ipc import Ipc, Subscription
 
 
 class Senses:
@@ -18,8 +17,7 @@ class Senses:
 
     def __init__(self, ipc: Ipc, health: Health) -> None:
         self._ipc, self._health = ipc, health
-        self._lock = threading.Lock()
-        self._sensors: dict[str, SensorInput | None] = {}
+        self._sensor: tuple[str, SensorInput, Subscription] | None = None
 
     def open(self, hello: Hello, config: Config) -> Input:
         """Raises SourceError, ConfigError when the configuration does not say where the samples come from."""
@@ -42,19 +40,16 @@ class Senses:
         return sensor
 
     def _feed(self, topic: str, sensor: SensorInput) -> None:
-        with self._lock:
-            is_new = topic not in self._sensors
-            self._sensors = {**dict.fromkeys(self._sensors), topic: sensor}
-        if is_new:
-            try:
-                self._ipc.subscribe(topic, self._arrived)
-            except BaseException:
-                with self._lock:
-                    del self._sensors[topic]
-                raise
+        """One sensor at a time: of the topic before nothing is heard any more."""
+        former = self._sensor
+        if former is not None and former[0] == topic:
+            self._sensor = topic, sensor, former[2]
+            return
+        self._sensor = topic, sensor, self._ipc.subscribe(topic, self._arrived)
+        if former is not None:
+            former[2].close()
 
     def _arrived(self, topic: str, payload: bytes) -> None:
-        with self._lock:
-            sensor = self._sensors.get(topic)
-        if sensor is not None:
-            sensor.feed(payload)
+        sensor = self._sensor
+        if sensor is not None and sensor[0] == topic:
+            sensor[1].feed(payload)

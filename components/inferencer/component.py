@@ -13,7 +13,7 @@ from edgeml.backoff import Backoff
 from edgeml.component import Component, Context
 from edgeml.errors import EdgemlError
 from edgeml.health import Health
-from edgeml.ipc import Handler
+from edgeml.ipc import Handler, Subscription
 from edgeml.log import kv
 from edgeml.outbox import Outbox
 from edgeml.s3 import Uploader
@@ -39,6 +39,7 @@ class Inferencer(Component[Config]):
         self._config = Config()
         self._running: dict[str, Running] = {}
         self._handlers: dict[str, list[Handler]] = {}  # by local topic
+        self._subscriptions: dict[str, Subscription] = {}  # likewise
         self._outbox: Outbox | None = None
         self._uploader: Uploader | None = None
         self._changing = threading.RLock()  # held by whoever starts or ends pipelines
@@ -160,6 +161,9 @@ class Inferencer(Component[Config]):
         for topic, handler in self._wanted(running):
             if handler in self._handlers.get(topic, ()):
                 self._handlers[topic].remove(handler)
+                if not self._handlers[topic]:
+                    del self._handlers[topic]
+                    self._subscriptions.pop(topic).close()
         running.worker.stop(timeout)
         self.context.health.forget(f"pipelines.{name}")
         log.info("pipeline ended %s", kv(pipeline=name))
@@ -169,11 +173,12 @@ class Inferencer(Component[Config]):
         return [*running.subscriptions.items(), *activations]
 
     def _listen(self, running: Running) -> None:
-        """Hand a topic's messages to everyone here who wants them: one IPC subscription per topic, for good."""
+        """Hand a topic's messages to everyone here who wants them: one IPC subscription per topic."""
         for topic, handler in self._wanted(running):
             if topic not in self._handlers:
                 handlers: list[Handler] = []
-                self.context.ipc.subscribe(topic, functools.partial(_each, self.context.health, handlers))
+                listen = functools.partial(_each, self.context.health, handlers)
+                self._subscriptions[topic] = self.context.ipc.subscribe(topic, listen)
                 self._handlers[topic] = handlers
             self._handlers[topic].append(handler)
 

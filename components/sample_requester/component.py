@@ -13,6 +13,7 @@ from edgeml import messages
 from edgeml.component import Component, Context
 from edgeml.errors import IpcError, SourceError
 from edgeml.files import write_atomic
+from edgeml.ipc import Subscription
 from edgeml.log import kv
 from sample_requester import __version__
 from sample_requester.config import Config
@@ -49,7 +50,7 @@ class SampleRequester(Component[Config]):
         super().__init__(context)
         self._config = Config()
         self._changed = threading.Event()
-        self._topics: set[str] = set()
+        self._listening: tuple[str, Subscription] | None = None
 
     def start(self, config: Config) -> None:
         self.reconfigure(config)
@@ -57,9 +58,11 @@ class SampleRequester(Component[Config]):
 
     def reconfigure(self, config: Config) -> None:
         self._config = config
-        if config.reply_topic not in self._topics:
-            self._topics.add(config.reply_topic)
-            self.context.ipc.subscribe(config.reply_topic, self._answered)
+        former = self._listening
+        if former is None or former[0] != config.reply_topic:
+            self._listening = config.reply_topic, self.context.ipc.subscribe(config.reply_topic, self._answered)
+            if former is not None:
+                former[1].close()
         self._changed.set()
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgeml.component import Context
 from edgeml.edge_impulse.retained import RetainedGuard
 from edgeml.errors import IpcError, SpoolError
+from edgeml.ipc import Subscription
 from edgeml.log import kv
 from edgeml.spool import full_jitter
 from serial_scraper.service import Service
@@ -16,19 +17,23 @@ log = logging.getLogger(__name__)
 
 
 class Commands:
-    """Receives commands for one device after the other's: a topic is subscribed once, for the life of the process."""
+    """Receives commands for the devices of the day."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._lock = threading.Lock()
-        self._services: dict[str, Service | None] = {}
+        self._services: dict[str, Service] = {}
+        self._subscriptions: dict[str, Subscription] = {}
 
     def route(self, services: list[Service]) -> None:
         """From now on these devices take commands, and no others."""
         wanted = {service.plan.topics.command_input: service for service in services if service.plan.topics}
         with self._lock:
             new = wanted.keys() - self._services.keys()
-            self._services = {**dict.fromkeys(self._services), **wanted}
+            self._services = wanted
+            gone = [self._subscriptions.pop(topic) for topic in self._subscriptions.keys() - wanted.keys()]
+        for subscription in gone:
+            subscription.close()
         for topic in new:
             guard_file = self._context.work / f"last-command-{wanted[topic].plan.name}"
             self._context.spawn("commands", functools.partial(self._listen, topic, guard_file))
@@ -36,16 +41,24 @@ class Commands:
     def _listen(self, topic: str, guard_file: Path) -> None:
         """Subscribe as soon as the core lets us: IoT Core may be out of reach now."""
         failures = 0
-        while not self._context.stopping.is_set():
+        while not self._context.stopping.is_set() and topic in self._services:
             received = functools.partial(self._received, RetainedGuard(guard_file))
             try:
-                self._context.ipc.subscribe_iot(topic, received)
-                return
+                subscription = self._context.ipc.subscribe_iot(topic, received)
+                break
             except IpcError as error:
                 failures += 1
                 self._context.health.error(error)
                 log.error("commands cannot be received yet %s", kv(topic=topic, reason=error))
                 self._context.stopping.wait(full_jitter(failures))
+        else:
+            return
+        with self._lock:
+            former = self._subscriptions.get(topic)
+            if topic in self._services and former is None:
+                self._subscriptions[topic] = subscription
+                return
+        subscription.close()  # the device has another name by now, or came back to this one
 
     def _received(self, guard: RetainedGuard, topic: str, payload: bytes) -> None:
         with self._lock:
