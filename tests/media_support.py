@@ -5,11 +5,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 
-def vp8(value: int, width: int = 80, height: int = 48) -> bytes:
+def vp8(picture: NDArray[np.uint8]) -> bytes:
     """A key frame of VP8: what a lossy WebP holds."""
-    data = cv2.imencode(".webp", np.full((height, width, 3), value, np.uint8), [cv2.IMWRITE_WEBP_QUALITY, 80])[1]
+    data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 80])[1]
     riff = data.tobytes()
     assert riff[12:16] == b"VP8 "
     return riff[20 : 20 + int.from_bytes(riff[16:20], "little")]

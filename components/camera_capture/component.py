@@ -53,7 +53,7 @@ class CameraCapture(Component[Config]):
             self._add(name, camera)
         self.context.health.note("cameras", "" if config.cameras else "none configured")
         if self._keeper is None:
-            self._keeper = self.context.spawn("cameras", self._keep)
+            self._keep_up()
 
     def reconfigure(self, config: Config) -> None:
         check_places(config.cameras, self.context.thing_name)
@@ -133,6 +133,12 @@ class CameraCapture(Component[Config]):
             return
         self._unbegun.discard(name)
         self.context.health.problems.cleared("worker_failed", f"cameras.{name}")
+
+    def _keep_up(self) -> None:
+        try:
+            self._keeper = self.context.spawn("cameras", self._keep)
+        except (RuntimeError, MemoryError) as error:  # what runs goes on; the next change of configuration tries again
+            self.context.health.problems.found("worker_failed", "cameras", f"the keeper cannot be started: {error}")
 
     def _keep(self) -> None:
         """Try again, now and then, what could not be had when it was wanted."""

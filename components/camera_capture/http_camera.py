@@ -19,6 +19,7 @@ from edgeml.errors import SourceError
 if TYPE_CHECKING:
     from camera_capture.source import Image
 
+SOONER = 0.9  # of `stall_timeout_s`: what went wrong is told before the supervisor takes it for a hanging driver
 _ENDLESS = 1 << 60  # bytes of a stream
 _BOUNDARY = re.compile(r"boundary\s*=\s*(\"[^\"]*\"|[^;\s]*)", re.IGNORECASE)
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF")
@@ -119,8 +120,8 @@ class HttpCamera(Source):
         raise SourceError(f"{self._shown}: HTTP {stream.status} {stream.reason[:80]}{hint}")
 
     def _got(self) -> http.Stream:
-        limit = self._camera.stall_timeout_s
-        limits = http.Limits(total_s=2 * limit, connect_s=limit, stall_s=limit, max_bytes=_ENDLESS)
+        limit = SOONER * self._camera.stall_timeout_s
+        limits = http.Limits(total_s=limit, connect_s=limit, stall_s=limit, max_bytes=_ENDLESS)
         headers = {"Accept": "*/*", "User-Agent": "edgeml"} | ({"Authorization": self._header} if self._header else {})
         client = http.Client(context=_tls() if self._address.scheme == "https" else None)
         try:
@@ -135,7 +136,7 @@ class HttpCamera(Source):
     def _bound(self) -> None:
         """A part may take as long as a source may be silent, however it trickles in."""
         if self._stream is not None and self._stream.connection.timed is not None:
-            limit = self._camera.stall_timeout_s
+            limit = SOONER * self._camera.stall_timeout_s
             self._stream.connection.timed.bound(time.monotonic() + limit, limit, _ENDLESS)
 
     def _received(self, stream: http.Stream) -> bytes:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camera_capture.config import Camera
+from camera_capture.file_sizes import FileSizes
 from camera_capture.source import Source, UndecodableError, location_of, translated
 from edgeml import redact
 from edgeml.errors import SourceError
@@ -26,6 +27,7 @@ class Video(Source):
         if camera.type == "file" and not Path(str(camera.location)).is_file():
             raise SourceError(f"{self._shown}: no such file")
         self._frames = 0
+        self._sizes: FileSizes | None = None
         self._capture = self._opened()
 
     def _opened(self) -> Any:
@@ -37,6 +39,8 @@ class Video(Source):
                 capture.release()
                 raise SourceError(f"{self._shown}: cannot be opened as {self._camera.type}")
             fps = capture.get(cv2.CAP_PROP_FPS)
+            if self._camera.type == "file":
+                self._sizes = FileSizes(Path(str(self._camera.location)), capture)
         self.fps = fps if 0.1 <= fps <= MAX_FPS else 0.0
         return capture
 
@@ -49,7 +53,7 @@ class Video(Source):
             raise SourceError(f"{self._shown}: no frame can be decoded (truncated or not a video)")
         if not self._loop:
             return False
-        self._capture.release()
+        self.close()
         self._capture = self._opened()
         if not self._grabbed():
             raise SourceError(f"{self._shown}: ended after {self._frames} frames, and then gave no frame any more")
@@ -68,8 +72,13 @@ class Video(Source):
         return True
 
     def retrieve(self) -> "Image":
+        import cv2
+
         with translated(self._camera):
             ok, image = self._capture.retrieve()
+            size = self._sizes.at(self.position or 0.0) if self._sizes is not None else None
+            if ok and image is not None and size is not None:
+                image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         if not ok or image is None or image.size == 0:
             raise UndecodableError(f"{self._shown}: a frame cannot be decoded")
         decoded: Image = image
@@ -77,6 +86,8 @@ class Video(Source):
 
     def close(self) -> None:
         self._capture.release()
+        if self._sizes is not None:
+            self._sizes.close()
 
 
 def _capture(cv2: Any, camera: Camera) -> Any:
