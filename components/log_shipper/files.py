@@ -1,5 +1,6 @@
 """Logs that are files: one component's active and rotated ones, or what a path pattern finds."""
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from log_shipper.tail import Tail, marks_of
 FRESH_S = 0.5  # so long after the last write a record may still get more lines
 QUIET_S = 5.0  # so long after it a line without an end is taken as it is
 MIN_ROOM = 65_536  # a batch with less room than this is full
+_ALONE = re.compile(rb"\r(?!\n)")
 _MAX_AGE_S = 13 * 86_400  # an older time of writing comes from a clock that was not set
 
 
@@ -46,11 +48,17 @@ class FileSource:
         self._update()
         batch = Batch(max_events=max_events)
         self.waiting = self.more = False
+        failed: OSError | None = None
         for file in self.tail.unread():
-            if self._fill(batch, file):
-                self.more = True
-                break
+            try:
+                if self._fill(batch, file):
+                    self.more = True
+                    break
+            except OSError as error:  # a bad sector: the log's other files are read meanwhile
+                failed, self.waiting = error, True
         self.more = self.more or bool(batch.times and self.tail.later)
+        if failed is not None and not batch.times:
+            raise failed
         if not all(file.is_intact() for file in self._read):
             # Truncated since the scan, and perhaps written to again: what was read may begin in the middle of a line.
             self.rewind()
@@ -102,15 +110,16 @@ class FileSource:
         """Add what the file has; whether the batch is full."""
         while batch.room >= MIN_ROOM and len(batch.times) < batch.max_events and len(self._read) < MAX_FILES:
             size = max(MIN_ROOM, int(batch.room * self._text_share))
-            block = file.read(size)
-            if len(block) == size and b"\n" not in block:
+            read = file.read(size)
+            if len(read) == size and b"\n" not in (block := _with_line_ends(read)):
                 size = batch.room
-                block = file.read(size)
-            if not block:
+                read = file.read(size)
+            if not read:
                 return False
+            block = _with_line_ends(read)
             used, full = self._take(batch, file, block, at_end=len(block) < size)
             if used:
-                file.advance(block, used)
+                file.advance(read, used)
                 self._read.add(file)
             if full:
                 return True
@@ -181,6 +190,11 @@ def _whole_text(block: bytes, batch: Batch) -> tuple[int, int, str, int]:
         end, lines = whole_lines(block[: end // 3], batch.room, events)  # a byte becomes three at most
         text, growth = _decoded(block[:end])
     return end, lines, text, growth
+
+
+def _with_line_ends(block: bytes) -> bytes:
+    """The same, as long, with carriage returns that end a line by themselves as what ends all others."""
+    return _ALONE.sub(b"\n", block) if b"\r" in block else block
 
 
 def _decoded(data: bytes) -> tuple[str, int]:

@@ -125,6 +125,7 @@ class Shipper:
             self._correction.look()
             try:
                 news = self._look()
+                self._context.health.problems.cleared("worker_failed", "scan")
             except Exception as error:  # noqa: BLE001  (the disk, the journal, ours: told, and the next may do better)
                 news = set()
                 self._contained("scan", error)
@@ -143,10 +144,16 @@ class Shipper:
             if pipeline.busy:
                 continue
             if held:
-                pipeline.source.observe()
+                self._observe(name, pipeline)
             elif pipeline.due(name in news):
                 pipeline.busy = True
                 self._due[name.partition("/")[0]].put(pipeline)
+
+    def _observe(self, name: str, pipeline: Pipeline) -> None:
+        try:
+            pipeline.source.observe()
+        except Exception as error:  # noqa: BLE001  (told)
+            self._contained(f"log.{name}", error)
 
     def _look(self) -> set[str]:
         """Scan, make pipelines for logs that are new, tidy up; the names of the pipelines for which there is news."""

@@ -1,0 +1,222 @@
+"""Whatever the bytes of a log are, its lines come out: parsed, batched and encoded, none lost, none twice."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from log_shipper import copier, entry, iot_core, parse
+from log_shipper.batch import BUDGET, MAX_MESSAGE, OVERHEAD, Batch, pieces, whole_lines
+from log_shipper.checkpoint import Checkpoint
+from log_shipper.entry import entry_of
+from log_shipper.files import FileSource, _with_line_ends
+from log_shipper.identity import Seen
+from log_shipper.iot_core import record_of
+from log_shipper.parse import Parser, Records
+from log_shipper.times import EARLIEST_MS, Window
+
+NOW = 1_795_255_200
+ARRIVAL = NOW * 1000 - 5
+COPIER = "2026-11-21T10:00:00.000Z [WARN] (Copier) a: stderr. {}. {{scriptName=x, serviceName=a}}"
+NASTY = [
+    *("²026-11-21T10:00:00Z [INFO] x", "٢٠٢٦-11-21T10:00:00Z", "2026-11-21T1٠:00:00Z [INFO]"),
+    *("0001-01-01T00:00:00Z [INFO] Go", "9999-12-31T23:59:59-14:00 [INFO] x", "1969-12-31T23:59:59Z [INFO] x"),
+    *("2026-02-30T10:00:00Z [INFO] x", "2026-11-21T10:00:60Z x", "2026-11-21T10:00:00+99:99 x"),
+    *("1970-01-01 00:01:02 x", '{"ts":[]}', "{}", "{"),
+    *('{"a":' * 1500, "[" * 1500, '{"timestamp":' + "9" * 1500 + "}", '{"level":"INFO","timestamp":²²²²²²²²²²²²²}'),
+    *('{"level":"INFO","timestamp":1649677588²97}', '{"ts":1e999}', '{"ts":NaN}', '{"ts":-1}', '{"ts":true}'),
+    *('{"time":"\\ud800"}', '{"time":"\\u12', '{"timestamp":null,"timestamp":5}', '{"' + "k" * 1500 + '":1}'),
+    *('{"_aws":5,"CloudWatchMetrics":1}', '{"_aws":{"Timestamp":' + "9" * 30 + '},"x":"CloudWatchMetrics"}', '{"_aws"'),
+    *("\ufeff2026-11-21T10:00:00Z [INFO] bom", "\u2028\u2029\x85\x0b\x0c", "\x1b[0m", "a\rb", "\r", " ", "\x7f"),
+    COPIER.format("Traceback (most recent call last):"),
+    COPIER.format('File "/a.py", line 1, in x'),
+    json.dumps({"thread": "Copier", "message": "Traceback (most recent call last):", "x": 1e15, "timestamp": 5}),
+]  # fmt: skip
+lines = st.one_of(
+    st.sampled_from(NASTY).map(str.encode),
+    st.binary(max_size=60),
+    st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    st.builds(lambda a, b: a.encode() + b, st.sampled_from(NASTY), st.binary(max_size=20)),
+)
+logs = st.builds(lambda items, end: end.join(items), st.lists(lines, max_size=12), st.sampled_from([b"\n", b"\r\n"]))
+
+
+def words(data: bytes | str) -> str:
+    """What must arrive of a log: all of it but NULs, line ends and byte order marks; embedded JSON as it is."""
+    text = data.decode(errors="replace") if isinstance(data, bytes) else data
+    return re.sub("[\0\n\r\ufeff]", "", text)
+
+
+def window() -> Window:
+    return Window(14, now=lambda: NOW)
+
+
+@pytest.mark.parametrize("pattern", [None, r"^\d{4}|^\{", "x"], ids=["default", "dates", "x"])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=logs)
+@example(data="\n".join(NASTY).encode())
+@example(data=b"\xed\xa0\x80\n\xff\xfe\n\0\0\n")
+def test_parse_and_batch_lose_no_byte_and_claim_no_impossible_time(pattern: str | None, data: bytes) -> None:
+    one = Parser("TRACE", re.compile(pattern) if pattern else None, rejoin_tracebacks=False, window=window())
+    text = data.decode(errors="replace") + "\n"
+    if "_aws" in text:  # of a metrics document only the document is sent
+        text = text.replace("_aws", "_aw_")
+    records = one.parse(text, ARRIVAL)
+    again = one.parse(text, ARRIVAL)  # now with warm caches
+    assert (again.times, again.texts) == (records.times, records.texts)
+    assert words("".join(records.texts)) == words(text)
+    assert all(NOW * 1000 - 14 * 86_400_000 < moment < NOW * 1000 + 7_200_000 for moment in records.times)
+    assert records.starts == sorted(records.starts)
+    sent: list[str] = []
+    while records.times:
+        batch = Batch()
+        taken = batch.add(records)
+        assert taken > 0
+        times, texts = batch.chronological()
+        assert times == sorted(times)
+        assert times[-1] - times[0] < 86_400_000
+        msgspec.json.encode([piece for text in texts for piece in pieces(text)])
+        for moment, text_of in zip(times, texts, strict=True):
+            msgspec.json.encode(record_of(moment, text_of))
+        sent += batch.texts
+        records = Records(records.times[taken:], records.texts[taken:], records.starts[taken:])
+    assert sent == again.texts
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=logs)
+@example(data="\n".join(NASTY).encode())
+def test_levels_metrics_and_tracebacks_never_raise(data: bytes) -> None:
+    text = data.decode(errors="replace") + "\n"
+    for level in ("TRACE", "ERROR"):
+        Parser(level, None, rejoin_tracebacks=True)._parsed(text, text.split("\n")[:-1], ARRIVAL, parse.Attach.NOTHING)
+    for line in text.split("\n"):
+        entry_of(line)
+        entry_of(json.dumps({"MESSAGE": [line, None], "PRIORITY": [line], "__CURSOR": line}))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=logs)
+@example(data=b"2026-11-21T10:00:00Z [INFO] a\r b\r\r2026-11-21T10:00:01Z [INFO] c\r\nd")
+def test_a_file_of_any_bytes_is_read_to_its_end_once(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "db").unlink(missing_ok=True)
+    checkpoint = Checkpoint(tmp_path / "db")
+    checkpoint.open()
+    path = tmp_path / "a.log"
+    path.write_bytes(data.replace(b"_aws", b"_aw_"))
+    source = FileSource("log", Parser("TRACE", None, rejoin_tracebacks=False), checkpoint)
+    status = path.stat()
+    old = status.st_mtime_ns - 60 * 10**9
+    os.utime(path, ns=(old, old))
+    source.look([Seen((status.st_dev, status.st_ino), str(path), status.st_size, old)])
+    found: list[str] = []
+    for _ in range(1000):
+        batch = source.next_batch(10_000)
+        found += batch.texts
+        source.delivered()
+        if not source.more:
+            break
+    source.close()
+    checkpoint.close()
+    assert words("".join(found)) == words(data.replace(b"_aws", b"_aw_"))
+
+
+def test_a_file_with_carriage_returns_only_has_lines(tmp_path: Path) -> None:
+    one = Parser("TRACE", None, rejoin_tracebacks=True)
+    block = b"2026-11-21T10:00:00Z [INFO] a\r2026-11-21T10:00:01Z [INFO] b\r at c\r\n at d\r"
+    assert len(_with_line_ends(block)) == len(block)
+    assert one.parse(_with_line_ends(block).decode(), ARRIVAL).texts == [
+        "2026-11-21T10:00:00Z [INFO] a",
+        "2026-11-21T10:00:01Z [INFO] b\n at c\n at d",
+    ]
+
+
+def test_a_fault_of_the_parser_costs_one_line_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = copier.emf_of
+
+    def faulty(line: str) -> copier.Metrics | None:
+        if "bad" in line:
+            raise KeyError("nobody expected this")
+        return real(line)
+
+    monkeypatch.setattr(parse, "emf_of", faulty)
+    written = ["2026-11-21T10:00:00Z [INFO] a", " at b", "bad _aws", "2026-11-21T10:00:01Z [INFO] c", " at d"]
+    records = Parser("TRACE", None, rejoin_tracebacks=True).parse("\n".join(written) + "\n", ARRIVAL)
+    assert records.texts == ["\n".join(written[:2]), "bad _aws", "\n".join(written[3:])]
+    assert records.times == [NOW * 1000, ARRIVAL, NOW * 1000 + 1000]
+
+
+def test_of_lines_of_any_length_at_least_one_is_taken() -> None:
+    """The first line longer than the average is no line longer than a batch."""
+    block = b"a longer line first\n" + b"b\n" * 9
+    assert whole_lines(block, BUDGET, 1) == (20, 1)
+    assert whole_lines(block, 20 + OVERHEAD, 10) == (20, 1)
+    assert whole_lines(block, 20, 10) == (0, 0)
+    assert whole_lines(b"x" * MAX_MESSAGE, BUDGET, 10) == (0, 0)
+
+
+def growth(work: Callable[[int], None]) -> float:
+    """How many times longer 8 times as much takes; 8 is linear."""
+
+    def seconds(size: int) -> float:
+        best = 1e9
+        for _ in range(3):
+            began = time.process_time()
+            work(size)
+            best = min(best, time.process_time() - began)
+        return best
+
+    small, large = 20_000, 160_000
+    return seconds(large) / max(seconds(small), 1e-4)
+
+
+REPEATED = [
+    "1",
+    " ",
+    "\t",
+    '"',
+    "(",
+    "[",
+    "{",
+    "\\",
+    "x ",
+    '"level":"',
+    '"level" :',
+    "2026-11-21T10:00:00",
+    ": ",
+    " [INFO] (Copier) a",
+]
+
+
+@pytest.mark.parametrize("piece", REPEATED, ids=str)
+def test_our_own_patterns_take_time_in_proportion_to_a_line(piece: str) -> None:
+    patterns = [value for module in (parse, copier, entry, iot_core) for value in vars(module).values()]
+    heads = ("", "2026-11-21T10:00:00", "x [INFO] (Copier) ", "2026-11-21T10:00:00.", '{"level"')
+    found = [pattern for pattern in patterns if isinstance(pattern, re.Pattern)]
+    assert len(found) >= 6
+
+    def work(size: int) -> None:
+        for head in heads:
+            line = head + piece * (size // len(piece))
+            for pattern in found:
+                pattern.match(line)
+                pattern.search(line) if pattern is parse._JSON_LEVEL else None
+
+    assert growth(work) < 24
+
+
+def test_a_time_before_2001_is_none_even_when_it_comes_again() -> None:
+    """The caches know nothing of negative times, which mark what is below the minimum level."""
+    one = Parser("TRACE", None, rejoin_tracebacks=True, window=window())
+    line = "0001-01-01T00:00:00Z [INFO] (main) a: b\n"
+    for _ in range(3):
+        assert one.parse(line * 2, ARRIVAL).times == [ARRIVAL] * 2
+    assert datetime.fromtimestamp(EARLIEST_MS / 1000, UTC).year == 2001
