@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,13 +46,21 @@ runpy.run_module("{package}", run_name="__main__")
 '''
 
 
+@dataclass(frozen=True)
+class Wheels:
+    """The machine whose wheels an artifact carries; Python as 3.13."""
+
+    platform: str
+    python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
 def component_folders() -> dict[str, Path]:
     """Every component's folder by package name."""
     configured = [*COMPONENTS.glob("*/gdk-config.json"), *COMPONENTS.glob("*/*/gdk-config.json")]
     return {path.parent.name: path.parent for path in sorted(configured)}
 
 
-def build(folder: Path, wheels: str = "", *, unprivileged: bool = False) -> Path:
+def build(folder: Path, wheels: Wheels | None = None, *, unprivileged: bool = False) -> Path:
     """Build one component; the path of its greengrass-build folder. SystemExit names what is inconsistent."""
     name, version = _identity(folder)
     recipe = (folder / "recipe.yaml").resolve()
@@ -96,14 +105,14 @@ def _identity(folder: Path) -> tuple[str, str]:
     return name, version
 
 
-def _stage(folder: Path, staging: Path, wheels: str) -> None:
+def _stage(folder: Path, staging: Path, wheels: Wheels | None) -> None:
     if (folder / "requirements.lock").exists():  # model bundles hold no code
         _stage_code(folder, staging, wheels)
     if (folder / "build.py").exists():
         _run_own_build(folder, staging)
 
 
-def _stage_code(folder: Path, staging: Path, wheels: str) -> None:
+def _stage_code(folder: Path, staging: Path, wheels: Wheels | None) -> None:
     for package in (folder, COMPONENTS / "edgeml"):
         shutil.copytree(
             package,
@@ -126,11 +135,61 @@ def _run_own_build(folder: Path, staging: Path) -> None:
     module.build(staging)
 
 
-def _download_wheels(lock: Path, platform: str, target: Path) -> None:
+def compatible_platforms(platform: str) -> list[str]:
+    """`platform` and the older ones whose wheels it runs, for pip takes a name by the letter. Raises SystemExit."""
+    found = re.fullmatch(r"manylinux_2_(\d{1,2})_(aarch64|x86_64)", platform)
+    oldest = {"aarch64": 17, "x86_64": 5}.get(found[2], 0) if found else 0
+    if found is None or int(found[1]) < oldest:
+        raise SystemExit(
+            f"--wheels {platform}: expected manylinux_2_<glibc>_aarch64 or _x86_64, such as manylinux_2_28_aarch64"
+        )
+    former = {17: "2014", 12: "2010", 5: "1"}  # names that these had before they were numbered by glibc
+    tags = []
+    for minor in range(int(found[1]), oldest - 1, -1):
+        tags.append(f"manylinux_2_{minor}_{found[2]}")
+        if minor in former:
+            tags.append(f"manylinux{former[minor]}_{found[2]}")
+    return tags
+
+
+def pinned(lock: str, version: str) -> str:
+    """The requirements of a lock that hold for a Python version such as 3.13, without the markers that say so.
+
+    pip would judge them by the Python it runs on. Raises SystemExit for a marker that locks here do not have.
+    """
+    kept = []
+    for block in re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE):
+        first, separator, rest = block.partition("\n")
+        requirement, marked, marker = first.partition(" ; ")
+        if marked and "version" in marker:
+            test = re.fullmatch(r"python_full_version (<|>=) '([0-9.]+)' (\\)", marker)
+            if test is None:
+                raise SystemExit(f"{first}: a marker that is not known here")
+            older = _numbers(version) < _numbers(test[2])
+            if older != (test[1] == "<"):
+                continue
+            first = f"{requirement} {test[3]}"
+        kept.append(f"{first}{separator}{rest}")
+    return "".join(kept)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
+def _download_wheels(lock: Path, wheels: Wheels, target: Path) -> None:
     pip = [sys.executable, "-m", "pip", "download", "-qq", "--only-binary", ":all:", "--no-deps", "--require-hashes"]
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    pip += ["--platform", platform, "--python-version", version, "-r", str(lock), "-d", str(target)]
-    subprocess.run(pip, check=True, timeout=900)
+    pip += ["--python-version", wheels.python, "-d", str(target)]
+    pip += [part for tag in compatible_platforms(wheels.platform) for part in ("--platform", tag)]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
+        requirements.write(pinned(lock.read_text(encoding="utf-8"), wheels.python))
+        requirements.flush()
+        done = subprocess.run(
+            [*pip, "-r", requirements.name], check=False, timeout=900, stderr=subprocess.PIPE, text=True
+        )
+    if done.returncode:
+        reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), done.stderr.strip())
+        raise SystemExit(f"{lock.parent.name}: no wheels for {wheels.platform}, Python {wheels.python}: {reason[:300]}")
 
 
 def _zip(folder: Path, target: Path) -> None:
@@ -155,9 +214,15 @@ def _in_venv() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wheels", default="", metavar="PLATFORM", help="carry wheels, e.g. manylinux_2_28_aarch64")
+    parser.add_argument("--python", default=Wheels.python, metavar="VERSION", help="of the device, with --wheels")
     parser.add_argument("--unprivileged", action="store_true", help="steps that need no root, where there are some")
     parser.add_argument("components", nargs="*", help="package names; default: this folder's, or all")
     arguments = parser.parse_args()
+    wheels = Wheels(arguments.wheels, arguments.python) if arguments.wheels else None
+    if wheels is not None:
+        compatible_platforms(wheels.platform)
+        if not re.fullmatch(r"3\.\d{1,2}", wheels.python):
+            raise SystemExit(f"--python {wheels.python}: expected a version such as 3.13")
     known = component_folders()
     here = Path.cwd()
     chosen = arguments.components or ([here.name] if (here / "gdk-config.json").exists() else list(known))
@@ -170,9 +235,7 @@ def main() -> None:
     if any((known[package] / "build.py").exists() for package in chosen):
         _in_venv()
     for package in chosen:
-        print(
-            build(known[package], arguments.wheels, unprivileged=arguments.unprivileged).relative_to(ROOT), flush=True
-        )
+        print(build(known[package], wheels, unprivileged=arguments.unprivileged).relative_to(ROOT), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""Artifacts that carry wheels: the locks resolve for every machine that the README names, by the index's own list."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import requests
+from packaging import tags
+from packaging.utils import parse_wheel_filename
+
+from support import ROOT
+
+LOCKS = sorted(ROOT.glob("components/*/requirements.lock"))
+PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_28_x86_64")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+INDEX = "https://pypi.org/simple"
+REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def build() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_components", ROOT / "scripts" / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("platform", "first", "last", "count"),
+    [
+        ("manylinux_2_28_aarch64", "manylinux_2_28_aarch64", "manylinux2014_aarch64", 13),
+        ("manylinux_2_17_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64", 2),
+        ("manylinux_2_28_x86_64", "manylinux_2_28_x86_64", "manylinux1_x86_64", 27),
+    ],
+)
+def test_older_platforms_serve_too(build: ModuleType, platform: str, first: str, last: str, count: int) -> None:
+    found = build.compatible_platforms(platform)
+    assert (found[0], found[-1], len(found)) == (first, last, count)
+
+
+@pytest.mark.parametrize(
+    "platform", ["aarch64", "manylinux_2_28_arm64", "manylinux_2_16_aarch64", "win_amd64", "x" * 50]
+)
+def test_a_wrong_platform_is_one_sentence(build: ModuleType, platform: str) -> None:
+    with pytest.raises(SystemExit, match=r"^--wheels .*: expected manylinux_2_<glibc>_aarch64 or _x86_64, such as"):
+        build.compatible_platforms(platform)
+
+
+def test_markers_are_judged_by_the_devices_python(build: ModuleType) -> None:
+    lock = (ROOT / "components" / "inferencer" / "requirements.lock").read_text(encoding="utf-8")
+    found = {version: dict(REQUIREMENT.findall(build.pinned(lock, version)))["numpy"] for version in PYTHONS}
+    assert found["3.11"] != found["3.12"] == found["3.13"] == found["3.14"]
+    assert "python_full_version" not in build.pinned(lock, "3.13")
+    with pytest.raises(SystemExit, match="a marker that is not known here"):
+        build.pinned("x==1 ; python_version == '3.13' \\\n    --hash=sha256:0\n", "3.13")
+
+
+@cache
+def listed(name: str) -> frozenset[str]:
+    """File names of all versions of a package, as the index lists them."""
+    answer = requests.get(f"{INDEX}/{name}/", timeout=20)
+    answer.raise_for_status()
+    return frozenset(re.findall(r">([^<>]+\.whl)</a>", answer.text))
+
+
+@pytest.fixture(scope="module")
+def index() -> Iterator[None]:
+    """Nothing is downloaded but the list of each package's files."""
+    names = {name for lock in LOCKS for name, _ in REQUIREMENT.findall(lock.read_text(encoding="utf-8"))}
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(listed, sorted(names)))
+    except requests.RequestException as error:
+        pytest.skip(f"the package index cannot be asked: {type(error).__name__}")
+    yield
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=[lock.parent.name for lock in LOCKS])
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.usefixtures("index")
+def test_every_lock_has_wheels_for_every_machine(build: ModuleType, lock: Path, platform: str, python: str) -> None:
+    version = tuple(int(part) for part in python.split("."))
+    platforms = build.compatible_platforms(platform)
+    taken = {*tags.cpython_tags(version, platforms=platforms), *tags.compatible_tags(version, platforms=platforms)}
+    for name, pin in REQUIREMENT.findall(build.pinned(lock.read_text(encoding="utf-8"), python)):
+        wheels = [parse_wheel_filename(file) for file in listed(name)]
+        assert any(str(wheel[1]) == pin and wheel[3] & taken for wheel in wheels), f"{name}=={pin}"
