@@ -210,4 +210,7 @@ def encode(message: Any) -> bytes:
 
 def decode(payload: bytes, kind: type[M]) -> M:
     """A message from JSON bytes, scalars converted leniently. Raises msgspec.MsgspecError (a ValueError)."""
-    return msgspec.json.decode(payload, type=kind, strict=False)
+    try:
+        return msgspec.json.decode(payload, type=kind, strict=False)
+    except RecursionError as error:  # of a field that nobody asked for, too
+        raise msgspec.DecodeError("nested too deeply") from error

@@ -56,7 +56,9 @@ def centerface(
     if rows.size == 0:
         return []
     scores = heat[rows, columns]
-    size = np.exp(outputs["scale"][0][:, rows, columns]) * stride
+    with np.errstate(over="ignore"):
+        size = np.exp(outputs["scale"][0][:, rows, columns]) * stride
+    _check(size)
     offset = outputs["offset"][0][:, rows, columns]
     centre_x = (columns + offset[1] + 0.5) * stride
     centre_y = (rows + offset[0] + 0.5) * stride
@@ -93,6 +95,7 @@ def yolo(
     sure = scores > wanted.threshold
     table, classes, scores = table[sure], classes[sure], scores[sure]
     boxes = table[:, :4].copy()
+    _check(boxes)
     boxes[:, :2] -= boxes[:, 2:] / 2
     kept = _suppressed(boxes, scores, wanted.threshold, float(parameters.get("nms", 0.45)), classes)
     names = [_label(labels, int(index)) for index in classes[kept]]
@@ -143,6 +146,7 @@ def _label(labels: Sequence[str], index: int) -> str:
 def _suppressed(boxes: Array, scores: Array, threshold: float, overlap: float, classes: Array | None = None) -> Array:
     """Indexes that survive non-maximum suppression, best first; boxes of different classes do not compete."""
     best = np.argsort(scores)[::-1][:MAX_BOXES]
+    _check(boxes[best])
     chosen = boxes[best].astype(float)
     if classes is not None and len(best):
         chosen[:, :2] += (classes[best] * (np.abs(chosen).max() * 2 + 1))[:, None]
@@ -158,6 +162,8 @@ def _detections(
     start = np.clip(geometry.to_source(boxes[:, :2]), 0, limit)
     end = np.clip(geometry.to_source(boxes[:, :2] + boxes[:, 2:]), 0, limit)
     corners = np.round(np.concatenate([start, end - start], axis=1), 1).tolist()
+    if points is not None:
+        _check(points)
     marks = np.round(geometry.to_source(points), 1).tolist() if points is not None else None
     return [
         Detection(

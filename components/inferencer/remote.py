@@ -20,7 +20,7 @@ from edgeml.log import kv
 from edgeml.messages import Classification, ModelRef
 from edgeml.text import decoded
 from inferencer.config import Breaker, Pipeline, Remote
-from inferencer.sample import Model, Outcome, Sample, Timer, Values, finite, foreign
+from inferencer.sample import Model, Outcome, Sample, Timer, Values, finites, foreign
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ def encoded(sample: Sample, content_type: str, quality: int) -> bytes:
 
 def row(values: Values) -> list[float]:
     """Values as finite numbers, those of an object in its order. Raises BackendError."""
-    return [finite(value) for value in (values.values() if isinstance(values, dict) else values)]
+    return finites(values.values() if isinstance(values, dict) else values)
 
 
 def csv(values: Values) -> bytes:

@@ -23,6 +23,7 @@ FIELDS: Final = 20  # of a reading
 ROTOR, WIND, VOLTAGE, QW, QX, QY, QZ = range(2, 9)  # the fields in use: two rates in 1/s, volts, a quaternion
 FEATURES: Final = ("roll", "pitch", "yaw", "wind_rps", "rotor_rps", "voltage")
 
+LARGEST: Final = 1e9  # of a field: a wilder one would leave nothing finite for the next RING readings
 RING: Final = 500  # readings that the denoising looks back on
 WINDOW: Final = 100
 STEP: Final = 10
@@ -96,7 +97,9 @@ def extract(reading: Sequence[str | float]) -> tuple[float, ...]:
     if len(reading) != FIELDS:
         raise BackendError(f"a turbine reading has {FIELDS} fields, got {len(reading)}")
     try:
-        rotor, wind, voltage, w, x, y, z = map(finite, reading[ROTOR : QZ + 1])
+        rotor, wind, voltage, w, x, y, z = numbers = [finite(value) for value in reading[ROTOR : QZ + 1]]
+        if max(numbers) > LARGEST or min(numbers) < -LARGEST:
+            raise BackendError(f"expected at most {LARGEST:g}, got {numbers}")
     except BackendError as error:
         raise BackendError(
             f"fields {ROTOR} to {QZ} of a turbine reading must be numbers: {error}; all must be finite"

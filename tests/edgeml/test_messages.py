@@ -34,3 +34,9 @@ def test_absent_optional_fields_are_left_out() -> None:
     assert decoded["results"] == [{"label": "face", "score": 0.9, "box": [1.0, 2.0, 3.0, 4.0]}]
     assert not {"error", "backend", "request_id", "truncated"} & decoded.keys()
     assert decoded["source"] == {"camera": "c", "frame_id": 1}
+
+
+def test_nesting_without_end_is_a_message_that_cannot_be_read() -> None:
+    for payload in (b'{"x":' + b"[" * 100_000, b"[" * 100_000):
+        with pytest.raises(msgspec.MsgspecError):
+            messages.decode(payload, messages.ModelActivate)

@@ -66,3 +66,26 @@ def test_softmax_gives_the_best_first_and_probabilities_as_they_are() -> None:
     np.testing.assert_allclose([item.score for item in found], [0.6, 0.3], rtol=1e-5)
     (only,) = softmax({"p": np.array([[0.1, 0.9]])}, GEOMETRY, LABELS, WANTED, {"apply_softmax": False})
     assert (only.label, only.score) == ("nut", 0.9)
+
+
+@pytest.mark.parametrize("layout", ["v5", "v8"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_box_that_is_not_finite_is_an_error(layout: str, value: float) -> None:
+    table = rows(layout)
+    table[(0, slice(0, 4)) if layout == "v8" else (0, slice(None), slice(0, 4))] = value
+    with pytest.raises(ValueError, match="not finite"):
+        yolo({"output": table}, GEOMETRY, LABELS, WANTED, {"layout": layout})
+
+
+@pytest.mark.parametrize("name", ["heatmap", "scale", "offset", "landmarks"])
+@pytest.mark.parametrize("value", [np.nan, 1e9])
+def test_a_face_that_is_not_finite_is_an_error(name: str, value: float) -> None:
+    outputs = {"heatmap": np.full((1, 1, 5, 5), 0.9, np.float32)}
+    outputs |= {other: np.zeros((1, 2, 5, 5), np.float32) for other in ("scale", "offset")}
+    outputs["landmarks"] = np.zeros((1, 10, 5, 5), np.float32)
+    outputs[name][:] = value
+    if value == 1e9 and name != "scale":  # only sizes are exponents
+        assert centerface(outputs, Geometry(20, 20), ("face",), WANTED, {}) is not None
+        return
+    with pytest.raises(ValueError, match="not finite"):
+        centerface(outputs, Geometry(20, 20), ("face",), WANTED, {})

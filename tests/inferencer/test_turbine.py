@@ -93,6 +93,9 @@ def test_text_fields_are_read_and_those_not_in_use_may_hold_anything() -> None:
         (["1"] * 8 + [""] + ["1"] * 11, "must be numbers"),
         (["1"] * 3 + ["nan"] + ["1"] * 16, "must be finite"),
         (["1"] * 2 + ["inf"] + ["1"] * 17, "must be finite"),
+        (["1"] * 4 + ["1e300"] + ["1"] * 15, "at most 1e.09"),
+        (["1"] * 4 + [10**400] + ["1"] * 15, "must be numbers"),
+        (["1"] * 4 + ["1_0"] + ["1"] * 15, "must be numbers"),
     ],
 )
 def test_a_malformed_reading_is_refused_and_leaves_no_trace(reading: list[str], reason: str) -> None:
