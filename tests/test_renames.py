@@ -1,5 +1,6 @@
 """A part that is renamed or removed hears no more under its former name, and leaves no subscription behind."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from camera_capture import component as cameras
 from camera_capture.config import Camera
 from camera_capture.config import Config as Cameras
 from edge_impulse_linux import component as studio
+from edge_impulse_linux.config import Config as Studio
 from edge_impulse_linux.config import Sensor
 from edgeml.component import Context
 from edgeml.health import Health
@@ -68,7 +70,7 @@ def test_a_sensor_of_studio(ipc: Counting, context: Context) -> None:
     linux = studio.EdgeImpulseLinux(context)
     for names in (["a", "b"], ["b", "c"], []):
         sensors = {name: Sensor(topic=f"t/{name}", axes=["x"]) for name in names}
-        linux._subscribe(studio.Config(sensors=sensors))
+        linux._subscribe(Studio(sensors=sensors))
         assert sorted(ipc.heard) == [f"t/{name}" for name in names]
 
 
@@ -76,7 +78,12 @@ def test_a_device_on_a_serial_port(ipc: Counting, context: Context) -> None:
     commands = Commands(context)
     for names in (["a", "b"], ["b", "c"], ["a"], []):
         commands.route([_service(name) for name in names])
-        eventually(lambda names=names: sorted(ipc.heard) == [f"c/{name}" for name in names])
+        wanted = [f"c/{name}" for name in names]
+        eventually(functools.partial(_hears, ipc, wanted))
+
+
+def _hears(ipc: Counting, topics: list[str]) -> bool:
+    return sorted(ipc.heard) == topics
 
 
 def _service(name: str) -> Any:

@@ -53,9 +53,18 @@ class Life:
         self._refused: Path | None = None
 
     def run(self) -> None:
+        """Until `stop`. What nobody expected goes to the worker that runs this, which begins anew."""
         self.reporter.started()
-        metrics = threading.Thread(target=self._publish_metrics, name="metrics", daemon=True)
+        ended = threading.Event()
+        metrics = threading.Thread(target=self._publish_metrics, args=[ended], name="metrics", daemon=True)
         metrics.start()
+        try:
+            self._live()
+        finally:
+            ended.set()
+            metrics.join()
+
+    def _live(self) -> None:
         failures = 0
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -66,7 +75,6 @@ class Life:
                     break  # the model was closed under its asker, on purpose
                 failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
                 self._failed(error, failures)
-        metrics.join()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -161,12 +169,13 @@ class Life:
             log.error("new model does not start, keeping the old one %s", kv(path=found, reason=error))
             return False
 
-    def _publish_metrics(self) -> None:
+    def _publish_metrics(self, ended: threading.Event) -> None:
         while True:
             try:
                 self.reporter.publish_metrics()
-            except EdgemlError as error:
+            except Exception as error:  # the next metrics may be had
                 self._health.error(error)
-                log.error("metrics not published %s", kv(reason=error))
-            if self._stopping.wait(self._settings.metrics_interval_s):
+                expected = isinstance(error, EdgemlError)
+                log.error("metrics not published %s", kv(reason=error), exc_info=None if expected else error)
+            if ended.wait(self._settings.metrics_interval_s):
                 return

@@ -49,6 +49,7 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
     health = Health(kind.name, kind.version)
     events: queue.SimpleQueue[str | BaseException] = queue.SimpleQueue()
     _on_signals(events)
+    threading.excepthook = lambda told: _thread_died(told, health)
     try:
         ipc: Ipc = (
             StandaloneIpc(arguments.config) if arguments.standalone else GreengrassIpc(events.put, kind.name, health)
@@ -74,6 +75,15 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
     finally:
         ipc.close()
         sys.stdout.flush()
+
+
+def _thread_died(told: threading.ExceptHookArgs, health: Health) -> None:
+    """A thread that `spawn` did not make (of a library, or of ours that contains its own errors) let one through."""
+    name = told.thread.name if told.thread is not None else "?"
+    log.error("thread died %s", logs.kv(thread=name, error=repr(told.exc_value)), exc_info=told.exc_value)
+    health.count("workers.failed")
+    health.error(f"{name}: {told.exc_value!r}")
+    health.problems.found("worker_failed", name, f"ended for good: {told.exc_value!r}")
 
 
 def _on_signals(events: "queue.SimpleQueue[str | BaseException]") -> None:

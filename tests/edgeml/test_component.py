@@ -37,6 +37,8 @@ COMPONENT = """
                 self.context.health.count(f"a.counter.with.a.long.name.{number:04d}")
             if config.crash == "thread":
                 self.context.spawn("worker", lambda: 1 / 0)
+            if config.crash == "foreign thread":
+                threading.Thread(target=lambda: 1 / 0, name="of a library", daemon=True).start()
             if config.crash == "disconnected":
                 self.context.spawn("worker", self.lose)
             1 / (config.foreign != "start")
@@ -171,6 +173,15 @@ def test_a_thread_that_fails_leaves_the_others_at_work(package: Path) -> None:
         assert running.stop() == 0
     report = running.message("edgeml/health/Echo")
     assert [(problem["code"], problem["subject"]) for problem in report["problems"]] == [("worker_failed", "worker")]
+
+
+def test_a_thread_of_a_library_that_dies_is_told(package: Path) -> None:
+    with echo(package, crash="foreign thread") as running:
+        running.logged('ERROR edgeml.component thread died thread="of a library"')
+        running.logged("started")
+        assert running.stop() == 0
+    (problem,) = running.message("edgeml/health/Echo")["problems"]
+    assert problem["subject"] == "of a library"
 
 
 def test_a_connection_lost_in_a_thread_ends_the_process(package: Path) -> None:
