@@ -53,6 +53,7 @@ class Running:
         self.windows = settings.pop("windows", 1 << 30)
         self.continuous = settings.pop("continuous", False)
         self.broken_spool = False
+        begin = settings.pop("begin", True)
         config = Config(
             model=Model(
                 bundle=settings.pop("bundle", ""),
@@ -71,7 +72,8 @@ class Running:
         )
         self.life = Life(config, found, source, self._input, reporter, self.health, pause=lambda failures: 0.01)
         self.thread = threading.Thread(target=self.life.run)
-        self.thread.start()
+        if begin:
+            self.thread.start()
 
     def _input(self, hello: Hello) -> Ticks:
         self.inputs.append(Ticks(hello, self.windows, self.continuous))
@@ -237,3 +239,26 @@ def test_the_limit_of_inferences_a_second(run: Run, launcher: Launcher) -> None:
     eventually(lambda: len(running.results) >= 6, what="results")
     times = [message["ts"] for message in running.results[:6]]
     assert times[-1] - times[0] >= 5 * 45
+
+
+def test_what_nobody_expected_leaves_no_second_thread_of_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Life, "_serve", lambda self: 1 / 0)
+    for _ in range(2):  # as the worker that runs it does
+        with pytest.raises(ZeroDivisionError):
+            Running(tmp_path, begin=False).life.run()
+    assert not [thread for thread in threading.enumerate() if thread.name == "metrics"]
+
+
+def test_metrics_go_on_after_a_failure_that_nobody_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, asked = Running(tmp_path, begin=False, metrics_sleeptime_ms=101), list[int]()
+
+    def fail() -> None:
+        asked.append(1)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(running.life.reporter, "publish_metrics", fail)
+    running.thread.start()
+    eventually(lambda: len(asked) > 1)
+    running.stop()
