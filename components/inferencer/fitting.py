@@ -182,16 +182,23 @@ def _yolo(outputs: Sequence[Output], labels: Sequence[str], parameters: Mapping[
     if len(outputs) > 1 and any(len(output.shape) == 4 for output in outputs):
         raise Misfit("expected boxes alone, this is a segmentation model")
     tables = [output for output in outputs if output.floats and len(output.shape) == 3 and output.shape[0] == 1]
-    if not tables:
-        raise Misfit("expected [1, n, 5 + classes] (v5) or [1, 4 + classes, n] (v8)")
-    output = tables[0]
-    chosen = _layout(output.shape, len(labels), layout)
+    refused = Misfit("expected [1, n, 5 + classes] (v5) or [1, 4 + classes, n] (v8)")
+    for output in tables:
+        try:
+            return Plan((output.name,), {**parameters, "layout": _read_as(output, len(labels), layout)})
+        except Misfit as error:
+            refused = error if output is tables[0] else refused
+    raise refused
+
+
+def _read_as(output: Output, classes: int, named: str | None) -> str:
+    layout = _layout(output.shape, classes, named)
     for value in output.values:
-        scores = value[0, 4:] if chosen == "v8" else value[0, :, 4:]
+        scores = value[0, 4:] if layout == "v8" else value[0, :, 4:]
         if scores.size and not (scores.min() >= -SLACK and scores.max() <= 1 + SLACK):
             low, high = float(scores.min()), float(scores.max())
-            raise Misfit(f"expected scores from 0 to 1, found {low:.4g} to {high:.4g} in their place ({chosen})")
-    return Plan((output.name,), {**parameters, "layout": chosen})
+            raise Misfit(f"expected scores from 0 to 1, found {low:.4g} to {high:.4g} in their place ({layout})")
+    return layout
 
 
 def _layout(shape: tuple[int, ...], classes: int, named: str | None) -> str:
@@ -212,19 +219,21 @@ def _layout(shape: tuple[int, ...], classes: int, named: str | None) -> str:
     if possible:
         others = " and ".join([*possible, *(["boxes after suppression, which have no decoder"] if suppressed else [])])
         raise Misfit(f"expected layout to be named in output.parameters, since {others} have this shape")
-    sizes = {"v5": f"[1, n, {5 + classes}] (v5)", "v8": f"[1, {4 + classes}, n] (v8)"}
-    expected = sizes[named] if named else " or ".join(sizes.values())
-    return _refuse(f"expected {expected} for {classes} labels", rows, columns, classes, suppressed)
+    counts = (f"{5 + classes}", f"{4 + classes}") if classes else ("5 + classes", "4 + classes")
+    sizes = {"v5": f"[1, n, {counts[0]}] (v5)", "v8": f"[1, {counts[1]}, n] (v8)"}
+    expected = (sizes[named] if named else " or ".join(sizes.values())) + (f" for {classes} labels" if classes else "")
+    raise _unreadable(f"expected {expected}", rows, columns, classes, suppressed)
 
 
-def _refuse(expected: str, rows: int, columns: int, classes: int, suppressed: bool) -> str:
-    more = min(rows - 4 - classes, columns - 5 - classes, key=abs) if classes else 0
+def _unreadable(expected: str, rows: int, columns: int, classes: int, suppressed: bool) -> Misfit:
+    """What the table may be instead, by how many numbers a box has too many."""
     kinds = {1: "rotated boxes (OBB)", MASKS: "masks (segmentation)", KEYPOINTS: "keypoints (pose)"}
+    more = (rows - 4 - classes, columns - 5 - classes) if classes else ()
     if suppressed:
-        raise Misfit(f"{expected}, this looks like boxes after suppression, which have no decoder")
-    if what := next((kinds[extra] for extra in (rows - 4 - classes, columns - 5 - classes) if extra in kinds), ""):
-        raise Misfit(f"{expected}, this looks like {what}, which have no decoder")
-    raise Misfit(expected + (f", found {abs(more)} {'more' if more > 0 else 'fewer'}" if more else ""))
+        return Misfit(f"{expected}, this looks like boxes after suppression, which have no decoder")
+    if what := next((kinds[extra] for extra in more if extra in kinds), ""):
+        return Misfit(f"{expected}, this looks like {what}, which have no decoder")
+    return Misfit(expected)
 
 
 def _number(parameters: Mapping[str, Any], name: str, low: float, high: float) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 DEFAULT_THRESHOLD = 0.3
+SHAPE = [len(FEATURES), 10, 10]  # of a window: turbine.TurbineFeatures
 
 
 class Runner(Protocol):
@@ -158,6 +159,8 @@ class TurbineRunner:
         thresholds = bundle.manifest.thresholds.get("mae")
         if not isinstance(thresholds, list) or len(thresholds) != len(FEATURES):
             raise BundleError(f"{bundle.path}: thresholds.mae must be {len(FEATURES)} numbers, found {thresholds}")
+        if bundle.manifest.input.shape != SHAPE:
+            raise BundleError(f"{bundle.path}: input.shape must be {SHAPE}, found {bundle.manifest.input.shape}")
         self._thresholds = thresholds
         self._statistics = Statistics.of(bundle)
         self._features = TurbineFeatures(self._statistics)

@@ -133,6 +133,12 @@ MISFITS: dict[str, tuple[Outputs, dict[str, Any], str]] = {
     "rotated": ({"o": floats(1, 20, 80)}, {**YOLO, "labels": list("abcdefghijklmno")}, "looks like rotated boxes"),
     "pose without labels": ({"o": floats(1, 56, 80, value=312)}, {**YOLO, "labels": []}, "0 to 1, found 312 to 312"),
     "scores without sigmoid": ({"o": floats(1, 7, 50, value=-3)}, YOLO, "expected scores from 0 to 1, found -3 to -3"),
+    "boxes and classes apart": (
+        {"boxes": floats(1, 300, 4), "logits": floats(1, 300, 80)},
+        {**YOLO, "labels": [str(n) for n in range(80)]},
+        "expected [1, n, 85] (v5) or [1, 84, n] (v8) for 80 labels; there is boxes float [1, 300, 4], logits",
+    ),
+    "boxes without labels": ({"o": floats(1, 300, 4)}, {**YOLO, "labels": []}, "[1, n, 5 + classes] (v5) or [1, 4"),
     "classes": ({"o": floats(1, 84, 50)}, YOLO, "expected [1, n, 8] (v5) or [1, 7, n] (v8) for 3 labels"),
     "a flat output": ({"o": floats(1, 85)}, YOLO, "expected [1, n, 5 + classes] (v5) or [1, 4 + classes, n] (v8)"),
     "raw heads": ({"o": floats(1, 3, 2, 2, 8)}, YOLO, "there is o float [1, 3, 2, 2, 8]"),
@@ -144,7 +150,7 @@ MISFITS: dict[str, tuple[Outputs, dict[str, Any], str]] = {
     "a vector under a turbine's decoder": (
         {"o": floats(1, 4)},
         {"input": VECTOR, "output": {"decoder": "anomaly"}, "task": "anomaly", "thresholds": {"mae": [1] * 6}},
-        "",
+        "input.shape must be [6, 10, 10], found [4]",
     ),
     "features that are too few": (
         {"o": floats(1, 1)},
@@ -292,6 +298,11 @@ def test_a_layout_that_fits_loads(tmp_path: Path, shape: tuple[int, ...], declar
     found = answered(exported(tmp_path / "b", {"o": floats(*shape, value=0.9)}, **declared))
     assert found
     assert found[0].score in (pytest.approx(0.9, abs=1e-3), pytest.approx(0.81, abs=1e-3))
+
+
+def test_of_several_tables_the_one_that_fits_is_read(tmp_path: Path) -> None:
+    tables = {"embeddings": floats(1, 50, 128), "boxes": floats(1, 7, 50, value=0.9)}
+    assert answered(exported(tmp_path / "b", tables, **YOLO))
 
 
 def test_further_outputs_of_yolo_v5_are_passed_over(tmp_path: Path) -> None:
