@@ -1,7 +1,6 @@
 """What Studio may sample: cameras through their frame rings, sensors through messages."""
 
 import io
-import math
 import threading
 import time
 from collections import deque
@@ -17,6 +16,7 @@ from edge_impulse_linux.config import Sensor
 from edgeml.errors import SourceError
 from edgeml.frames import FrameReader
 from edgeml.health import Health
+from edgeml.numbers import measured
 
 FRESH_S = 2.0  # an older frame is not what the camera sees now
 FRAME_TIMEOUT_S = 5.0
@@ -90,7 +90,7 @@ class Feed:
     def feed(self, payload: bytes) -> None:
         """Take a message; one that is no sample is counted and told in the health report."""
         try:
-            sample = [_number(_at(msgspec.json.decode(payload), axis)) for axis in self.config.axes]
+            sample = [measured(_at(msgspec.json.decode(payload), axis)) for axis in self.config.axes]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             self._health.count(f"sensors.{self.name}.rejected")
             self._health.error(f"sensor {self.name}: {error!r}: {payload[:100]!r}")
@@ -121,10 +121,3 @@ def _at(found: Any, path: str) -> Any:
     for key in path.split("."):
         found = found[int(key)] if isinstance(found, list) else found[key]
     return found
-
-
-def _number(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{number} is no measurement")
-    return number

@@ -1,6 +1,5 @@
 """What models look at, listen to and feel: windows of features from a camera or from values that arrive."""
 
-import math
 import threading
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from edge_impulse_runner import images
 from edge_impulse_runner.protocol import ModelParameters, ResizeMode
 from edgeml.frames import FrameReader
 from edgeml.health import Health
+from edgeml.numbers import measured
 
 _MAX_WINDOWS = 4  # values that no model takes up are forgotten beyond so many windows
 
@@ -111,17 +111,14 @@ class SensorInput:
             if not self._axes:
                 raise ValueError("an object needs `input.axes`")
             return [value for axis in self._axes for value in self._flat(_at(found, axis))]
-        number = float(found)
-        if not math.isfinite(number):
-            raise ValueError(f"{number} is no measurement")
-        return [number]
+        return [measured(found)]
 
 
 def _parsed(payload: bytes) -> Any:
     try:
         return msgspec.json.decode(payload)
     except msgspec.DecodeError:
-        return payload.decode().strip().split(",")
+        return [part.strip() for part in payload.decode().split(",")]
 
 
 def _at(found: Any, path: str) -> Any:

@@ -21,6 +21,19 @@ def number(text: str) -> float:
     raise ValueError(f"{text[:40]!r} is no number")
 
 
+def measured(value: object) -> float:
+    """A number of a message, written as a number or as text, as a finite float. Raises ValueError for anything else."""
+    if isinstance(value, str):
+        return number(value)
+    try:
+        found = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # an integer of more than 308 digits
+        found = math.inf
+    if not math.isfinite(found):
+        raise ValueError(f"{str(value)[:40] if isinstance(value, float) else type(value).__name__} is no measurement")
+    return found
+
+
 def integer(text: str) -> int:
     """`text` as an integer; `30.0` is one, too, as software without integers writes it. Raises ValueError."""
     if len(text) <= MAX_LENGTH and _INTEGER.fullmatch(text):

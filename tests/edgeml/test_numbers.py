@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeml.numbers import integer, number
+from edgeml.numbers import integer, measured, number
 
 NONE = [
     "", "-", "+", ".", "e5", "1e", "1_000", "１２", "١٢", "²", "½", " 1", "1 ", "1\n", "\t1", "\ufeff1", "1\x00",
@@ -50,3 +50,16 @@ def test_no_text_does_more_than_raise_a_value_error(text: str) -> None:
             assert math.isfinite(read(text))
         except ValueError:
             continue
+
+
+@pytest.mark.parametrize(
+    "value", ["1_000", "１２", math.nan, math.inf, 10**400, None, [], {}, b"1"], ids=lambda value: ascii(value)[:20]
+)
+def test_what_is_no_measurement(value: object) -> None:
+    with pytest.raises(ValueError, match="is no"):
+        measured(value)
+
+
+@pytest.mark.parametrize(("value", "found"), [("1.5", 1.5), (2, 2.0), (0.25, 0.25), (True, 1.0)])
+def test_what_is_a_measurement(value: object, found: float) -> None:
+    assert measured(value) == found

@@ -102,7 +102,7 @@ def _read(path: Path) -> dict[str, int]:
     except FileNotFoundError:
         return {}
     pairs = (line.partition(" ") for line in lines)
-    return {key: int(size) for size, _, key in pairs if size.isdigit() and key}
+    return {key: int(size) for size, _, key in pairs if size.isascii() and size.isdigit() and key}
 
 
 class FileCache:
