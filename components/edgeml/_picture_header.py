@@ -45,12 +45,13 @@ class NoSizeError(HeaderError):
 
 @dataclass(frozen=True)
 class Header:
-    """`end` is where a JPEG's end marker stands; 0 in other formats."""
+    """`end` is where a JPEG's end marker stands; 0 in other formats. `scans` is the number of its scans."""
 
     format: str
     width: int
     height: int
     end: int = 0
+    scans: int = 0
 
 
 def read(data: bytes) -> Header | None:
@@ -106,7 +107,7 @@ def _jpeg(data: bytes) -> Header:
             height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
         position += length
         if code == 0xDA:
-            return Header("JPEG", width, height, _end_of_scans(data, position))
+            return Header("JPEG", width, height, *_end_of_scans(data, position))
     raise HeaderError(f"more than {MAX_MARKERS} markers")
 
 
@@ -117,12 +118,13 @@ def _length(data: bytes, position: int) -> int:
     return length
 
 
-def _end_of_scans(data: bytes, position: int) -> int:
+def _end_of_scans(data: bytes, position: int) -> tuple[int, int]:
+    """Where the end marker stands, and the number of scans before it."""
     scans = 1
     while (marker := _IN_SCAN.search(data, position)) is not None:
         code, position = data[marker.end() - 1], marker.end()
         if code == 0xD9:
-            return marker.start()
+            return marker.start(), scans
         if code == 0x01:
             continue
         scans += code == 0xDA

@@ -81,7 +81,9 @@ def decoded(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, formats: Se
     if header.width * header.height > max_pixels:
         raise PictureError(f"{name}: {header.width}x{header.height} pixels, {max_pixels} pixels are allowed")
     image = _decoded(data, name)
-    if header.end and _may_be_cut(image) and not np.array_equal(image, _decoded(_longer(data, header.end), name)):
+    # The later scans of a picture only refine it: nothing is grey where one of them was cut.
+    is_doubtful = header.end and (header.scans > 1 or _may_be_cut(image))
+    if is_doubtful and not np.array_equal(image, _decoded(_longer(data, header.end), name)):
         raise PictureError(f"{name}: not a readable image: cut off in the middle")
     return image
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -403,3 +404,33 @@ def test_reads_that_hang_end_the_process_only_where_no_other_camera_suffers(
         Hanging.released.set()
     if not alone:
         running.delivers("bad")
+
+
+class Ended:
+    """An attempt that is over, after `seconds` and `frames`."""
+
+    unexpected = None
+    error = "the stream ended"
+
+    def __init__(self, frames: int, seconds: float) -> None:
+        self.frames, self.began = frames, time.monotonic() - seconds
+
+
+def test_pauses_grow_for_a_source_that_gives_a_frame_and_ends(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    camera = Camera(type="test_pattern", reconnect_min_s=1, reconnect_max_s=30)
+    worker = capture.CameraWorker("c", camera, running.context, running.rings, lambda frame: None)
+    pauses = []
+    for _ in range(8):
+        ended: Any = Ended(frames=1, seconds=0.0)
+        worker._failed(ended)
+        pauses.append(worker._pause)
+    assert all(0.5 <= pause <= 30 for pause in pauses)  # never at once, whatever the jitter
+    assert worker._backoff.failures >= 7
+    ended = Ended(frames=100, seconds=60)
+    worker._failed(ended)
+    assert worker._backoff.failures == 1
+    for _ in range(3):
+        ended = Ended(frames=0, seconds=60)
+        worker._failed(ended)
+    assert worker._backoff.failures == 4

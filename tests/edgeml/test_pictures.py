@@ -147,7 +147,7 @@ def test_a_picture_that_is_cut_off_is_an_error(name: str, part: float) -> None:
         decoded(data[: int(len(data) * part) if part > 0 else -1], "x")
 
 
-@pytest.mark.parametrize("name", ["jpg", "restarts", "grey jpg", "odd"])
+@pytest.mark.parametrize("name", ["jpg", "progressive", "restarts", "grey jpg", "odd"])
 def test_a_jpeg_that_lost_its_middle_or_was_ended_early_is_an_error(name: str) -> None:
     data = WHOLE[name]
     scan = data.index(b"\xff\xda") + 14
