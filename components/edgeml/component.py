@@ -36,6 +36,7 @@ C = TypeVar("C")
 EXIT_STOPPED, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78
 HEALTH_INTERVAL_S = 10.0
 STOP_TIMEOUT_S = 4.5  # the nucleus kills what has not ended 5 s after SIGTERM
+MAX_UNKNOWN = 5  # problems about keys that are not known
 STOP_FOLLOWS_S = 1.0  # from the loss of the connection to SIGTERM, where a stop is the reason
 SETTLE_S = 0.3  # a deployment changes many keys, and the core tells of each one
 
@@ -230,6 +231,10 @@ def _configuration(config_type: type[C], context: Context) -> dict[str, Any]:
 def _tell_unknown(unknown: dict[str, str], context: Context) -> None:
     """Each unknown key is a problem until it is gone, and never an error: leftovers survive upgrades."""
     problems = context.health.problems
+    if len(unknown) > MAX_UNKNOWN:  # reports have room for a few problems, of which others may be worse
+        paths = list(unknown)[MAX_UNKNOWN - 1 :]
+        unknown = {path: unknown[path] for path in list(unknown)[: MAX_UNKNOWN - 1]}
+        unknown["configuration"] = f"{len(paths)} more keys are not known: {', '.join(paths)}"
     for problem in problems.current():
         if problem.code == "unknown_key" and problem.subject not in unknown:
             problems.cleared("unknown_key", problem.subject)

@@ -224,6 +224,15 @@ def test_a_changed_file_reconfigures_and_unknown_keys_are_told(package: Path) ->
         running.logged("problem is over code=unknown_key subject=wrod")
 
 
+def test_many_unknown_keys_leave_room_for_other_problems(package: Path) -> None:
+    with echo(package, **{f"old_{number}": 1 for number in range(40)}) as running:
+        running.logged("started")
+        assert running.stop() == 0
+    problems = running.message("edgeml/health/Echo")["problems"]
+    assert [problem["subject"] for problem in problems] == ["old_0", "old_1", "old_2", "old_3", "configuration"]
+    assert "36 more keys are not known: old_4, old_5" in problems[-1]["text"]
+
+
 def test_broken_lines_on_stdin_are_reported_and_passed_over(package: Path) -> None:
     with echo(package) as running:
         assert running.process.stdin is not None

@@ -29,6 +29,7 @@ COMPONENT = """
     class Config(msgspec.Struct):
         number: int = 1
         word: str = "fine"
+        parts: dict[str, int] = {}
 
     class Picky(Component[Config]):
         name, version = "edgeml.Picky", sys.argv.pop()
@@ -39,7 +40,7 @@ COMPONENT = """
         def reconfigure(self, config):
             if config.word == "refused at start":
                 raise ConfigError("word", "expected another one")
-            print("runs on", config.number, flush=True)
+            print("runs on", config.number, *config.parts, flush=True)
 
         def stop(self):
             pass
@@ -144,4 +145,16 @@ def test_the_first_start_of_a_version_with_a_refused_configuration_ends_with_78(
         pass
     with device.running("1.0.0") as log:  # as after the core's rollback, should the configuration stay
         says(log, "runs on 1")
+        says(log, "started component")
+
+
+def test_a_null_entry_is_gone_live_and_after_a_restart(device: Device) -> None:
+    device.configure(parts={"a": 1, "b": 2.0})
+    with device.running() as log:
+        says(log, "runs on 1 a b")
+        says(log, "started component")
+        device.configure(parts={"a": None})
+        says(log, "runs on 1 b\n")
+    with device.running() as log:
+        says(log, "runs on 1 b\n")
         says(log, "started component")

@@ -35,6 +35,19 @@ def test_least_privilege(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_who_hears_local_messages_may_prove_it(path: Path) -> None:
+    """In a policy id of its own: an upgrade leaves the lists of the others as a device has them."""
+    recipe = yaml.safe_load(path.read_bytes())
+    defaults = recipe.get("ComponentConfiguration", {}).get("DefaultConfiguration", {})
+    policies = dict(defaults.get("accessControl", {}).get("aws.greengrass.ipc.pubsub", {}))
+    echo = policies.pop(f"{path.stem}:pubsub:echo", None)
+    assert (echo is not None) == any("SubscribeToTopic" in str(policy["operations"]) for policy in policies.values())
+    if echo is not None:
+        assert echo["resources"] == [f"edgeml/echo/{path.stem.removeprefix('edgeml.')}"]
+        assert echo["operations"] == ["aws.greengrass#PublishToTopic", "aws.greengrass#SubscribeToTopic"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_shape_is_the_same_for_all(path: Path) -> None:
     recipe: dict[str, Any] = yaml.safe_load(path.read_bytes())
     assert recipe["ComponentName"] == path.stem
