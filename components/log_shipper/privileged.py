@@ -91,7 +91,7 @@ def _unpack(archive: Path, folder: Path) -> Path:
         shutil.rmtree(fresh, ignore_errors=True)
         with zipfile.ZipFile(archive) as content:
             content.extractall(fresh)
-        fresh.rename(target)
+        _rename_durably(fresh, target)
     os.utime(target)
     return target
 
@@ -134,8 +134,14 @@ def _state(folder: Path, work: int) -> Path:
         for name in _STATE:
             with contextlib.suppress(OSError):
                 _take_over(name, work, fresh / name)
-        fresh.rename(state)
+        _rename_durably(fresh, state)
     return state
+
+
+def _rename_durably(fresh: Path, target: Path) -> None:
+    """After a power cut the folder is there whole, or not at all. Done once for a version, so all is written out."""
+    os.sync()
+    fresh.rename(target)
 
 
 def _take_over(name: str, work: int, target: Path) -> None:

@@ -139,7 +139,8 @@ class Tail:
 
     def backlog(self) -> int:
         """Bytes not yet delivered."""
-        return sum(file.undelivered for file in self.files.values()) + sum(item.size for item in self.later.values())
+        files, later = list(self.files.values()), list(self.later.values())  # another thread may ask
+        return sum(file.undelivered for file in files) + sum(item.size for item in later)
 
     def close(self) -> None:
         for file in self.files.values():
@@ -174,8 +175,8 @@ class Tail:
         if known is item or known[2:] == item[2:]:
             self.settled[key] = item
             return False
-        del self.settled[key]
         mark = self._recall(key)
+        del self.settled[key]
         if mark is not None:
             file = self.files[key] = LogFile(known)
             file.mark, file.position, file.resting = mark, mark.offset, True

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from log_shipper.checkpoint import Checkpoint
+from log_shipper.errors import CheckpointError
 from log_shipper.files import FileSource
 from log_shipper.identity import Seen
 from log_shipper.parse import Parser
@@ -218,3 +219,64 @@ def test_ten_thousand_files_are_delivered_with_few_of_them_open(folder: Folder) 
     assert sorted(folder.deliver()) == list(range(10_000))
     assert folder.deliver() == []
     assert len(os.listdir("/proc/self/fd")) < 300  # noqa: PTH208
+
+
+def test_of_more_files_than_are_followed_each_line_is_delivered_once_whatever_happens_to_them(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("log_shipper.tail.MAX_FOLLOWED", 4)
+    expected = list(range(30))
+    for number in expected:
+        folder.write(f"f{number}.log", number)
+    found = folder.deliver() + folder.deliver()
+    assert found == expected  # oldest first
+    tail = folder.source.tail
+    assert len(tail.files) <= 4
+    assert len(tail.files) + len(tail.settled) == 30
+    folder.write("f3.log", 100)  # a settled one grows, one is renamed, one deleted, one replaced, one truncated
+    (folder.path / "f4.log").rename(folder.path / "f4.log.1")
+    (folder.path / "f5.log").unlink()
+    (folder.path / "f6.log").unlink()
+    folder.write("f6.log", 101)
+    (folder.path / "f7.log").write_text("")
+    folder.write("f7.log", 102, 103, 104)
+    assert sorted(folder.deliver() + folder.deliver()) == [100, 101, 102, 103, 104]
+    folder.source.close()
+    folder.restart()
+    folder.write("f8.log", 105)
+    assert folder.deliver() + folder.deliver() == [105]
+    assert folder.source.tail.lost_bytes == 0
+    assert folder.source.backlog() == 0
+
+
+def test_files_that_vanish_before_they_are_looked_into_are_counted_as_lost(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("log_shipper.tail.MAX_FOLLOWED", 4)
+    for number in range(10):
+        folder.write(f"f{number}.log", number)
+    folder.read_and_fail()
+    assert len(folder.source.tail.later) == 6
+    size = (folder.path / "f9.log").stat().st_size
+    (folder.path / "f9.log").unlink()
+    assert sorted(folder.deliver() + folder.deliver()) == list(range(9))
+    assert folder.source.tail.lost_bytes == size
+
+
+def test_a_progress_that_cannot_be_read_now_makes_no_line_come_twice(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("log_shipper.tail.MAX_FOLLOWED", 2)
+    for number in range(4):
+        folder.write(f"f{number}.log", number)
+    assert folder.deliver() + folder.deliver() == [0, 1, 2, 3]
+    folder.write("f0.log", 10)
+
+    def failing(name: str, key: object) -> None:
+        raise CheckpointError("disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder.checkpoint, "mark", failing)
+        with pytest.raises(CheckpointError):
+            folder.deliver()
+    assert folder.deliver() + folder.deliver() == [10]
