@@ -1,13 +1,9 @@
 """Marks whose file is no longer under its key, found by key and by content among a hundred thousand others."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from log_shipper.identity import MIN_CONTENT, Key, Mark, digest
-
-K = TypeVar("K")
 
 
 @dataclass(eq=False, slots=True)
@@ -28,12 +24,13 @@ class Orphan:
 
 
 class Orphans:
-    """Iterates in the order in which they were added."""
+    """Iterates in the order in which they were added. What they begin with is looked into only when it is asked for."""
 
     def __init__(self, orphans: Iterable[Orphan]) -> None:
         self._all: dict[int, Orphan] = {}
-        self._by_key: dict[Key, list[Orphan]] = {}
-        self._by_head: dict[int, dict[bytes, list[Orphan]]] = defaultdict(dict)
+        self._by_key: dict[Key, Orphan] = {}  # the first that had it
+        self._twice = 0  # how many others there are
+        self._by_head: dict[int, dict[bytes, list[Orphan]]] | None = None
         for orphan in orphans:
             self.add(orphan)
 
@@ -42,30 +39,42 @@ class Orphans:
 
     def add(self, orphan: Orphan) -> None:
         self._all[id(orphan)] = orphan
-        self._by_key.setdefault(orphan.key, []).append(orphan)
-        size, head = orphan.beginning
-        if size >= MIN_CONTENT:
-            self._by_head[size].setdefault(head, []).append(orphan)
+        self._twice += self._by_key.setdefault(orphan.key, orphan) is not orphan
+        if self._by_head is not None:
+            _index(self._by_head, orphan)
 
     def remove(self, orphan: Orphan) -> None:
         del self._all[id(orphan)]
-        _drop(self._by_key, orphan.key, orphan)
+        if self._by_key[orphan.key] is not orphan:
+            self._twice -= 1
+        else:
+            del self._by_key[orphan.key]
+            other = next((item for item in self._all.values() if item.key == orphan.key), None) if self._twice else None
+            if other is not None:
+                self._by_key[other.key] = other
+                self._twice -= 1
         size, head = orphan.beginning
-        if size >= MIN_CONTENT:
-            _drop(self._by_head[size], head, orphan)
+        if self._by_head is not None and size >= MIN_CONTENT:
+            alike = self._by_head[size][head]
+            alike.remove(orphan)
+            if not alike:
+                del self._by_head[size][head]
 
     def of(self, key: Key) -> Orphan | None:
         """The first that had this key."""
-        return next(iter(self._by_key.get(key, ())), None)
+        return self._by_key.get(key)
 
     def like(self, fd: int) -> Iterator[Orphan]:
         """Those whose beginning an open file has."""
+        if self._by_head is None:
+            self._by_head = {}
+            for orphan in self._all.values():
+                _index(self._by_head, orphan)
         for size, heads in list(self._by_head.items()):
-            if heads:
-                yield from list(heads.get(digest(fd, 0, size), ()))
+            yield from list(heads.get(digest(fd, 0, size), ()))
 
 
-def _drop(table: dict[K, list[Orphan]], key: K, orphan: Orphan) -> None:
-    table[key].remove(orphan)
-    if not table[key]:
-        del table[key]
+def _index(table: dict[int, dict[bytes, list[Orphan]]], orphan: Orphan) -> None:
+    size, head = orphan.beginning
+    if size >= MIN_CONTENT:
+        table.setdefault(size, {}).setdefault(head, []).append(orphan)
