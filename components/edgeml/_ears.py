@@ -57,12 +57,11 @@ class Ears:
                 self._thread = threading.Thread(target=self._run, name="ipc-ears", daemon=True)
                 self._thread.start()
 
-    def close(self) -> None:
-        """End the thread at its next turn; it does not keep the process alive."""
+    def close(self) -> Subscription | None:
+        """End the thread at its next turn; it does not keep the process alive. What is left to be closed."""
         self._closed.set()
         self._heard.set()
-        if self._echo is not None:
-            self._echo.close()
+        return self._echo
 
     def _run(self) -> None:
         local_due = time.monotonic() + self._pace.proof_s

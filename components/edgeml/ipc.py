@@ -270,10 +270,9 @@ class GreengrassIpc:
         with self._sending:
             self._closing = True
             unanswered = list(self._unanswered)
-        if self._ears is not None:
-            self._ears.close()
+        echo = None if self._ears is None else self._ears.close()
         concurrent.futures.wait(unanswered, ANSWERS_S)
-        streams = [self._configuration, *self._subscriptions.values()]
+        streams = [echo, self._configuration, *self._subscriptions.values()]
         ends = [stream.end() for stream in streams if stream is not None]
         concurrent.futures.wait([end for end in ends if end is not None], STREAMS_S)
         self._inbox.close()

@@ -17,9 +17,11 @@ from edgeml._ears import Pace
 from edgeml.errors import IpcError
 from edgeml.health import Health
 from edgeml.ipc import GreengrassIpc
+from integration.conftest import Start
 from localdev.cloud import LocalCloud
 from localdev.core import LocalCore
 from localdev.core.operations.pubsub import PubSub
+from localdev.core.policy import PUBSUB
 from localdev.core.server import Connection
 from support import ROOT, eventually
 
@@ -96,6 +98,16 @@ def test_a_living_subscription_that_is_proved_is_left_alone(lite: LocalCore, mon
         client.subscribe("ok/a", lambda topic, payload: None)
         eventually(lambda: asked.count("edgeml/echo/Client") > 5, what="proofs")
     assert asked.count("+") == 2
+
+
+def test_a_component_may_prove_what_it_hears(start: Start) -> None:
+    with start({"sample_requester": {}}, profile="lite") as core:
+        core.wait_state("edgeml.SampleRequester", "RUNNING")
+        echoes = core._engine.pubsub._subscriptions
+        eventually(lambda: [*echoes.matches("edgeml/echo/SampleRequester")], what="the loop-back")
+        assert core._engine.authorizer.allows(
+            "edgeml.SampleRequester", PUBSUB, "PublishToTopic", "edgeml/echo/SampleRequester"
+        )
 
 
 def test_iot_topics_are_heard_again_after_iotcored_restarted(lite: LocalCore) -> None:
