@@ -276,6 +276,7 @@ def _until_stopped(component: Component[C], config_type: type[C], context: Conte
 
 def _stop_follows(context: Context) -> bool:
     """Whether SIGTERM comes, too: a nucleus that shuts down closes IPC just before, and that is no failure."""
+    log.warning("the connection to the core is lost")
     end = time.monotonic() + STOP_FOLLOWS_S
     while (left := end - time.monotonic()) > 0:
         with contextlib.suppress(queue.Empty):

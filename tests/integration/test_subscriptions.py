@@ -257,6 +257,7 @@ def test_sigterm_just_after_the_loss_of_the_connection_is_a_stop(tmp_path: Path)
             eventually(lambda: "started component" in log.read_text(), 30, "the start")
             for connection in list(core._engine._server.connections):
                 core._loop.call_soon_threadsafe(connection.abort)
+            eventually(lambda: "the connection to the core is lost" in log.read_text(), what="the loss")
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=10) == 0, log.read_text()
         finally:
