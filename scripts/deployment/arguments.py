@@ -2,6 +2,8 @@
 
 import argparse
 import re
+import shutil
+import textwrap
 from pathlib import Path
 
 from deployment import UsageError, config_file
@@ -11,16 +13,20 @@ COMPONENTS = Path(__file__).resolve().parents[2] / "components"
 NAME = r"[A-Za-z0-9._-]{1,128}"
 VERSION = r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
 EPILOG = """\
-FILE (YAML or JSON) maps component names to configuration, which is merged into what is deployed:
+FILE (YAML or JSON) maps component names to configuration, which is merged into
+what is deployed:
   edgeml.CameraCapture: {fps: 5}
-or says what is merged and what is reset to the recipe's defaults, as JSON pointers ("" is everything):
+or says what is merged and what is reset to the recipe's defaults, as JSON
+pointers ("" is everything):
   edgeml.Inferencer: {merge: {pipelines: {}}, reset: [/backend]}
 
-rollback deploys again what was there before, configuration included: without --to, the newest earlier deployment that
-succeeded on its devices. What it came back from is not gone back to by another rollback.
+rollback deploys again what was there before, configuration included: without
+--to, the newest earlier deployment that succeeded on its devices. What it came
+back from is not gone back to by another rollback.
 
-Exit codes: 0 every device has it (or, with --dry-run, it could be done), 1 it failed or not every device has it yet,
-2 arguments or configuration are wrong, 130 stopped with Ctrl-C. A deployment that was made goes on in any case.
+Exit codes: 0 every device has it (or, with --dry-run, it could be done), 1 it
+failed or not every device has it yet, 2 arguments or configuration are wrong,
+130 stopped with Ctrl-C. A deployment that was made goes on in any case.
 """
 # What does not go with an action, by the attribute that argparse gives it.
 DEPLOY_ONLY = {"component", "remove", "config", "bucket", "builds"}
@@ -31,10 +37,19 @@ REFUSED = {
 }
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """80 columns at the most: argparse goes by the terminal's width, and leaves descriptions as they are."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=min(80, shutil.get_terminal_size().columns) - 2)
+
+
+def wrapped(text: str) -> str:
+    return "\n\n".join(textwrap.fill(" ".join(part.split()), 78) for part in text.strip().split("\n\n"))
+
+
 def parser(description: str) -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        "deploy", description=description, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = argparse.ArgumentParser("deploy", description=wrapped(description), epilog=EPILOG, formatter_class=Help)
     made.add_argument("action", nargs="?", choices=["deploy", "status", "rollback"], default="deploy")
     made.add_argument(
         "--thing-group", required=True, type=_group, metavar="G", help="the name of an AWS IoT thing group"
@@ -58,7 +73,7 @@ def parser(description: str) -> argparse.ArgumentParser:
         "--builds", type=Path, default=COMPONENTS, metavar="DIR", help="where greengrass-build/ folders lie"
     )
     made.add_argument("--to", default="", metavar="ID", help="rollback: the deployment to go back to")
-    made.add_argument("--region", help="default: the AWS configuration's")
+    made.add_argument("--region", help="default: AWS_REGION, or the AWS configuration's")
     made.add_argument("--dry-run", action="store_true", help="show what would change, change nothing")
     made.add_argument("--yes", action="store_true", help="do not ask")
     made.add_argument("--timeout", type=_seconds, default=600.0, metavar="S", help="seconds to wait for the devices")

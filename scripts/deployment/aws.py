@@ -1,5 +1,7 @@
 """AWS as scripts/deploy uses it: clients that give up in time, and errors in words."""
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -32,9 +34,12 @@ class Aws:
         import boto3  # takes a third of a second, which --help need not
         from botocore.config import Config
 
-        self._session = boto3.Session(region_name=region)
+        # AWS_REGION is what other SDKs and AWS's own shells set, and boto3 passes over.
+        self._session = boto3.Session(region_name=region or os.environ.get("AWS_REGION") or None)
         if not self._session.region_name:
-            raise UsageError("no AWS region: name --region, set AWS_DEFAULT_REGION, or put it into the AWS profile")
+            raise UsageError(
+                "no AWS region: name --region, set AWS_REGION or AWS_DEFAULT_REGION, or put it into the AWS profile"
+            )
         self.region = str(self._session.region_name)
         self._clients: dict[str, Any] = {}
         self._config = Config(
@@ -84,8 +89,14 @@ def in_words() -> Iterator[None]:
         raise DeployError(f"AWS: {error}") from error
 
 
+def _plain(text: object) -> str:
+    """A message for a terminal: a proxy or a wrong endpoint answers with a page of HTML."""
+    words = re.sub(r"<[^<>]{0,1000}>", " ", str(text)).split()
+    return " ".join(words)[:500]
+
+
 def _refusal(error: Any) -> DeployError:
-    code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+    code, message = error.response["Error"]["Code"], _plain(error.response["Error"].get("Message", ""))
     if code in BAD_CREDENTIALS:
         return UsageError(f"AWS does not take the credentials: {message}")
     if code in DENIED:

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,15 +79,25 @@ class Workspace:
                 (gathered.recipes / recipe.name).symlink_to(recipe)
         return gathered
 
-    def lend_venvs(self, packages: Iterable[str], root: Path, python: str = "python3") -> None:
+    def lend_venvs(
+        self,
+        packages: Iterable[str],
+        root: Path,
+        python: str = "python3",
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> None:
         """Put each component's environment into its work folder under `root`, so that `install` finds it done.
+
+        `progress` is told which one is being looked after.
 
         `python` is what runs the install step: under sudo that of its secure_path, which may be another one.
         The environment itself is made by the artifact's own install step, once per lock; the one before is kept.
         """
-        for build in self.build(packages):
+        builds = self.build(packages)
+        for number, build in enumerate(builds, 1):
             (archive,) = build.glob("artifacts/*/*/*.zip")
             name = archive.parent.parent.name
+            progress(f"{number} of {len(builds)}: {name}")
             venv = self._lent(archive, python)
             if venv is not None:
                 work = root / "work" / name

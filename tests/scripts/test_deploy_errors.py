@@ -12,8 +12,10 @@ import pytest
 
 import deploy
 from deploy_support import GROUP, Field, prepared
+from deployment import aws
 from localdev.cloud import LocalCloud
 from localdev.cloud.aws import Request, Response
+from support import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +177,9 @@ def run(changes: dict[str, str], home: Path) -> subprocess.CompletedProcess[str]
 @pytest.mark.parametrize(
     ("configuration", "message"),
     [
-        ({}, "no AWS region: name --region, set AWS_DEFAULT_REGION"),
+        ({}, "no AWS region: name --region, set AWS_REGION or AWS_DEFAULT_REGION"),
         ({"AWS_DEFAULT_REGION": "us-east-1"}, "the AWS configuration: Unable to locate credentials"),
+        ({"AWS_REGION": "us-east-1"}, "the AWS configuration: Unable to locate credentials"),
         ({"AWS_PROFILE": "nobody"}, "the AWS configuration: The config profile (nobody) could not be found"),
     ],
 )
@@ -222,3 +225,16 @@ def test_every_client_gives_up_in_time(field: Field, monkeypatch: pytest.MonkeyP
         assert config is not None, service
         assert (config.connect_timeout, config.read_timeout) == (5, 30)
         assert config.retries["total_max_attempts"] == 4
+
+
+def test_help_fits_a_terminal_of_80_columns() -> None:
+    arguments = [sys.executable, str(ROOT / "scripts" / "deploy.py"), "--help"]
+    shown = subprocess.run(arguments, capture_output=True, text=True, timeout=60, env={**os.environ, "COLUMNS": "200"})
+    assert shown.returncode == 0
+    assert [line for line in shown.stdout.splitlines() if len(line) > 80] == []
+
+
+def test_a_page_of_html_is_told_in_words() -> None:
+    page = "<html><head><title>502</title></head>\n<body bgcolor='x'><h1>Bad   Gateway</h1></body></html>"
+    assert aws._plain(page) == "502 Bad Gateway"
+    assert len(aws._plain("<" * 100_000)) == 500

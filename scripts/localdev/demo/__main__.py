@@ -4,6 +4,7 @@ Exit code 0 only if every stage showed its evidence. Nothing it starts outlives 
 """
 
 import argparse
+import fcntl
 import json
 import os
 import shutil
@@ -12,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ TICK_S = 0.25
 
 def main() -> int:
     options = _options()
-    console = Console(stderr=False, width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 80)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
     try:
@@ -66,10 +67,12 @@ def _interrupted(number: int, frame: object) -> None:
 def run(options: argparse.Namespace, console: Console) -> dict[str, Evidence]:
     """The whole demo; the stages' evidence by name."""
     home: Path = options.home
-    for name in PARTS:
-        shutil.rmtree(home / name, ignore_errors=True)
-    (output := home / "output").mkdir(parents=True)
     with ExitStack() as running:
+        running.enter_context(_alone(home))
+        for name in PARTS:
+            if name != "output" or not options.stage:  # pictures of stages that are not chosen stay
+                shutil.rmtree(home / name, ignore_errors=True)
+        (output := home / "output").mkdir(parents=True, exist_ok=True)
         console.print("starting a local cloud (a stand-in for AWS, for development)")
         cloud = running.enter_context(LocalCloud(TEMPLATE, {"SigningKeySecret": SIGNING_KEY, "ThingPrefix": ""}))
         rings = Path(tempfile.mkdtemp(prefix=f"edgeml-demo-{os.getpid()}-", dir=SHARED_MEMORY))
@@ -87,8 +90,12 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Evidence]:
         console.print(f"building {', '.join(configuration)}")
         workspace = Workspace()
         build = workspace.gather(configuration, home / "build")
-        with console.status("installing the components' packages (the first time, this takes a few minutes)"):
-            workspace.lend_venvs(configuration, home / "gg")
+        with console.status("installing the components' packages") as status:
+
+            def installing(text: str) -> None:
+                status.update(f"installing packages, {text} (the first time, this takes a few minutes)")
+
+            workspace.lend_venvs(configuration, home / "gg", progress=installing)
         console.print("starting a local Greengrass core (a stand-in, for development)")
         settings: dict[str, Any] = {"thing_name": THING, "mqtt_url": cloud.mqtt_url, "env": cloud.environment()}
         # The simulated serial ports, pictures and rings are open to who started the demo, not to ggc_user.
@@ -107,6 +114,18 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Evidence]:
     show.summary(console, stages, evidence)
     console.print(f"pictures in {output}, logs in {home / 'gg' / 'logs'}", highlight=False)
     return evidence
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """SystemExit in one sentence where another demo is using `home`; the end of that process frees it."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_name(f".{home.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"another demo is running in {home}: wait for it, or choose another --home") from None
+        yield
 
 
 def _chosen(names: Sequence[str] | None) -> list[type[Stage]]:

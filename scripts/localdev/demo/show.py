@@ -7,9 +7,13 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from localdev.demo.stage import Evidence, Stage
+from localdev.workspace import ROOT
 
 HEADLESS_EVERY_S = 5.0
 
@@ -57,13 +61,18 @@ def progress(console: Console, stages: Sequence[Stage], *, headless: bool) -> It
 
 
 def summary(console: Console, stages: Sequence[Stage], evidence: Mapping[str, Evidence]) -> None:
-    table = Table(title="What the demo saw", title_justify="left")
-    for column in ("", "stage", "figures"):
-        table.add_column(column)
+    """A paragraph a stage, as wide as the terminal: figures are many and of any length."""
+    console.print("What the demo saw", style="bold")
     for stage in stages:
         shown = evidence[stage.name]
-        text = ", ".join(f"{key} {value}" for key, value in shown.figures.items())
+        verdict = "[green]ok[/green]" if shown.ok else "[red]no[/red]"
+        console.print(f"{verdict}  {stage.name}", highlight=False)
         if not shown.ok:
-            text = f"[red]{shown.missing}[/red] ({text})"
-        table.add_row("[green]ok" if shown.ok else "[red]no", stage.name, text)
-    console.print(table)
+            console.print(Padding(f"[red]{escape(shown.missing)}[/red]", (0, 0, 0, 4)))
+        text = ", ".join(f"{key} {_short(value)}" for key, value in shown.figures.items())
+        console.print(Padding(Text(text), (0, 0, 0, 4)))
+
+
+def _short(value: object) -> str:
+    """Paths within the project as a person would type them."""
+    return str(value).replace(f"{ROOT}/", "")

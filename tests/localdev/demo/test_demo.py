@@ -1,6 +1,7 @@
 """The demo as a person runs it: what it shows and writes, and that Ctrl-C leaves nothing of it."""
 
 import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -85,9 +86,24 @@ def test_stages_show_their_figures_and_everything_ends(tmp_path: Path) -> None:
     assert [picture.stem for picture in pictures] == list(stages["dashboards"]["points"])
     assert min(stages["dashboards"]["points"].values()) > 10
     summary = printed[printed.index("What the demo saw") :]
+    assert [line for line in summary.splitlines() if len(line) > 80 and " " in line.strip()] == []
+    unwrapped = "".join(summary.split())
     for picture in pictures:
         assert picture.read_bytes().startswith(b"\x89PNG")
-        assert picture.name in summary
+        assert picture.name in unwrapped
+
+
+def test_a_second_demo_in_the_same_home_says_so(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with (tmp_path / ".home.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        words = [str(ROOT / "scripts" / "demo"), "--home", str(home), "--headless", "--seconds", "1"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.strip()) == (
+        1,
+        f"another demo is running in {home}: wait for it, or choose another --home",
+    )
+    assert not home.exists()
 
 
 @pytest.mark.parametrize("moment", ["deployment create", "edge_impulse_runner:"])
