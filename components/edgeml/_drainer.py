@@ -158,7 +158,9 @@ class Drainer:
         now = time.monotonic()
         waiting = {name for name, lane in self._lanes.items() if lane.ready_at > now}
         failed, self._failed_last = self._failed_last, ""  # a lane that fails at once leaves a turn to the others
-        return self._spool.oldest({*waiting, failed}) or self._spool.oldest(waiting)
+        if failed:
+            return self._spool.oldest({*waiting, failed}) or self._spool.oldest(waiting)
+        return self._spool.oldest(waiting)
 
     def _restore(self) -> None:
         """Put back what a damaged file and the quarantine hold; where that fails the queue goes on without."""

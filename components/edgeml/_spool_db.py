@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,6 +165,17 @@ def _complete(db: sqlite3.Connection) -> None:
     for name, kind in _MOMENT.items():
         if name not in present:
             db.execute(f"ALTER TABLE items ADD COLUMN {name} {kind}")
+
+
+def fill_lanes(db: sqlite3.Connection, lane: Callable[[str], str]) -> tuple[int, int]:
+    """Note the lane of each item; how many there are, and the sum of their sizes."""
+    if lane is str:
+        db.execute("INSERT INTO lanes SELECT id, CAST(topic AS TEXT) FROM items")
+    else:
+        topics = db.execute("SELECT id, topic FROM items").fetchall()
+        db.executemany("INSERT INTO lanes VALUES (?, ?)", [(key, lane(str(topic))) for key, topic in topics])
+    depth, size = db.execute("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM items").fetchone()
+    return int(depth), int(size)
 
 
 def counters(db: sqlite3.Connection) -> dict[str, int]:

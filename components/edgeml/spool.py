@@ -26,6 +26,7 @@ from edgeml._spool_db import (
     Item,
     connect,
     counters,
+    fill_lanes,
     hold_reserve,
     is_full,
     is_unreadable,
@@ -137,7 +138,7 @@ class Spool:
 
     def oldest(self, passed_over: Collection[str] = ()) -> Item | None:
         """The oldest item of all lanes but those that are `passed_over`."""
-        while True:
+        while passed_over:
             with self._translated("read it"):
                 heads = self._db.execute(HEADS).fetchall()
             keys = [key for lane, key in heads if lane not in passed_over]
@@ -145,6 +146,10 @@ class Spool:
                 return None
             if found := self._items(SELECT_ONE, keys[0]):
                 return found[0]  # else the row was no item, and is set aside now
+        while self._depth:
+            if found := self.peek():
+                return found[0]
+        return None
 
     def _items(self, select: str, argument: int) -> list[Item]:
         with self._translated("read it"):
@@ -220,10 +225,7 @@ class Spool:
             db = connect(self.path)
         try:
             found = counters(db)
-            rows = db.execute("SELECT id, size, topic FROM items").fetchall()
-            lanes = [(key, self.lane(str(topic))) for key, size, topic in rows]
-            db.executemany("INSERT INTO lanes VALUES (?, ?)", lanes)
-            self._depth, self._bytes = len(rows), sum(size for key, size, topic in rows)
+            self._depth, self._bytes = fill_lanes(db, self.lane)
             self._dropped, self._corrupt = max(self._dropped, found["dropped"]), max(self._corrupt, found["corrupt"])
             if self._corrupt != found["corrupt"]:
                 db.execute("UPDATE counters SET value = ? WHERE name = 'corrupt'", (self._corrupt,))
