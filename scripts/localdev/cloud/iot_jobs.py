@@ -173,7 +173,8 @@ class IotJobs:
 
     def _join(self, job: Job) -> None:
         """Things that came into a target of a continuous job since."""
-        if job.continuous and self._backend.jobs[job.job_id].status == "IN_PROGRESS":
+        known = self._backend.jobs.get(job.job_id)  # absent: deleted, or not entered yet
+        if job.continuous and known is not None and known.status == "IN_PROGRESS":
             things = dict.fromkeys(thing for arn in job.request["targets"] for thing in self._expanded(arn))
             job.waiting.extend(thing for thing in things if thing not in job.executions and thing not in job.waiting)
 
