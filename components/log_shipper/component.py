@@ -9,8 +9,8 @@ import msgspec
 
 from edgeml import messages
 from edgeml.component import Component, Context
-from edgeml.errors import ConfigError
-from log_shipper import __version__
+from edgeml.errors import ConfigError, EdgemlError
+from log_shipper import __version__, privileges
 from log_shipper.cloudwatch import CloudWatch
 from log_shipper.cloudwatch_sink import CloudWatchSink
 from log_shipper.config import Config, Files
@@ -42,6 +42,9 @@ class LogShipper(Component[Config]):
     def start(self, config: Config) -> None:
         _raise_file_limit()
         context = self.context
+        if not privileges.reduce(may_delete=privileges.deletes(config)):
+            context.fail(EdgemlError("files are to be deleted by now, which needs rights that this process gave up"))
+            return
         files = dict(config.files)
         if config.health_metrics.enabled:
             files["edgeml.health"] = self._listen(config)

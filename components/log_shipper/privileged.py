@@ -36,11 +36,12 @@ def main(step: str, code: str, home: str, root: str) -> None:
 
     The recipe's script calls it in the component's work folder. `run` does not return.
     """
-    os.umask(0o077)
+    os.umask(0o022)  # code and environment are no secret, and the component gives up root's rights
     if not home:
         _in_place(step, Path(code), root)
     work = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     folder = Path(home)
+    folder.chmod(0o755)
     os.chdir(folder)
     with (folder / "lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -52,6 +53,7 @@ def main(step: str, code: str, home: str, root: str) -> None:
         state = _state(folder, work)
     os.close(work)
     os.chdir(state)
+    os.environ["EDGEML_LOG_SHIPPER_STATE"] = str(state)  # see privileges.py
     _no_new_privileges()
     _start(folder / "venv", unpacked, root)
 
@@ -130,7 +132,7 @@ def _state(folder: Path, work: int) -> Path:
     if not state.is_dir():
         fresh = folder / "state.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir()
+        fresh.mkdir(mode=0o700)
         for name in _STATE:
             with contextlib.suppress(OSError):
                 _take_over(name, work, fresh / name)

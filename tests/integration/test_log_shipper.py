@@ -12,6 +12,7 @@ from integration.conftest import Start, component_name
 from localdev import workspace
 from localdev.cloud import LocalCloud
 from localdev.core import LocalCore
+from log_shipper.privileges import UID
 from support import eventually
 
 CONFIG: dict[str, Any] = {
@@ -50,6 +51,15 @@ def test_the_core_and_component_logs_are_found_in_cloudwatch(profile: str, start
     assert "\n".join(written).startswith("\n".join(arrived))
 
 
+def rights(pid: int | None) -> set[tuple[str, str]]:
+    """User and effective capabilities of every thread of a process."""
+    found = set()
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        found.add((fields["Uid"].split()[1], fields["CapEff"].strip()))
+    return found
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("sudo"), reason="needs root and sudo")
 def test_beside_components_of_another_user_it_runs_from_roots_folder(
     built: workspace.Workspace, cloud: LocalCloud
@@ -62,6 +72,7 @@ def test_beside_components_of_another_user_it_runs_from_roots_folder(
         built.lend_venvs(["log_shipper"], root)
         (root / "work" / name / "venv").unlink()  # of a python3 that the other user may not have; and not needed
         with LocalCore(root, profile="java", env=cloud.environment(), mqtt_url=cloud.mqtt_url) as core:
+            (root / "logs").chmod(0o700)  # as the nucleus has it
             core.deploy(
                 recipe_dirs=workspace.recipes(builds),
                 artifact_dirs=workspace.artifacts(builds),
@@ -74,5 +85,14 @@ def test_beside_components_of_another_user_it_runs_from_roots_folder(
             artifact = root / "packages" / "artifacts" / name / version / "log_shipper.zip"
             if artifact.stat().st_uid == 0:
                 pytest.skip("this core runs components as its own user")
-        assert (root / "private" / "state" / "checkpoint.db").stat().st_uid == 0
+            assert rights(core.pid(name)) == {(str(UID), "0000000000000004"), (str(UID), "0000000000000000")}
+            core.restart_component(name)
+            eventually(lambda: "".join(stored(cloud, f"/private/{name}")).count("started component") > 1, 15, "again")
+            assert (str(UID), "0000000000000004") in rights(core.pid(name))
+            delete = {"systemLogsConfiguration": {"deleteLogFileAfterCloudUpload": True}}
+            core.deploy(update_config={name: {"MERGE": {"logsUploaderConfiguration": delete}}}, timeout=60)
+            # There is no way back to root: the process ends, and the core starts another.
+            eventually(lambda: {user for user, _ in rights(core.pid(name))} == {"0"}, 15, "root's rights")
+            core.wait_state(name, "RUNNING")
+        assert (root / "private" / "state" / "checkpoint.db").stat().st_uid in (0, UID)
         assert not (root / "work" / name / "checkpoint.db").exists()

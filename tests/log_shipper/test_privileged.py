@@ -20,7 +20,10 @@ from typing import Any
 import pytest
 import yaml
 
+from edgeml.config import load
 from localdev.core import Profile, check_recipe
+from log_shipper import privileges
+from log_shipper.config import Config
 from support import ROOT
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be attacked by another user")
@@ -162,8 +165,8 @@ def test_root_runs_its_own_copy_from_its_own_folder(device: Device) -> None:
     assert seen["python"].startswith(str(device.private))
     assert (seen["argv"], seen["token"], seen["no_new_privs"]) == (["--root", str(device.root)], "token", "1")
     assert not [path for path in seen["path"] if path.startswith((str(device.work), str(device.unpacked)))]
-    for folder in (device.private / "state", device.private / f"code-{device.digest}"):
-        assert (folder.stat().st_uid, folder.stat().st_mode & 0o077) == (0, 0)
+    for folder, closed in ((device.private / "state", 0o077), (device.private / f"code-{device.digest}", 0o022)):
+        assert (folder.stat().st_uid, folder.stat().st_mode & closed) == (0, 0)
 
 
 ARCHIVES: dict[str, Callable[[Device], str]] = {
@@ -415,3 +418,75 @@ def test_the_unprivileged_installation_lets_lite_read_the_journal_and_does_the_r
     if lite:
         assert drop_in.read_text() == "[Service]\nSupplementaryGroups=systemd-journal\n"
         shutil.rmtree(units)
+
+
+REDUCED = """
+import os, subprocess, sys
+from pathlib import Path
+from log_shipper import privileges
+secret, state = Path(sys.argv[1]), Path(sys.argv[2])
+os.environ[privileges.MARK] = str(state)
+assert privileges.reduce(may_delete=True)
+assert os.geteuid() == 0
+assert privileges.reduce(may_delete=False)
+assert os.getresuid() == os.getresgid() == (privileges.UID,) * 3 and os.getgroups() == []
+assert secret.read_text() == "of root"
+assert subprocess.run(["cat", secret], capture_output=True, check=True).stdout == b"of root"  # as journalctl
+(state / "before").write_text("x")
+(state / "new").write_text("x")
+def attempt(what):
+    try:
+        what()
+    except OSError:
+        return
+    raise AssertionError(what)
+attempt(lambda: secret.write_text("x"))
+attempt(secret.unlink)
+attempt(lambda: (secret.parent / "new").write_text("x"))
+attempt(lambda: os.setuid(0))
+attempt(lambda: os.kill(os.getppid(), 0))
+assert os.stat("/proc/self/status").st_uid == 0  # not dumpable: nobody may look into it or trace it
+assert privileges.reduce(may_delete=False)
+assert not privileges.reduce(may_delete=True)
+print("done")
+"""
+
+
+def test_what_reads_and_sends_may_read_everything_and_write_nothing_but_its_records(device: Device) -> None:
+    if not int(Path("/proc/self/status").read_text().split("CapPrm:")[1].split()[0], 16) & 4:
+        pytest.skip("root has no capability DAC_READ_SEARCH here")
+    state, secret = device.root / "reduced", device.root / "secret"
+    state.mkdir(mode=0o700)
+    (state / "before").write_text("")
+    secret.write_text("of root")
+    secret.chmod(0o600)
+    command = [sys.executable, "-P", "-c", REDUCED, str(secret), str(state)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "components")}
+    done = subprocess.run(command, cwd=state, env=environment, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "done\n", done.stderr
+    assert (state / "before").stat().st_uid == privileges.UID
+    shutil.rmtree(state)
+    secret.unlink()
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, False),
+        ({"healthMetrics": {"enabled": True}}, False),
+        ({"files": {"a": {"path": "/a/*"}}}, False),
+        ({"files": {"a": {"path": "/a/*", "deleteLogFileAfterCloudUpload": True}}}, True),
+        ({"logsUploaderConfiguration": {"systemLogsConfiguration": {"diskSpaceLimit": 1}}}, True),
+        ({"logsUploaderConfiguration": {"componentLogsConfigurationMap": {"a": {"diskSpaceLimit": 1}}}}, True),
+        (
+            {
+                "logsUploaderConfiguration": {
+                    "componentLogsConfiguration": [{"componentName": "a", "deleteLogFileAfterCloudUpload": True}]
+                }
+            },
+            True,
+        ),
+    ],
+)
+def test_rights_to_delete_are_kept_only_where_files_are_to_be_deleted(config: dict[str, Any], expected: bool) -> None:
+    assert privileges.deletes(load(Config, config)) is expected
