@@ -1,6 +1,7 @@
 """The dashboards show what the handlers write: their queries run over real lines, their metrics exist."""
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,15 @@ def test_pictures_show_the_values(filled: LocalCloud) -> None:
         "Errors, percent of requests": {"5xx": [33.333], "4xx": [33.333]},
         "Answers of the model and failures of its endpoint": {"Inferences": [1], "EndpointErrors": [1]},
     }
+
+
+def test_times_are_readable_and_labels_do_not_overlap(filled: LocalCloud) -> None:
+    now = time.time()
+    drawn = dashboards.figure(filled.aws, "edgeml-turbine", now - 600, now + 10, period_s=2)
+    cells = [cell.get_text().get_text() for axes in drawn.axes for t in axes.tables for cell in t.get_celld().values()]
+    assert not [text for text in cells if re.fullmatch(r"1\d{9}.*", text)]
+    assert any(re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", text) for text in cells)
+    assert all(len(axes.get_xticks()) <= 10 for axes in drawn.axes if axes.containers)
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import DateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
 
 from localdev.cloud import insights
@@ -31,6 +32,7 @@ STATISTICS: dict[str, Callable[[Values], float]] = {
     "p50": lambda v: float(np.percentile(v, 50)),
     "p99": lambda v: float(np.percentile(v, 99)),
 }
+MAX_LABELS = 8  # below the bars of a widget: more would overlap
 OPERATORS: dict[type[ast.operator], Callable[[Values, Values], Values]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -46,7 +48,7 @@ def draw(aws: LocalAws, name: str, start: float, end: float, path: Path, period_
     so. Returns how many data points each widget shows, by title.
     """
     drawn = figure(aws, name, start, end, period_s)
-    drawn.savefig(path)
+    drawn.savefig(path, bbox_inches="tight")  # short tables leave the rest of their widgets blank
     return {axes.get_title(): points(axes) for axes in drawn.axes}
 
 
@@ -194,7 +196,7 @@ def _log(axes: Axes, properties: dict[str, Any], found: list[insights.Event]) ->
     names = list(rows[0])
     if properties["view"] == "table":
         axes.axis("off")
-        cells = [[str(row[name]) for name in names] for row in rows[:12]]
+        cells = [[_shown(row[name]) for name in names] for row in rows[:12]]
         axes.table(cells, colLabels=names, loc="upper center", cellLoc="left").auto_set_column_width(range(len(names)))
         return
     at = [_when(row[names[0]]) for row in rows]
@@ -206,7 +208,15 @@ def _log(axes: Axes, properties: dict[str, Any], found: list[insights.Event]) ->
             bottom += values
         else:
             axes.plot(at, values, marker=".", label=name)  # type: ignore[arg-type]  # matplotlib takes datetimes
+    if properties["view"] == "bar":
+        axes.xaxis.set_major_locator(MaxNLocator(MAX_LABELS, integer=True))
     axes.legend(fontsize="small")
+
+
+def _shown(value: object) -> str:
+    """A cell of a table: Unix seconds, as messages carry them, are a time."""
+    text = str(value)
+    return f"{_when(float(text)):%Y-%m-%d %H:%M:%S}" if re.fullmatch(r"1[0-9]{9}(\.[0-9]+)?", text) else text
 
 
 def _when(at: float) -> datetime:

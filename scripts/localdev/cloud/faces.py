@@ -20,6 +20,9 @@ from localdev.cloud.template import ROOT
 MODELS = ROOT / "components" / "model_store"
 CACHE = ROOT / ".cache" / "bundles"
 LONG_SIDE = 480  # pixels that an image is reduced to before the detector sees it
+MARGIN = (
+    0.2  # of the box's longer side, on each side: FER2013's pictures show hair and chin, the detector's box does not
+)
 EMOTIONS = ("ANGRY", "DISGUSTED", "FEAR", "HAPPY", "SAD", "SURPRISED", "CALM")  # in the model's order
 
 Image = npt.NDArray[Any]  # uint8
@@ -74,7 +77,7 @@ class Faces:
 
     def _emotions(self, gray: Image, box: Floats) -> dict[str, float]:
         x, y, width, height = box
-        half = max(width, height) / 2
+        half = max(width, height) * (0.5 + MARGIN)
         left, top = max(0, int(x + width / 2 - half)), max(0, int(y + height / 2 - half))
         crop = gray[top : int(y + height / 2 + half) + 1, left : int(x + width / 2 + half) + 1]
         small = cv2.resize(crop, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
