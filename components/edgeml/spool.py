@@ -7,34 +7,24 @@ synced. Delivery is at least once: a crash between sending and `ack` sends again
 import builtins
 import json
 import logging
-import sqlite3
-import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 from edgeml._drainer import Drainer, DrainerStats, Held, full_jitter
 from edgeml._refusals import Refusals
 from edgeml._spool_db import (
     HEADS,
-    INSERT,
     SELECT_OLDEST,
     SELECT_ONE,
     BadItemError,
     Item,
-    connect,
-    counters,
-    fill_lanes,
     hold_reserve,
     is_full,
-    is_unreadable,
     item_of,
-    reason,
-    set_aside,
     use_reserve,
 )
+from edgeml._spool_file import ITEM_OVERHEAD, SpoolFile
 from edgeml.clock import CLOCK, Clock
 from edgeml.errors import SpoolError
 from edgeml.log import kv
@@ -44,11 +34,10 @@ __all__ = ["ITEM_OVERHEAD", "Drainer", "DrainerStats", "Held", "Item", "Spool", 
 
 log = logging.getLogger(__name__)
 
-ITEM_OVERHEAD = 64  # bytes a row costs on disk beside topic, headers and payload
 _DROP_LOG_S = 10.0
 
 
-class Spool:
+class Spool(SpoolFile):
     """Items of any topics in the order they were put, in one SQLite file of mode 0600. Thread-safe; for one process.
 
     Above `max_bytes` (sum of topic, headers, payload and ITEM_OVERHEAD of each item) the oldest items are dropped. The
@@ -73,24 +62,11 @@ class Spool:
         problems: Problems | None = None,
         subject: str = "",
     ) -> None:
-        self.path, self.subject = path, subject or path.name
+        super().__init__(path, clock, lane, problems or Problems(), subject or path.name)
         self.max_bytes = max_bytes
-        self.lane, self.problems = lane, problems or Problems()
-        self.clock = clock if isinstance(clock, Clock) else Clock(wall=clock, uptime=clock, vouched=lambda: True)
-        self._lock = threading.RLock()
         self._listeners: list[Callable[[], None]] = []
         self._unlogged_drops = 0
         self._next_drop_log = 0.0
-        self._depth = self._bytes = self._dropped = self._corrupt = 0
-        self.closed = False
-        with self._translated("open it"):
-            try:
-                self._db = self._load()
-            except sqlite3.Error as error:
-                if not is_unreadable(error, opening=True):
-                    raise
-                self._db = self._begin_anew(error)
-            self._reserved = hold_reserve(path)
         self.refusals = Refusals(self)
 
     def put(self, topic: str, payload: builtins.bytes, *, headers: dict[str, str] | None = None) -> int:
@@ -124,6 +100,7 @@ class Spool:
             victims = self._oldest(self._bytes + size - self.max_bytes)
             self._delete(victims, dropped=True)
             ids = [self._insert(db, lane, (None, *row)) for row in rows]
+        self.problems.cleared("disk_full", self.subject)
         if not self._reserved:
             self._reserved = hold_reserve(self.path)
         if victims:
@@ -170,12 +147,6 @@ class Spool:
         """Remove items that cannot be delivered and count them as dropped."""
         self._remove(list(item_ids), dropped=True)
 
-    def count_dropped(self, items: int) -> None:
-        """Count items that were lost outside the queue."""
-        with self._transaction("count") as db:
-            self._dropped += items
-            db.execute("UPDATE counters SET value = ? WHERE name = 'dropped'", (self._dropped,))
-
     @property
     def depth(self) -> int:
         """Number of items."""
@@ -208,85 +179,6 @@ class Spool:
         """Call `listener` after each put, in the thread that put; it must not block."""
         self._listeners.append(listener)
 
-    def close(self) -> None:
-        """Close the file; every later call raises SpoolError."""
-        with self._lock:
-            self.closed = True
-            self._db.close()
-
-    def _load(self) -> sqlite3.Connection:
-        """Open the database and count what is in it."""
-        try:
-            db = connect(self.path)
-        except sqlite3.Error as error:
-            if not is_full(error):
-                raise
-            use_reserve(self.path, None)
-            db = connect(self.path)
-        try:
-            found = counters(db)
-            self._depth, self._bytes = fill_lanes(db, self.lane)
-            self._dropped, self._corrupt = max(self._dropped, found["dropped"]), max(self._corrupt, found["corrupt"])
-            if self._corrupt != found["corrupt"]:
-                db.execute("UPDATE counters SET value = ? WHERE name = 'corrupt'", (self._corrupt,))
-                # Beyond all ids of the former file: what is read of it comes before what is put from now on.
-                db.execute("INSERT OR REPLACE INTO counters VALUES ('rescued', ?)", (self._corrupt - 1,))
-                db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('items', ?)", (self._corrupt << 40,))
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _begin_anew(self, error: sqlite3.Error) -> sqlite3.Connection:
-        """A new database in place of one that `error` says is unreadable."""
-        aside = set_aside(self.path, int(self.clock.unix()))
-        self._corrupt += 1
-        log.error("spool unreadable, begun anew %s", kv(path=self.path, reason=error, moved_to=aside.name))
-        self.problems.found("spool_damaged", self.subject, f"{self.path.name} was damaged and is now {aside.name}")
-        return self._load()
-
-    @contextmanager
-    def _transaction(self, what: str) -> Iterator[sqlite3.Connection]:
-        """One commit; on failure the database and the counts in memory are as before."""
-        with self._translated(what):
-            before = (self._depth, self._bytes, self._dropped)
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._depth, self._bytes, self._dropped = before
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
-        """Hold the lock; turn the errors of SQLite and of the file system into SpoolError."""
-        with self._lock:
-            if self.closed:
-                raise SpoolError(f"spool {self.path.name} is closed")
-            try:
-                yield
-            except (sqlite3.Error, OSError) as error:
-                if isinstance(error, sqlite3.Error) and is_unreadable(error):
-                    self._db.close()
-                    self._db = self._begin_anew(error)
-                raise SpoolError(f"spool {self.path}: cannot {what}: {reason(error)}") from error
-
-    @staticmethod
-    def size_of(topic: str, headers: str, payload: builtins.bytes) -> int:
-        """What an item counts against `max_bytes`; `headers` is their JSON."""
-        return len(topic.encode()) + len(headers.encode()) + len(payload) + ITEM_OVERHEAD
-
-    def _insert(self, db: sqlite3.Connection, lane: str, row: tuple[Any, ...]) -> int:
-        """Add a row (id, created_at, size, topic, headers, payload, boot, uptime, believed); its id."""
-        key = int(db.execute(INSERT, row).lastrowid or 0)
-        db.execute("INSERT INTO lanes VALUES (?, ?)", (key, lane))
-        self._depth += 1
-        self._bytes += row[2]
-        return key
-
     def _oldest(self, excess: int) -> list[int]:
         """Ids of the oldest items that together hold at least `excess` bytes."""
         victims = []
@@ -310,18 +202,6 @@ class Spool:
                 use_reserve(self.path, self._db)
             with self._transaction("remove items"):
                 self._delete(item_ids, dropped=dropped)
-
-    def _delete(self, item_ids: Iterable[int], *, dropped: bool) -> None:
-        for key in item_ids:
-            row = self._db.execute("SELECT size FROM items WHERE id = ?", (key,)).fetchone()
-            if row is not None:
-                self._db.execute("DELETE FROM items WHERE id = ?", (key,))
-                self._db.execute("DELETE FROM lanes WHERE id = ?", (key,))
-                self._depth -= 1
-                self._bytes -= row[0]
-                self._dropped += dropped
-        if dropped:
-            self._db.execute("UPDATE counters SET value = ? WHERE name = 'dropped'", (self._dropped,))
 
     def _log_drops(self, count: int) -> None:
         self._unlogged_drops += count

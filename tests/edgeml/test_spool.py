@@ -52,6 +52,7 @@ try:
         spool.put("t", os.urandom(20_000))
 except SpoolError as error:
     assert "disk full" in str(error), error
+assert [problem.code for problem in spool.problems.current()] == ["disk_full"]
 stored = spool.depth
 assert stored > 10
 spool.close()
@@ -60,6 +61,7 @@ assert [item.id for item in spool.peek(10**6)] == list(range(1, stored + 1))
 while spool.depth:
     spool.ack([spool.peek()[0].id])
 spool.put("t", os.urandom(20_000))
+assert not spool.problems.current()
 print("stored", stored)
 """
 
