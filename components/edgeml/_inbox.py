@@ -3,9 +3,12 @@
 import logging
 import queue
 import threading
+import traceback
 from collections.abc import Callable
 
+from edgeml.health import Health
 from edgeml.log import kv
+from edgeml.pace import Throttle
 
 log = logging.getLogger("edgeml.ipc")
 
@@ -17,7 +20,10 @@ INBOX = 1000  # received messages not yet handled
 class Inbox:
     """One bounded queue and one thread between whoever receives messages and their handlers."""
 
-    def __init__(self) -> None:
+    def __init__(self, health: Health | None = None) -> None:
+        self._health = health
+        self._overflow = Throttle()
+        self._known: dict[tuple[type[Exception], str, int], Throttle] = {}  # by place in the code: a bounded number
         self._queue: queue.Queue[tuple[Handler, str, bytes] | None] = queue.Queue(INBOX)
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="ipc-inbox", daemon=True)
@@ -29,7 +35,7 @@ class Inbox:
             self._queue.put_nowait((handler, topic, payload))
         except queue.Full:
             self.dropped += 1
-            if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8 ...: a flood must not flood the log as well
+            if self._overflow.due():
                 log.warning("inbox full, message dropped %s", kv(topic=topic, dropped=self.dropped))
 
     def _run(self) -> None:
@@ -37,8 +43,17 @@ class Inbox:
             handler, topic, payload = item
             try:
                 handler(topic, payload)
-            except Exception:  # one message that a handler cannot stand must not end the handling of all others
-                log.exception("handler failed %s", kv(topic=topic))
+            except Exception as error:  # noqa: BLE001  (one message must not end the handling of all others)
+                self._failed(topic, error)
+
+    def _failed(self, topic: str, error: Exception) -> None:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        throttle = self._known.setdefault((type(error), place.filename, place.lineno or 0), Throttle())
+        if throttle.due():
+            log.error("handler failed %s", kv(topic=topic, times=throttle.count), exc_info=error)
+        if self._health is not None:
+            self._health.count("messages.failed")
+            self._health.error(f"{topic}: {error!r}")
 
     def close(self) -> None:
         try:

@@ -14,6 +14,7 @@ from edgeml import json_limits
 from edgeml._inbox import Handler, Inbox
 from edgeml._subscription import Subscription
 from edgeml.errors import ConfigError, IpcError, NotFoundError
+from edgeml.health import Health
 from edgeml.log import kv
 from edgeml.messages import MAX_IPC_BYTES
 
@@ -37,9 +38,9 @@ class StandaloneIpc:
     `payload_base64`. The configuration is a JSON or TOML file, watched for changes; secrets are its `secrets` table.
     """
 
-    def __init__(self, config_file: Path) -> None:
+    def __init__(self, config_file: Path, health: Health | None = None) -> None:
         self._file = config_file
-        self._inbox = Inbox()
+        self._inbox = Inbox(health)
         self._handlers: list[tuple[str, str, Handler]] = []
         self._stdout = threading.Lock()
         self._closed = threading.Event()

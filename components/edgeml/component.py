@@ -53,7 +53,9 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
     threading.excepthook = lambda told: _thread_died(told, health)
     try:
         ipc: Ipc = (
-            StandaloneIpc(arguments.config) if arguments.standalone else GreengrassIpc(events.put, kind.name, health)
+            StandaloneIpc(arguments.config, health)
+            if arguments.standalone
+            else GreengrassIpc(events.put, kind.name, health)
         )
     except EdgemlError as error:
         log.error("%s", error)

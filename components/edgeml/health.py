@@ -1,13 +1,18 @@
 """What a component says about itself every ten seconds on `edgeml/health/<component>`."""
 
+import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
 from edgeml import redact
+from edgeml.log import kv
 from edgeml.messages import HealthReport, Percentiles
 from edgeml.problems import Problems
+
+log = logging.getLogger(__name__)
 
 SAMPLES = 1024  # latencies kept for the percentiles: the most recent ones
 MAX_ERROR, MAX_NOTE = 500, 200  # characters
@@ -29,6 +34,7 @@ class Health:
         self._reported: dict[str, int] = {}
         self._latencies: dict[str, deque[float]] = {}
         self._gauges: dict[str, Callable[[], float]] = {}
+        self._failed_gauges: set[str] = set()
         self._notes: dict[str, str] = {}
         self._last_error: str | None = None
         self._started = self._reported_at = time.monotonic()
@@ -91,11 +97,27 @@ class Health:
             counters=counters,
             rates=rates,
             latency_ms=latencies,
-            gauges={name: float(probe()) for name, probe in gauges.items()},
+            gauges=self._asked(gauges),
             notes=notes,
             last_error=last_error,
             problems=self.problems.current()[:MAX_PROBLEMS],
         )
+
+    def _asked(self, gauges: dict[str, Callable[[], float]]) -> dict[str, float]:
+        """A gauge that fails, or that gives what JSON has no number for, is left out: the others are worth having."""
+        found = {}
+        for name, probe in gauges.items():
+            try:
+                value = float(probe())
+            except Exception as error:
+                self.count("gauges.failed")
+                if name not in self._failed_gauges:
+                    self._failed_gauges.add(name)
+                    log.exception("gauge failed %s", kv(gauge=name, error=repr(error)))
+                continue
+            if math.isfinite(value):
+                found[name] = value
+        return found
 
 
 def _percentiles(values: deque[float]) -> Percentiles:

@@ -96,7 +96,7 @@ class GreengrassIpc:
         self._closing = False
         self._sending = threading.Lock()  # nothing is sent after `close` has begun
         self._unanswered: set[concurrent.futures.Future[Any]] = set()
-        self._inbox = Inbox()
+        self._inbox = Inbox(health)
         self._window = threading.BoundedSemaphore(IN_FLIGHT)
         self._refused: dict[str, int] = {}
         self._configuration: Subscription | None = None

@@ -204,8 +204,19 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode(message: Any) -> bytes:
-    """JSON bytes of a message struct or plain data."""
-    return _encoder.encode(message)
+    """JSON bytes of a message struct or plain data. Text that is no Unicode becomes `\\udc80` and its like."""
+    try:
+        return _encoder.encode(message)
+    except UnicodeEncodeError:
+        return _encoder.encode(_real(msgspec.to_builtins(message)))
+
+
+def _real(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_real(key): _real(item) for key, item in value.items()}
+    return [_real(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def decode(payload: bytes, kind: type[M]) -> M:

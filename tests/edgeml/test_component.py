@@ -164,6 +164,17 @@ def test_a_handler_that_fails_does_not_end_the_others(package: Path) -> None:
         running.logged("handler failed topic=say/it")
 
 
+def test_a_handler_that_fails_again_and_again_does_not_flood_the_log(package: Path) -> None:
+    with echo(package) as running:
+        for _ in range(100):
+            running.send("say/it", "boom")
+        running.send("say/it", "fine")
+        assert running.message("said") == "fine"
+        assert running.stop() == 0
+    assert running.log.count("handler failed") == 7
+    assert running.message("edgeml/health/Echo")["counters"]["messages.failed"] == 100
+
+
 def test_a_thread_that_fails_leaves_the_others_at_work(package: Path) -> None:
     with echo(package, crash="thread") as running:
         running.logged("started")

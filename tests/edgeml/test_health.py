@@ -1,3 +1,6 @@
+import pytest
+
+from edgeml import messages
 from edgeml.health import SAMPLES, Health
 
 
@@ -46,3 +49,24 @@ def test_a_part_that_is_gone_leaves_nothing_but_its_counts() -> None:
     report = health.report()
     assert (report.gauges, report.notes) == ({}, {"pipelines.ab.model": "stays"})
     assert report.counters == {"pipelines.a.done": 1}
+
+
+def test_a_gauge_that_fails_leaves_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    health = Health("a", "1")
+    health.gauge("good", lambda: 1.0)
+    health.gauge("bad", lambda: 1 / 0)
+    health.gauge("endless", lambda: float("inf"))
+    health.gauge("none", lambda: float("nan"))
+    for _ in range(3):
+        assert health.report().gauges == {"good": 1.0}
+    assert health.counter("gauges.failed") == 3
+    assert caplog.text.count("ZeroDivisionError: ") == 1
+
+
+def test_a_name_that_is_no_unicode_keeps_no_report_from_being_sent() -> None:
+    health = Health("a", "1")
+    health.note("log.\udce9.log", "cannot read \udce9.log")
+    health.error("\ud800")
+    report = messages.decode(messages.encode(health.report()), messages.HealthReport)
+    assert report.notes == {"log.\\udce9.log": "cannot read \\udce9.log"}
+    assert report.last_error == "\\ud800"
