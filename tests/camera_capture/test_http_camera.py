@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from camera_capture.multipart import MAX_LINE, Multipart
 from camera_capture.sources import UndecodableError, open_source
 from edgeml.errors import SourceError
 from hostile_http import ENDLESS, OK, Behaviour, RawServer, endless, raw_server, sends
+from support import Standalone
 
 
 def jpeg(value: int, width: int = 32, height: int = 16) -> bytes:
@@ -366,3 +368,32 @@ def test_what_is_no_http_url_is_refused(location: str) -> None:
     with pytest.raises(SourceError, match="expected http://") as caught:
         open_source(Camera(type="http", location=location))
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_process_with_a_stream_and_a_snapshot_url(server: RawServer, tmp_path: Path) -> None:
+    part = body([*PICTURES, b"nonsense"], first=b"--x\r\n").removesuffix(b"--x--\r\n")
+    snapshot = OK + b"Content-Type: image/jpeg\r\n\r\n" + PICTURES[2]
+
+    def behave(sock: socket.socket, ended: threading.Event) -> None:
+        if b"GET /snapshot" in server.requests[-1]:
+            sock.sendall(snapshot)
+        else:
+            endless(multipart("x", b""), part, 0.02)(sock, ended)
+
+    server.behave = behave
+    place = server.url.replace("http://", "http://r00t:s3cr3t@")
+    cameras = {
+        "stream": {"type": "http", "location": f"{place}/stream?p=s3cr3t"},
+        "still": {"type": "http", "location": f"{place}/snapshot", "every_s": 0.05},
+    }
+    config = {"ring_directory": str(tmp_path), "cameras": cameras}
+    with Standalone("camera_capture", config, tmp_path / "w") as running:
+        assert running.message("edgeml/camera/stream/frame", count=20)["width"] == 32
+        assert running.message("edgeml/camera/still/frame", count=4)["width"] == 32
+        assert running.stop() == 0
+    health = running.lines[-1]["payload"]
+    assert health["counters"]["cameras.stream.undecodable"] >= 3
+    assert "cameras.stream.reconnects" not in health["counters"]
+    assert health["problems"] == []
+    assert sum(b"/stream" in request for request in server.requests) == 1
+    assert "s3cr3t" not in running.log + str(running.lines)
