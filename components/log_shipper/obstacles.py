@@ -3,6 +3,7 @@
 import os
 import pwd
 from collections.abc import Iterable
+from pathlib import Path
 
 from edgeml.health import Health
 from log_shipper.scan import Scanner
@@ -51,27 +52,28 @@ def _first(found: dict[str, str]) -> list[tuple[str, str]]:
 def _cannot_read(path: str, reason: str) -> str:
     user = _user()
     folder = path if os.path.isdir(path) else os.path.dirname(path)  # noqa: PTH112, PTH120
-    return f"{user} cannot read {path} ({reason}): `setfacl -R -m u:{user}:rX,d:u:{user}:rX {folder}`, or privileged"
+    return f"{user} cannot read {path} ({reason}): `setfacl -R -m u:{user}:rX,d:u:{user}:rX {folder}`, or deploy the privileged build"
 
 
 def journal_obstacle(folders: tuple[str, ...] = ("/var/log/journal", "/run/log/journal")) -> str:
-    """Why the journal cannot be read as a whole, and what to do about it; empty if it can be, or if there is none."""
-    there = [folder for folder in folders if os.path.isdir(folder)]  # noqa: PTH112
-    closed = [
-        folder for folder in there if not all(os.access(path, os.R_OK | os.X_OK) for path in (folder, *_in(folder)))
-    ]
-    if not closed:
+    """Why the core's journal cannot be read, and what to do about it; empty if it can be, or if there is none."""
+    files = [path for folder in folders for path in Path(folder).glob("*/system.journal")]
+    closed = next((path for path in files if not _opens(path)), None)
+    if closed is None:
         return ""
     user = _user()
-    return f"{user} cannot read {closed[0]}: `usermod -aG systemd-journal {user}` and start again, or privileged"
+    return f"{user} cannot read {closed}: `usermod -aG systemd-journal {user}` and start again, or deploy the privileged build"
 
 
-def _in(folder: str) -> list[str]:
-    """The folders of machines in it, which are closed even where it is not."""
+def _opens(path: Path) -> bool:
+    """Tried, for a capability to read everything is not known to os.access."""
     try:
-        return [entry.path for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except PermissionError:
+        return False
     except OSError:
-        return []
+        return True  # just rotated
+    return True
 
 
 def _user() -> str:

@@ -5,6 +5,8 @@ import glob
 import os
 import random
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -22,6 +24,7 @@ from log_shipper.identity import Seen
 from log_shipper.obstacles import Obstacles
 from log_shipper.parse import Parser
 from log_shipper.scan import Scanner
+from support import ROOT
 
 NOBODY, OTHER = 65534, 54321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
@@ -406,6 +409,33 @@ def test_pipes_and_devices_are_never_opened_for_reading(tmp_path: Path) -> None:
         folders.open_file(str(tmp_path / "a.log"), (status.st_dev, status.st_ino))
     with pytest.raises(OSError, match="No such device"):  # ENXIO: nobody has it open
         os.open(tmp_path / "a.log", os.O_WRONLY | os.O_NONBLOCK)
+
+
+CLOSED = """
+import os, sys
+from log_shipper.obstacles import journal_obstacle
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+print(journal_obstacle((sys.argv[1],)))
+"""
+
+
+@as_root
+def test_a_journal_that_is_closed_is_named_with_what_opens_it() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder) / "machine" / "system.journal"
+        journal.parent.mkdir()
+        Path(folder).chmod(0o755)
+        journal.write_text("")
+        for mode, expected in (
+            (0o640, f"nobody cannot read {journal}: `usermod -aG systemd-journal nobody`"),
+            (0o644, ""),
+        ):
+            journal.chmod(mode)
+            command = [sys.executable, "-P", "-c", CLOSED, folder]
+            environment = {"PYTHONPATH": str(ROOT / "components")}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, cwd="/")
+            assert done.stdout.strip().startswith(expected), done.stderr
+            assert bool(done.stdout.strip()) is bool(expected)
 
 
 @pytest.mark.parametrize("name", ["checkpoint.db", "checkpoint.db-wal", "checkpoint.db-shm"])
