@@ -52,7 +52,8 @@ def _first(found: dict[str, str]) -> list[tuple[str, str]]:
 def _cannot_read(path: str, reason: str) -> str:
     user = _user()
     folder = path if os.path.isdir(path) else os.path.dirname(path)  # noqa: PTH112, PTH120
-    return f"{user} cannot read {path} ({reason}): `setfacl -R -m u:{user}:rX,d:u:{user}:rX {folder}`, or deploy the privileged build"
+    access = f"setfacl -R -m u:{user}:rX,d:u:{user}:rX {folder}"
+    return f"{user} cannot read {path} ({reason}): `{access}`, or deploy the privileged build"
 
 
 def journal_obstacle(folders: tuple[str, ...] = ("/var/log/journal", "/run/log/journal")) -> str:
@@ -62,7 +63,8 @@ def journal_obstacle(folders: tuple[str, ...] = ("/var/log/journal", "/run/log/j
     if closed is None:
         return ""
     user = _user()
-    return f"{user} cannot read {closed}: `usermod -aG systemd-journal {user}` and start again, or deploy the privileged build"
+    access = f"usermod -aG systemd-journal {user}"
+    return f"{user} cannot read {closed}: `{access}` and a restart, or deploy the privileged build"
 
 
 def _opens(path: Path) -> bool:
