@@ -112,10 +112,11 @@ class Connection(http.client.HTTPConnection):
 def _dialled(host: str, port: int, until: float) -> socket.socket:
     """A connected socket, of the first address that answers. Raises OSError."""
     last: OSError = TimeoutError("timed out")
-    for family, kind, protocol, _, address in _addresses(host, port, until):
+    addresses = _addresses(host, port, until)
+    for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(max(0.001, until - time.monotonic()))
+            sock.settimeout(max(0.001, (until - time.monotonic()) / left))  # the first may lead nowhere
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock

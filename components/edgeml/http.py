@@ -154,6 +154,8 @@ class Client:
                 return _exchanged(connection, place, method, url, limits, deadline, headers, body)
             except _Stale:
                 pass  # it was closed while it rested: the server has not seen this request
+        if place[0] == "https" and self._context is None:
+            self._context = ssl.create_default_context()  # reads all certificates of the system: once
         connection = Connection(place, self._proxy(place), self._context)
         return _exchanged(connection, place, method, url, limits, deadline, headers, body)
 

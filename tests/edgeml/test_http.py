@@ -1,5 +1,6 @@
 """Servers that trickle, flood, lie and send elsewhere, over real sockets."""
 
+import socket
 import ssl
 import threading
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from certificates import certificate
-from edgeml import http
+from edgeml import _http_connection, http
 from edgeml.http import Client, HttpError, HttpRedirectError, HttpTimeoutError, HttpUrlError, Limits
 from hostile_http import ENDLESS, OK, WRONG, raw_server, sends
 
@@ -165,6 +166,23 @@ def test_a_proxy_of_the_environment_is_asked_and_may_not_hold_us_either(monkeypa
         assert proxy.requests[1].startswith(b"CONNECT device.invalid:443 HTTP/1.")
         with pytest.raises(HttpError, match="nvalid"):
             Client(proxies=False).request("GET", "http://device.invalid/", QUICK)
+
+
+def test_an_address_that_leads_nowhere_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with raw_server(sends(KEPT)) as server, socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+        waiting = [socket.socket() for _ in range(3)]  # who fills its queue: nobody accepts
+        for sock in waiting:
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())
+        good = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+        places = [(*kind, full.getsockname()), (*kind, good)]
+        monkeypatch.setattr(_http_connection, "_addresses", lambda host, port, until: places)
+        began = time.monotonic()
+        assert http.request("GET", "http://two.invalid/", Limits(2, connect_s=1)).body == b"ok"
+        assert time.monotonic() - began < 0.9
+        for sock in waiting:
+            sock.close()
 
 
 def test_tls_is_checked(tmp_path: Path) -> None:
