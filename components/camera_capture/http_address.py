@@ -29,20 +29,15 @@ class Address:
     @classmethod
     def of(cls, location: str) -> Self:
         """Raises SourceError."""
-        scheme, found, rest = location.strip().partition("://")
-        if not found or scheme.lower() not in ("http", "https"):
+        scheme, identity, place = split(location)
+        if scheme not in ("http", "https"):
             raise SourceError(f"{redact.url(location)}: expected http:// or https://")
-        authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-        # Passwords may hold what ends an authority, as long as no host can be made of what stands before it.
-        whole = authority if "@" in authority or _HOST.fullmatch(authority) else rest
-        identity, at, _ = whole.rpartition("@")
-        place = rest[len(identity) + len(at) :]
         host = re.split(r"[/?#]", place, maxsplit=1)[0]
         if not _HOST.fullmatch(host):
             raise SourceError(f"{redact.url(location)}: expected http://<host>")
         user, _, password = identity.partition(":")
         target = quote(place[len(host) :].partition("#")[0], safe="/?:@!$&'()*+,;=%-._~[]|")
-        return cls(scheme.lower(), f"{scheme.lower()}://{host}{target}", unquote(user), unquote(password))
+        return cls(scheme, f"{scheme}://{host}{target}", unquote(user), unquote(password))
 
     @property
     def is_secret(self) -> bool:
@@ -54,6 +49,28 @@ class Address:
         if not (self.user or self.password):
             return ""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+
+def split(location: str) -> tuple[str, str, str]:
+    """A URL's scheme, its user and password, and what follows them; without a scheme an empty one.
+
+    Passwords may hold what ends an authority, as long as no host can be made of what stands before it.
+    """
+    scheme, found, rest = location.strip().partition("://")
+    if not found:
+        return "", "", location
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    whole = authority if "@" in authority or _HOST.fullmatch(authority) else rest
+    identity, at, _ = whole.rpartition("@")
+    return scheme.lower(), identity, rest[len(identity) + len(at) :]
+
+
+def escaped(location: str) -> str:
+    """A URL with the user and password that FFmpeg would not understand as people write them, as it does."""
+    scheme, identity, place = split(location)
+    if not identity:
+        return location
+    return f"{scheme}://{quote(identity, safe=':%!$&()*+,;=-._~')}@{place}"
 
 
 def authorization(address: Address, challenges: Sequence[str]) -> str | None:

@@ -56,6 +56,8 @@ class HttpCamera(Source):
         elif first.startswith(_MAGIC[0]):  # pictures without anything in between
             self._parts = Multipart(_Replay(first, lambda: self._received(stream)), "", self._shown)
             self.live = True
+        elif kind.startswith("text/html"):
+            raise SourceError(f"{self._shown}: answers with a page, not with pictures; is the path right?")
         else:
             self._end()
             self._video = Video(self._camera)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from camera_capture.config import Camera
 from camera_capture.file_sizes import FileSizes
+from camera_capture.http_address import escaped
 from camera_capture.source import Source, UndecodableError, location_of, translated
 from edgeml import redact
 from edgeml.errors import SourceError
@@ -104,4 +105,5 @@ def _capture(cv2: Any, camera: Camera) -> Any:
         return capture
     timeout_ms = int(camera.stall_timeout_s * 1000)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-    return cv2.VideoCapture(str(camera.location), cv2.CAP_FFMPEG, limits)
+    where = str(camera.location) if camera.type == "file" else escaped(str(camera.location))
+    return cv2.VideoCapture(where, cv2.CAP_FFMPEG, limits)

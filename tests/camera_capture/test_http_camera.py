@@ -1,5 +1,6 @@
 """Cameras that speak HTTP, as they really do: streams with odd boundaries, snapshots, users, redirects, silence."""
 
+import base64
 import hashlib
 import re
 import socket
@@ -337,12 +338,44 @@ def test_other_answers_are_told(server: RawServer, status: str) -> None:
 
 
 def test_what_is_neither_picture_nor_stream_of_pictures_is_left_to_ffmpeg(server: RawServer) -> None:
-    server.behave = sends(OK + b"Content-Type: text/html\r\n\r\n<html>")
+    server.behave = sends(OK + b"Content-Type: video/x-unknown\r\n\r\nnothing")
     source = camera(server, stall_timeout_s=0.5)
     with pytest.raises(SourceError, match="/v: cannot be opened as http"):
         source.grab()
     source.close()
     assert any(b"Lavf" in request for request in server.requests)
+
+
+def test_a_page_is_told_as_one(server: RawServer) -> None:
+    server.behave = sends(OK + b"Content-Type: text/html\r\n\r\n<html>Please log in")
+    source = camera(server)
+    with pytest.raises(SourceError, match="answers with a page"):
+        source.grab()
+    source.close()
+
+
+def test_ffmpeg_is_told_a_user_as_people_write_it(server: RawServer) -> None:
+    """RTSP: OPTIONS, DESCRIBE, and DESCRIBE again with the user."""
+    asked: list[bytes] = []
+
+    def behave(sock: socket.socket, ended: threading.Event) -> None:
+        request = server.requests[-1]
+        while request:
+            asked.append(request)
+            found = re.search(rb"CSeq: (\d+)", request)
+            status = b"200 OK" if request.startswith(b"OPTIONS") else b"401 No"
+            head = b"RTSP/1.0 %b\r\nCSeq: %b\r\n" % (status, found[1] if found else b"0")
+            sock.sendall(head + b'WWW-Authenticate: Basic realm="x"\r\nPublic: OPTIONS, DESCRIBE\r\n\r\n')
+            request = sock.recv(65536)
+
+    server.behave = behave
+    place = server.url.removeprefix("http://")
+    with pytest.raises(SourceError, match="cannot be opened as rtsp") as caught:
+        open_source(Camera(type="rtsp", location=f"rtsp://me:p w/@#1%40@{place}/one", stall_timeout_s=2))
+    assert "p w" not in str(caught.value)
+    told = re.findall(rb"Authorization: Basic (\S+)", b"".join(asked))
+    assert told
+    assert {base64.b64decode(item) for item in told} == {b"me:p w/@#1@"}
 
 
 @pytest.mark.parametrize(
