@@ -85,7 +85,7 @@ class Drainer:
         self._lanes: dict[str, _Lane] = {}
         self._failed_last = ""
         self._told: set[tuple[str, str]] = set()
-        self._unlogged = Throttle()
+        self._unlogged, self._unlogged_drops = Throttle(), Throttle()
         self._rescued = False
         self._to_put_back = spool.refusals.quarantine.names
         self._again = threading.Event()
@@ -191,7 +191,11 @@ class Drainer:
         except Held as held:
             self._lanes.setdefault(name, _Lane()).ready_at = self._later(held.seconds)
         except Undeliverable as error:
-            log.error("item dropped %s", kv(spool=self._spool.path.name, topic=item.topic, reason=error))
+            if self._unlogged_drops.due():
+                facts = kv(
+                    spool=self._spool.path.name, topic=item.topic, reason=error, times=self._unlogged_drops.count
+                )
+                log.error("item dropped %s", facts)
             self._spool.discard([item.id])
         except RefusedError as error:
             self._no(name, item, error)

@@ -12,6 +12,7 @@ import msgspec
 
 from edgeml.log import kv
 from edgeml.messages import HealthReport, decode
+from edgeml.pace import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class HealthLog:
         self.pattern = str(folder / "health*.log")
         self._folder = folder
         self._namespace, self._thing = namespace, thing
+        self._refused = Throttle()
         folder.mkdir(mode=0o700, exist_ok=True)
 
     def received(self, topic: str, payload: bytes) -> None:
@@ -69,8 +71,9 @@ class HealthLog:
                 self._rotate(active, report.at)
             with active.open("ab") as file:
                 file.write(line)
-        except (msgspec.MsgspecError, OSError) as error:
-            log.warning("health message not kept %s", kv(topic=topic, reason=error))
+        except (ValueError, OverflowError, RecursionError, OSError) as error:  # any component may publish anything here
+            if self._refused.due():
+                log.warning("health message not kept %s", kv(topic=topic, reason=error, count=self._refused.count))
 
     def _rotate(self, active: Path, at: float) -> None:
         active.rename(active.with_name(f"health_{at * 1000:.0f}.log"))

@@ -53,7 +53,7 @@ class Pipeline:
         self._reminded = 0.0
         self._doubts = 0
         self._told: set[str] = set()
-        self._faults = Throttle()
+        self._faults, self._kept = Throttle(), Throttle()
 
     def due(self, news: bool) -> bool:
         """Whether a step is worth its while: `news` says that the source has changed."""
@@ -143,7 +143,9 @@ class Pipeline:
         self._keep(batch, error)
         self._accepted = False
         self._health.count("events_quarantined")
-        log.error("event dropped, kept in quarantine %s", kv(log=self.source.name, reason=error))
+        if self._kept.due():
+            facts = kv(log=self.source.name, count=self._kept.count, reason=error)
+            log.error("event dropped, kept in quarantine %s", facts)
 
     def _probe(self, error: BatchRefused) -> None:
         """Raises DeliveryError if the receiver refuses whatever it is sent."""

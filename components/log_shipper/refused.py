@@ -1,5 +1,6 @@
 """Events that a receiver will not take: kept on the device, with the reason, and tried once more after a restart."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from log_shipper.batch import Batch
 from log_shipper.errors import BatchRefused, DeliveryError
 from log_shipper.parse import Records
 from log_shipper.scan import Log
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 4 << 20
 _SUBJECT = "quarantine"
@@ -33,14 +36,21 @@ class Refused:
         )
         health.gauge("quarantined", lambda: float(self._quarantine.count if self._quarantine else 0))
 
-    def keep(self, sink: str, log: Log, batch: Batch, reason: Exception) -> None:
+    def _opened(self) -> Quarantine | None:
+        try:
+            return Quarantine(self._folder, max_bytes=MAX_BYTES) if self._folder.is_dir() else None
+        except OSError as error:
+            log.error("what was refused before cannot be read %s", kv(folder=self._folder, reason=error))
+            return None
+
+    def keep(self, sink: str, source: Log, batch: Batch, reason: Exception) -> None:
         """Keep the events of a batch. Raises DeliveryError if there is no room: then they stay in their log."""
         note = {
             "id": time.time_ns(),
             "created_at": time.time(),
             "topic": sink,
-            "log": log.name,
-            "kind": log.kind,
+            "log": source.name,
+            "kind": source.kind,
             "times": batch.times,
             "reason": str(reason)[:1000],
         }
@@ -52,7 +62,7 @@ class Refused:
             raise DeliveryError(f"cannot keep a refused event in {self._folder}: {error}", "disk_full") from error
         if lost:
             self._health.count("quarantine_dropped", lost)
-        self._health.problems.found("quarantined", _SUBJECT, f"{log.name}: {reason} {kv(folder=self._folder)}")
+        self._health.problems.found("quarantined", _SUBJECT, f"{source.name}: {reason} {kv(folder=self._folder)}")
 
     def again(self, sinks: dict[str, Send], stopping: threading.Event) -> None:
         """Send each once more; what is refused again stays, and an outage leaves the rest for the next start."""
@@ -79,12 +89,12 @@ class Refused:
         now = int(time.time() * 1000)
         try:
             texts = msgspec.json.decode(entry.payload, type=list[str])
-            log = Log(str(entry.note["log"]), str(entry.note["kind"]))
+            source = Log(str(entry.note["log"]), str(entry.note["kind"]))
         except (ValueError, KeyError, RecursionError):
             return
         batch.add(Records([now] * len(texts), texts, list(range(len(texts)))))
         if batch.times:
-            send(log, batch)
+            send(source, batch)
         with self._lock:
             if self._quarantine:
                 self._quarantine.remove(name)

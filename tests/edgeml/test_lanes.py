@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from edgeml import _drainer
-from edgeml.errors import IpcError, RefusedError
+from edgeml.errors import IpcError, RefusedError, Undeliverable
 from edgeml.problems import Problems
 from edgeml.spool import Drainer, Held, Item, Spool
 from support import ROOT, eventually
@@ -327,3 +327,15 @@ def test_kill_9_while_items_are_put_aside_and_back_loses_none(tmp_path: Path) ->
     assert len(found) == len(set(found)) == spool.depth
     assert not list(spool.refusals.quarantine.folder.iterdir())
     spool.close()
+
+
+def test_items_that_can_never_be_delivered_are_told_of_now_and_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path / "s.db", max_bytes=1 << 20)
+    drainer = drained(spool, Receiver(lambda item: Undeliverable("never")))
+    spool.put_many("a", [b"x"] * 100)
+    eventually(lambda: spool.depth == 0, what="all to be dropped")
+    assert drainer.stop(5)
+    spool.close()
+    assert caplog.text.count("item dropped") == 7  # the 1st, 2nd, 4th ... 64th

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from log_shipper import copier, entry, iot_core, parse
 from log_shipper.batch import BUDGET, MAX_MESSAGE, OVERHEAD, Batch, pieces, whole_lines
 from log_shipper.checkpoint import Checkpoint
+from log_shipper.emf import HealthLog
 from log_shipper.entry import entry_of
 from log_shipper.files import FileSource, _with_line_ends
 from log_shipper.identity import Seen
@@ -220,3 +221,16 @@ def test_a_time_before_2001_is_none_even_when_it_comes_again() -> None:
     for _ in range(3):
         assert one.parse(line * 2, ARRIVAL).times == [ARRIVAL] * 2
     assert datetime.fromtimestamp(EARLIEST_MS / 1000, UTC).year == 2001
+
+
+def test_health_messages_of_any_bytes_are_kept_or_told_of_now_and_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    health_log = HealthLog(tmp_path / "health", "EdgeML", "thing")
+    good = {"component": "a", "version": "1", "at": 5.0, "uptime_s": 1.0, "counters": {}, "rates": {}}
+    good |= {"latency_ms": {}, "gauges": {}, "notes": {}, "last_error": None}
+    hostile = [b"", b"[" * 5000, b'{"at":' * 1500, b"\xff", b"NaN", json.dumps(good | {"at": 1.7e308}).encode()]
+    for payload in [*hostile, json.dumps(good).encode(), *hostile]:
+        health_log.received("edgeml/health/a", payload)
+    assert len((tmp_path / "health" / "health.log").read_text().splitlines()) == 1
+    assert caplog.text.count("health message not kept") == 4  # the 1st, 2nd, 4th, 8th

@@ -18,6 +18,7 @@ from edgeml.edge_impulse.rules import Backoff, ThresholdFilter
 from edgeml.health import Health
 from edgeml.log import kv
 from edgeml.messages import encode
+from edgeml.pace import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Reporter:
         restart: Callable[[], None],
         caches: Mapping[str, Cache] | None = None,
     ) -> None:
+        self._too_large = Throttle()
         self._settings, self._topics, self._send = settings, topics, send
         self._health, self._max_bytes, self._restart = health, max_bytes, restart
         self._caches = caches or {}
@@ -114,7 +116,9 @@ class Reporter:
         payload = self._payload(head, body, jpeg if self._settings.include_image else b"")
         if len(payload) > self._max_bytes:
             self._health.count("results_too_large")
-            log.error("result dropped, too large even without image %s", kv(bytes=len(payload), limit=self._max_bytes))
+            if self._too_large.due():
+                facts = kv(bytes=len(payload), limit=self._max_bytes, count=self._too_large.count)
+                log.error("result dropped, too large even without image %s", facts)
             return False
         self._send(self._topics.inference, payload)
         self._health.count("results_published")
