@@ -19,6 +19,7 @@ log = logging.getLogger("edgeml.spool")
 
 REFUSALS = 3  # answers "no" until an item is set aside
 DOUBTS, DOUBT_S = 10, 60.0  # failures, and seconds, of one lane while others are taken, until that counts as a "no"
+AT_ONCE_S = 1.0  # an answer; what takes longer is a network that may be back by now
 TELL_AFTER = 5  # failures in a row until a lane is said to be unreachable
 _IDLE_S = 60.0
 _BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 60.0
@@ -68,7 +69,9 @@ class Drainer:
     An item leaves the spool when `send` returns. A `transient` exception is an outage: the same item is tried again
     after `backoff(n)` seconds, n being the failures in a row, for ever; only its own lane waits. RefusedError, and any
     exception that nobody expected, is an answer: after REFUSALS of them the item goes to the spool's quarantine, which
-    is put back once at the start and with `again`. `Undeliverable` drops the item, `Held` lets it wait.
+    is put back once at the start and with `again`. A core that says neither (Nucleus Lite) is understood by what it
+    does with other lanes, or with the next item of the lane, while this one fails again and again.
+    `Undeliverable` drops the item, `Held` lets it wait.
     """
 
     def __init__(
@@ -180,7 +183,7 @@ class Drainer:
 
     def _attempt(self, item: "Item") -> None:
         """Deliver `item`, and note what came of it."""
-        name = self._spool.lane(item.topic)
+        name, began = self._spool.lane(item.topic), time.monotonic()
         try:
             if item.id not in self._delivered:  # else it was sent, and only its removal failed
                 self._send(item)
@@ -200,7 +203,7 @@ class Drainer:
         except RefusedError as error:
             self._no(name, item, error)
         except self._transient as error:
-            self._down(name, item, error)
+            self._down(name, item, error, time.monotonic() - began)
         except SpoolError as error:
             log.error("%s", error)
             self._wait(name)
@@ -221,7 +224,7 @@ class Drainer:
         if lane.refusals >= REFUSALS or lane.closed:
             self._set_aside(name, lane, item, error)
 
-    def _down(self, name: str, item: "Item", error: Exception) -> None:
+    def _down(self, name: str, item: "Item", error: Exception, took_s: float) -> None:
         """An outage; or an answer that cannot be told from one, when other lanes are taken again and again."""
         lane, now = self._wait(name), time.monotonic()
         if lane.failures == 1:
@@ -234,9 +237,30 @@ class Drainer:
         if self._sent > lane.sent_before:
             lane.sent_before = self._sent
             lane.doubts += 1
-        if lane.doubts >= DOUBTS and now - lane.doubted_at >= DOUBT_S:
+        if now - lane.doubted_at < DOUBT_S:
+            return
+        if lane.doubts >= DOUBTS:
             lane.doubts = 0
             self._set_aside(name, lane, item, error)
+        elif lane.failures >= DOUBTS and took_s < AT_ONCE_S:
+            self._ask_with_the_next(name, lane, item)
+
+    def _ask_with_the_next(self, name: str, lane: _Lane, item: "Item") -> None:
+        """Is it this item, or the way? Where the one behind it is taken, and this one then is not, it is the item."""
+        behind = self._spool.behind(name, item.id)
+        if behind is None:
+            return
+        try:
+            self._send(behind)
+        except Exception as error:  # noqa: BLE001  (it is only a question; the item is sent again in its turn)
+            log.debug("the next is not taken either %s", kv(lane=name, reason=error))
+            return
+        self._sent += 1
+        self._delivered.add(behind.id)
+        self._spool.ack([behind.id])
+        self._delivered.discard(behind.id)
+        lane.doubts += DOUBTS // 3
+        lane.ready_at = 0.0
 
     def _set_aside(self, name: str, lane: _Lane, item: "Item", error: Exception) -> None:
         attempts = max(lane.refusals, lane.failures)

@@ -128,6 +128,12 @@ class Spool(SpoolFile):
                 return found[0]
         return None
 
+    def behind(self, lane: str, item_id: int) -> Item | None:
+        """The next item of a lane."""
+        with self._translated("read it"):
+            (key,) = self._db.execute("SELECT MIN(id) FROM lanes WHERE lane = ? AND id > ?", (lane, item_id)).fetchone()
+        return next(iter(self._items(SELECT_ONE, key)), None) if key is not None else None
+
     def _items(self, select: str, argument: int) -> list[Item]:
         with self._translated("read it"):
             rows = self._db.execute(select, (argument,))

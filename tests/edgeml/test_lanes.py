@@ -148,6 +148,20 @@ def test_a_no_without_words_is_known_by_what_others_are_told(spool: Spool, monke
     assert len(receiver.taken) >= _drainer.DOUBTS
 
 
+def test_one_item_that_is_refused_without_words_lets_its_own_lane_pass(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_drainer, "DOUBT_S", 0.0)
+    receiver = Receiver(lambda item: IpcError("ServiceError") if item.payload == b"3" else None)
+    for number in range(20):
+        spool.put("t", b"%d" % number)
+    drainer = drained(spool, receiver)
+    eventually(lambda: (spool.depth, spool.refusals.count) == (0, 1), what="the one that is refused aside")
+    assert drainer.stop(5)
+    assert receiver.taken == [("t", b"%d" % number) for number in range(20) if number != 3]
+    assert receiver.asked.count(("t", b"3")) >= _drainer.DOUBTS
+
+
 def test_what_was_refused_is_tried_once_more_after_a_restart_and_on_request(tmp_path: Path) -> None:
     path = tmp_path / "s"
     refusing = Receiver(lambda item: RefusedError("AccessDenied") if item.topic == "bad" else None)
