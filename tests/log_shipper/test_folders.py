@@ -322,6 +322,14 @@ def test_a_new_file_with_a_deleted_ones_inode_is_delivered_before_it_may_be_dele
 FOLDERS = {"tmpfs": Path("/dev/shm"), "disk": Path(tempfile.gettempdir())}
 
 
+def test_a_link_is_not_opened_whoever_asks_for_what_it_leads_to(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    (tmp_path / "a.log").symlink_to(secret)
+    with pytest.raises(OSError, match="another file by now"):
+        folders.open_file(str(tmp_path / "a.log"), seen_at(secret).key)
+
+
 @pytest.mark.parametrize("where", FOLDERS)
 @pytest.mark.parametrize(
     "options", [Options(delete_log_file_after_cloud_upload=True), Options(disk_space_limit=1)], ids=["delete", "limit"]
