@@ -64,17 +64,17 @@ class Refusals:
         spool = self._spool
         with spool._lock:
             batch: list[Entry] = []
-            size = spool.bytes
-            while names and len(batch) < _BATCH:
-                entry = self.quarantine.read(names[0])
-                if entry is not None and not entry.note.get("unreadable"):
+            size, done = spool.bytes, 0
+            for name in names[:_BATCH]:
+                entry = self.quarantine.read(name)
+                if entry is None:
+                    self.quarantine.forget(name)
+                elif not entry.note.get("unreadable"):
                     size += len(entry.payload)
                     if size > spool.max_bytes // 2 and spool.depth:
                         break
                     batch.append(entry)
-                elif entry is None:
-                    self.quarantine.forget(names[0])
-                names = names[1:]
+                done += 1
             if batch:
                 with spool._transaction("put items back") as db:
                     for entry in batch:
@@ -83,7 +83,7 @@ class Refusals:
                     self.quarantine.remove(entry.name)
                 log.info("refused items queued again %s", kv(spool=spool.path.name, items=len(batch)))
         self._tell()
-        return names
+        return names[done:]
 
     def rescue(self) -> None:
         """Put back what can be read of a file that was damaged and moved aside, unless that was done before.

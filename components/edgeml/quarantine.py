@@ -31,7 +31,7 @@ class Quarantine:
         self.folder, self.max_bytes = folder, max_bytes
         self._sizes: dict[str, int] = {}
         self._total = 0
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        files = dict.fromkeys(sorted(folder.iterdir())) if folder.is_dir() else {}
         for payload in [file for file in files if file.suffix == ".payload" and file.with_suffix(".json") in files]:
             size = payload.stat().st_size + payload.with_suffix(".json").stat().st_size
             self._sizes[payload.stem] = size
@@ -64,10 +64,8 @@ class Quarantine:
         self._sizes[name] = len(payload) + len(text.encode())
         self._total += self._sizes[name]
         gone = 0
-        for old in list(self._sizes)[:-1]:
-            if self._total <= self.max_bytes:
-                break
-            self.remove(old)
+        while self._total > self.max_bytes and len(self._sizes) > 1:
+            self.remove(next(iter(self._sizes)))
             gone += 1
         return gone
 
