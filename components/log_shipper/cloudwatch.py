@@ -32,7 +32,7 @@ _CREDENTIALS = {
     "UnrecognizedClientException",
 }
 _REFUSALS = {"InvalidParameterException", "SerializationException", "ValidationException"}
-_NOT_THE_BATCH = (401, 404, 407, 408, 429)
+_DISLIKED = (400, 403, 406, 414, 415, 422, 431, 451)
 _NAME_AT_FAULT = re.compile(r"'?log(?:Group|Stream)Name'?|log (?:group|stream) name", re.IGNORECASE)
 _MAX_SKEW_S = 240  # AWS refuses signatures made more than five minutes away
 
@@ -134,7 +134,8 @@ class CloudWatch:
             raise BatchRefused(text)
         if answer.error == NO_ANSWER:
             raise DeliveryError(f"{text}: what answered is not CloudWatch Logs; is there a proxy or a login page?")
-        if operation == "PutLogEvents" and 400 <= answer.status < 500 and answer.status not in _NOT_THE_BATCH:
+        untyped = answer.error == f"HTTP {answer.status}"  # not CloudWatch Logs itself, which gives its reasons names
+        if operation == "PutLogEvents" and untyped and answer.status in _DISLIKED:
             raise DoubtedError(text)
         raise DeliveryError(text)
 

@@ -57,7 +57,7 @@ class Shipper:
         self._units = Units(config)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._units_at = 0.0
+        self._listed: list[str] = []
         self._obstacles = Obstacles(context.health)
 
     def start(self) -> None:
@@ -66,6 +66,8 @@ class Shipper:
             work = partial(self._deliver, self._due[sink])
             self._threads += [spawn(f"{sink}-sender-{number}", work) for number in range(SENDERS)]
         self._threads.append(spawn("scan", self._scan))
+        if self._journal:
+            spawn("units", self._list_units)
         spawn("quarantine", lambda: self._refused.again(self._sinks, self._stopping), again=False)
 
     def stop(self, timeout: float) -> bool:
@@ -155,6 +157,14 @@ class Shipper:
         except Exception as error:  # noqa: BLE001  (told)
             self._contained(f"log.{name}", error)
 
+    def _list_units(self) -> None:
+        """On a thread of its own: journalctl may take its time, and no log file is to wait for that."""
+        wait = 0.0
+        while not self._stopping.wait(wait):
+            self._obstacles.journal()
+            self._listed = [unit for unit in all_units() if self._units.log_of(unit) is not None]
+            wait = _UNITS_EVERY_S
+
     def _look(self) -> set[str]:
         """Scan, make pipelines for logs that are new, tidy up; the names of the pipelines for which there is news."""
         news: set[str] = set()
@@ -164,13 +174,12 @@ class Shipper:
             except Exception as error:  # noqa: BLE001  (told; one log is no reason to leave the others)
                 self._contained(f"log.{found.name}", error)
         self._obstacles.report(self._scanner, (source.tail for group in self._files.values() for source in group))
-        if self._journal and time.monotonic() >= self._units_at:
-            self._units_at = time.monotonic() + _UNITS_EVERY_S
-            self._obstacles.journal()
-            for unit in all_units():
-                log_of_unit = self._units.log_of(unit)
-                if log_of_unit is not None:
-                    self._add_unit(unit, log_of_unit)
+        for unit in self._listed:
+            try:
+                self._add_unit(unit)
+                self._context.health.problems.cleared("worker_failed", f"log.{unit}")
+            except Exception as error:  # noqa: BLE001  (told; nor is one unit)
+                self._contained(f"log.{unit}", error)
         return news
 
     def _look_at(self, found: Log, seen: Sequence[Seen], news: set[str]) -> None:
@@ -221,10 +230,11 @@ class Shipper:
         days = min(TAKEN_DAYS, self._config.retention_days or TAKEN_DAYS) if sink == "cloudwatch" else 0
         return Window(days, correction=self._correction)
 
-    def _add_unit(self, unit: str, found: Log) -> None:
+    def _add_unit(self, unit: str) -> None:
+        found = self._units.log_of(unit)
         for sink in self._sinks:
             name = f"{sink}/journal/{unit}"
-            if name not in self._pipelines:
+            if found is not None and name not in self._pipelines:
                 level = found.options.minimum_log_level
                 source = JournalSource(name, unit, level, self._checkpoint, self._window(sink))
                 self._pipelines[name] = self._pipeline(source, sink, found)

@@ -163,6 +163,23 @@ def test_journalctl_that_is_missing_or_raises_stops_no_files(tmp_path: Path, mon
     assert one.shipper.stop(5)
 
 
+def test_journalctl_that_hangs_delays_no_files_and_one_broken_unit_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+    names = ["ggl.edgeml.Bad.service", "ggl.edgeml.Good.service"]
+    monkeypatch.setattr(shipper, "all_units", lambda: names if answered.wait(20) else [])
+    failing_for_bad(monkeypatch, Checkpoint, "cursor", lambda self, name: name.lower())
+    one = Rig(tmp_path, components=["edgeml.*"])
+    one.write("edgeml.B", "first")
+    one.start(journal=True)
+    one.has("edgeml.B", "first")
+    answered.set()
+    eventually(lambda: any("Good" in name for name in list(one.shipper._pipelines)), what="the other unit")
+    eventually(lambda: "worker_failed" in one.problems(), what="the problem")
+    assert one.shipper.stop(5)
+
+
 def test_no_journalctl_is_no_units(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*arguments: object, **options: object) -> None:
         raise subprocess.TimeoutExpired("journalctl", 20)
