@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import subprocess
 import time
 
@@ -24,6 +25,8 @@ _LINE_MAX = 4 << 20  # of an entry as JSON; a longer one goes as it is, in piece
 _CHUNK = 1 << 18
 _PIPE_BYTES = 1 << 20
 _RETRY_S = 10.0
+_FRUITLESS = 3
+_TIME_OF_CURSOR = re.compile(r";t=([0-9a-f]{1,16});")
 _TOGETHER_MS = 1000  # a line without a level of its own is taken for more of what was said so shortly before
 
 
@@ -40,6 +43,7 @@ class JournalSource:
         self._cursor = self._read_cursor = checkpoint.cursor(name)
         self._window = window or Window()
         self._said = (0, LEVELS["INFO"])  # when the unit last named a level, and which
+        self._fruitless = 0  # runs of journalctl in a row that failed with nothing printed
         self._in_pieces = False  # in the middle of an entry that is too long
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = bytearray()
@@ -146,18 +150,28 @@ class JournalSource:
         if not data:
             code = process.wait()
             self.close()
+            self._fruitless = self._fruitless + 1 if code else 0
             self._not_before = time.monotonic() + _RETRY_S
             log.warning("journalctl ended, will be started again %s", kv(unit=self.unit, code=code))
             return False
         self._buffer += data
+        self._fruitless = 0
         return True
+
+    def _after(self) -> str:
+        """Where to go on. A cursor that is not taken (the journal was repaired) still tells the second."""
+        time_us = _TIME_OF_CURSOR.search(self._cursor)
+        if self._fruitless < _FRUITLESS or time_us is None:
+            return f"--after-cursor={self._cursor}"
+        log.warning("the journal's cursor is not taken, a second of it may come twice %s", kv(unit=self.unit))
+        return f"--since=@{int(time_us[1], 16) // 1_000_000}"
 
     def _start(self) -> subprocess.Popen[bytes] | None:
         if time.monotonic() < self._not_before:
             return None
         command = ["journalctl", "--output=json", "--all", "--follow", "--no-tail", "--quiet", f"--unit={self.unit}"]
         if self._cursor:
-            command.append(f"--after-cursor={self._cursor}")
+            command.append(self._after())
         self._buffer.clear()
         try:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
