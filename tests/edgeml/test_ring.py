@@ -208,6 +208,7 @@ def test_a_ring_that_says_closed_while_its_writer_lives_is_waited_for(writer: Wr
         file.write(struct.pack("=I", 7))
         file.flush()
         assert spent(lambda: reader.read(0.3)) < 0.15
+        assert reader.stats.reattached == 0  # it was let go once, and not taken up again and again
         assert reader.read(0) is None
         assert not reader.writer_alive()
         writer.tell("resize 320 240")
