@@ -26,7 +26,7 @@ from support import eventually
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("sudo"), reason="needs root and sudo")
 
 START: dict[str, dict[str, Any]] = {
-    "camera_capture": {"cameras": {"t": {"type": "test_pattern", "fps": 5, "width": 64, "height": 48}}},
+    "camera_capture": {"cameras": {"sudo": {"type": "test_pattern", "fps": 5, "width": 64, "height": 48}}},
     "edge_impulse_linux": {},
     "edge_impulse_runner": {},
     "inferencer": {},
@@ -36,9 +36,9 @@ START: dict[str, dict[str, Any]] = {
     "serial_scraper": {},
 }
 CHANGE: dict[str, dict[str, Any]] = {  # numbers that reach the component as doubles
-    "camera_capture": {"cameras": {"t": {"slots": 5}}},
+    "camera_capture": {"cameras": {"sudo": {"slots": 5}}},
     "edge_impulse_linux": {"jpeg_quality": 90},
-    "edge_impulse_runner": {"parameters": {"send_metrics_interval": 30}},
+    "edge_impulse_runner": {"Parameters": {"iotcore_backoff": 7}},
     "inferencer": {"result_spool_bytes": 33554432},
     "log_shipper": {"retentionDays": 14},
     "model_updater": {"max_download_bytes": 1048576},

@@ -233,10 +233,14 @@ class Component:
         if on_launch:
             self._advance_to_running()
         outcome = await self._follow(process, step.timeout)
-        name = step.key.split(".")[0].capitalize()
-        process.exited.add_done_callback(
-            lambda exited: self._say("INFO", f"{name} script exited", exitCode=str(exited.result()))
-        )
+
+        def told(exited: asyncio.Future[int]) -> None:
+            self._say("INFO", f"{step.key.split('.')[0].capitalize()} script exited", exitCode=str(exited.result()))
+
+        if process.exited.done():
+            told(process.exited)
+        else:
+            process.exited.add_done_callback(told)
         return outcome
 
     async def _follow(self, process: Process | None, timeout: float | None) -> _Outcome:
