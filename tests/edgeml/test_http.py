@@ -25,6 +25,13 @@ def test_nothing_holds_a_request_beyond_its_deadline(fault: str) -> None:
     assert time.monotonic() - began < 2
 
 
+@pytest.mark.parametrize("fault", [name for name in ENDLESS if "flood" in name])
+def test_a_flood_ends_by_its_bytes_long_before_its_time(fault: str) -> None:
+    with raw_server(ENDLESS[fault]) as server, pytest.raises(HttpError) as caught:
+        http.request("GET", server.url, Limits(total_s=8, max_bytes=20_000))
+    assert not isinstance(caught.value, HttpTimeoutError)
+
+
 @pytest.mark.parametrize("fault", WRONG)
 def test_an_answer_that_is_none_is_an_error_in_words(fault: str) -> None:
     with raw_server(WRONG[fault]) as server, pytest.raises(HttpError, match=r"^http://127\.0\.0\.1:\d+: .+"):
