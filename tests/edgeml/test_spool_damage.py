@@ -95,6 +95,7 @@ SCHEMA_BYTES = {
     "the object's type": (b"tableitemsitems", 2),
     "the object's name": (b"tableitemsitems", 6),
     "the object's table": (b"tableitemsitems", 12),
+    "a column that is written": (b"headers TEXT", 1),
     "a column that came later": (b"uptime REAL", 1),
     "a keyword": (b"CREATE TABLE items", 2),
     "the counters' column": (b"CREATE TABLE counters (name", 23),
