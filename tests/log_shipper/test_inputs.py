@@ -22,7 +22,9 @@ from log_shipper.parse import LEVELS
 from log_shipper.units import Units
 from support import eventually
 
-STAMP = "2026-11-21T10:00:00.000Z"
+NOW = int(time.time())
+STAMP_S = NOW - 7200
+STAMP = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(STAMP_S))
 
 
 def line(text: str, level: str = "INFO") -> str:
@@ -186,9 +188,6 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
     return tmp_path / "journal"
-
-
-NOW = int(time.time())
 
 
 def entry(number: int, message: Any = None, unit: str = "ggl.com.example.A.service", **fields: Any) -> str:
@@ -361,7 +360,7 @@ def test_lines_go_to_iot_core_in_messages_that_fit(tmp_path: Path) -> None:
     assert {message["topic"] for message in messages} == {"device/thing-1/logs"}
     assert all(len(json.dumps(message["payload"], separators=(",", ":"))) <= 131_072 for message in messages)
     assert records[0] == {
-        "timestamp": 1795255200000,
+        "timestamp": STAMP_S * 1000,
         "level": "WARN",
         "thread": "Copier",
         "logger": "edgeml.A",
@@ -443,7 +442,7 @@ def test_both_sinks_get_every_line(tmp_path: Path, sink: FaultySink) -> None:
         (process.logs / "edgeml.A.log").write_text(line("a"))
         assert sink.wait_for(1) == [line("a").rstrip()]
         messages = eventually(lambda: process.published("iot_core"), what="the message")
-    expected = [{"timestamp": 1795255200000, "message": line("a").rstrip()}]
+    expected = [{"timestamp": STAMP_S * 1000, "message": line("a").rstrip()}]
     assert messages[0]["payload"] == {"thing": "thing-1", "component": "edgeml.A", "lines": expected}
 
 
