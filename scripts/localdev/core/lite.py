@@ -144,6 +144,8 @@ def _check_manifest(manifest: Mapping[str, Any], where: str, defaults: Mapping[s
     for key, pattern in _items(wanted):
         if str(pattern).startswith("/"):
             yield f"{where}Platform.{key}: Lite has no regular expressions"
+    if "Artifacts" not in manifest:
+        yield f"{where}Artifacts is missing: Lite fails a cloud deployment without the key, an empty list passes"
     for number, artifact in enumerate(manifest.get("Artifacts") or ()):
         yield from _wrong_case(artifact, _ARTIFACT_KEYS, f"{where}Artifacts[{number}].")
     lifecycle = manifest.get("Lifecycle")
@@ -171,6 +173,8 @@ def _check_lifecycle(lifecycle: Any, where: str, defaults: Mapping[str, Any]) ->
         step = lifecycle.get(name)
         if isinstance(step, dict):
             yield from _wrong_case(step, _STEP_KEYS, f"{where}{name}.")
+            if "{" in str(step.get("Timeout", "")):
+                yield f"{where}{name}.Timeout: Lite takes a number, and no variable"
             if "Skipif" in step:
                 yield f"{where}{name}.Skipif is ignored by Lite"
             for variable, text in _items(step.get("Setenv")):

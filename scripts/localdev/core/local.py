@@ -44,6 +44,7 @@ class LocalCore:
         user: str | None = None,
         settle_seconds: float = 0.0,
         validation_seconds: float = 20.0,
+        poll_seconds: float = 0.0,
     ) -> None:
         """Prepares a core; `with` starts it.
 
@@ -51,7 +52,8 @@ class LocalCore:
         `credentials` (AccessKeyId, SecretAccessKey, Token) is what components get from the token exchange service.
         `user` (USER[:GROUP], `root` too) is whom components run as where the core is root, as in the nucleus'
         runWithDefault; by default ggc_user, else nobody. After `settle_seconds` a deployment looks again whether what
-        it started still runs (1 on a device); for `validation_seconds` it awaits verdicts on new configuration.
+        it started still runs (1 on a device); for `validation_seconds` it awaits verdicts on new configuration,
+        and every `poll_seconds` it looks for a new deployment (15 on a device; 0: at once).
         """
         self.settings = Settings(
             root,
@@ -68,6 +70,7 @@ class LocalCore:
             user,
             settle_seconds=settle_seconds,
             validation_seconds=validation_seconds,
+            poll_seconds=poll_seconds,
         )
         self._thread = threading.Thread(target=self._run, name="greengrass-core", daemon=True)
         self._started = threading.Event()

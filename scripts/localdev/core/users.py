@@ -69,7 +69,7 @@ class Users:
                 f"components run as {self.default}, through sudo" if self.default.uid else "components run as root"
             )
         except _UnusableError as reason:
-            self.note = f"components run as the core's own user, not through sudo as on a device: {reason}"
+            self.note = f"components run as the core's own user, not as on a device: {reason}"
 
     def of(self, run_with: str | None) -> User | None:
         """Whom a component runs as; None for the core's own user. KeyError if `run_with` names nobody."""

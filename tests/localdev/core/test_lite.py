@@ -95,6 +95,11 @@ LITE_ONLY: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "recover": (lambda r: lifecycle(r).update(recover="x"), "recover is not run"),
     "bootstrap": (lambda r: lifecycle(r).update(bootstrap="x"), "bootstrap reboots"),
     "skipif": (lambda r: lifecycle(r)["install"].update(Skipif="onpath sh"), "Skipif is ignored"),
+    "timeout variable": (
+        lambda r: lifecycle(r).update(install={"Script": "x", "Timeout": "{configuration:/text}"}),
+        "no variable",
+    ),
+    "no artifacts": (lambda r: r["Manifests"][0].pop("Artifacts", None), "Artifacts is missing"),
     "install only": (lambda r: lifecycle(r).pop("run"), "install without run hangs"),
     "shell variable": (lambda r: lifecycle(r).update(run="echo ${HOME}"), "every { starts a variable"),
     "brace group": (lambda r: lifecycle(r).update(run="{ echo; }"), "every { starts a variable"),
