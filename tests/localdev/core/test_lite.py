@@ -96,7 +96,7 @@ LITE_ONLY: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "bootstrap": (lambda r: lifecycle(r).update(bootstrap="x"), "bootstrap reboots"),
     "skipif": (lambda r: lifecycle(r)["install"].update(Skipif="onpath sh"), "Skipif is ignored"),
     "timeout variable": (
-        lambda r: lifecycle(r).update(install={"Script": "x", "Timeout": "{configuration:/text}"}),
+        lambda r: lifecycle(r).update(install={"Script": "x", "Timeout": "{configuration:/rate}"}),
         "no variable",
     ),
     "no artifacts": (lambda r: r["Manifests"][0].pop("Artifacts", None), "Artifacts is missing"),
