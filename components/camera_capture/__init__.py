@@ -1,3 +1,3 @@
 """edgeml.CameraCapture: frames from cameras, streams and files into shared-memory rings."""
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"

@@ -1,3 +1,3 @@
 """edgeml.LogShipper: every log line of the device reaches CloudWatch Logs, or IoT Core, once it can."""
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"

@@ -1,3 +1,3 @@
 """Microcontrollers on serial ports: their text becomes inference results and records."""
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import camera_capture
 from edgeml.errors import DisconnectedError, IpcError, NotFoundError, UnauthorizedError
 from edgeml.ipc import GreengrassIpc
 from edgeml.messages import MAX_IPC_BYTES
@@ -191,11 +192,11 @@ def test_a_configuration_change_reaches_a_running_component(profile: str, start:
     with start({"camera_capture": first}, profile=profile) as core:
         eventually(lambda: [path.name for path in rings.iterdir()] == ["edgeml-one"], what="the first ring")
         change = {"edgeml.CameraCapture": {"MERGE": {"cameras": {"two": {**pattern, "fps": "15"}}}}}
-        core.deploy(merge={"edgeml.CameraCapture": "1.0.0"}, update_config=change)
+        core.deploy(merge={"edgeml.CameraCapture": camera_capture.__version__}, update_config=change)
         eventually(lambda: len(list(rings.iterdir())) == 2, what="the second ring")
         bad = {"edgeml.CameraCapture": {"MERGE": {"cameras": {"two": {"fps": "many"}}}}}
         if profile == "java":  # Lite restarts a component on any change, and so shows the error at its start
-            core.deploy(merge={"edgeml.CameraCapture": "1.0.0"}, update_config=bad)
+            core.deploy(merge={"edgeml.CameraCapture": camera_capture.__version__}, update_config=bad)
             eventually(lambda: "configuration cameras.two.fps" in core.log("edgeml.CameraCapture"), what="the reason")
             assert len(list(rings.iterdir())) == 2
 

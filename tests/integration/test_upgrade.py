@@ -22,7 +22,7 @@ from localdev.core import LocalCore
 from support import eventually
 
 OLD = Path(__file__).parent / "upgrade"
-OLD_VERSION = "0.9.0"  # below whatever is built
+OLD_VERSION = "1.0.0"
 USED: dict[str, dict[str, Any]] = {  # what a user of 1.0 had configured
     "camera_capture": {
         "cameras": {"t": {"type": "test_pattern", "fps": 5, "width": 64, "height": 48, "slots": 4}},
