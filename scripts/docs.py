@@ -1,7 +1,9 @@
-"""Generated documents: configuration tables in READMEs and JSON Schemas in recipes/schema, from the Config structs.
+"""What is said once and stands in several places: the rest of them is written from there.
 
-`--check` writes nothing and fails on any difference; it also holds each recipe against its Config's defaults, against
-what both nuclei accept, and against what they accept and then do not do as meant.
+From the Config struct of a component: the table of its README, its JSON Schema in recipes/schema, and the
+DefaultConfiguration of its recipe (but accessControl). From `__version__`: the version of its recipe and of its GDK
+configuration. `--check` writes nothing and fails on any difference. Either way each recipe is held against what both
+nuclei accept, and against what they accept and then do not do as meant.
 """
 
 import argparse
@@ -9,6 +11,7 @@ import importlib
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,9 @@ from localdev.core import Profile, check_recipe  # noqa: E402
 from localdev.core.users import is_removed  # noqa: E402
 
 SET_BY_SUDO = {"HOME", "LOGNAME", "MAIL", "PATH", "SHELL", "USER"}
+RECIPE_VERSION = re.compile(r"^(ComponentVersion: ).*$", re.MULTILINE)
+GDK_VERSION = re.compile(r"(\"version\": )\"[^\"]*\"")
+DEFAULTS = re.compile(r"(?<=^  DefaultConfiguration:\n)(?:    (?!accessControl:).*\n)*", re.MULTILINE)
 MARKERS = re.compile(r"(<!-- config -->\n).*?(<!-- /config -->)", re.DOTALL)
 
 
@@ -31,17 +37,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="report differences instead of writing")
     check = parser.parse_args().check
-    problems = [problem for path in sorted((ROOT / "recipes").glob("*.yaml")) for problem in recipe_problems(path)]
+    problems: list[str] = []
     for folder in sorted((ROOT / "components").glob("*/config.py")):
         package = folder.parent.name
         recipe = (folder.parent / "recipe.yaml").resolve()
         if package == "edgeml" or not recipe.exists():
             continue
         kind = importlib.import_module(f"{package}.config").Config
-        problems += default_problems(recipe, kind)
+        version = importlib.import_module(package).__version__
+        problems += written(recipe, with_defaults(with_version(recipe, RECIPE_VERSION, version), kind), check)
+        gdk = (folder.parent / "gdk-config.json").resolve()
+        problems += written(gdk, with_version(gdk, GDK_VERSION, version), check)
         schema = json.dumps(msgspec.json.schema(kind), indent=2) + "\n"
         problems += written(ROOT / "recipes" / "schema" / f"{recipe.stem}.json", schema, check)
         problems += written(folder.parent / "README.md", with_table(folder.parent / "README.md", kind), check)
+    problems += [problem for path in sorted((ROOT / "recipes").glob("*.yaml")) for problem in recipe_problems(path)]
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0
@@ -84,17 +94,33 @@ def _timeout(name: str, step: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def default_problems(path: Path, kind: Any) -> list[str]:
-    """Differences between a recipe's DefaultConfiguration and the defaults of its Config."""
-    recipe = yaml.safe_load(path.read_bytes())
-    stated = dict(recipe.get("ComponentConfiguration", {}).get("DefaultConfiguration", {}))
-    stated.pop("accessControl", None)
+def with_version(path: Path, place: re.Pattern[str], version: str) -> str:
+    """The text of a file whose one version is that of the package. Raises SystemExit unless it has one such line."""
+    text, found = place.subn(lambda line: f'{line[1]}"{version}"', path.read_text(encoding="utf-8"))
+    if found != 1:
+        raise SystemExit(f"{path}: expected one line with the version, found {found}")
+    return text
+
+
+def with_defaults(recipe: str, kind: Any) -> str:
+    """The recipe whose DefaultConfiguration is what `kind` has as defaults; as it stands if it is already.
+
+    Raises SystemExit where there is no DefaultConfiguration, or accessControl is not the last of it.
+    """
     defaults = json.loads(msgspec.json.encode(kind()))
-    return [
-        f"{path.name}: {key} is {stated.get(key)!r}, Config says {defaults.get(key)!r}"
-        for key in sorted(stated.keys() | defaults.keys())
-        if stated.get(key) != defaults.get(key)
-    ]
+    if _defaults(recipe) == defaults:
+        return recipe
+    lines = yaml.safe_dump(defaults, sort_keys=False, allow_unicode=True, width=1000) if defaults else ""
+    text = DEFAULTS.sub(lambda _: textwrap.indent(lines, "    "), recipe)
+    if _defaults(text) != defaults:
+        raise SystemExit(f"recipe of {kind.__module__}: expected DefaultConfiguration, with accessControl last in it")
+    return text
+
+
+def _defaults(recipe: str) -> dict[str, Any]:
+    stated = dict((yaml.safe_load(recipe).get("ComponentConfiguration") or {}).get("DefaultConfiguration") or {})
+    stated.pop("accessControl", None)
+    return stated
 
 
 def with_table(readme: Path, kind: Any) -> str:
@@ -190,7 +216,7 @@ def written(path: Path, text: str, check: bool) -> list[str]:
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return []
     if check:
-        return [f"{path.relative_to(ROOT)} is not what the Config structs give; run scripts/docs.py"]
+        return [f"{path.relative_to(ROOT)} is not what config.py and __version__ give; run scripts/docs.py"]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return []

@@ -10,16 +10,10 @@ import msgspec
 from msgspec import inspect
 
 from edgeml._settled import unwrapped
+from support import ROOT
 
-COMPONENTS = (
-    "camera_capture",
-    "edge_impulse_linux",
-    "edge_impulse_runner",
-    "inferencer",
-    "log_shipper",
-    "model_updater",
-    "sample_requester",
-    "serial_scraper",
+COMPONENTS = sorted(
+    path.parent.name for path in (ROOT / "components").glob("*/config.py") if path.parent.name != "edgeml"
 )
 _TEXTS = ("a", "http://a/", "1234:abcd")
 
