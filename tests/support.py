@@ -52,6 +52,7 @@ class Standalone:
         self.lines: list[dict[str, Any]] = []
         self._log: list[str] = []
         self._command = [sys.executable, "-P", "-m", package, "--standalone", "--config", str(self.config_file)]
+        self._command += ["--work", str(work)]
         self._command += ["--root", str(root)] if root else []
         self._read_stdout = on_line or self._read_lines
         self._work, self._env = work, {**os.environ, "PYTHONPATH": str(ROOT / "components"), **(env or {})}

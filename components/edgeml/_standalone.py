@@ -1,9 +1,14 @@
 """What takes the place of the core with --standalone: edgeml.ipc.StandaloneIpc."""
 
+import atexit
 import base64
+import hashlib
 import json
 import logging
+import os
+import shutil
 import sys
+import tempfile
 import threading
 import tomllib
 from collections.abc import Callable
@@ -21,6 +26,27 @@ from edgeml.messages import MAX_IPC_BYTES
 log = logging.getLogger("edgeml.ipc")
 
 MAX_IOT_BYTES = 128 * 1024
+CHANNELS = ("local", "iot_core")
+MAX_LINE = 1024 * 1024  # bytes of a line on stdin
+
+
+def work_folder(component: str, config_file: Path) -> Path:
+    """Where a run by hand keeps its files: the same folder for the same configuration file, out of the way of others.
+
+    Below $XDG_STATE_HOME (~/.local/state); where that cannot be written, a folder that lives as long as the process.
+    """
+    mark = hashlib.sha256(os.fsencode(config_file.resolve())).hexdigest()[:12]
+    try:
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        folder = state.absolute() / "greengrass-edge-ml" / f"{component}-{mark}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home
+        pass
+    folder = Path(tempfile.mkdtemp(prefix=f"{component}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def matches(pattern: str, topic: str) -> bool:
@@ -34,14 +60,16 @@ def matches(pattern: str, topic: str) -> bool:
 class StandaloneIpc:
     """Ipc of `--standalone`: publishes become JSON lines on stdout, JSON lines on stdin become messages.
 
-    A line is `{"channel": "local" | "iot_core", "topic": ..., "payload": ...}`; a payload that is not JSON goes as
-    `payload_base64`. The configuration is a JSON or TOML file, watched for changes; secrets are its `secrets` table.
+    A line is `{"channel": "local" | "iot_core", "topic": ..., "payload": ...}`; on stdin `channel` may be left out for
+    local. A payload that is not JSON goes as `payload_base64`. The configuration is a JSON or TOML file, watched for
+    changes; secrets are its `secrets` table.
     """
 
     def __init__(self, config_file: Path, health: Health | None = None) -> None:
         self._file = config_file
         self._inbox = Inbox(health)
         self._handlers: list[tuple[str, str, Handler]] = []
+        self._secrets: dict[str, Any] = {}
         self._stdout = threading.Lock()
         self._closed = threading.Event()
         self.max_iot_bytes = MAX_IOT_BYTES
@@ -78,7 +106,10 @@ class StandaloneIpc:
             raise ConfigError("", f"{self._file}: {error}") from error
         if not isinstance(raw, dict):
             raise ConfigError("", f"{self._file}: expected an object, found {type(raw).__name__}")
-        self._secrets = raw.pop("secrets", {})
+        secrets = raw.pop("secrets", {})
+        if not isinstance(secrets, dict):
+            raise ConfigError("secrets", f"expected an object of texts, found {type(secrets).__name__}")
+        self._secrets = secrets
         return raw
 
     def on_configuration(self, changed: Callable[[], None]) -> None:
@@ -125,15 +156,37 @@ class StandaloneIpc:
             sys.stdout.flush()
 
     def _read_stdin(self) -> None:
-        for line in sys.stdin:
-            try:
-                message = json.loads(line)
-                channel, topic = message["channel"], message["topic"]
-                coded = message.get("payload_base64")
-                payload = base64.b64decode(coded) if coded else json.dumps(message["payload"]).encode()
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                log.error("stdin line not understood %s", kv(error=repr(error), line=line.strip()[:200]))
+        try:
+            lines = open(0, "rb", closefd=False)  # noqa: SIM115  (sys.stdin, read by a thread, aborts Python at its end)
+        except OSError:  # started without one
+            return
+        while line := lines.readline(MAX_LINE):
+            if not line.strip():
                 continue
-            for wanted, pattern, handler in self._handlers:
-                if wanted == channel and matches(pattern, topic):
-                    self._inbox.put(handler, topic, payload)
+            try:
+                channel, topic, payload = _message(line)
+            except (ValueError, RecursionError) as error:
+                log.error("stdin line not understood %s", kv(error=error, line=line[:200].decode(errors="replace")))
+                continue
+            heard = [h for wanted, pattern, h in self._handlers if wanted == channel and matches(pattern, topic)]
+            for handler in heard:
+                self._inbox.put(handler, topic, payload)
+            if not heard:
+                log.warning("stdin line for nobody %s", kv(channel=channel, topic=topic))
+
+
+def _message(line: bytes) -> tuple[str, str, bytes]:
+    """Channel, topic and payload of a line of stdin. Raises ValueError that says what was expected."""
+    message = json.loads(line)
+    if not isinstance(message, dict) or not isinstance(message.get("topic"), str):
+        raise ValueError('expected {"topic": TEXT, "payload": ANY}')
+    channel = message.get("channel", CHANNELS[0])
+    if channel not in CHANNELS:
+        raise ValueError(f"channel: expected {' or '.join(CHANNELS)}, found {channel!r}")
+    coded = message.get("payload_base64")
+    if coded is not None and not isinstance(coded, str):
+        raise ValueError("payload_base64: expected text")
+    if coded is None and "payload" not in message:
+        raise ValueError("expected payload or payload_base64")
+    payload = json.dumps(message["payload"]).encode() if coded is None else base64.b64decode(coded, validate=True)
+    return channel, message["topic"], payload

@@ -23,6 +23,7 @@ from edgeml import credentials, messages
 from edgeml import log as logs
 from edgeml._context import Component, Context
 from edgeml._last_good import LastGood
+from edgeml._standalone import work_folder
 from edgeml.errors import ConfigError, DisconnectedError, EdgemlError
 from edgeml.health import Health
 from edgeml.ipc import GreengrassIpc, Ipc, StandaloneIpc
@@ -57,16 +58,16 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
             if arguments.standalone
             else GreengrassIpc(events.put, kind.name, health)
         )
+        work = _work(kind, arguments)
     except EdgemlError as error:
         log.error("%s", error)
         return EXIT_FAILED
     health.gauge("messages.dropped", lambda: float(ipc.dropped()))
-    work = Path.cwd()
     context = Context(
         ipc=ipc,
         health=health,
         work=work,
-        root=arguments.root or work.parent.parent,
+        root=arguments.root or (arguments.work or Path.cwd()).absolute().parent.parent,
         thing_name=os.environ.get("AWS_IOT_THING_NAME", "") or "unknown-thing",
         _events=events,
     )
@@ -78,6 +79,21 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
     finally:
         ipc.close()
         sys.stdout.flush()
+
+
+def _work(kind: type[Component[C]], arguments: argparse.Namespace) -> Path:
+    """The core starts a component in its work folder; a person's current folder is not to be littered."""
+    if arguments.work is not None:
+        try:
+            arguments.work.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError("--work", f"{arguments.work}: {error.strerror}") from error
+        return Path(arguments.work).absolute()
+    if not arguments.standalone:
+        return Path.cwd()
+    work = work_folder(kind.name, arguments.config)
+    log.info("files of this run %s", logs.kv(folder=work))
+    return work
 
 
 def _thread_died(told: threading.ExceptHookArgs, health: Health) -> None:
@@ -114,6 +130,7 @@ def _arguments(kind: type[Component[C]], argv: list[str] | None) -> argparse.Nam
     parser = argparse.ArgumentParser(prog=kind.name, description=kind.__doc__)
     parser.add_argument("--standalone", action="store_true", help="run outside Greengrass, on stdin and stdout")
     parser.add_argument("--config", type=Path, help="JSON or TOML configuration file, with --standalone")
+    parser.add_argument("--work", type=Path, help="folder for the component's own files, with --standalone")
     parser.add_argument("--root", type=Path, help="folder that holds work/<component>, for model bundles")
     parser.add_argument(
         "--log-level",
@@ -125,6 +142,8 @@ def _arguments(kind: type[Component[C]], argv: list[str] | None) -> argparse.Nam
     arguments = parser.parse_args(argv)
     if arguments.standalone and arguments.config is None:
         parser.error("--standalone needs --config FILE")
+    if arguments.work is not None and not arguments.standalone:
+        parser.error("--work is for --standalone, the core's work folder is the current one")
     return arguments
 
 

@@ -51,6 +51,7 @@ class Shipper:
 
     def start(self) -> None:
         command = [sys.executable, "-P", "-m", "log_shipper", "--standalone", "--config", str(self.config)]
+        command += ["--work", str(self.work)]
         self.process = subprocess.Popen(
             command,
             cwd=self.work,

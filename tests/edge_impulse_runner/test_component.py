@@ -31,7 +31,16 @@ class Process:
         self.log = folder / "log"
         self._log = self.log.open("w")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge_impulse_runner", "--standalone", "--config", self.configuration],
+            [
+                sys.executable,
+                "-m",
+                "edge_impulse_runner",
+                "--standalone",
+                "--config",
+                self.configuration,
+                "--work",
+                folder,
+            ],
             cwd=folder,
             env={
                 "PYTHONPATH": str(COMPONENTS),

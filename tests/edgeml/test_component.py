@@ -1,7 +1,9 @@
 """`run` with a small component, as a process of its own, outside Greengrass."""
 
 import json
+import os
 import signal
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from edgeml.ipc import INBOX
-from support import Standalone
+from support import ROOT, Standalone
 
 COMPONENT = """
     import sys, threading, time
@@ -267,10 +269,58 @@ def test_a_broken_configuration_file_is_named(package: Path, text: str, words: s
         assert running.ended() == 0
 
 
-def test_outside_greengrass_without_standalone_it_says_what_to_do(package: Path) -> None:
-    import os
-    import subprocess
+def test_a_line_on_stdin_is_for_a_local_topic_unless_it_says_otherwise(package: Path) -> None:
+    with echo(package) as running:
+        running.logged("started")
+        assert running.process.stdin is not None
+        nobody = [
+            "",
+            "{",
+            "[]",
+            "7",
+            '{"topic": 7, "payload": 1}',
+            '{"topic": "say/it"}',
+            '{"topic": "other", "payload": 1}',
+        ]
+        nobody += ['{"topic": "say/it", "payload_base64": 5}', '{"topic": "say/it", "payload_base64": "\u00e4"}']
+        nobody += ['{"channel": "iot", "topic": "say/it", "payload": 1}', "[" * 10_000]
+        lines = "\n".join(nobody).encode() + b'\n\xff\n{"topic": "say/it", "payload": "here"}\n'
+        os.write(running.process.stdin.fileno(), lines)
+        assert running.message("said") == "here"
+        assert [line["payload"] for line in running.lines] == ["here"]
+        assert "channel: expected local or iot_core, found 'iot'" in running.log
+        assert "stdin line for nobody channel=local topic=other" in running.log
 
+
+def test_a_run_by_hand_leaves_no_file_in_the_current_folder(tmp_path: Path) -> None:
+    here, state, config = tmp_path / "here", tmp_path / "state", tmp_path / "config.json"
+    here.mkdir()
+    config.write_text(json.dumps({"ports": {}, "iot_core": {"enabled": True}}))
+    environment = {**os.environ, "XDG_STATE_HOME": str(state), "PYTHONPATH": str(ROOT / "components")}
+    command = [sys.executable, "-P", "-m", "serial_scraper", "--standalone", "--config", str(config)]
+
+    def run_until_started() -> None:
+        with subprocess.Popen(command, cwd=here, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert any(" started " in line for line in process.stderr)
+            process.terminate()
+            process.stderr.read()
+        assert process.returncode == 0
+
+    run_until_started()
+    run_until_started()
+    (folder,) = (state / "greengrass-edge-ml").iterdir()  # the second run goes on where the first one ended
+    assert folder.name.startswith("edgeml.SerialScraper-")
+    assert list(folder.iterdir())
+    assert not list(here.iterdir())
+
+    state.rename(tmp_path / "elsewhere")
+    state.write_text("a file, where no folder can be")
+    run_until_started()
+    assert not list(here.iterdir())
+
+
+def test_outside_greengrass_without_standalone_it_says_what_to_do(package: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("SVCUID",)}
     environment["PYTHONPATH"] = f"{package}:{Path(__file__).parents[2] / 'components'}"
     done = subprocess.run(
