@@ -65,6 +65,22 @@ def nothing_runs_on() -> Iterator[None]:
     assert not threads, f"threads are left: {threads}"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """What a worker reports. Text that UTF-8 cannot hold, as names of files in a captured log, would end the run."""
+    return _sendable((yield))
+
+
+def _sendable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_sendable(key): _sendable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_sendable(each) for each in value)
+    return value
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[shared_before] = _shared_memory()
 
