@@ -18,7 +18,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def eventually(probe: Callable[[], T], timeout: float = 10.0, what: str = "condition") -> T:
+def eventually(probe: Callable[[], T], timeout: float = 30.0, what: str = "condition") -> T:
     """The first truthy value of `probe`, polled until `timeout` seconds have passed; AssertionError after that."""
     deadline = time.monotonic() + timeout
     while True:
@@ -90,7 +90,7 @@ class Standalone:
         self.process.stdin.write(json.dumps({"channel": channel, "topic": topic, "payload": payload}) + "\n")
         self.process.stdin.flush()
 
-    def message(self, topic: str, timeout: float = 10.0, *, count: int = 1) -> Any:
+    def message(self, topic: str, timeout: float = 30.0, *, count: int = 1) -> Any:
         """Payload of the `count`th message published on `topic`, awaited."""
 
         def found() -> list[Any]:
@@ -102,7 +102,7 @@ class Standalone:
         except AssertionError as error:
             raise AssertionError(f"{error}; log:\n{self.log}") from error
 
-    def logged(self, text: str, timeout: float = 10.0) -> None:
+    def logged(self, text: str, timeout: float = 30.0) -> None:
         """Wait until the log holds `text`."""
         try:
             eventually(lambda: text in self.log, timeout, "log")

@@ -23,9 +23,9 @@ def _quoted(value: object) -> str:
     return f'"{escaped}"'
 
 
-def _readable(text: str) -> str:
-    """`text` as UTF-8 can hold it: a name of a file that is no UTF-8 must not swallow its line."""
-    return text.encode(errors="backslashreplace").decode()
+def _readable(text: str, encoding: str) -> str:
+    """`text` as `encoding` can hold it: a name of a file that is no UTF-8 must not swallow its line."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 class _ByLevel(logging.Handler):
@@ -38,7 +38,7 @@ class _ByLevel(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         stream = self._urgent if record.levelno >= logging.WARNING else self._calm
         try:
-            stream.write(_readable(redact.text(self.format(record))) + "\n")
+            stream.write(_readable(redact.text(self.format(record)), stream.encoding or "utf-8") + "\n")
             stream.flush()
         except (OSError, ValueError):  # the reader of our output is gone; there is nowhere left to say so
             self.handleError(record)

@@ -16,6 +16,7 @@ from support import ROOT, Standalone
 
 COMPONENT = """
     import sys, threading, time
+    from pathlib import Path
     import msgspec
     from edgeml.component import Component, run
     from edgeml.errors import DisconnectedError, SourceError
@@ -54,7 +55,9 @@ COMPONENT = """
             if payload == b'"boom"':
                 raise ValueError("bad message")
             if payload == b'"slow"':
-                time.sleep(0.5)
+                self.context.ipc.publish("slow", b"1")
+                while not Path("go").exists():
+                    time.sleep(0.02)
             self.context.ipc.publish("said", payload)
 
         def reconfigure(self, config):
@@ -135,9 +138,11 @@ def test_a_report_too_long_for_a_message_leaves_out_its_finer_points(package: Pa
 def test_messages_that_come_faster_than_they_are_handled_are_counted_in_health(package: Path) -> None:
     with echo(package) as running:
         running.send("say/it", "slow")
+        running.message("slow")
         for number in range(INBOX + 500):
             running.send("say/it", number)
         running.logged("inbox full")
+        (package / "w" / "go").touch()
         assert running.stop() == 0
         report = running.message("edgeml/health/Echo")
     assert 0 < report["gauges"]["messages.dropped"] <= 500

@@ -45,7 +45,7 @@ def test_a_device_is_welcomed_asked_and_dropped(studio: FakeStudio) -> None:
     with connect(f"ws://{studio.host}:4802") as device:
         device.send(json.dumps({"hello": {"apiKey": "ei_test", "deviceId": "d"}}))
         assert json.loads(device.recv(timeout=5))["hello"] is True
-        assert studio.connected
+        eventually(lambda: studio.connected)
         assert studio.hello()["deviceId"] == "d"
         studio.sample("Camera", "face", length=100)
         assert json.loads(device.recv(timeout=5))["sample"] == {

@@ -1,0 +1,100 @@
+"""The suite's own machinery: what CI makes of failures, and reports that workers can send."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import ROOT
+
+# As scripts/test, on the tests of a folder, where each run of `test_it` takes the next word of `outcomes`.
+SCRIPT = """#!/bin/sh
+cd "$(dirname "$0")/.." && exec {python} -m pytest -q -p xdist "$@"
+"""
+TEST = """
+from pathlib import Path
+
+def test_it():
+    first, _, rest = Path("outcomes").read_text().partition(" ")
+    Path("outcomes").write_text(rest)
+    assert first == "passes"
+
+def test_another():
+    pass
+"""
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "CI"))}
+    environment = {**plain, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT / "components")}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code", "runs", "last"),
+    [
+        ("passes", 0, 1, "2 passed"),
+        ("fails fails", 1, 2, "1 failed"),
+        ("fails" + 6 * " passes", 0, 7, "1 passed"),
+        ("fails passes passes fails", 1, 4, "1 failed"),
+    ],
+    ids=["good", "broken", "flaky", "too flaky"],
+)
+def test_what_fails_once_is_named_and_what_fails_again_fails_ci(
+    tmp_path: Path, outcomes: str, code: int, runs: int, last: str
+) -> None:
+    made = ci(tmp_path, TEST)
+    (tmp_path / "outcomes").write_text(outcomes)
+    done = run(tmp_path, str(made))
+    assert (done.returncode, (tmp_path / "outcomes").read_text()) == (code, ""), done.stdout + done.stderr
+    closing = closing_lines(done.stdout)
+    assert (len(closing), done.stdout.splitlines()[-1]) == (runs, closing[-1])
+    assert closing[-1].startswith(last)
+    named = "FLAKY, failed once and passed alone; run five times more:\n  tests/test_one.py::test_it\n" in done.stdout
+    assert named == (runs > 2)
+
+
+@pytest.mark.parametrize(("test", "code"), [("", 5), ("import nothing_of_this_name", 2)], ids=["none", "no import"])
+def test_ci_ends_as_pytest_does_where_no_test_failed(tmp_path: Path, test: str, code: int) -> None:
+    done = run(tmp_path, str(ci(tmp_path, test)))
+    assert (done.returncode, len(closing_lines(done.stdout))) == (code, 1), done.stdout + done.stderr
+
+
+def closing_lines(output: str) -> list[str]:
+    """`2 passed in 0.01s` and its like, one of each run."""
+    return [line for line in output.splitlines() if re.fullmatch(r"(no tests ran|\d+ \w+.*) in [\d.]+s", line)]
+
+
+def ci(folder: Path, test: str) -> Path:
+    """A tree with that test, CI's script and a `scripts/test`; the path of the former."""
+    for name in (".ci", "scripts", "tests"):
+        (folder / name).mkdir()
+    (folder / "pytest.ini").write_text("[pytest]\ntestpaths = tests\n")
+    (folder / "tests" / "test_one.py").write_text(test)
+    script = folder / "scripts" / "test"
+    script.write_text(SCRIPT.format(python=sys.executable))
+    script.chmod(0o755)
+    return Path(shutil.copy(ROOT / ".ci" / "tests", folder / ".ci" / "tests"))
+
+
+def test_text_that_utf_8_cannot_hold_ends_no_run(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_odd.py").write_text(
+        "import logging, pytest\n"
+        "def test_log(record_property):\n"
+        "    logging.getLogger().warning('log \\udcff'); print('out \\udcfe'); record_property('a', '\\udcfd')\n"
+        "def test_error(): raise ValueError('error \\udcfc')\n"
+        "def test_skip(): pytest.skip('skip \\udcfb')\n"
+        "@pytest.fixture\n"
+        "def broken(): raise ValueError('fixture \\udcfa')\n"
+        "def test_fixture(broken): pass\n"
+    )
+    done = run(tmp_path, sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-n", "1", "-rA")
+    assert done.stdout.splitlines()[-1].startswith("1 failed, 1 passed, 1 skipped, 1 error in"), done.stdout
+    for told in ("log \\udcff", "ValueError: error \\udcfc", "skip \\udcfb", "fixture \\udcfa"):
+        assert told in done.stdout
