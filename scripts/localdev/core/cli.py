@@ -137,6 +137,13 @@ def _add_logs(group: _Group) -> None:
     get = group.add("get", "show log files", commands.show_logs)
     get.add_argument("-lf", "--log-file", action="append", type=Path, default=[], metavar="FILE")
     get.add_argument("-ld", "--log-dir", action="append", type=Path, default=[], metavar="DIR")
+    get.add_argument("-f", "--filter", action="append", default=[], metavar="KEY=VALUE|REGEX[,...]")
+    for short, name in (("-b", "before"), ("-a", "after")):
+        get.add_argument(short, f"--{name}", type=int, default=0, metavar="N", help=f"lines {name} one that is picked")
+    for short, name in (("-nc", "no-color"), ("-v", "verbose"), ("-s", "syslog")):
+        get.add_argument(short, f"--{name}", action="store_true", help="accepted, changes nothing")
+    for short, name in (("-m", "max-log-queue-size"), ("-t", "time-window")):
+        get.add_argument(short, f"--{name}", help="accepted, changes nothing")
     get.add_argument("-fol", "--follow", action="store_true", help="go on until Ctrl-C")
     files = group.add("list-log-files", "names of log files", commands.list_log_files)
     files.add_argument("-ld", "--log-dir", action="append", type=Path, default=[], metavar="DIR")

@@ -15,6 +15,7 @@ from typing import Any
 
 from localdev.core.client import CliError, connect, published
 from localdev.core.config_store import doubles
+from localdev.core.log_filter import Filter
 from localdev.core.operations.configuration import CORE
 
 _FOLLOW_SECONDS = 0.2
@@ -130,7 +131,7 @@ def _print_component(component: Any, waiting: dict[str, str]) -> None:
     print(f"    State: {component.state}")
     if component.component_name in waiting:
         print(f"    Waits for: {waiting[component.component_name]}")
-    print(f"    Configuration: {json.dumps(doubles(component.configuration), separators=(',', ':'))}")
+    print(f"    Configuration: {json.dumps(doubles(component.configuration), separators=(',', ':'))}", flush=True)
 
 
 def restart_components(options: argparse.Namespace) -> int:
@@ -217,10 +218,11 @@ def show_logs(options: argparse.Namespace) -> None:
     for folder in options.log_dir:
         paths += sorted(folder.glob("*.log"))
     paths = paths or [options.root / "logs" / "greengrass.log"]
+    chosen = Filter(options.filter, options.before, options.after)
     try:
         for path in paths[:-1]:
-            sys.stdout.write(path.read_text(errors="replace"))
-        _show(paths[-1], follow=options.follow)
+            sys.stdout.write(chosen.pick(path.read_text(errors="replace")))
+        _show(paths[-1], chosen, follow=options.follow)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
@@ -242,18 +244,18 @@ def list_keywords(_options: argparse.Namespace) -> None:
     print("\n".join(f"{word}=$str" for word in ("level", "thread", "loggerName", "eventType", "serviceName", "error")))
 
 
-def _show(path: Path, *, follow: bool) -> None:
+def _show(path: Path, chosen: Filter, *, follow: bool) -> None:
     file = path.open(errors="replace")
     try:
         while True:
-            sys.stdout.write(file.read())
+            sys.stdout.write(chosen.pick(file.read()))
             sys.stdout.flush()
             if not follow:
                 return
             if _is_open(path, file.fileno()):
                 time.sleep(_FOLLOW_SECONDS)
             else:
-                sys.stdout.write(file.read())
+                sys.stdout.write(chosen.pick(file.read()))
                 file.close()
                 file = path.open(errors="replace")
     finally:

@@ -10,7 +10,7 @@ import asyncio
 import copy
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,7 +194,8 @@ class Deployer:
         before = self._remember()
         self._state_changed = True
         try:
-            await self._carry_out(plans, roots, run_with)
+            waiting = {name for name in request.merge.keys() & engine.components.keys() if not self._settled(name)}
+            await self._carry_out(plans, roots, run_with, waiting)
         except DeploymentError:
             if request.rollback:
                 deployment.detailed = await self._roll_back(before)
@@ -291,9 +292,17 @@ class Deployer:
             {name: copy.deepcopy(engine.store.tree(name)) for name in engine.components},
         )
 
-    async def _carry_out(self, plans: Mapping[str, _Plan], roots: dict[str, str], run_with: dict[str, str]) -> None:
+    async def _carry_out(
+        self,
+        plans: Mapping[str, _Plan],
+        roots: dict[str, str],
+        run_with: dict[str, str],
+        waiting: Set[str] = frozenset(),
+    ) -> None:
+        """`waiting`: components that are awaited although nothing of them changes."""
         engine = self._engine
         owners = self._owners(plans, run_with)
+        restored = {name for name, component in engine.components.items() if component.is_restored}
         reinstall = {name for name, plan in plans.items() if self._must_reinstall(name, plan)}
         reinstall |= {name for name in plans.keys() & engine.components.keys() if owners[name] != engine.user(name)}
         restart = {name for name, plan in plans.items() if self._must_restart(name, plan)} | reinstall
@@ -302,8 +311,7 @@ class Deployer:
         engine.run_with = run_with
         self._install(plans, restart, reinstall)
         engine.changed()
-        unsettled = {name for name in plans if engine.components[name].state not in SETTLED}
-        await self._wait_until_settled(restart | unsettled)
+        await self._wait_until_settled(restart | ((restored | waiting) & plans.keys()))
 
     async def _roll_back(self, before: _Before) -> str:
         """Brings back what was there; the answer is the deployment's detailed status."""
@@ -315,6 +323,9 @@ class Deployer:
             self._engine.logs.system("ERROR", "rollback", str(error))
             return "FAILED_UNABLE_TO_ROLLBACK"
         return "FAILED_ROLLBACK_COMPLETE"
+
+    def _settled(self, name: str) -> bool:
+        return self._engine.components[name].state in SETTLED
 
     def _must_reinstall(self, name: str, plan: _Plan) -> bool:
         component = self._engine.components.get(name)

@@ -17,6 +17,8 @@ import pytest
 from localdev.cloud.broker import Broker
 from localdev.core.cli import main
 from localdev.core.client import connect
+from localdev.core.log_filter import Filter
+from localdev.core.logs import Logs, Record
 from support import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -207,6 +209,36 @@ def test_logs(run: Run, root: Path) -> None:
     listed = run("logs", "list-log-files", "-ld", str(root / "logs"))
     assert str(log) in listed
     assert re.search(r"^Total \d+ files found\.$", listed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("log_format", ["TEXT", "JSON"])
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["level=WARN"], "bc"),
+        (["level=INFO", "thread=main"], "ac"),
+        (["serviceName=B,loggerName=c"], "bc"),
+        (['text [ab]$|text [ab][."]'], "ab"),
+        (["eventType=event"], "abc"),
+        (["nothing"], ""),
+    ],
+)
+def test_filters_of_logs(log_format: Any, words: list[str], shown: str, tmp_path: Path) -> None:
+    logs = Logs(tmp_path, log_format)
+    for name, level, thread in (("a", "INFO", "main"), ("b", "WARN", "Copier"), ("c", "ERROR", "main")):
+        contexts = {"serviceName": name.upper()}
+        logs.write("x", Record(level, thread, name, "event", f"text {name}", contexts))  # type: ignore[arg-type]
+    logs.close()
+    text = (tmp_path / "x.log").read_text()
+    picked = Filter(words).pick(text)
+    assert [letter for letter in "abc" if f"text {letter}" in picked] == list(shown)
+    assert Filter(["text b"], before=1).pick(text).count("\n") == 2
+    assert Filter(["text b"], after=1).pick(text).count("\n") == 2
+
+
+@pytest.mark.parametrize("wrong", ["level=LOUD", "["])
+def test_a_filter_that_is_none(run: Run, wrong: str) -> None:
+    assert f"--filter {wrong}:" in run("logs", "get", "-f", wrong, code=1)
 
 
 def test_following_a_log_goes_on_after_its_rotation(tmp_path: Path) -> None:

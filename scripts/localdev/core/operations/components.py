@@ -90,7 +90,9 @@ class Components:
 
     def _list(self, stream: Stream, _body: Body) -> Body:
         self._authorize(stream, "*")
-        return {"components": [self._describe(component) for component in self._engine.components.values()]}
+        listed = [self._describe(component) for component in self._engine.components.values()]
+        services = [] if self._lite else [{"componentName": name, **_SERVICE} for name in _SERVICES]
+        return {"components": services + listed}
 
     def _details(self, stream: Stream, body: Body) -> Body:
         return {"componentDetails": self._describe(self._component(stream, body))}
@@ -198,6 +200,8 @@ class Components:
             )
 
 
+_SERVICES = ("FleetStatusService", "UpdateSystemPolicyService", "DeploymentService", "TelemetryAgent")
+_SERVICE = {"version": "0.0.0", "state": "RUNNING"}  # parts of the nucleus, which it lists beside components
 _NO_STATE = (  # the text of the NullPointerException that the nucleus passes on
     'Cannot invoke "software.amazon.awssdk.aws.greengrass.model.ReportedLifecycleState.toString()" because the return '
     'value of "software.amazon.awssdk.aws.greengrass.model.UpdateStateRequest.getState()" is null'
