@@ -5,7 +5,7 @@ Unix socket to unmodified clients. It checks no certificates and keeps secrets i
 profile it starts components through sudo as another user, as the nucleus does (`users` says when it cannot).
 """
 
-from localdev.core.deployment import Deployment, DeploymentError
+from localdev.core.deployment_model import Deployment, DeploymentError
 from localdev.core.engine import CoreError
 from localdev.core.lite import check_recipe
 from localdev.core.local import LocalCore

@@ -14,7 +14,8 @@ from typing import IO, Any
 
 from localdev.core import nucleus, state, tes
 from localdev.core.config_store import ConfigStore
-from localdev.core.deployment import DEPLOYMENT_ERRORS, Deployer, Deployment, Request
+from localdev.core.deployment import Deployer
+from localdev.core.deployment_model import DEPLOYMENT_ERRORS, Deployment, Request
 from localdev.core.lifecycle import Component
 from localdev.core.logs import FILE_BYTES, TOTAL_BYTES, LogFormat, Logs, Record
 from localdev.core.mqtt import IotCore

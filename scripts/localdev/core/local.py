@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from localdev.core.deployment import Deployment, DeploymentError, Request
+from localdev.core.deployment_model import Deployment, DeploymentError, Request
 from localdev.core.engine import CoreError, Engine, Settings
 from localdev.core.lifecycle import Component
 from localdev.core.logs import FILE_BYTES, TOTAL_BYTES, LogFormat

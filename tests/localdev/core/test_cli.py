@@ -46,13 +46,16 @@ def root(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterator[P
         text=True,
     )
     assert core.stdout
-    assert "a stand-in for development, never for production" in core.stdout.readline()
-    lines = "".join(core.stdout.readline() for _ in range(6))
-    assert "components run as" in lines
-    assert f"`scripts/core stop --root {folder}` stops it" in lines  # nobody's Ctrl-C reaches it here
-    yield folder
-    assert main(["stop", "--root", str(folder)]) == 0
-    core.communicate(timeout=20)
+    try:
+        assert "a stand-in for development, never for production" in core.stdout.readline()
+        lines = "".join(core.stdout.readline() for _ in range(6))
+        assert "components run as" in lines
+        assert f"`scripts/core stop --root {folder}` stops it" in lines  # nobody's Ctrl-C reaches it here
+        yield folder
+        assert main(["stop", "--root", str(folder)]) == 0
+    finally:
+        core.terminate()
+        core.communicate(timeout=20)
     assert core.returncode == 0
     assert not (folder / "ipc.socket").exists()
     assert not list((folder / "cli_ipc_info").iterdir())
@@ -313,15 +316,22 @@ def test_who_stops_reading_sees_no_traceback(run: Run, root: Path) -> None:
         assert "Exception" not in errors
 
 
-def test_the_whole_life_of_a_core_of_its_own_broker(tmp_path: Path, packages: Any) -> None:
+def test_the_whole_life_of_a_core_of_its_own_broker(
+    tmp_path: Path, packages: Any, request: pytest.FixtureRequest
+) -> None:
     """`iotcore sub` needs no broker of somebody else; what is deployed is there again after a restart."""
     root = tmp_path / "core"
     packages.add(NAME, config={"n": 1})
+
+    def end(process: "subprocess.Popen[str]") -> None:
+        process.terminate()
+        process.communicate(timeout=20)
 
     def begin() -> "subprocess.Popen[str]":
         process = subprocess.Popen(
             [*COMMAND, "start", "--root", str(root)], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
         )
+        request.addfinalizer(lambda: end(process))
         assert process.stdout
         assert "java profile" in process.stdout.readline()
         return process
@@ -333,8 +343,8 @@ def test_the_whole_life_of_a_core_of_its_own_broker(tmp_path: Path, packages: An
     assert main(["iotcore", "pub", "-t", "own/x", "-m", "hello", "-q", "1", "--root", str(root)]) == 0
     assert first_line(subscriber, "own/#") == "hello"
     (left,) = psutil.Process(core.pid).children()
-    core.send_signal(signal.SIGKILL)
-    core.communicate(timeout=10)
+    core.kill()
+    core.wait(timeout=10)
     core = begin()
     assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
     assert main([*create, "--wait"]) == 0
@@ -342,8 +352,7 @@ def test_the_whole_life_of_a_core_of_its_own_broker(tmp_path: Path, packages: An
         details = client.get_component_details(component_name=NAME).component_details
     assert (details.state, details.configuration) == ("RUNNING", {"n": 2.0})
     assert main(["stop", "--root", str(root)]) == 0
-    core.communicate(timeout=10)
-    assert core.returncode == 0
+    assert core.wait(timeout=10) == 0
     assert main(["stop", "--root", str(root)]) == 1
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localdev.core.deployment import Deployment, Request
+from localdev.core.deployment_model import Deployment, Request
 from localdev.core.lifecycle import Component
 from localdev.core.operations.requests import Body
 from localdev.core.policy import CLI_SERVICE, LIFECYCLE
