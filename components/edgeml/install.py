@@ -266,7 +266,9 @@ def _sync(folder: Path, *, whole_disk: bool = False) -> None:
 @contextlib.contextmanager
 def _locked(work: Path, deadline: float) -> Iterator[None]:
     """One install at a time; the end of a process frees it. Raises InstallError when another takes too long."""
-    with (work / _LOCK).open("ab") as file:
+    with os.fdopen(os.open(work / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+        with contextlib.suppress(PermissionError):
+            os.fchmod(file.fileno(), 0o600)  # whoever can open it can hold it for ever
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

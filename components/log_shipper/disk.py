@@ -66,7 +66,7 @@ def _delete(seen: Seen) -> bool:
     It is given another name first: what stands under its own by the time it goes is nobody's loss.
     """
     folder, _, name = seen.path.rpartition("/")
-    aside = f".{name[:200]}.edgeml-deletes"
+    aside = f".{seen.key[1]}.edgeml-deletes"  # names have a limit in bytes, which a longer one may pass
     try:
         with folders.opened(folder or "/") as parent:
             if not _is_as_seen(parent, name, seen):
@@ -86,7 +86,9 @@ def _delete(seen: Seen) -> bool:
 def _is_as_seen(parent: int, name: str, seen: Seen) -> bool:
     status, above = os.stat(name, dir_fd=parent, follow_symlinks=False), os.fstat(parent)
     found = ((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
-    return found == (seen.key, seen.size, seen.mtime) and not folders.objection(above, folders.writers(above), status)
+    return found == (seen.key, seen.size, seen.mtime) and not folders.objection(
+        above, folders.writers(parent, above), status
+    )
 
 
 def _give_back(parent: int, aside: str, name: str) -> None:

@@ -11,6 +11,7 @@ import grp
 import os
 import pwd
 import stat
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ _WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_ACL_USER, _ACL_GROUP = 0x02, 0x08
 _MAX_LINKS = 40  # as the kernel
 _MEMBERS_FOR_S = 60.0
 
@@ -46,14 +48,26 @@ def opened(path: str) -> Iterator[int]:
         os.close(listed)
 
 
-def writers(folder: os.stat_result) -> Writers:
-    """Who, by its mode, may write into a folder."""
+def writers(descriptor: int, folder: os.stat_result) -> Writers:
+    """Who may write into an open folder: its owner, who can give himself that right, and whom mode and ACL name."""
     if folder.st_mode & stat.S_IWOTH:
         return None
-    found = {folder.st_uid} if folder.st_mode & stat.S_IWUSR else set()
-    if folder.st_mode & stat.S_IWGRP:
+    found = {folder.st_uid}
+    if folder.st_mode & stat.S_IWGRP:  # with an ACL these bits are what it gives at most
         found |= _group(folder.st_gid)
+        for tag, rights, number in _acl(descriptor):
+            if rights & os.W_OK and tag in (_ACL_USER, _ACL_GROUP):
+                found |= {number} if tag == _ACL_USER else _group(number)
     return frozenset(found - {0, os.geteuid()})
+
+
+def _acl(descriptor: int) -> Iterator[tuple[int, int, int]]:
+    """Tag, rights and user or group of each entry of a folder's ACL (linux/posix_acl_xattr.h); none without one."""
+    try:
+        found = os.getxattr(descriptor, "system.posix_acl_access")
+    except OSError:
+        return iter(())
+    return struct.iter_unpack("<HHI", found[4 : 4 + (len(found) - 4) // 8 * 8])
 
 
 def objection(folder: os.stat_result, others: Writers, file: os.stat_result) -> str:
@@ -84,7 +98,7 @@ def open_file(path: str, key: tuple[int, int]) -> int:
             status, above = os.fstat(found), os.fstat(parent)
             if (status.st_dev, status.st_ino) != key:
                 raise FileNotFoundError(errno.ENOENT, "another file by now", path)
-            if reason := objection(above, writers(above), status):
+            if reason := objection(above, writers(parent, above), status):
                 raise RefusedError(errno.EPERM, reason, path)
             return os.open(f"/proc/self/fd/{found}", _READ)
         finally:

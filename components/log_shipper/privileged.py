@@ -20,7 +20,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 INSTALL_TIMEOUT_S = 880  # below the recipe's
 KEPT = 2  # versions: the one that runs, and the one before it, for a rollback without network
@@ -43,7 +43,7 @@ def main(step: str, code: str, home: str, root: str) -> None:
     folder = Path(home)
     folder.chmod(0o755)
     os.chdir(folder)
-    with (folder / "lock").open("wb") as lock:
+    with _open_lock(folder / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         unpacked = _unpack(Path(code), folder)
         _install(unpacked, folder)
@@ -54,8 +54,16 @@ def main(step: str, code: str, home: str, root: str) -> None:
     os.close(work)
     os.chdir(state)
     os.environ["EDGEML_LOG_SHIPPER_STATE"] = str(state)  # see privileges.py
+    _find_core(folder, root)
     _no_new_privileges()
     _start(folder / "venv", unpacked, root)
+
+
+def _open_lock(path: Path) -> IO[bytes]:
+    """Whoever can open the file can hold its lock for ever, so nobody else can."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "wb")
 
 
 def _in_place(step: str, code: Path, root: str) -> NoReturn:
@@ -137,7 +145,36 @@ def _state(folder: Path, work: int) -> Path:
             with contextlib.suppress(OSError):
                 _take_over(name, work, fresh / name)
         _rename_durably(fresh, state)
+    _take_back(state)
     return state
+
+
+def _take_back(state: Path) -> None:
+    """Root reads and writes here again until it gives up its rights, and so trusts nothing but plain files.
+
+    They were the user's of privileges.py, who reads what strangers write: should one of them have taken him over, links
+    of his would lead root, or the next change of owner, to files elsewhere.
+    """
+    os.chown(state, 0, 0)
+    state.chmod(0o700)  # first, so that he can change nothing any more
+    for path in list(state.iterdir()):
+        status = path.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            _take_back(path)
+        elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            os.chown(path, 0, 0, follow_symlinks=False)
+        else:
+            path.unlink()
+
+
+def _find_core(folder: Path, root: str) -> None:
+    """A socket path too long for the kernel is given relative to the work folder, which we have left."""
+    name, above = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT", "../../"
+    if os.environ.get(name, "").startswith(above):
+        link = folder / "core"
+        link.unlink(missing_ok=True)
+        link.symlink_to(root)
+        os.environ[name] = f"../core/{os.environ[name].removeprefix(above)}"
 
 
 def _rename_durably(fresh: Path, target: Path) -> None:

@@ -20,7 +20,7 @@ from log_shipper.config import Config, Options
 log = logging.getLogger(__name__)
 
 MARK = "EDGEML_LOG_SHIPPER_STATE"  # set by privileged.py: the folder of root's that may be given to the user
-UID = 63_417  # of nobody else; the process stays root where it is somebody's after all
+UID = 65_527  # of nobody else (systemd gives 61184 to 65519 away); root stays root where it is somebody's after all
 _CAP_DAC_READ_SEARCH = 2
 _SET_DUMPABLE, _SET_KEEPCAPS, _CAP_AMBIENT, _AMBIENT_RAISE = 4, 8, 47, 2
 _VERSION_3 = 0x20080522

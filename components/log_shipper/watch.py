@@ -68,7 +68,7 @@ class Folder(Generic[L]):
 
     def _look(self, descriptor: int) -> bool:
         status = os.fstat(descriptor)
-        others = folders.writers(status)
+        others = folders.writers(descriptor, status)
 
         def seen(name: str, path: str) -> Seen | None:
             return self._seen(descriptor, status, others, name, path)

@@ -3,8 +3,10 @@
 import contextlib
 import glob
 import os
+import pwd
 import random
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -107,7 +109,8 @@ def test_what_is_no_regular_file_of_one_name_is_refused_and_named_until_it_is_go
         pytest.param((NOBODY, 0, 0o700), OTHER, False, id="a third one's where another can write"),
         pytest.param((0, 0, 0o777), 0, False, id="where everybody can write"),
         pytest.param((0, 0, 0o1777), OTHER, False, id="in a folder like /tmp"),
-        pytest.param((NOBODY, 0, 0o555), 0, True, id="where nobody can write"),
+        pytest.param((NOBODY, 0, 0o555), 0, False, id="root's where the owner has put his own right away"),
+        pytest.param((0, 0, 0o555), OTHER, True, id="where nobody can write"),
     ],
 )
 def test_the_owner_matters_only_where_another_could_have_put_the_file(
@@ -129,6 +132,36 @@ def test_the_owner_matters_only_where_another_could_have_put_the_file(
         with pytest.raises(folders.RefusedError):
             folders.open_file(seen.path, seen.key)
         assert disk.tidy([seen], Options(disk_space_limit=1), lambda item: True) == []
+
+
+@as_root
+@pytest.mark.parametrize(("right", "is_read"), [(0o7, False), (0o5, True)])
+@pytest.mark.parametrize("tag", [0x02, 0x08])
+def test_whom_an_acl_lets_write_could_have_put_the_file(tmp_path: Path, tag: int, right: int, is_read: bool) -> None:
+    (tmp_path / "a.log").write_text("line\n")
+    os.chown(tmp_path / "a.log", OTHER, OTHER)
+    group = pwd.getpwuid(NOBODY).pw_gid
+    nobody, none = group if tag == 0x08 else NOBODY, 0xFFFFFFFF
+    entries = [(0x01, 7, none), (tag, right, nobody), (0x04, 5, none), (0x10, 7, none), (0x20, 5, none)]
+    entries.sort()
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(tmp_path, "system.posix_acl_access", acl)
+    except OSError:
+        pytest.skip("this file system has no ACLs")
+    found = scanner(f"{tmp_path}/*.log")
+    assert (names(found) == {"a.log"}) is is_read
+    assert bool(found.files_refused()) is not is_read
+
+
+def test_a_file_whose_name_is_as_long_as_a_name_may_be_is_deleted(tmp_path: Path) -> None:
+    kept, left = tmp_path / "b.log", tmp_path / ("日" * 77 + "_2020_01_01_00_1.log")
+    for path in (left, kept):
+        path.write_text("line\n")
+    items = [seen_at(left), seen_at(kept)]
+    options = Options(delete_log_file_after_cloud_upload=True)
+    assert disk.tidy(items, options, lambda item: item.path == str(left)) == items[:1]
+    assert [path.name for path in tmp_path.iterdir()] == ["b.log"]
 
 
 @as_root

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from edgeml._last_good import LastGood
 from edgeml.config import load
 from localdev.core import Profile, check_recipe
 from log_shipper import privileges
@@ -36,6 +37,7 @@ import json, os, sys
 status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
 print(json.dumps(dict(uid=os.getuid(), cwd=os.getcwd(), file=os.path.realpath(__file__), argv=sys.argv[1:],
     python=sys.prefix, path=sys.path, no_new_privs=status["NoNewPrivs"].strip(), token=os.environ.get("SVCUID"),
+    socket=os.path.realpath(os.environ.get("AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT", "")),
     files=sorted(os.listdir("."))), default=str))
 """
 EVIL = "import os, sys\nopen(%r, 'a').write('%%d %%s\\n' %% (os.geteuid(), sys.argv))\n"
@@ -304,6 +306,45 @@ def test_state_that_another_user_may_have_made_is_not_taken_over(device: Device)
     assert device.run()["files"] == []
     assert secret.read_text() == "of root"
     secret.unlink()
+
+
+def test_root_takes_its_state_back_before_it_uses_it_and_only_plain_files(device: Device) -> None:
+    device.run()
+    state, secret = device.private / "state", device.root / "secret"
+    secret.write_text("of root")
+    (state / "health").mkdir()
+    (state / "health" / "health.log").write_text("kept")
+    LastGood(state, "1.0.0").keep({"region": "kept"})
+    os.link(secret, state / "checkpoint.db")  # as where the kernel does not protect hard links
+    (state / "iot_core.db").symlink_to(secret)
+    (state / "health" / "there").symlink_to(device.root)
+    os.mkfifo(state / "pipe")
+    for path in (state, *state.rglob("*")):
+        if path.name != "checkpoint.db":
+            os.chown(path, privileges.UID, privileges.UID, follow_symlinks=False)
+    assert device.run()["files"] == ["health", "last-good-1.0.0.json"]
+    assert {path.lstat().st_uid for path in (state, *state.rglob("*"))} == {0}
+    assert LastGood(state, "1.0.0").load() == {"region": "kept"}
+    assert [path.read_text() for path in (state / "health").iterdir()] == ["kept"]
+    secret.unlink()
+
+
+def test_nobody_else_can_hold_a_lock_that_root_waits_for(device: Device) -> None:
+    (device.private / "lock").chmod(0o644)
+    device.run()
+    assert [(device.private / name).stat().st_mode & 0o777 for name in ("lock", ".venv.lock")] == [0o600] * 2
+
+
+def test_a_socket_that_the_core_names_relative_to_the_work_folder_is_found_and_is_the_cores(device: Device) -> None:
+    device.attack(f"os.symlink('/etc', {str(device.work)!r} + '/core')")
+    done = device.step("run", AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT="../../ipc.socket")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["socket"] == os.path.realpath(device.root / "ipc.socket")
+
+
+def test_the_user_of_its_own_is_none_that_systemd_gives_to_services() -> None:
+    assert privileges.UID not in range(61_184, 65_520)
+    assert privileges.UID < 65_534
 
 
 @pytest.mark.parametrize("kind", ["of another user", "writable by all", "in another user's folder", "a link there"])
