@@ -9,16 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from gzip import GzipFile
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol, cast
+from typing import IO, NoReturn, Protocol, cast
 
 from edgeml.files import sync_folder
 from model_updater.errors import UpdateError
 
 MAX_FILES = 64
-MAX_HEADER = 64 * 1024  # bytes of what describes one member or, in a zip, all of them
+MAX_LIST = 64 * 1024  # bytes of what describes all members of a zip
+MAX_HEADER, MAX_HEADERS = 4096, 3 * MAX_FILES  # bytes of what a tar says of a member besides its name; how many headers
 CHUNK = 1 << 20
 _ZIP_TAIL = 65_535 + 22 + 20  # the longest comment, and the records before it
 GZIP_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
+# ValueError and IndexError: numbers and names that zipfile and tarfile take to be right.
+_DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, struct.error),
+    *(NotImplementedError, RuntimeError, ValueError, IndexError, OverflowError),
+)
 
 
 class Readable(Protocol):
@@ -48,7 +54,7 @@ def unpack(artifact: Path, folder: Path, max_bytes: int) -> None:
                 if size > left:
                     raise UpdateError(f"the artifact unpacks to more than {max_bytes} bytes, allowed or free")
                 left -= _write(folder / _plain(name), content, left)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise UpdateError(f"the artifact is damaged: {error}") from error
     sync_folder(folder)
 
@@ -87,6 +93,8 @@ def _zip(artifact: Path) -> Iterator[Iterator[Member]]:
                 kind = (info.external_attr >> 16) & 0o170000
                 if info.is_dir() or kind not in (0, 0o100000):
                     raise UpdateError(f"the artifact holds {info.filename[:200]!r}, which is no regular file")
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # inflated without a limit
+                    raise UpdateError(f"{info.filename[:200]!r} is packed by method {info.compress_type}: use deflate")
                 with archive.open(info) as content:
                     yield info.filename, info.file_size, content
 
@@ -104,18 +112,34 @@ def _check_directory(artifact: Path) -> None:
     if tail.startswith(b"PK\x06\x07", max(0, end - 20)):  # zip64 keeps the size elsewhere
         raise UpdateError("the artifact is a zip of more than 2 GiB: offer it as tar.gz")
     (size,) = struct.unpack_from("<L", tail, end + 12)
-    if size > MAX_HEADER:
-        raise UpdateError(f"the artifact's list of files has {size} bytes, {MAX_HEADER} are allowed")
+    if size > MAX_LIST:
+        raise UpdateError(f"the artifact's list of files has {size} bytes, {MAX_LIST} are allowed")
 
 
 class _Header(tarfile.TarInfo):
-    """Refuses long headers before they are read: a name of a megabyte would cost a gigabyte to take apart."""
+    """Refuses what tarfile reads without a limit, before it does.
 
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+    A name of a megabyte costs a gigabyte to take apart, 64 kB of digits cost 20 s, and a map of holes has any length.
+    """
+
+    def _proc_member(self, tar: "_Tar") -> tarfile.TarInfo:
         if not self.isreg() and self.size > MAX_HEADER:
             raise UpdateError(f"the artifact has a header of {self.size} bytes, {MAX_HEADER} are allowed")
+        tar.headers += 1
+        if tar.headers > MAX_HEADERS:
+            raise UpdateError(f"the artifact has more than {MAX_HEADERS} headers")
         member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
         return member
+
+    def _sparse(self, *_: object) -> NoReturn:
+        raise UpdateError("the artifact holds a sparse file: pack it without --sparse")
+
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _sparse
+
+
+class _Tar(tarfile.TarFile):
+    headers = 0
+    tarinfo = _Header
 
 
 @contextmanager
@@ -123,8 +147,8 @@ def _tar(artifact: Path, max_bytes: int) -> Iterator[Iterator[Member]]:
     overhead = (MAX_FILES + 2) * 3 * tarfile.BLOCKSIZE + tarfile.RECORDSIZE
     with (
         GzipFile(artifact) as unzipped,
-        tarfile.open(
-            fileobj=cast(IO[bytes], _Bounded(unzipped, max_bytes + overhead)), mode="r|", bufsize=CHUNK, tarinfo=_Header
+        _Tar.open(
+            fileobj=cast(IO[bytes], _Bounded(unzipped, max_bytes + overhead)), mode="r|", bufsize=CHUNK
         ) as archive,
     ):
 

@@ -163,7 +163,7 @@ def _begins_at(response: http.Stream, start: int, size: int) -> int:
         if length is not None and length != str(size):
             raise UpdateError(f"download: the object has {length} bytes, the job says {size}")
         return 0
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    found = re.fullmatch(r"bytes (\d{1,19})-\d{1,19}/(\d{1,19}|\*)", response.headers.get("Content-Range", ""))
     if response.status != 206 or found is None or int(found[1]) != start:
         raise UpdateError(f"download: unexpected answer, HTTP {response.status}")
     if found[2] not in ("*", str(size)):

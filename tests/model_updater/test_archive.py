@@ -1,5 +1,7 @@
+import contextlib
 import gzip
 import io
+import random
 import stat
 import tarfile
 import zipfile
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from model_updater.archive import MAX_FILES, MAX_HEADER, unpack
+from model_updater.archive import MAX_FILES, MAX_HEADER, MAX_HEADERS, MAX_LIST, unpack
 from model_updater.errors import UpdateError
 from ota_support import tarred, zipped
 
@@ -138,7 +140,7 @@ def test_headers_on_headers_end(tmp_path: Path) -> None:
     header = entry("././@LongLink", tarfile.GNUTYPE_LONGNAME)
     header.size = 1
     content = gzip.compress((header.tobuf(tarfile.GNU_FORMAT) + b"a".ljust(512, b"\0")) * 900)
-    with pytest.raises(UpdateError, match=r"damaged|more bytes than are allowed"):
+    with pytest.raises(UpdateError, match=r"damaged|more bytes than are allowed|more than \d+ headers"):
         unpacked(content, tmp_path)
 
 
@@ -154,8 +156,8 @@ def test_a_name_of_ordinary_length_passes_whatever_the_format(tmp_path: Path) ->
 def test_a_list_of_a_million_names_is_refused_before_it_is_read(tmp_path: Path) -> None:
     content = bytearray(zipped({"model.json": b"{}"}))
     end = content.rfind(b"PK\x05\x06")
-    content[end + 12 : end + 16] = (MAX_HEADER + 1).to_bytes(4, "little")
-    with pytest.raises(UpdateError, match=f"list of files has {MAX_HEADER + 1} bytes"):
+    content[end + 12 : end + 16] = (MAX_LIST + 1).to_bytes(4, "little")
+    with pytest.raises(UpdateError, match=f"list of files has {MAX_LIST + 1} bytes"):
         unpacked(bytes(content), tmp_path)
 
 
@@ -165,3 +167,76 @@ def test_zip64_is_refused_in_words(tmp_path: Path) -> None:
     locator = b"PK\x06\x07" + bytes(16)
     with pytest.raises(UpdateError, match=r"offer it as tar\.gz"):
         unpacked(content[:end] + locator + content[end:], tmp_path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_packed_by_what_inflates_without_a_limit_is_refused(method: int, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("model.onnx", bytes(1000))
+    with pytest.raises(UpdateError, match=f"packed by method {method}: use deflate"):
+        unpacked(file.getvalue(), tmp_path)
+
+
+def raw_header(kind: bytes, size: int) -> bytes:
+    made = entry("m", kind)
+    made.size = size
+    return made.tobuf(tarfile.GNU_FORMAT)
+
+
+def pax(**fields: str) -> bytes:
+    body = b""
+    for name, value in fields.items():
+        text = f" {name.replace('_', '.')}={value}\n"
+        body += f"{len(text) + 2}{text}".encode()
+    return raw_header(tarfile.XHDTYPE, len(body)) + body.ljust(-(-len(body) // 512) * 512, b"\0")
+
+
+SPARSE: dict[str, bytes] = {
+    "GNU's own, a map without end": raw_header(tarfile.GNUTYPE_SPARSE, 512)[:482] + b"\1" + bytes(29) + b"\1" * 9999,
+    "pax 0.0": pax(GNU_sparse_size="9"),
+    "pax 0.1": pax(GNU_sparse_map="0,9"),
+    "pax 1.0, a number without end": pax(GNU_sparse_major="1", GNU_sparse_minor="0"),
+}
+
+
+@pytest.mark.parametrize("kind", SPARSE)
+def test_a_sparse_file_is_refused_before_its_map_is_read(kind: str, tmp_path: Path) -> None:
+    start = bytearray(SPARSE[kind])
+    if kind.startswith("GNU"):
+        start[148:156] = b"        "
+        start[148:156] = b"%06o\0 " % sum(start[:512])
+    content = gzip.compress(bytes(start) + raw_header(tarfile.REGTYPE, 1 << 19) + b"1" * (1 << 19))
+    with pytest.raises(UpdateError, match="sparse"):
+        unpacked(content, tmp_path)
+
+
+def test_headers_are_bounded_in_number_so_that_no_file_costs_more_than_moments(tmp_path: Path) -> None:
+    digits = b"1" * MAX_HEADER  # tarfile looks at each of its digits from each of them
+    content = gzip.compress((raw_header(tarfile.XGLTYPE, len(digits)) + digits) * 2)
+    with pytest.raises(UpdateError, match="damaged"):
+        unpacked(content, tmp_path)
+    (tmp_path / "out").rmdir()
+    names = pax(comment="x") * (MAX_HEADERS + 1)
+    with pytest.raises(UpdateError, match=f"more than {MAX_HEADERS} headers"):
+        unpacked(gzip.compress(names), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04" + bytes(100), gzip.compress(b"\xff" * 512 * 4)])
+def test_what_zipfile_and_tarfile_stumble_over_is_a_damaged_artifact(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(UpdateError, match="damaged"):
+        unpacked(content, tmp_path)
+
+
+def test_any_damage_to_an_archive_is_an_error_in_words(tmp_path: Path) -> None:
+    draw = random.Random(5)
+    for number in range(300):
+        content = bytearray((zipped, tarred)[number % 2]({"model.json": b"{}", "\xe9" * 60: b"x" * 99}))
+        if number % 2:
+            content = bytearray(gzip.decompress(content))
+        for _ in range(draw.randint(1, 8)):
+            content[draw.randrange(4, len(content))] = draw.choice((0, 0xFF, draw.randrange(256)))
+        with contextlib.suppress(UpdateError, OSError):  # the step fails with either, in words
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            unpacked(gzip.compress(bytes(content), 1) if number % 2 else bytes(content), folder)
