@@ -71,7 +71,6 @@ class Device:
         self._folder.mkdir(exist_ok=True)
         for package in packages:
             recipe = yaml.safe_load((OLD / f"{component(package)}.yaml").read_text())
-            recipe["ComponentVersion"] = OLD_VERSION
             if change:
                 change(recipe["ComponentConfiguration"]["DefaultConfiguration"])
             manifest = recipe["Manifests"][0]

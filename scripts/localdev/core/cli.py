@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from localdev.core import commands
+from localdev.core import commands, log_commands, message_commands
 from localdev.core.client import CliError
 from localdev.core.foreground import serve
 from localdev.core.profiles import CLI, Profile
@@ -134,7 +134,7 @@ def _add_component(group: _Group) -> None:
 
 
 def _add_logs(group: _Group) -> None:
-    get = group.add("get", "show log files", commands.show_logs)
+    get = group.add("get", "show log files", log_commands.show_logs)
     get.add_argument("-lf", "--log-file", action="append", type=Path, default=[], metavar="FILE")
     get.add_argument("-ld", "--log-dir", action="append", type=Path, default=[], metavar="DIR")
     get.add_argument("-f", "--filter", action="append", default=[], metavar="KEY=VALUE|REGEX[,...]")
@@ -145,23 +145,23 @@ def _add_logs(group: _Group) -> None:
     for short, name in (("-m", "max-log-queue-size"), ("-t", "time-window")):
         get.add_argument(short, f"--{name}", help="accepted, changes nothing")
     get.add_argument("-fol", "--follow", action="store_true", help="go on until Ctrl-C")
-    files = group.add("list-log-files", "names of log files", commands.list_log_files)
+    files = group.add("list-log-files", "names of log files", log_commands.list_log_files)
     files.add_argument("-ld", "--log-dir", action="append", type=Path, default=[], metavar="DIR")
-    group.add("list-keywords", "fields of a log line", commands.list_keywords)
+    group.add("list-keywords", "fields of a log line", log_commands.list_keywords)
 
 
 def _add_pubsub(group: _Group) -> None:
-    publish = group.add("pub", "publish one message", commands.publish)
+    publish = group.add("pub", "publish one message", message_commands.publish)
     publish.add_argument("-m", "--message", required=True)
-    subscribe = group.add("sub", "print messages until Ctrl-C", commands.subscribe)
+    subscribe = group.add("sub", "print messages until Ctrl-C", message_commands.subscribe)
     for word in (publish, subscribe):
         word.add_argument("-t", "--topic", required=True)
 
 
 def _add_iotcore(group: _Group) -> None:
-    publish = group.add("pub", "publish one message", commands.iot_publish)
+    publish = group.add("pub", "publish one message", message_commands.iot_publish)
     publish.add_argument("-m", "--message", required=True)
-    subscribe = group.add("sub", "print messages until Ctrl-C", commands.iot_subscribe)
+    subscribe = group.add("sub", "print messages until Ctrl-C", message_commands.iot_subscribe)
     for word in (publish, subscribe):
         word.add_argument("-t", "--topic", required=True)
         word.add_argument("-q", "--qos", choices=["0", "1"], default="0")

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 CONNECT_SECONDS = 5.0
+CORE = "localdev.core"
+"""The name under which scripts/core asks about its core, by GetConfiguration."""
 
 
 class CliError(Exception):
@@ -62,3 +64,9 @@ def connect(root: Path) -> Iterator[Any]:
         raise CliError(f"{type(error).__name__}: {getattr(error, 'message', None) or error}") from error
     finally:
         client.close().result(CONNECT_SECONDS)
+
+
+def describe(client: Any) -> dict[str, Any]:
+    """What a core says of itself to its own command line alone."""
+    described: dict[str, Any] = client.get_configuration(component_name=CORE, key_path=[]).value
+    return described

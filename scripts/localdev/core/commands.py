@@ -1,24 +1,19 @@
 """What each word of greengrass-cli does against a running core. Each takes the parsed options."""
 
 import argparse
-import contextlib
 import json
 import os
 import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from localdev.core.client import CliError, connect, published
+from localdev.core.client import CliError, connect, describe, published
 from localdev.core.config_store import doubles
-from localdev.core.log_filter import Filter
-from localdev.core.operations.configuration import CORE
 
-_FOLLOW_SECONDS = 0.2
 _WAIT_SECONDS = 0.2
 _STOP_SECONDS = 60.0
 
@@ -49,7 +44,7 @@ def _wait(client: Any, deployment_id: str, seconds: float) -> int:
             _print_deployment(deployment)
             return int(deployment.status != "SUCCEEDED")
         if time.monotonic() > deadline:
-            states = _describe(client)["states"]
+            states = describe(client)["states"]
             unsettled = ", ".join(f"{name} {state}" for name, state in states.items() if state not in _SETTLED)
             raise CliError(f"deployment {deployment_id} is {deployment.status} after {seconds:g} s: {unsettled}")
         time.sleep(_WAIT_SECONDS)
@@ -112,7 +107,7 @@ def list_deployments(options: argparse.Namespace) -> None:
 def list_components(options: argparse.Namespace) -> None:
     """`component list`."""
     with connect(options.root) as client:
-        waiting = _describe(client)["waiting"]
+        waiting = describe(client)["waiting"]
         print("Components currently running in Greengrass:")
         for component in client.list_components().components:
             _print_component(component, waiting)
@@ -122,7 +117,7 @@ def component_details(options: argparse.Namespace) -> None:
     """`component details`."""
     with connect(options.root) as client:
         component = client.get_component_details(component_name=options.names).component_details
-        _print_component(component, _describe(client)["waiting"])
+        _print_component(component, describe(client)["waiting"])
 
 
 def _print_component(component: Any, waiting: dict[str, str]) -> None:
@@ -155,16 +150,11 @@ def _each(options: argparse.Namespace, act: Callable[[Any, str], Any], status: s
     return int(failed)
 
 
-def _describe(client: Any) -> dict[str, Any]:
-    described: dict[str, Any] = client.get_configuration(component_name=CORE, key_path=[]).value
-    return described
-
-
 def core_status(options: argparse.Namespace) -> None:
     """`status`: whether a core runs, and how it is."""
     info = published(options.root)
     with connect(options.root) as client:
-        core = _describe(client)
+        core = describe(client)
     print(f"A local core ({core['profile']} profile) runs in {options.root}, process {info.get('pid')}")
     print(f"  thing     {core['thing']}")
     print(f"  socket    {info['domain_socket_path']}")
@@ -210,157 +200,6 @@ def debug_password(options: argparse.Namespace) -> None:
         answer = client.create_debug_password()
     print(f"Username: {answer.username}\nPassword: {answer.password}")
     print(f"Password will expire at: {answer.password_expiration.isoformat()}")
-
-
-def show_logs(options: argparse.Namespace) -> None:
-    """`logs get`: prints log files; with --follow, what is appended to the last one until Ctrl-C."""
-    paths = list(options.log_file)
-    for folder in options.log_dir:
-        paths += sorted(folder.glob("*.log"))
-    paths = paths or [options.root / "logs" / "greengrass.log"]
-    chosen = Filter(options.filter, options.before, options.after)
-    try:
-        for path in paths[:-1]:
-            sys.stdout.write(chosen.pick(path.read_text(errors="replace")))
-        _show(paths[-1], chosen, follow=options.follow)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise CliError(str(error)) from error
-
-
-def list_log_files(options: argparse.Namespace) -> None:
-    """`logs list-log-files`."""
-    folders = options.log_dir or [options.root / "logs"]
-    files = sorted(path for folder in folders for path in folder.glob("*.log"))
-    for path in files:
-        print(path)
-    print(f"Total {len(files)} files found." if files else "No log file found.")
-
-
-def list_keywords(_options: argparse.Namespace) -> None:
-    """`logs list-keywords`."""
-    print("Suggested keywords for Greengrass log format:")
-    print("\n".join(f"{word}=$str" for word in ("level", "thread", "loggerName", "eventType", "serviceName", "error")))
-
-
-def _show(path: Path, chosen: Filter, *, follow: bool) -> None:
-    file = path.open(errors="replace")
-    try:
-        while True:
-            sys.stdout.write(chosen.pick(file.read()))
-            sys.stdout.flush()
-            if not follow:
-                return
-            if _is_open(path, file.fileno()):
-                time.sleep(_FOLLOW_SECONDS)
-            else:
-                sys.stdout.write(chosen.pick(file.read()))
-                file.close()
-                file = path.open(errors="replace")
-    finally:
-        file.close()
-
-
-def _is_open(path: Path, descriptor: int) -> bool:
-    """Whether a name still means the open file; true while a rotation has left no file of that name."""
-    try:
-        return path.stat().st_ino == os.fstat(descriptor).st_ino
-    except FileNotFoundError:
-        return True
-
-
-def publish(options: argparse.Namespace) -> None:
-    """`pubsub pub`: an object goes as a JSON message, anything else as bytes."""
-    from awsiot.greengrasscoreipc import model
-
-    try:
-        content = json.loads(options.message)
-    except ValueError:
-        content = None
-    if isinstance(content, dict):
-        message = model.PublishMessage(json_message=model.JsonMessage(message=content))
-    else:
-        message = model.PublishMessage(binary_message=model.BinaryMessage(message=options.message.encode()))
-    with connect(options.root) as client:
-        client.publish_to_topic(topic=options.topic, publish_message=message)
-
-
-def subscribe(options: argparse.Namespace) -> None:
-    """`pubsub sub`: prints messages until Ctrl-C."""
-    printer = _Printer()
-
-    def show(event: Any) -> None:
-        if event.json_message:
-            printer.print(json.dumps(event.json_message.message, separators=(",", ":")))
-        else:
-            printer.print((event.binary_message.message or b"").decode(errors="replace"))
-
-    with connect(options.root) as client:
-        client.subscribe_to_topic(topic=options.topic, on_stream_event=show, on_stream_error=printer.failed)
-        printer.until_interrupted(options.topic)
-
-
-def iot_publish(options: argparse.Namespace) -> None:
-    """`iotcore pub`."""
-    with connect(options.root) as client:
-        client.publish_to_iot_core(topic_name=options.topic, qos=options.qos, payload=options.message.encode())
-
-
-def iot_subscribe(options: argparse.Namespace) -> None:
-    """`iotcore sub`: prints messages until Ctrl-C."""
-    printer = _Printer()
-
-    def show(event: Any) -> None:
-        printer.print((event.message.payload or b"").decode(errors="replace"))
-
-    with connect(options.root) as client:
-        if not _describe(client)["iot_core"]:
-            raise CliError("this core has no broker that stands in for IoT Core: scripts/core start --mqtt URL")
-        client.subscribe_to_iot_core(
-            topic_name=options.topic, qos=options.qos, on_stream_event=show, on_stream_error=printer.failed
-        )
-        printer.until_interrupted(options.topic)
-
-
-class _Printer:
-    """Prints messages, on the client's thread, until Ctrl-C, the end of the subscription or of who reads."""
-
-    def __init__(self) -> None:
-        self._ended = threading.Event()
-        self._pipe_closed = False
-
-    def print(self, text: str) -> None:
-        """Prints one message."""
-        try:
-            print(text, flush=True)
-        except BrokenPipeError:
-            self._pipe_closed = True
-            self._ended.set()
-
-    def failed(self, error: Exception) -> bool:
-        """The subscription has ended with an error."""
-        print(f"scripts/core: {type(error).__name__}: {error}", file=sys.stderr)
-        self._ended.set()
-        return True
-
-    def until_interrupted(self, topic: str) -> None:
-        """Waits. BrokenPipeError if nobody reads any more."""
-        print(f"Subscribed to {topic}, until {ending()}", file=sys.stderr, flush=True)
-        self.print(f"Successfully subscribed to topic: {topic}")
-        with contextlib.suppress(KeyboardInterrupt):
-            self._ended.wait()
-        if self._pipe_closed:
-            raise BrokenPipeError
-
-
-def ending() -> str:
-    """How a person ends this process: Ctrl-C reaches the foreground of a terminal only."""
-    try:
-        in_front = sys.stdin is not None and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except (OSError, ValueError):
-        in_front = False
-    return "Ctrl-C" if in_front else f"`kill {os.getpid()}`"
 
 
 def _split(items: list[str]) -> list[str]:

@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 
-from localdev.core import commands
 from localdev.core.client import CliError, publish_credentials, withdraw_credentials
 from localdev.core.engine import CoreError, Engine, Settings
+from localdev.core.message_commands import ending
 from localdev.core.profiles import CLI, Profile
 
 BANNER = """\
@@ -64,9 +64,9 @@ async def _serve(settings: Settings) -> None:
     try:
         await engine.start()
         publish_credentials(engine.root, engine.socket, engine.token(CLI), os.getpid())
-        ending = "Ctrl-C" if commands.ending() == "Ctrl-C" else f"`scripts/core stop --root {engine.root}`"
+        how = "Ctrl-C" if ending() == "Ctrl-C" else f"`scripts/core stop --root {engine.root}`"
         facts = {"profile": engine.profile, "root": engine.root, "socket": engine.socket, "note": engine.users.note}
-        print(BANNER.format(**facts, iot=settings.mqtt_url or "offline", ending=ending), flush=True)
+        print(BANNER.format(**facts, iot=settings.mqtt_url or "offline", ending=how), flush=True)
         await stop.wait()
         print("Stopping", file=sys.stderr, flush=True)
     finally:

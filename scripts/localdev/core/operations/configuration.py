@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from localdev.core.client import CORE
 from localdev.core.config_store import ConfigStore, ConflictError, KeyPath, doubles
 from localdev.core.operations.requests import Body, key_path
 from localdev.core.profiles import CLI, Profile
 from localdev.core.rpc import RpcError, UnreadableError, dump, invalid_arguments, not_found, service_error
 from localdev.core.server import Handler, Stream
-
-CORE = "localdev.core"
-"""The name under which scripts/core asks about its core, by GetConfiguration."""
 
 
 class Configuration:
