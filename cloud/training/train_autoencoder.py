@@ -25,7 +25,7 @@ from autoencoder import Autoencoder
 from rich.progress import track
 from torch import Tensor
 
-from inferencer.turbine import FEATURES, Statistics, Windows
+from edgeml.turbine import FEATURES, Statistics, Windows
 
 # For the estimator's `metric_definitions`: SageMaker finds these in the log.
 METRICS = [

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from inferencer.turbine import FEATURES, FIELDS, RING, STEP, TAIL, WINDOW, Statistics, TurbineFeatures, Windows, extract
+from edgeml.turbine import FEATURES, FIELDS, RING, STEP, TAIL, WINDOW, Statistics, TurbineFeatures, Windows, extract
 
 Recording = npt.NDArray[Any]  # [readings, FIELDS]
 

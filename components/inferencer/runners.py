@@ -11,12 +11,12 @@ from edgeml.errors import BackendError, BundleError
 from edgeml.messages import Anomaly, Source
 from edgeml.models import Bundle
 from edgeml.onnx_session import first_line
+from edgeml.turbine import FEATURES, Statistics, TurbineFeatures, errors
 from inferencer.config import Pipeline
 from inferencer.decoders import Wanted, decoder_of
 from inferencer.fitting import Output, plan, table
 from inferencer.preprocess import Array, Geometry, Preprocessor
 from inferencer.sample import Outcome, Sample, Timer, following, ordered, vector
-from inferencer.turbine import FEATURES, Statistics, TurbineFeatures, errors
 
 if TYPE_CHECKING:
     import onnxruntime as ort

@@ -9,9 +9,9 @@ from edgeml.errors import BackendError, SpoolError
 from edgeml.log import kv
 from edgeml.messages import Anomaly, InferenceResult
 from edgeml.outbox import Outbox
+from edgeml.turbine import extract
 from inferencer.config import Telemetry
 from inferencer.sample import Outcome, Sample, following
-from inferencer.turbine import extract
 
 log = logging.getLogger(__name__)
 

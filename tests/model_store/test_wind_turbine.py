@@ -9,7 +9,7 @@ import pytest
 
 from edgeml import models
 from edgeml.models import Bundle
-from inferencer.turbine import FEATURES, RING, Statistics, TurbineFeatures, errors
+from edgeml.turbine import FEATURES, RING, Statistics, TurbineFeatures, errors
 from localdev.simulators.turbine import Fault, readings
 from model_store.wind_turbine.build import HERE
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgeml import models
-from inferencer.turbine import FEATURES, Statistics, TurbineFeatures, errors
+from edgeml.turbine import FEATURES, Statistics, TurbineFeatures, errors
 from localdev.simulators.turbine import Fault, readings, write_csv
 from support import ROOT
 from training_support import PYTHON, needs_training

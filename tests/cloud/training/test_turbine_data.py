@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from inferencer.turbine import TurbineFeatures
+from edgeml.turbine import TurbineFeatures
 from localdev.simulators.turbine import Fault, write_csv
 
 TRAINING = Path(__file__).resolve().parents[3] / "cloud" / "training"

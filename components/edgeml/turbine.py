@@ -1,6 +1,6 @@
 """From the readings of a wind turbine to the windows that the anomaly model takes, and to its errors.
 
-Training uses this very code, so that the model sees at the edge what it saw when it learnt.
+The Inferencer and cloud/training share this very code, so that the model sees at the edge what it saw when it learnt.
 """
 
 import math
@@ -14,7 +14,7 @@ import pywt
 
 from edgeml.errors import BackendError, BundleError
 from edgeml.models import Bundle
-from inferencer.sample import finite
+from edgeml.numbers import measured
 
 Vector = npt.NDArray[np.float64]
 Windows = npt.NDArray[np.float32]
@@ -97,10 +97,12 @@ def extract(reading: Sequence[str | float]) -> tuple[float, ...]:
     if len(reading) != FIELDS:
         raise BackendError(f"a turbine reading has {FIELDS} fields, got {len(reading)}")
     try:
-        rotor, wind, voltage, w, x, y, z = numbers = [finite(value) for value in reading[ROTOR : QZ + 1]]
+        rotor, wind, voltage, w, x, y, z = numbers = [
+            measured(value.strip() if isinstance(value, str) else value) for value in reading[ROTOR : QZ + 1]
+        ]
         if max(numbers) > LARGEST or min(numbers) < -LARGEST:
-            raise BackendError(f"expected at most {LARGEST:g}, got {numbers}")
-    except BackendError as error:
+            raise ValueError(f"expected at most {LARGEST:g}, got {numbers}")
+    except ValueError as error:
         raise BackendError(
             f"fields {ROTOR} to {QZ} of a turbine reading must be numbers: {error}; all must be finite"
         ) from error

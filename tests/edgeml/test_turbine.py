@@ -9,7 +9,7 @@ import pytest
 import pywt
 
 from edgeml.errors import BackendError, BundleError
-from inferencer.turbine import FIELDS, RING, Statistics, TurbineFeatures, errors, euler
+from edgeml.turbine import FIELDS, RING, Statistics, TurbineFeatures, errors, euler
 
 Array = npt.NDArray[np.float64]
 
