@@ -126,13 +126,18 @@ def _stage_code(folder: Path, staging: Path, wheels: Wheels | None) -> None:
 
 
 def _run_own_build(folder: Path, staging: Path) -> None:
-    """What is fetched or computed, a model bundle as a whole: `build(out)` of build.py, with the tools of .venv."""
+    """What is fetched or computed, a model bundle as a whole: `build(out)` of build.py, with the tools of .venv.
+
+    Raises FetchError, and BundleError for a bundle whose files are not those that its model.json gives.
+    """
     spec = importlib.util.spec_from_file_location(f"bundle_{folder.name}", folder / "build.py")
     if spec is None or spec.loader is None:
         raise SystemExit(f"{folder / 'build.py'}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.build(staging)
+    if (staging / "model.json").exists():
+        importlib.import_module("edgeml.models").load(staging)
 
 
 def compatible_platforms(platform: str) -> list[str]:

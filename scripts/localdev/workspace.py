@@ -5,6 +5,7 @@ import fcntl
 import importlib.util
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -16,6 +17,7 @@ from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "venvs"
+BUNDLES = ROOT / ".cache" / "bundles"
 BUILD_LOCK = ROOT / ".cache" / "build.lock"
 BUILD_TIMEOUT_S = 600  # the first build of a model bundle downloads a package
 INSTALL_TIMEOUT_S = 900
@@ -127,6 +129,24 @@ def recipes(builds: Iterable[Path]) -> list[Path]:
 
 def artifacts(builds: Iterable[Path]) -> list[Path]:
     return [build / "artifacts" for build in builds]
+
+
+def bundle(package: str) -> Path:
+    """The folder of a model bundle, built as `scripts/build` does on first use and kept: a download of some MB.
+
+    Raises CalledProcessError, whose reason is on stderr, and TimeoutError.
+    """
+    target = BUNDLES / package
+    with _locked(BUILD_LOCK, BUILD_TIMEOUT_S):
+        if not (target / "model.onnx").exists():
+            command = [sys.executable, str(ROOT / "scripts" / "build.py"), package]
+            done = subprocess.run(command, cwd=ROOT, check=True, timeout=BUILD_TIMEOUT_S, stdout=subprocess.PIPE)
+            (archive,) = (ROOT / done.stdout.decode().strip()).glob("artifacts/*/*/*.zip")
+            BUNDLES.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=BUNDLES) as made:
+                shutil.unpack_archive(archive, Path(made) / package)
+                (Path(made) / package).rename(target)
+    return target
 
 
 def _environment(archive: Path, python: str) -> Path | None:

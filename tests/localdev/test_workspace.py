@@ -54,3 +54,13 @@ def test_the_install_step_finds_a_lent_environment_done(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert {path.name for path in work.iterdir()} == {"venv"}
+
+
+def test_a_bundle_is_built_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "BUNDLES", tmp_path / "bundles")
+    folder = workspace.bundle("duration")
+    assert {path.name for path in folder.iterdir()} >= {"model.json", "model.onnx"}
+    made = folder.stat().st_mtime_ns
+    monkeypatch.setattr(workspace, "BUILD_TIMEOUT_S", 0)  # no time for another one
+    assert workspace.bundle("duration").stat().st_mtime_ns == made
+    assert [path.name for path in folder.parent.iterdir()] == ["duration"]

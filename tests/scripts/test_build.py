@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import build as build_script
+from edgeml.errors import BundleError
 from localdev import workspace
 from support import ROOT
 
@@ -100,6 +102,14 @@ def test_the_same_sources_give_the_same_bytes(builds: workspace.Workspace, tmp_p
     subprocess.run(["python3", "../../scripts/build.py"], cwd=copy / "components" / "camera_capture", check=True)
     (second,) = (copy / "components").glob("camera_capture/greengrass-build/artifacts/*/*/*.zip")
     assert hashlib.sha256(second.read_bytes()).hexdigest() == digest
+
+
+def test_a_bundle_with_another_file_than_its_model_json_names_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "duration"
+    shutil.copytree(ROOT / "components" / "model_store" / "duration", folder)
+    (folder / "model.onnx").write_bytes(b"another")
+    with pytest.raises(BundleError, match="sha256"):
+        build_script.build(folder)
 
 
 def test_an_unknown_component_is_named() -> None:

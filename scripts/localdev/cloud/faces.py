@@ -1,12 +1,9 @@
-"""Finds faces and names their expressions, with the two small models of components/model_store.
+"""Finds faces and names their expressions, with the two small models of the bundles face_detector and emotion.
 
 CenterFace finds, mini-XCEPTION (trained on FER2013) names. Good for showing a pipeline, not for judging people.
 """
 
-import importlib.util
 import os
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +12,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from localdev.cloud.template import ROOT
-
-MODELS = ROOT / "components" / "model_store"
-CACHE = ROOT / ".cache" / "bundles"
 LONG_SIDE = 480  # pixels that an image is reduced to before the detector sees it
 MARGIN = (
     0.2  # of the box's longer side, on each side: FER2013's pictures show hair and chin, the detector's box does not
@@ -40,11 +33,11 @@ class Face:
 
 
 class Faces:
-    """Loads both models, building their bundles on first use (a download of 8 MB)."""
+    """Loads both models, from the folders of their bundles."""
 
-    def __init__(self) -> None:
-        self._detector = _session("face_detector")
-        self._expression = _session("emotion")
+    def __init__(self, detector: Path, expression: Path) -> None:
+        self._detector = _session(detector)
+        self._expression = _session(expression)
 
     def find(self, image: Image, threshold: float = 0.5) -> list[Face]:
         """Faces in a BGR image, the largest first."""
@@ -85,29 +78,10 @@ class Faces:
         return dict(zip(EMOTIONS, probabilities[0].tolist(), strict=True))
 
 
-def bundle(name: str) -> Path:
-    """The folder of a model bundle of components/model_store, built on first use. Raises what its build raises."""
-    target = CACHE / name
-    if not (target / "model.onnx").exists():
-        spec = importlib.util.spec_from_file_location(f"build_{name}", MODELS / name / "build.py")
-        assert spec is not None and spec.loader is not None  # noqa: S101  (the file is part of this repository)
-        module = importlib.util.module_from_spec(spec)
-        sys.path[:0] = [str(ROOT / "components"), str(ROOT / "scripts")]
-        try:
-            spec.loader.exec_module(module)
-            CACHE.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=CACHE) as made:
-                module.build(Path(made) / name)
-                (Path(made) / name).rename(target)
-        finally:
-            del sys.path[:2]
-    return target
-
-
-def _session(name: str) -> Any:
+def _session(bundle: Path) -> Any:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # looked at by the import
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(bundle(name) / "model.onnx", options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(bundle / "model.onnx", options, providers=["CPUExecutionProvider"])

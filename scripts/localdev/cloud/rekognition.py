@@ -16,6 +16,7 @@ import numpy as np
 
 from localdev.cloud.aws import LocalAws, Request, Response
 from localdev.cloud.faces import Face, Faces
+from localdev.workspace import bundle
 
 HEADERS = {"Content-Type": "application/x-amz-json-1.1", "x-stand-in": "CenterFace and mini-XCEPTION, not Rekognition"}
 MAX_BYTES = 5 * 1024 * 1024
@@ -83,7 +84,7 @@ class Rekognition:
         if min(height, width) < MIN_SIDE:
             raise Refused("InvalidParameterException", f"image is smaller than {MIN_SIDE} pixels")
         if self._faces is None:
-            self._faces = Faces()
+            self._faces = Faces(bundle("face_detector"), bundle("emotion"))
         details = [detail(face, width, height) for face in self._faces.find(pixels)]
         return json.dumps({"FaceDetails": details, "OrientationCorrection": "ROTATE_0"}).encode()
 

@@ -11,6 +11,7 @@ import pytest
 from bundles import clips
 from localdev.cloud import LocalCloud
 from localdev.cloud.faces import Faces
+from localdev.workspace import bundle
 
 NAMES = ("ANGRY", "CALM", "CONFUSED", "DISGUSTED", "FEAR", "HAPPY", "SAD", "SURPRISED")
 
@@ -72,7 +73,8 @@ def test_a_crop_of_the_face_is_enough_and_two_faces_are_two(cloud: LocalCloud, f
 
 def test_a_calm_clip_is_not_taken_for_a_frightened_one() -> None:
     """The expression model was trained on pictures with some hair and chin: a tight crop reads as fear."""
-    faces, capture, strongest = Faces(), cv2.VideoCapture(str(clips.face_clip())), Counter[str]()
+    models = bundle("face_detector"), bundle("emotion")
+    faces, capture, strongest = Faces(*models), cv2.VideoCapture(str(clips.face_clip())), Counter[str]()
     try:
         for number in range(120):
             found, image = capture.read()

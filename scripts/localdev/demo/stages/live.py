@@ -11,9 +11,9 @@ import requests
 
 from localdev.cloud.api import KEY
 from localdev.cloud.aws import Request, Response
-from localdev.cloud.faces import bundle
 from localdev.demo.stage import Configuration, Evidence, Stage, Window
 from localdev.simulators.interaction import FEATURES, interactions
+from localdev.workspace import bundle
 
 ENDPOINT = "edgeml-duration"
 SECRET = "edgeml-live-api-key"  # noqa: S105  (its name)

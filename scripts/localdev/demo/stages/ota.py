@@ -17,10 +17,9 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from localdev.cloud.faces import bundle
 from localdev.cloud.iot_jobs import IotJobs
 from localdev.demo.stage import SIGNING_KEY, THING, Configuration, Evidence, Stage
-from localdev.workspace import ROOT
+from localdev.workspace import ROOT, bundle
 
 MODEL, OLD, NEW, BROKEN = "FaceDetector", "1.0.0", "1.1.0", "1.2.0"
 REGISTER = ROOT / "cloud" / "training" / "register_model.py"
