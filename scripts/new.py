@@ -63,7 +63,17 @@ def write(package: str) -> list[Path]:
             target.write_text(_replaced(source.read_text(encoding="utf-8"), package), encoding="utf-8")
     for name in LOCKED:
         shutil.copyfile(EXAMPLE / name, ROOT / "components" / package / name)
+    _make_known(package)
     return list(copies.values())
+
+
+def _make_known(package: str) -> None:
+    """Put the package among those that the contracts of pyproject.toml are about."""
+    path = ROOT / "pyproject.toml"
+    before, head, rest = path.read_text(encoding="utf-8").partition("root_packages = [\n")
+    listed, tail, after = rest.partition("]\n")
+    lines = sorted({*listed.splitlines(keepends=True), f'  "{package}",\n'})
+    path.write_text("".join((before, head, *lines, tail, after)), encoding="utf-8")
 
 
 def refuse(package: str) -> None:

@@ -21,6 +21,7 @@ NEEDED = (
     "pyproject.toml",
     "recipes/edgeml.SampleRequester.yaml",
     "recipes/schema/edgeml.SampleRequester.json",
+    "scripts/arrows.py",
     "scripts/build.py",
     "scripts/docs.py",
     "scripts/localdev/__init__.py",
@@ -65,10 +66,11 @@ def python(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     [
         ["-m", "ruff", "format", "--check", "."],
         ["-m", "ruff", "check", "."],
+        ["scripts/arrows.py"],
         ["scripts/docs.py", "--check"],
         ["-m", "pytest", "-n", "0", "-p", "no:cacheprovider", f"tests/{PACKAGE}"],
     ],
-    ids=["format", "lint", "documents", "its own test"],
+    ids=["format", "lint", "arrows", "documents", "its own test"],
 )
 def test_it_passes(command: list[str], tree: Path) -> None:
     done = python(tree, *command)

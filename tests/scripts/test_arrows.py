@@ -1,0 +1,105 @@
+"""A planted import against each contract is found, by import-linter or scripts/arrows.py: scripts/check runs both."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import arrows
+from support import ROOT
+
+PACKAGES = {  # file -> what is planted there; what import-linter says of it
+    "components/sample_requester/a.py": ("import serial_scraper.lines", "sample_requester.a -> serial_scraper.lines"),
+    "components/camera_capture/a.py": ("from localdev import workspace", "camera_capture.a -> localdev.workspace"),
+    "components/log_shipper/a.py": ("def f():\n    import bundles.fetch", "log_shipper.a -> bundles.fetch"),
+    "components/edgeml/a.py": ("from inferencer.config import Config", "edgeml.a -> inferencer.config"),
+    "scripts/localdev/a.py": ("import model_updater.store", "localdev.a -> model_updater.store"),
+    "scripts/localdev/core/b.py": ("from edgeml import numbers", "localdev.core.b -> edgeml.numbers"),
+    "scripts/bundles/a.py": ("from edgeml import models", "bundles.a -> edgeml.models"),
+    "scripts/localdev/core/a.py": ("from localdev.demo import stage", "localdev.core.a -> localdev.demo.stage"),
+    "scripts/localdev/cloud/a.py": ("import localdev.demo.show", "localdev.cloud.a -> localdev.demo.show"),
+}
+FILES = {  # the same of scripts/arrows.py
+    "cloud/functions/live_inference/a.py": "import edgeml",
+    "cloud/functions/live_inference/b.py": "from cloud.training import packing",
+    "cloud/functions/live_inference/c.py": "def f():\n    import localdev.core",
+    "cloud/functions/live_inference/d.py": "import importlib\nimportlib.import_module('bundles.fetch')",
+    "cloud/training/a.py": "from inferencer.turbine import FEATURES",
+    "cloud/training/b.py": "from localdev.simulators import turbine",
+    "cloud/a.py": "import edgeml.numbers",
+    "components/sample_requester/build.py": "from localdev import workspace",
+    "components/model_store/emotion/build.py": "import inferencer",
+    "scripts/localdev/a.py": "import cloud.generate",
+    "scripts/localdev/cloud/a.py": "import cloud.generate",
+    "scripts/localdev/b.py": "from docs import rows",
+    "scripts/bundles/a.py": "import localdev",
+    "scripts/deployment/a.py": "import localdev",
+    "components/edgeml/a.py": "from support import eventually",
+    "components/inferencer/a.py": "import conftest",
+    "scripts/a.py": "from tests import support",
+    "scripts/localdev/c.py": "import frame_support",
+    "scripts/b.py": "from benchmarks import run",
+}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("tree")
+    others = shutil.ignore_patterns("greengrass-build", "__pycache__", "*.onnx", "*.npy", "*.lock", "*.md")
+    for top in ("components", "scripts", "cloud/functions", "cloud/training"):
+        shutil.copytree(ROOT / top, copy / top, ignore=others)
+    for path in (ROOT / "tests").iterdir():
+        if path.is_dir():
+            (copy / "tests" / path.name).mkdir(parents=True)
+    for path in (ROOT / "tests").glob("*.py"):
+        shutil.copy(path, copy / "tests")
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    return copy
+
+
+def plant(tree: Path, path: str, text: str) -> None:
+    with (tree / path).open("a") as file:
+        file.write(f"\n{text}\n")
+
+
+def lint(tree: Path) -> str:
+    program = str(Path(sys.executable).with_name("lint-imports"))
+    environment = os.environ | {"PYTHONPATH": "components:scripts"}
+    done = subprocess.run(
+        [program, "--no-cache"], cwd=tree, env=environment, capture_output=True, text=True, timeout=60
+    )
+    return f"{done.returncode} {done.stdout}"
+
+
+def test_the_contracts_are_kept() -> None:
+    assert arrows.main() == 0
+    assert lint(ROOT).startswith("0 ")
+
+
+def test_each_contract_of_packages_finds_what_is_against_it(tree: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    for path, (text, _) in PACKAGES.items():
+        plant(copy, path, text)
+    found = " ".join(lint(copy).split())
+    assert found.startswith("1 ")
+    missed = [said for _, said in PACKAGES.values() if said not in found]
+    assert not missed, found
+
+
+def test_files_that_are_no_package_are_looked_at(tree: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    for path, text in FILES.items():
+        plant(copy, path, text)
+    found = [*arrows.forbidden(copy), *arrows.tests_imported(copy)]
+    assert {problem.partition(":")[0] for problem in found} == set(FILES), found
+
+
+def test_the_contracts_know_every_package(tree: Path) -> None:
+    assert list(arrows.unknown_packages(tree)) == []
+    for folder in ("components/tank_level", "scripts/more"):
+        (tree / folder).mkdir()
+        (tree / folder / "__init__.py").touch()
+    assert [problem.split()[-1] for problem in arrows.unknown_packages(tree)] == ["tank_level", "more"]
