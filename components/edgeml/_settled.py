@@ -12,6 +12,8 @@ from edgeml.numbers import integer, number
 
 MAX_DEPTH = 64  # of objects and lists; ours are a handful deep
 
+MAX_SHOWN = 80  # characters of a key or value in an error
+
 Path = tuple[str | int, ...]
 
 
@@ -78,29 +80,31 @@ def _takes_null(info: Any) -> bool:
 
 def _scalar(kinds: Sequence[Any], value: Any, path: Path) -> Any:
     """A number as what the first fitting of `kinds` wants; text stays text where text is wanted."""
-    choices = [choice for kind in kinds if isinstance(kind, inspect.LiteralType) for choice in kind.values]
-    if isinstance(value, bool) or value is None or (value in choices and isinstance(value, str)):
+    few = [choice for kind in kinds if isinstance(kind, inspect.LiteralType) for choice in kind.values]
+    if isinstance(value, bool) and (word := "on" if value else "off") in few:
+        return word  # YAML takes an unquoted on or off for a truth value
+    if isinstance(value, bool) or value is None or (value in few and isinstance(value, str)):
         return value
     if isinstance(value, str):
         if any(isinstance(kind, inspect.StrType) for kind in kinds):
             return value
-        return _number_of_text(kinds, choices, value, path)
+        return _number_of_text(kinds, few, value, path)
     wanted = {type(kind) for kind in kinds}
     if inspect.FloatType in wanted and isinstance(value, float):
         return _finite(value, path)
     integral = isinstance(value, float) and value.is_integer() and abs(value) < 2**63
-    if integral and (inspect.IntType in wanted or any(type(choice) is int for choice in choices)):
+    if integral and (inspect.IntType in wanted or any(type(choice) is int for choice in few)):
         return int(value)
     if integral and inspect.BoolType in wanted and value in (0.0, 1.0):
         return bool(value)
     return value
 
 
-def _number_of_text(kinds: Sequence[Any], choices: Sequence[Any], text: str, path: Path) -> Any:
+def _number_of_text(kinds: Sequence[Any], few: Sequence[Any], text: str, path: Path) -> Any:
     """msgspec reads numbers from text, too, but takes `nan`, and no `30.0` for an enumeration."""
     wanted = {type(kind) for kind in kinds}
     try:
-        if inspect.IntType in wanted or any(type(choice) is int for choice in choices):
+        if inspect.IntType in wanted or any(type(choice) is int for choice in few):
             return integer(text)
     except ValueError:
         pass
@@ -127,13 +131,39 @@ def _real_text(text: str, path: Path) -> None:
         raise ConfigError(dotted(path), f"expected text, found half a surrogate pair in {text[:40]!a}") from error
 
 
+def choices(info: Any, raw: Any, path: Path) -> list[str]:
+    """What may stand at `path` of `raw`, where that is one of a few: values, or the tags of a union's structs."""
+    for step in path:
+        info = unwrapped(info)
+        if isinstance(info, inspect.UnionType):
+            tagged = [kind for kind in map(unwrapped, info.types) if getattr(kind, "tag_field", None) == step]
+            if tagged:
+                return [str(kind.tag) for kind in tagged]
+            info = member(info, raw)
+        info = info.item_type if isinstance(info, inspect.CollectionType) else _field_type(info, str(step))
+        raw = raw[step]
+    kinds = [unwrapped(kind) for kind in getattr(unwrapped(info), "types", [unwrapped(info)])]
+    found = [str(choice) for kind in kinds if isinstance(kind, inspect.LiteralType) for choice in kind.values]
+    return [*found, "a list"] if found and any(isinstance(kind, inspect.CollectionType) for kind in kinds) else found
+
+
+def listed(words: Sequence[str]) -> str:
+    return " or ".join(words) if len(words) < 4 else f"one of {', '.join(words)}"
+
+
 def dotted(path: Sequence[str | int]) -> str:
-    return ".".join(str(step) for step in path)
+    return ".".join(cut(str(step)) for step in path)
 
 
 def shown(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no word for it
     try:
         text = msgspec.json.encode(value).decode()
     except (ValueError, TypeError, OverflowError, RecursionError):
         text = ascii(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."

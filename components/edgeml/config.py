@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import msgspec.inspect
 
-from edgeml._settled import dotted, member, settled, shown, unwrapped
+from edgeml._settled import choices, cut, dotted, listed, member, settled, shown, unwrapped
 from edgeml.errors import ConfigError
 
 C = TypeVar("C")
@@ -82,6 +82,8 @@ def _explained(kind: Any, values: Mapping[str, Any], raw: Mapping[str, Any], mes
     for step in path:
         found = found[step]
     expected = re.sub(", got `.*`", "", problem[:1].lower() + problem[1:]).replace("`", "")
+    if expected.startswith("invalid ") and (allowed := choices(msgspec.inspect.type_info(kind), values, tuple(path))):
+        expected = f"{cut(expected)}, expected {listed(allowed)}"
     return ConfigError(dotted(path), f"{expected}, found {shown(path[-1] if of_key else found)}")
 
 

@@ -1,4 +1,6 @@
-from typing import Annotated, Any
+import math
+import re
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -100,3 +102,35 @@ def test_what_nests_without_end_is_refused() -> None:
     with pytest.raises(ConfigError, match="at most 64 levels"):
         config.load(Config, raw)
     assert config.unknown_keys(Config, raw) == [("x", "x is not known")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "words"),
+    [
+        (Literal["a", "b"], "A", "value: invalid enum value 'A', expected a or b, found \"A\""),
+        (Literal[1, 3, 5, 7], 2.0, "value: invalid enum value 2, expected one of 1, 3, 5, 7, found 2.0"),
+        (Literal["auto"] | list[str], "non", "expected auto or a list, found"),
+        (list[Literal["a", "b"]], ["a", "c"], "value.1: invalid enum value 'c', expected a or b, found"),
+        (
+            dict[str, Literal["a", "b"] | None],
+            {"x.y": "c"},
+            "value.x.y: invalid enum value 'c', expected a or b, found",
+        ),
+        (OneKind | OtherKind, {"type": "cow"}, "value.type: invalid value 'cow', expected one or other, found"),
+        (Literal["a", "b"], "x" * 70_000, "expected a or b, found"),
+        (dict[str, int], {"x" * 70_000: "y"}, "expected int, found"),
+        (float, math.inf, "found inf"),
+        (int, -math.inf, "found -inf"),
+    ],
+)
+def test_a_refusal_says_what_is_allowed_in_one_short_line(kind: Any, raw: Any, words: str) -> None:
+    made = msgspec.defstruct("Made", [("value", kind)])
+    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
+        config.load(made, {"value": raw})
+    assert len(str(caught.value)) < 400
+
+
+def test_on_and_off_without_quotes_are_words() -> None:
+    made = msgspec.defstruct("Made", [("value", Literal["auto", "on", "off"])])
+    loaded = [config.load(made, {"value": value}) for value in (True, False, "auto")]
+    assert loaded == [made(value) for value in ("on", "off", "auto")]
