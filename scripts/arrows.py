@@ -81,13 +81,14 @@ def modules(folder: Path) -> set[str]:
 def imports(path: Path) -> Iterator[tuple[int, str]]:
     """(line, first name) of each import of a file, those by importlib with a fixed name too."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names = [node.module or ""] if not node.level else []
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
             names = [str(word.value) for word in node.args[:1] if isinstance(word, ast.Constant)]
+        else:
+            continue
         for name in names:
             yield node.lineno, name.partition(".")[0]
 
