@@ -38,7 +38,7 @@ class LastGood:
         """Remember what the component runs on now; older versions' are removed but for one. Never raises."""
         text = json.dumps({key: value for key, value in raw.items() if key not in CORE_KEYS}, sort_keys=True)
         try:
-            if not self._path.exists() or self._path.read_text(errors="replace") != text:
+            if self._kept() != text.encode():  # a file that `load` would not take is replaced, too
                 write_atomic(self._path, text, mode=0o600)
             known = sorted(self._folder.glob(f"{_PREFIX}*.json"), key=lambda path: path.lstat().st_mtime_ns)
             for path in [path for path in known if path != self._path][: -(KEPT - 1)]:
@@ -49,16 +49,28 @@ class LastGood:
     def load(self) -> dict[str, Any] | None:
         """What this version ran on the last time; None if it never did, or if the file is not wholly our own."""
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb") as file:
-                found = os.fstat(descriptor)
-                ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
-                if not ours or found.st_nlink != 1:
-                    raise OSError(f"{self._path} is not a file of our own that nobody else may read or write")
-                raw = json_limits.loads(file.read(json_limits.MAX_BYTES + 1), str(self._path))
+            raw = json_limits.loads(self._read(), str(self._path))
         except FileNotFoundError:
             return None
         except (OSError, json_limits.JsonError) as error:
             log.warning("no last good configuration %s", kv(reason=error))
             return None
         return raw if isinstance(raw, dict) else None
+
+    def _kept(self) -> bytes | None:
+        try:
+            return self._read()
+        except OSError:
+            return None
+
+    def _read(self) -> bytes:
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(descriptor)
+            ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+            if not ours or found.st_nlink != 1:
+                raise OSError(f"{self._path} is not a file of our own that nobody else may read or write")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(json_limits.MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)

@@ -76,8 +76,11 @@ def text(content: str) -> Any:
     ids=["link", "hardlink", "mode", "fifo", "folder", "half", "empty", "deep", "nan", "list", "long"],
 )
 def test_a_file_that_is_not_wholly_ours_is_none(tmp_path: Path, damage: Any) -> None:
-    damage(tmp_path / "last-good-1.0.0.json")
-    assert LastGood(tmp_path, "1.0.0").load() is None
+    path, kept = tmp_path / "last-good-1.0.0.json", LastGood(tmp_path, "1.0.0")
+    damage(path)
+    assert kept.load() is None
+    kept.keep({})
+    assert kept.load() == (None if path.is_dir() else {})  # what a restart would not take is replaced
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
