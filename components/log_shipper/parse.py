@@ -255,8 +255,10 @@ class Parser:
         if match is not None and _RANKS.get(match[1].upper(), 9) < self._minimum:
             return _DROPPED
         record = decoded(line) or {}
-        value = next((record[key] for key in _TIME_KEYS if key in record), None)
-        return claimed_ms(value, self._zone, arrival, last)
+        claims = (
+            claimed_ms(record[key], self._zone, arrival, last) for key in _TIME_KEYS if record.get(key) is not None
+        )
+        return next((moment for moment in claims if moment is not None), None)
 
 
 def _cleaned(text: str) -> str:

@@ -32,6 +32,8 @@ def parsed(text: str, level: str = "TRACE") -> list[tuple[int, str]]:
         ("plain text", ARRIVAL),
         ('{"level":"INFO","message":"x","timestamp":1649677588597,"cause":null}', 1649677588597),
         ('{"message": "\\"timestamp\\":1111111111111", "timestamp": 1649677588597}', 1649677588597),
+        ('{"timestamp":null,"time":1649677588597}', 1649677588597),
+        ('{"timestamp":{"$date":5},"@timestamp":"now","ts":1649677588.597}', 1649677588597),
         ('{"msg": "x", "time": "2022-04-11T11:46:28.042Z"}', NOON + 42),
         ('{"ts": 1649677588.5}', 1649677588500),
         ("{not json", ARRIVAL),
