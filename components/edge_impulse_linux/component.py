@@ -17,13 +17,13 @@ from edge_impulse_linux.session import Session
 from edge_impulse_linux.sources import Camera, Feed
 from edgeml import messages
 from edgeml.component import Component, Context
+from edgeml.drainer import full_jitter
 from edgeml.edge_impulse.parameters import interpret
 from edgeml.edge_impulse.studio import Studio, endpoints
 from edgeml.errors import ConfigError, DisconnectedError, EdgemlError
 from edgeml.ipc import Subscription
 from edgeml.log import kv
 from edgeml.secrets import api_key
-from edgeml.spool import full_jitter
 
 log = logging.getLogger(__name__)
 

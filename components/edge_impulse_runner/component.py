@@ -12,6 +12,7 @@ from edge_impulse_runner.process import sweep
 from edge_impulse_runner.s3_cache import S3Cache
 from edge_impulse_runner.senses import Senses
 from edgeml.component import Component, Context
+from edgeml.drainer import full_jitter
 from edgeml.edge_impulse.cache import Cache, FileCache
 from edgeml.edge_impulse.device import Topics, default_mac, device_name
 from edgeml.edge_impulse.parameters import Settings, interpret
@@ -23,7 +24,6 @@ from edgeml.ipc import Subscription
 from edgeml.log import kv
 from edgeml.outbox import Outbox
 from edgeml.secrets import api_key
-from edgeml.spool import full_jitter
 
 log = logging.getLogger(__name__)
 

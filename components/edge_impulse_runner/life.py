@@ -14,12 +14,12 @@ from edge_impulse_runner.models import ModelSource
 from edge_impulse_runner.process import EimError
 from edge_impulse_runner.protocol import Hello
 from edge_impulse_runner.pump import Pump, model_info
+from edgeml.drainer import full_jitter
 from edgeml.edge_impulse.parameters import Settings
 from edgeml.edge_impulse.reporter import Reporter
 from edgeml.errors import BundleError, EdgemlError, SourceError, UnreadableError
 from edgeml.health import Health
 from edgeml.log import kv
-from edgeml.spool import full_jitter
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,12 @@ loses none, and an object can never arrive after its removal.
 from collections.abc import Callable
 from pathlib import Path
 
+from edgeml.drainer import Drainer
 from edgeml.edge_impulse.cache import Ledger, is_uuid
 from edgeml.errors import IpcError, RefusedError, SpoolError
 from edgeml.health import Health
 from edgeml.s3 import Client, bucket_of
-from edgeml.spool import Drainer, Item, Spool
+from edgeml.spool import Item, Spool
 
 CLOSE_TIMEOUT_S = 1.0
 _TYPES = {".img": "image/jpeg", ".json": "application/json"}

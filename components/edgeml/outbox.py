@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgeml.clock import CLOCK, WAIT_S, Clock, restamped
+from edgeml.drainer import Drainer, Held
 from edgeml.errors import IpcError, RefusedError
 from edgeml.fields import topic_problem
 from edgeml.health import Health
 from edgeml.ipc import Ipc
 from edgeml.problems import Problems
-from edgeml.spool import Drainer, Held, Item, Spool
+from edgeml.spool import Item, Spool
 
 CLOSE_TIMEOUT_S = 1.0
 LOOK_AGAIN_S = 1.0  # whether the clock is right by now

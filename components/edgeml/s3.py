@@ -10,9 +10,10 @@ from typing import Any
 from edgeml.clock import CLOCK, UNSYNCHRONISED, WAIT_S, Clock
 from edgeml.component import Context
 from edgeml.credentials import AwsClient, Credentials
+from edgeml.drainer import Drainer, Held
 from edgeml.errors import IpcError, RefusedError
 from edgeml.log import kv
-from edgeml.spool import Drainer, Held, Item, Spool
+from edgeml.spool import Item, Spool
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""A durable store-and-forward queue on SQLite: Spool, and Drainer, which sends what is in it.
+"""A durable store-and-forward queue on SQLite. edgeml.drainer sends what is in it.
 
 What `put` returned is on the disk: it survives kill -9 and power cuts, as far as the disk keeps what it says it has
 synced. Delivery is at least once: a crash between sending and `ack` sends again.
@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from edgeml._drainer import Drainer, DrainerStats, Held, full_jitter
 from edgeml._refusals import Refusals
 from edgeml._spool_db import (
     HEADS,
@@ -30,7 +29,7 @@ from edgeml.errors import SpoolError
 from edgeml.log import kv
 from edgeml.problems import Problems
 
-__all__ = ["ITEM_OVERHEAD", "Drainer", "DrainerStats", "Held", "Item", "Spool", "full_jitter"]
+__all__ = ["ITEM_OVERHEAD", "Item", "Spool"]
 
 log = logging.getLogger(__name__)
 

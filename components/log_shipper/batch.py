@@ -8,7 +8,8 @@ Limits: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API
 
 from dataclasses import dataclass, field
 
-from log_shipper.parse import DAY_MS, Records
+from log_shipper.parse import DAY_MS
+from log_shipper.records import Records
 
 MAX_BYTES = 1_048_576  # UTF-8 messages and OVERHEAD for each
 BUDGET = MAX_BYTES - 4096  # what batches are filled to: a line that is split needs OVERHEAD for each piece

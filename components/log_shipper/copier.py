@@ -4,16 +4,13 @@ The nucleus logs each line that a component writes as a record of its own, trimm
 `Copier`: `<time> [WARN] (Copier) <component>: stderr. <line>. {scriptName=..., serviceName=..., currentState=...}`.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-if TYPE_CHECKING:
-    from log_shipper.parse import Records
+from log_shipper.records import Records
 
 _HEAD = re.compile(r"\S+ \[\w+\] \(Copier\) [^:]+: std(?:out|err)\. ?")
 _CONTEXT = "{scriptName="

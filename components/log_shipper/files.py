@@ -9,7 +9,8 @@ from log_shipper.batch import MAX_FILES, MAX_MESSAGE, OVERHEAD, Batch, line_star
 from log_shipper.checkpoint import Checkpoint
 from log_shipper.identity import Seen
 from log_shipper.logfile import LogFile
-from log_shipper.parse import Attach, Parser, Records
+from log_shipper.parse import Parser
+from log_shipper.records import Attach, Records
 from log_shipper.tail import Tail, marks_of
 
 FRESH_S = 0.5  # so long after the last write a record may still get more lines

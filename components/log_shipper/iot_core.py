@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 
 from edgeml.clock import CLOCK, UNSYNCHRONISED
+from edgeml.drainer import Drainer
 from edgeml.errors import IpcError, RefusedError, SpoolError
 from edgeml.fields import check_topic, topic_problem
 from edgeml.health import Health
 from edgeml.ipc import Ipc
-from edgeml.spool import Drainer, Item, Spool
+from edgeml.spool import Item, Spool
 from log_shipper.batch import Batch, pieces
 from log_shipper.config import IotCore
 from log_shipper.copier import output_of

@@ -16,7 +16,8 @@ from edgeml.log import kv
 from log_shipper.batch import MAX_MESSAGE, OVERHEAD, Batch, pieces, utf8_cut
 from log_shipper.checkpoint import Checkpoint
 from log_shipper.entry import Entry, entry_of
-from log_shipper.parse import LEVELS, Records
+from log_shipper.parse import LEVELS
+from log_shipper.records import Records
 from log_shipper.times import DAY_MS, Window
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import os
 
 from log_shipper.folders import open_file
 from log_shipper.identity import ANCHOR, HEAD, MIN_CONTENT, START, Mark, Seen, digest, hashed
-from log_shipper.parse import Attach
+from log_shipper.records import Attach
 
 
 class LogFile:

@@ -9,11 +9,10 @@ not know is parsed. msgspec encodes a list of structs as fast as orjson encodes 
 
 import logging
 import re
-from dataclasses import dataclass, field
-from enum import Enum
 
 from edgeml.pace import Throttle
 from log_shipper.copier import decoded, emf_of, rejoin
+from log_shipper.records import Attach, Records
 from log_shipper.times import DAY_MS as DAY_MS
 from log_shipper.times import EARLIEST_MS, ZONE, Window, Zone, claimed_ms, fraction_ms, offset_ms, wall_ms
 from log_shipper.times import iso_ms as iso_ms
@@ -37,29 +36,6 @@ _BOM = "\ufeff"
 _TIME_KEYS = ("timestamp", "@timestamp", "time", "ts")
 _ENDS = (",", "}")
 _TRACEBACK = "Traceback (most recent call last):"
-
-
-class Attach(Enum):
-    """What becomes of a line that begins no record: it is part of the record before, goes with it, or stands alone."""
-
-    RECORD = "record"
-    DROPPED = "dropped"
-    NOTHING = "nothing"
-    LINE = "line"  # the rest of a line too long for one event
-
-
-@dataclass(slots=True)
-class Records:
-    """Parallel lists: Unix time in ms, text, and index of the first line. `attach` is the state after the last line."""
-
-    times: list[int] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)
-    attach: Attach = Attach.NOTHING
-
-    def cut(self, count: int) -> None:
-        """Keep the first `count` records."""
-        del self.times[count:], self.texts[count:], self.starts[count:]
 
 
 class Parser:

@@ -10,7 +10,7 @@ from edgeml.log import kv
 from edgeml.pace import Throttle
 from log_shipper.batch import MAX_EVENTS, Batch
 from log_shipper.errors import BatchRefused, CheckpointError, DeliveryError, DoubtedError
-from log_shipper.parse import Records
+from log_shipper.records import Records
 from log_shipper.source import Source
 
 log = logging.getLogger(__name__)

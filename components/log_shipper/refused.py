@@ -13,7 +13,7 @@ from edgeml.log import kv
 from edgeml.quarantine import Quarantine
 from log_shipper.batch import Batch
 from log_shipper.errors import BatchRefused, DeliveryError
-from log_shipper.parse import Records
+from log_shipper.records import Records
 from log_shipper.scan import Log
 
 log = logging.getLogger(__name__)

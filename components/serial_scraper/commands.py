@@ -6,11 +6,11 @@ import threading
 from pathlib import Path
 
 from edgeml.component import Context
+from edgeml.drainer import full_jitter
 from edgeml.edge_impulse.retained import RetainedGuard
 from edgeml.errors import IpcError, SpoolError
 from edgeml.ipc import Subscription
 from edgeml.log import kv
-from edgeml.spool import full_jitter
 from serial_scraper.service import Service
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeml.drainer import Drainer, full_jitter
 from edgeml.errors import SpoolError, Undeliverable
-from edgeml.spool import Drainer, Item, Spool, full_jitter
+from edgeml.spool import Item, Spool
 from support import eventually
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from edgeml import _drainer
+from edgeml import drainer as draining
+from edgeml.drainer import Drainer, Held
 from edgeml.errors import IpcError, RefusedError, Undeliverable
 from edgeml.problems import Problems
-from edgeml.spool import Drainer, Held, Item, Spool
+from edgeml.spool import Item, Spool
 from support import ROOT, eventually
 
 MANY = 10**9
@@ -89,7 +90,7 @@ def test_who_is_refused_lets_others_pass_and_is_put_aside_with_the_reason(
     assert payloads == [b"1", b"3"]
     assert codes(problems) == {("refused", "box.bad"), ("quarantined", "box")}
     # The second of a lane that is closed needs one answer only.
-    assert receiver.asked.count(("bad", b"1")) == _drainer.REFUSALS
+    assert receiver.asked.count(("bad", b"1")) == draining.REFUSALS
     assert receiver.asked.count(("bad", b"3")) == 1
     assert (drainer.stats.refused, drainer.stats.dropped) == (2, 0)
     assert drainer.stop(5)
@@ -125,19 +126,19 @@ def test_a_lane_that_is_down_keeps_its_order_and_nobody_else(spool: Spool, probl
 
 
 def test_an_outage_of_any_length_puts_nothing_aside(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_drainer, "DOUBT_S", 0.0)
+    monkeypatch.setattr(draining, "DOUBT_S", 0.0)
     receiver = Receiver(lambda item: IpcError("ServiceError"))
     spool.put("a", b"1")
     spool.put("b", b"2")
     drainer = drained(spool, receiver)
-    eventually(lambda: len(receiver.asked) > 20 * _drainer.DOUBTS, what="attempts")
+    eventually(lambda: len(receiver.asked) > 20 * draining.DOUBTS, what="attempts")
     assert (spool.depth, spool.refusals.count) == (2, 0)
     drainer.stop(5)
 
 
 def test_a_no_without_words_is_known_by_what_others_are_told(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nucleus Lite says ServiceError to a refusal and to an outage alike."""
-    monkeypatch.setattr(_drainer, "DOUBT_S", 0.0)
+    monkeypatch.setattr(draining, "DOUBT_S", 0.0)
     receiver = Receiver(lambda item: IpcError("ServiceError") if item.topic == "bad" else None)
     spool.put("bad", b"1")
     drainer = drained(spool, receiver)
@@ -145,13 +146,13 @@ def test_a_no_without_words_is_known_by_what_others_are_told(spool: Spool, monke
         spool.put("good", b"%d" % number)
     eventually(lambda: (spool.depth, spool.refusals.count) == (0, 1))
     assert drainer.stop(5)
-    assert len(receiver.taken) >= _drainer.DOUBTS
+    assert len(receiver.taken) >= draining.DOUBTS
 
 
 def test_one_item_that_is_refused_without_words_lets_its_own_lane_pass(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_drainer, "DOUBT_S", 0.0)
+    monkeypatch.setattr(draining, "DOUBT_S", 0.0)
     receiver = Receiver(lambda item: IpcError("ServiceError") if item.payload == b"3" else None)
     for number in range(20):
         spool.put("t", b"%d" % number)
@@ -159,7 +160,7 @@ def test_one_item_that_is_refused_without_words_lets_its_own_lane_pass(
     eventually(lambda: (spool.depth, spool.refusals.count) == (0, 1), what="the one that is refused aside")
     assert drainer.stop(5)
     assert receiver.taken == [("t", b"%d" % number) for number in range(20) if number != 3]
-    assert receiver.asked.count(("t", b"3")) >= _drainer.DOUBTS
+    assert receiver.asked.count(("t", b"3")) >= draining.DOUBTS
 
 
 def test_what_was_refused_is_tried_once_more_after_a_restart_and_on_request(tmp_path: Path) -> None:
@@ -307,7 +308,8 @@ REFUSE_FOR_EVER = """
 import sys
 from pathlib import Path
 from edgeml.errors import RefusedError
-from edgeml.spool import Drainer, Spool
+from edgeml.drainer import Drainer
+from edgeml.spool import Spool
 def send(item):
     raise RefusedError("no")
 spool = Spool(Path(sys.argv[1]), max_bytes=10**8)

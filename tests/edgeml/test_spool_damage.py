@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeml.drainer import Drainer
 from edgeml.problems import Problems
-from edgeml.spool import Drainer, Item, Spool
+from edgeml.spool import Item, Spool
 from support import eventually
 
 # As version 1.0 makes it.

@@ -21,7 +21,8 @@ from log_shipper.entry import entry_of
 from log_shipper.files import FileSource, _with_line_ends
 from log_shipper.identity import Seen
 from log_shipper.iot_core import record_of
-from log_shipper.parse import Parser, Records
+from log_shipper.parse import Parser
+from log_shipper.records import Attach, Records
 from log_shipper.times import EARLIEST_MS, Window
 
 NOW = 1_795_255_200
@@ -98,7 +99,7 @@ def test_parse_and_batch_lose_no_byte_and_claim_no_impossible_time(pattern: str 
 def test_levels_metrics_and_tracebacks_never_raise(data: bytes) -> None:
     text = data.decode(errors="replace") + "\n"
     for level in ("TRACE", "ERROR"):
-        Parser(level, None, rejoin_tracebacks=True)._parsed(text, text.split("\n")[:-1], ARRIVAL, parse.Attach.NOTHING)
+        Parser(level, None, rejoin_tracebacks=True)._parsed(text, text.split("\n")[:-1], ARRIVAL, Attach.NOTHING)
     for line in text.split("\n"):
         entry_of(line)
         entry_of(json.dumps({"MESSAGE": [line, None], "PRIORITY": [line], "__CURSOR": line}))

@@ -12,7 +12,7 @@ from log_shipper.batch import Batch
 from log_shipper.config import IotCore
 from log_shipper.errors import BatchRefused, DeliveryError
 from log_shipper.iot_core import IotCoreSink
-from log_shipper.parse import Records
+from log_shipper.records import Records
 
 
 class Silent(StandaloneIpc):

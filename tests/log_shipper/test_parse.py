@@ -2,7 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from log_shipper.parse import Attach, Parser, iso_ms
+from log_shipper.parse import Parser, iso_ms
+from log_shipper.records import Attach
 
 ARRIVAL = 1_700_000_000_000
 NOON = int(datetime(2022, 4, 11, 11, 46, 28, tzinfo=UTC).timestamp() * 1000)

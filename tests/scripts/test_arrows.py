@@ -21,6 +21,13 @@ PACKAGES = {  # file -> what is planted there; what import-linter says of it
     "scripts/bundles/a.py": ("from edgeml import models", "bundles.a -> edgeml.models"),
     "scripts/localdev/core/a.py": ("from localdev.demo import stage", "localdev.core.a -> localdev.demo.stage"),
     "scripts/localdev/cloud/a.py": ("import localdev.demo.show", "localdev.cloud.a -> localdev.demo.show"),
+    "components/inferencer/x.py": ("import inferencer.y", ""),
+    "components/inferencer/y.py": ("import inferencer.x", "No cycles are allowed in inferencer."),
+    "scripts/localdev/simulators/x.py": ("from localdev.simulators import y", ""),
+    "scripts/localdev/simulators/y.py": (
+        "import localdev.simulators.x",
+        "No cycles are allowed in localdev.simulators.",
+    ),
 }
 FILES = {  # the same of scripts/arrows.py
     "cloud/functions/live_inference/a.py": "import edgeml",

@@ -1,4 +1,4 @@
-"""The thread that empties a spool: edgeml.spool.Drainer."""
+"""The thread that empties a spool, and what `send` may say of an item."""
 
 import logging
 import random
@@ -6,14 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from edgeml.errors import RefusedError, SpoolError, Undeliverable
 from edgeml.log import kv
 from edgeml.pace import Throttle
-
-if TYPE_CHECKING:
-    from edgeml.spool import Item, Spool
+from edgeml.spool import Item, Spool
 
 log = logging.getLogger("edgeml.spool")
 
@@ -76,8 +73,8 @@ class Drainer:
 
     def __init__(
         self,
-        spool: "Spool",
-        send: "Callable[[Item], None]",
+        spool: Spool,
+        send: Callable[[Item], None],
         *,
         transient: tuple[type[Exception], ...],
         backoff: Callable[[int], float] = full_jitter,
@@ -147,7 +144,7 @@ class Drainer:
                     return
                 self._work.wait(self._pause())
 
-    def _next(self) -> "Item | None":
+    def _next(self) -> Item | None:
         """The oldest item of a lane that need not wait. Raises SpoolError."""
         if self._again.is_set():
             self._again.clear()
@@ -181,7 +178,7 @@ class Drainer:
         due = min((lane.ready_at for lane in self._lanes.values()), default=float("inf"))
         return max(0.0, min(_IDLE_S, due - time.monotonic()))
 
-    def _attempt(self, item: "Item") -> None:
+    def _attempt(self, item: Item) -> None:
         """Deliver `item`, and note what came of it."""
         name, began = self._spool.lane(item.topic), time.monotonic()
         try:
@@ -214,7 +211,7 @@ class Drainer:
             self._lanes.pop(name, None)
             self._clear(name)
 
-    def _no(self, name: str, item: "Item", error: Exception) -> None:
+    def _no(self, name: str, item: Item, error: Exception) -> None:
         """The receiver said no."""
         lane = self._wait(name)
         lane.refusals += 1
@@ -224,7 +221,7 @@ class Drainer:
         if lane.refusals >= REFUSALS or lane.closed:
             self._set_aside(name, lane, item, error)
 
-    def _down(self, name: str, item: "Item", error: Exception, took_s: float) -> None:
+    def _down(self, name: str, item: Item, error: Exception, took_s: float) -> None:
         """An outage; or an answer that cannot be told from one, when other lanes are taken again and again."""
         lane, now = self._wait(name), time.monotonic()
         if lane.failures == 1:
@@ -245,7 +242,7 @@ class Drainer:
         elif lane.failures >= DOUBTS and took_s < AT_ONCE_S:
             self._ask_with_the_next(name, lane, item)
 
-    def _ask_with_the_next(self, name: str, lane: _Lane, item: "Item") -> None:
+    def _ask_with_the_next(self, name: str, lane: _Lane, item: Item) -> None:
         """Is it this item, or the way? Where the one behind it is taken, and this one then is not, it is the item."""
         behind = self._spool.behind(name, item.id)
         if behind is None:
@@ -262,7 +259,7 @@ class Drainer:
         lane.doubts += DOUBTS // 3
         lane.ready_at = 0.0
 
-    def _set_aside(self, name: str, lane: _Lane, item: "Item", error: Exception) -> None:
+    def _set_aside(self, name: str, lane: _Lane, item: Item, error: Exception) -> None:
         attempts = max(lane.refusals, lane.failures)
         try:
             self._spool.refusals.add(item, error, attempts)
