@@ -80,7 +80,8 @@ def authorization(address: Address, challenges: Sequence[str]) -> str | None:
     for challenge in challenges:
         kind, _, rest = challenge.strip().partition(" ")
         if kind.lower() == "digest":
-            fields = urllib.request.parse_keqv_list([p for p in urllib.request.parse_http_list(rest) if "=" in p])
+            said = [part for part in urllib.request.parse_http_list(rest) if part.partition("=")[2]]
+            fields = urllib.request.parse_keqv_list(said)
             answer = _digest(address, {name.lower(): value for name, value in fields.items()})
             if answer is not None:
                 return answer

@@ -128,7 +128,7 @@ class Client:
                 self._done(stream)
             if left == 0 or method not in ("GET", "HEAD"):
                 raise HttpRedirectError(f"{shown(url)}: HTTP {stream.status}, no redirect is followed here")
-            target = urljoin(url, stream.headers.get("Location") or "")
+            target = _target(url, stream.headers.get("Location") or "")
             headers, url, left = _redirected(url, target, headers, cross_host), target, left - 1
 
     def close(self) -> None:
@@ -272,7 +272,16 @@ def _translated(url: str) -> Iterator[None]:
     except TimeoutError as error:
         raise HttpTimeoutError(f"{shown(url)}: timed out") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise HttpError(f"{shown(url)}: {str(error)[:200] or type(error).__name__}") from error
+        told = "".join(c if c.isprintable() else " " for c in str(error)[:200]).strip()  # it quotes the server
+        raise HttpError(f"{shown(url)}: {told or type(error).__name__}") from error
+
+
+def _target(source: str, location: str) -> str:
+    """Where a redirect leads. Raises HttpRedirectError."""
+    try:
+        return urljoin(source, location)
+    except ValueError as error:
+        raise HttpRedirectError(f"{shown(source)}: redirects to what is no URL") from error
 
 
 def _redirected(source: str, target: str, headers: Mapping[str, str], cross_host: bool) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ _WORD = re.compile(r"(?<=[^\s?])\?[\w.%~+\[\]-]{0,64}=[^\s'\"<>]*")
 _PROPERTY = re.compile(
     r"(?i)\b((?:user|proxy)-(?:id|pw)|passw(?:or)?d|passphrase|pwd|loginpas)=(?:\"[^\"\n]*\"|[^\s&;,'\"]+)"
 )
+_USER = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}:[^\s'\"<>/]{1,256}@(?=[\w\[])")  # of a URL without a scheme
 _PORT = re.compile(r"((?:integer value as|nonnumeric port:) )'[^'\n]*'")  # Python's words quote half a password
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%]{2,60}\]|[A-Za-z0-9._-]{1,255})(?::\d{1,5})?")
 _CERTAIN_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%]{2,60}\]|localhost|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+)(?::\d{1,5})?")
@@ -57,7 +58,7 @@ def location(where: str) -> str:
         return url(where)
     if " ! " in where or re.match(r"\s*[\w-]+\s+[\w-]+=", where):
         return pipeline(where)
-    is_path = where.startswith(("/", "./", "../"))
+    is_path = where.startswith(("/", "./", "../")) and not where.startswith("//")
     return url(where) if "://" in where or ("@" in where and not is_path) else where
 
 
@@ -77,6 +78,8 @@ def text(message: str, *known: str) -> str:
         message = _PROPERTY.sub(rf"\1={HIDDEN}", message)
     if "port" in message.lower():
         message = _PORT.sub(rf"\1{HIDDEN}", message)
+    if "@" in message:
+        message = _USER.sub(f"{HIDDEN}@", message)
     if "://" not in message:
         return message
     return "\n".join(_line(line) for line in message.split("\n"))

@@ -9,6 +9,8 @@ from edgeml.files import write_atomic
 from model_updater.document import Document
 from model_updater.jobs import Execution
 
+STEPS = ("admit", "download", "unpack", "inspect", "probe", "place", "switch", "confirm")
+
 
 class Outcome(msgspec.Struct, frozen=True):
     """How the job ended; `abandoned` is told to nobody, because the cloud has given the job up itself."""
@@ -46,9 +48,10 @@ class JournalFile:
     def load(self) -> Journal | None:
         """None also for a file of another version of this component: the cloud offers its job again."""
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Journal)
-        except (FileNotFoundError, msgspec.MsgspecError):
+            journal = msgspec.json.decode(self._path.read_bytes(), type=Journal)
+        except (FileNotFoundError, msgspec.MsgspecError, ValueError, RecursionError):
             return None
+        return journal if journal.done in ("", *STEPS) else None
 
     def save(self, journal: Journal) -> None:
         self._path.parent.mkdir(mode=0o700, exist_ok=True)

@@ -1,11 +1,13 @@
 """Trying a model in a process of its own, so that a malicious or damaged one takes nothing else down.
 
-`python -m model_updater.probe FOLDER SECONDS BYTES` loads the bundle, runs the model once, and says on stderr what is
-wrong with it.
+The process loads the bundle, runs the model once, and says on stderr what is wrong with it.
 """
 
+import ctypes
 import os
 import resource
+import select
+import signal
 import subprocess
 import sys
 import threading
@@ -19,14 +21,23 @@ from model_updater.errors import Stopped, UpdateError
 SOURCES = Path(__file__).resolve().parent.parent
 SECRETS = ("SVCUID", "AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 POLL_S = 0.05
-MAX_REASON = 500
+MAX_REASON, MAX_ERRORS = (
+    500,
+    1 << 16,
+)  # of what is said on stderr the end is kept: a model's names can make it any length
+_CODE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from model_updater.probe import main
+raise SystemExit(main(*sys.argv[2:]))
+"""
+_PR_SET_PDEATHSIG = 1
 
 
 def probe(folder: Path, timeout_s: float, memory_bytes: int, stopping: threading.Event) -> None:
     """Raises UpdateError when the bundle does not load or run within these bounds, Stopped when told to stop."""
     environment = {key: value for key, value in os.environ.items() if key not in SECRETS}
-    environment["PYTHONPATH"] = str(SOURCES)
-    command = [sys.executable, "-P", "-m", "model_updater.probe", str(folder), str(int(timeout_s)), str(memory_bytes)]
+    command = [sys.executable, "-I", "-c", _CODE, str(SOURCES), str(folder), str(int(timeout_s)), str(memory_bytes)]
     deadline = time.monotonic() + timeout_s
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -44,21 +55,27 @@ def probe(folder: Path, timeout_s: float, memory_bytes: int, stopping: threading
 
 def _awaited(child: "subprocess.Popen[bytes]", deadline: float, stopping: threading.Event) -> str:
     """The last line the child wrote to stderr, once it has ended."""
-    while True:
-        try:
-            _, errors = child.communicate(timeout=POLL_S)
-        except subprocess.TimeoutExpired:
-            if stopping.is_set():
-                raise Stopped from None
-            if time.monotonic() > deadline:
-                raise UpdateError("the model could not be loaded and run in the time allowed") from None
-        else:
-            lines = errors.decode(errors="replace").strip().splitlines()
-            return lines[-1][:MAX_REASON] if lines else ""
+    assert child.stderr is not None  # noqa: S101  (it was asked for; for the type checker)
+    errors, open_pipe = b"", select.poll()
+    open_pipe.register(child.stderr, select.POLLIN)
+    is_open = True
+    while is_open or child.poll() is None:
+        if stopping.is_set():
+            raise Stopped
+        if time.monotonic() > deadline:
+            raise UpdateError("the model could not be loaded and run in the time allowed")
+        if not is_open:
+            time.sleep(POLL_S)
+        elif open_pipe.poll(POLL_S * 1000):
+            piece = os.read(child.stderr.fileno(), MAX_ERRORS)
+            errors, is_open = (errors + piece)[-MAX_ERRORS:], bool(piece)
+    lines = errors.decode(errors="replace").strip().splitlines()
+    return lines[-1][:MAX_REASON] if lines else ""
 
 
 def main(folder: str, seconds: str, memory: str) -> int:
-    # The parent may have been killed: what is left of us then ends by itself.
+    # The parent may be killed, or have been: what is left of us then ends by itself.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CPU, (4 * int(seconds), 4 * int(seconds) + 1))
     resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -69,7 +86,3 @@ def main(folder: str, seconds: str, memory: str) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(*sys.argv[1:]))

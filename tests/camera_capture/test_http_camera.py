@@ -288,9 +288,10 @@ def digest_is_right(header: str, *, password: str, kind: str = "md5", qop: bool 
     [
         ('Digest realm="cam", nonce="n1", qop="auth,auth-int", algorithm=MD5', {}),
         ('Digest realm="cam", nonce="n1"', {"qop": False}),
+        ('Digest realm="cam", nonce="n1", opaque=, stale=, domain', {"qop": False}),
         ('Digest realm="cam", nonce="n1", qop="auth", algorithm=SHA-256', {"kind": "sha256"}),
     ],
-    ids=["md5", "of old", "sha256"],
+    ids=["md5", "of old", "with fields that are empty", "sha256"],
 )
 def test_a_user_is_proved_by_digest(server: RawServer, challenge: str, options: dict[str, object]) -> None:
     server.behave = asking(server, challenge, lambda h: digest_is_right(h, password="p w", **options))  # type: ignore[arg-type]

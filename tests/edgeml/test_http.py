@@ -103,6 +103,22 @@ def test_redirects_stay_on_their_host() -> None:
             http.request("POST", server.url, QUICK, redirects=3, body=b"x")
 
 
+@pytest.mark.parametrize(
+    "place",
+    [b"http://[::1", b"//[", b"http://[v1.]/", b"//\xe2\x84\x80/", b"http://a]b/", b"http://h:99999/", b"http://@/"],
+)
+def test_a_redirect_to_what_is_no_url_is_an_error_in_words(place: bytes) -> None:
+    answer = sends(b"HTTP/1.1 302 Found\r\nLocation: " + place + b"\r\n\r\n")
+    with raw_server(answer) as server, pytest.raises(HttpError, match=r"^http://\S*: .+"):
+        http.request("GET", server.url, QUICK, redirects=3, cross_host=True)
+
+
+def test_what_a_server_says_is_one_line_of_an_error() -> None:
+    with raw_server(sends(b"HTTP/1.1 1 \x1b[2J\r\n\r\n")) as server, pytest.raises(HttpError) as caught:
+        http.request("GET", server.url, QUICK)
+    assert str(caught.value).isprintable()
+
+
 def test_no_redirect_leads_to_something_weaker() -> None:
     with pytest.raises(HttpRedirectError, match="not encrypted"):
         http._redirected("https://h/a", "http://h/a", {}, cross_host=True)

@@ -52,6 +52,13 @@ def test_a_text_whose_urls_nobody_knows_hides_them_as_well(url: str) -> None:
     assert told.startswith("first line\ncannot open ")
 
 
+@pytest.mark.parametrize("where", ["root:s3cret@cam:554/x", "rtsp:/root:s3c@ret@cam/x", "//root:s3cret@[::1]/x"])
+def test_a_url_without_a_whole_scheme_is_one_all_the_same(where: str) -> None:
+    for told in (redact.text(f"cannot open '{where}'"), redact.text(f"x={where}, y", where), redact.location(where)):
+        assert not any(secret in told for secret in SECRETS), told
+    assert redact.text("[rtsp @ 0x55] at 12:30, to me@example.com") == "[rtsp @ 0x55] at 12:30, to me@example.com"
+
+
 @pytest.mark.parametrize(
     ("pipeline", "shown"),
     [

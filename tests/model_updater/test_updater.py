@@ -25,7 +25,7 @@ from localdev.cloud.iot_jobs import IotJobs
 from model_updater.config import Config
 from model_updater.document import parse
 from model_updater.errors import UpdateError
-from model_updater.journal import Journal, JournalFile
+from model_updater.journal import STEPS, Journal, JournalFile
 from model_updater.updater import MAX_INTERRUPTIONS, Updater
 from ota_support import MODEL, FileServer, Signer, bundle_files, document, tiny_model, zipped
 from support import ROOT, Standalone, eventually
@@ -33,7 +33,6 @@ from support import ROOT, Standalone, eventually
 THING = "turbine-7"
 BASE = f"$aws/things/{THING}/jobs"
 KILLED = Path(__file__).with_name("killed")  # holds a sitecustomize.py
-STEPS = ("admit", "download", "unpack", "inspect", "probe", "place", "switch", "confirm")
 CONFIG = {"allow_http": True, "min_free_bytes": 0, "confirmation_timeout_s": 20, "poll_interval_s": 600}
 
 
@@ -312,6 +311,15 @@ def test_a_step_that_ends_the_process_again_and_again_fails_the_job(device: Devi
         has_ended(device, device.offer("1.1.0"), "SUCCEEDED")
     assert device.details(job)["step"] == "probe"
     assert device.details(job)["reason"] == f"this step was interrupted more than {MAX_INTERRUPTIONS} times"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"job_id": "j", "execution_number": 1, "document": null, "done": "a step of 2.0"}', b"[" * 100_000, b"\xff"],
+)
+def test_a_journal_that_is_not_understood_is_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_bytes(content)
+    assert JournalFile(tmp_path).load() is None
 
 
 def test_a_download_goes_on_after_a_stop(device: Device) -> None:
