@@ -22,7 +22,9 @@ _INSIDE: dict[str, _Fields] = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {13: "external"},
 }
+# What keeps the meaning of each number; a quantized model ends in a pair of the last two.
 _RESHAPES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Transpose", "Dropout"})
+_RESHAPES |= {"QuantizeLinear", "DequantizeLinear"}
 
 
 class NotOnnxError(ValueError):

@@ -101,6 +101,10 @@ def _softmax(outputs: Sequence[Output], labels: Sequence[str], parameters: Mappi
     keys = _keys(output, labels) if not output.kind.startswith("tensor") else ()
     if apply is None:
         apply = not _probabilities(output, keys)
+    if apply and _scores(output) == 1:
+        raise Misfit(
+            "expected two scores or more, or one that ends in Sigmoid, since softmax makes 1.0 of any one score"
+        )
     return Plan((output.name,), {**parameters, "apply_softmax": apply}, keys)
 
 
@@ -135,7 +139,7 @@ def _keys(output: Output, labels: Sequence[str]) -> tuple[Any, ...]:
 
 def _probabilities(output: Output, keys: Sequence[Any]) -> bool:
     """Whether the scores are probabilities: by the operator that ends the graph, or because they look like it."""
-    if output.end in CHANCES:
+    if output.end in CHANCES and output.floats:
         return True
     rows = [np.asarray(table(value, keys), np.float64).reshape(-1) for value in output.values]
     return all(

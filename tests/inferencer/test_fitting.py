@@ -91,6 +91,8 @@ MISFITS: dict[str, tuple[Outputs, dict[str, Any], str]] = {
     "a background class": ({"scores": floats(1, 4)}, SOFTMAX, "found 4, one more: a background class"),
     "too few": ({"scores": floats(1, 2)}, SOFTMAX, "for each of 3 labels, found 2; there is scores float [1, 2]"),
     "a batch": ({"scores": floats(3, 1)}, SOFTMAX, "for each of 3 labels"),
+    "one score": ({"scores": floats(1, 1, value=-3)}, {**SOFTMAX, "labels": ["a"]}, "softmax makes 1.0 of any one"),
+    "one score without labels": ({"scores": floats(1, 1)}, {**SOFTMAX, "labels": []}, "two scores or more"),
     "nothing": ({"scores": floats(1, 0)}, {**SOFTMAX, "labels": []}, "there is scores float [1, 0]"),
     "words": ({"scores": TEXTS}, {**SOFTMAX, "labels": ["a", "b"]}, "there is scores string [1, 2]"),
     "another name": (
@@ -211,6 +213,29 @@ def test_probabilities_are_not_made_twice(
     output = {"decoder": "softmax", "parameters": parameters}
     found = answered(exported(tmp_path / "b", {"s": np.array([values], np.float32)}, end, output=output))
     assert found[0].score == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize("floats_again", [True, False])
+def test_the_softmax_of_a_quantized_model_is_seen_too(tmp_path: Path, floats_again: bool) -> None:
+    """Rounded to 8 bits, many small probabilities are 0 and the sum is far from 1."""
+    labels = [f"l{number}" for number in range(200)]
+    constants = [
+        numpy_helper.from_array(np.array([[6.0] + [0.0] * 199], np.float32), "raw"),
+        numpy_helper.from_array(np.array(1 / 128, np.float32), "step"),
+        numpy_helper.from_array(np.array(0, np.uint8), "zero"),
+    ]
+    nodes = [helper.make_node("Identity", ["input"], ["unused"]), helper.make_node("Softmax", ["raw"], ["soft"])]
+    nodes.append(helper.make_node("QuantizeLinear", ["soft", "step", "zero"], ["bytes"]))
+    nodes.append(helper.make_node("DequantizeLinear", ["bytes", "step", "zero"], ["scores"]))
+    name, kind = ("scores", TensorProto.FLOAT) if floats_again else ("bytes", TensorProto.UINT8)
+    taken, given = (helper.make_tensor_value_info(n, k, None) for n, k in (("input", 1), (name, kind)))
+    taken.type.tensor_type.shape.dim.extend(helper.make_tensor_type_proto(1, [1, 3, 8, 8]).tensor_type.shape.dim)
+    save(helper.make_graph(nodes, "g", [taken], [given], constants), tmp_path)
+    found = answered(
+        describe(tmp_path, "1.0.0", {"input": IMAGE, "labels": labels, **SOFTMAX, "task": "classification"})
+    )
+    assert found[0].label == "l0"
+    assert found[0].score == (pytest.approx(0.6719, abs=1e-4) if floats_again else pytest.approx(1.0))
 
 
 # --- forests, as scikit-learn's converters write them ---
