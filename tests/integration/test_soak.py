@@ -34,6 +34,8 @@ from localdev.simulators.studio import FakeStudio
 from localdev.simulators.turbine import Publisher
 from ota_support import colour_files
 from soak_support import (
+    KILLS,
+    LITE_ENDINGS,
     MEBIBYTE,
     Core,
     Heard,
@@ -246,7 +248,7 @@ def must_have_arrived(core: Core, site: Site) -> None:
     assert not missing, f"{missing.total()} of {lines.total()} lines are not in CloudWatch: {list(missing)[:5]}"
 
 
-def flatness(meter: Meter, seconds: float) -> list[str]:
+def flatness(taken: dict[str, list[Sample]], seconds: float) -> list[str]:
     """What has grown beyond its bounds; prints all figures.
 
     The core: from the second sixth of the soak to its last. A component, whose processes are ended about every
@@ -263,7 +265,7 @@ def flatness(meter: Meter, seconds: float) -> list[str]:
         return lambda sample: first <= sample.at <= last and MATURE_S <= sample.age <= 3 * MATURE_S
 
     found = []
-    for name, samples in sorted(meter.samples.items()):
+    for name, samples in sorted(taken.items()):
         if name == "core":
             windows = {"over the soak": growth(samples, window(seconds / 6, seconds / 3), window(seconds * 5 / 6, 1e9))}
         elif name in PROCESSES.values():
@@ -283,6 +285,48 @@ def flatness(meter: Meter, seconds: float) -> list[str]:
             if rss > max(GROWTH_BYTES, base * GROWTH) or descriptors > GROWTH_DESCRIPTORS:
                 found.append(text)
     return found
+
+
+@pytest.mark.parametrize("profile", ["java", "lite"])
+@pytest.mark.parametrize("seconds", [20.0, 90.0, 600.0, 3600.0])
+def test_who_is_ended_when(profile: str, seconds: float) -> None:
+    """Nobody more often than the core bears, nobody twice at once, everybody in both ways where there is time."""
+    names = list(PROCESSES.values())
+    endings = plan(names, seconds, EVERY_S, profile)
+    times = [ending.at for ending in endings]
+    assert all(later - earlier >= EVERY_S for earlier, later in itertools.pairwise([0.0, *times]))
+    assert times[-1] <= seconds
+    killed = Counter(ending.component for ending in endings if ending.killed)
+    assert max(killed.values(), default=0) <= KILLS
+    if profile == "lite":
+        assert max(Counter(ending.component for ending in endings).values()) <= LITE_ENDINGS
+    if seconds >= 600:
+        assert set(killed) == set(names) == {ending.component for ending in endings if not ending.killed}
+
+
+def grown(rss: float = 0.0, descriptors: float = 0.0, age: bool = False) -> dict[str, list[Sample]]:
+    """Samples of 600 s, of a process ended every 80 s: it grows by so much per second of the soak, or of its life."""
+    samples = []
+    for second in range(600):
+        since = second % 80 if age else second
+        size = 50 * MEBIBYTE + int(rss * since)
+        samples.append(Sample(second, second // 80, second % 80, size, 20 + int(descriptors * since)))
+    return {"edgeml.Inferencer": samples}
+
+
+@pytest.mark.parametrize(
+    ("samples", "bounded"),
+    [
+        pytest.param(grown(), True, id="steady"),
+        pytest.param(grown(rss=20_000), False, id="from-life-to-life"),
+        pytest.param(grown(rss=120_000, age=True), False, id="within-a-life"),
+        pytest.param(grown(descriptors=0.02), False, id="descriptors"),
+        pytest.param(grown(descriptors=0.1, age=True), False, id="descriptors-within-a-life"),
+        pytest.param({"core": [Sample(s, 1, s, (30 << 20) + 20_000 * s, 40) for s in range(600)]}, False, id="core"),
+    ],
+)
+def test_what_grows_is_seen(samples: dict[str, list[Sample]], bounded: bool) -> None:
+    assert (flatness(samples, 600.0) == []) is bounded
 
 
 @pytest.mark.soak
@@ -323,10 +367,10 @@ def test_components_that_are_ended_again_and_again(
     print(f"\n{profile}: {site.updates} updates of a model, {samples} samples in Studio; by flow:")
     for flow, text in site.heard.summary().items():
         print(f"  {flow:32} {text}")
-    grown = flatness(meter, SECONDS)
+    too_much = flatness(meter.samples, SECONDS)
     assert not waiting, "something waits in quarantine"
     assert not [name for name, text in logs.items() if "Traceback" in text]
-    assert not grown
+    assert not too_much
     assert not list(site.rings.iterdir())
     assert not list(Path("/dev/shm").glob(f"shm-{TAG}*"))
     assert not [process.cmdline() for process in psutil.Process().children() if str(root) in process.cmdline()]
