@@ -12,6 +12,7 @@ from edgeml.fields import Topic
 
 Level = Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR"]
 Unit = Literal["KB", "MB", "GB"]
+MIN_INTERVAL_S, MAX_INTERVAL_S = 0.05, 86400.0
 UNIT_BYTES: dict[str, int] = {"KB": 2**10, "MB": 2**20, "GB": 2**30}
 
 Regex = Annotated[str, Meta(max_length=500)]
@@ -119,7 +120,8 @@ class Config(msgspec.Struct, frozen=True, rename="camel"):
         LogsUploader, Meta(description="Logs one by one, as aws.greengrass.LogManager has it")
     ] = LogsUploader()
     periodic_upload_interval_sec: Annotated[
-        float, Meta(ge=0.05, le=86400, description="Longest time between a line and its being sent")
+        float,
+        Meta(gt=0, description="Longest time between a line and its being sent; 0.05 to 86400 are what is kept"),
     ] = 1.0
     max_retry_delay_sec: Annotated[
         float, Meta(ge=0.05, le=3600, description="Longest pause of a log that cannot be delivered; pauses double")
@@ -157,6 +159,11 @@ class Config(msgspec.Struct, frozen=True, rename="camel"):
     ] = 0
     iot_core: Annotated[IotCore, Meta(description="The sink iot_core")] = IotCore()
     health_metrics: Annotated[HealthMetrics, Meta(description="Health of the components as metrics")] = HealthMetrics()
+
+    @property
+    def interval_s(self) -> float:
+        """LogManager takes any interval above 0, so a configuration of it must not be refused for one."""
+        return min(max(self.periodic_upload_interval_sec, MIN_INTERVAL_S), MAX_INTERVAL_S)
 
     @property
     def component_patterns(self) -> list[str]:

@@ -120,7 +120,7 @@ class Shipper:
 
     def _scan(self) -> None:
         self._open_checkpoint()
-        tick = min(self._config.periodic_upload_interval_sec, SCAN_INTERVAL_S)
+        tick = min(self._config.interval_s, SCAN_INTERVAL_S)
         wait = 0.0
         while not self._stopping.wait(wait):
             began = time.monotonic()
@@ -246,6 +246,6 @@ class Shipper:
             lambda batch: self._sinks[sink](found, batch),
             lambda batch, reason: self._refused.keep(sink, found, batch, reason),
             self._context.health,
-            self._config.periodic_upload_interval_sec,
+            self._config.interval_s,
             self._config.max_retry_delay_sec,
         )

@@ -16,6 +16,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from benchmarks.log_rig import Fault, FaultySink, Request, shipper
+from edgeml.config import load
 from log_shipper.config import Config
 from log_shipper.entry import NO_MESSAGE, level_of
 from log_shipper.parse import LEVELS
@@ -48,6 +49,11 @@ LOG_MANAGER: dict[str, Any] = {
     },
     "periodicUploadIntervalSec": "0.05",
 }
+
+
+@pytest.mark.parametrize(("given", "kept"), [("0.000001", 0.05), (300.0, 300), ("604800", 86400)])
+def test_every_interval_that_logmanager_takes_is_one(given: Any, kept: float) -> None:
+    assert load(Config, {"periodicUploadIntervalSec": given}).interval_s == kept
 
 
 def test_a_logmanager_deployment_works_unchanged_and_names_that_prefix_one_another_stay_apart(
