@@ -74,13 +74,18 @@ class Client:
         from botocore.exceptions import ClientError, ParamValidationError
 
         try:
-            return getattr(client, operation)(**arguments)
+            answer = getattr(client, operation)(**arguments)
         except (ParamValidationError, UnicodeError) as error:
             raise RefusedError(f"{what}: {error}") from error
         except ClientError as error:
             raise self._answered(error, what) from error
         except Exception as error:  # botocore, urllib3, parsers: no answer of S3
             raise UploadError(f"{what}: {error}") from error
+        # Of what was put, S3 says nothing in its body; to botocore anything with status 200 is a success.
+        kind = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", "")
+        if operation == "put_object" and "html" in kind.lower():
+            raise UploadError(f"{what}: a page ({kind[:40]}) in place of S3's answer: is a proxy or a portal between?")
+        return answer
 
     def _answered(self, error: Any, what: str) -> IpcError:
         """An answer that is an error, as ours; by code and status, for messages are in anybody's words."""

@@ -41,6 +41,8 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
                 bucket.taken.append((self.path, data, self.headers.get("x-amz-meta-clock", "")))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            if body.startswith(b"<html>"):
+                self.send_header("Content-Type", "text/html")
             self.end_headers()
             self.wfile.write(body)
 
@@ -108,6 +110,13 @@ def test_answers_are_told_apart_from_outages(s3: Bucket, status: int, code: str)
         Client().call("put_object", "s3://bucket/key", Bucket="bucket", Key="key", Body=b"x")
     assert isinstance(caught.value, RefusedError) == ((status, code) in REFUSED)
     assert "s3://bucket/key" in str(caught.value)
+
+
+def test_a_page_of_a_portal_is_no_success(s3: Bucket) -> None:
+    s3.answers["bucket"] = (200, b"<html>log in</html>")
+    with pytest.raises(IpcError, match="in place of S3's answer") as caught:
+        Client().call("put_object", "s3://bucket/key", Bucket="bucket", Key="key", Body=b"x")
+    assert not isinstance(caught.value, RefusedError)
 
 
 @pytest.mark.parametrize("key", ["", "\ud800"], ids=ascii)
