@@ -20,6 +20,8 @@ from edgeml.errors import NotFoundError
 from edgeml.health import Health
 from edgeml.ipc import Handler, Subscription
 from edgeml.messages import Source
+from edgeml.s3 import Uploader
+from inferencer.assembly import Running
 from inferencer.config import Pipeline
 from inferencer.sample import Sample
 
@@ -152,6 +154,18 @@ def sample(data: Any, **fields: Any) -> Sample:
 
 def pipeline(backend: Any, source: Any, **settings: Any) -> Pipeline:
     return Pipeline(source=source, backend=backend, **settings)
+
+
+def no_uploads() -> Uploader:
+    raise AssertionError("nothing is to be uploaded")
+
+
+def deliver(running: Running, topic: str, payload: bytes) -> None:
+    """A message on a local topic, to all of the pipeline's parts that listen to it."""
+    handlers = [handler for wanted, handler in running.topics if wanted == topic]
+    assert handlers, f"nobody listens to {topic}"
+    for handler in handlers:
+        handler(topic, payload)
 
 
 @dataclass

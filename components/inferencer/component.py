@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 
-from edgeml import messages
 from edgeml.backoff import Backoff
 from edgeml.component import Component, Context
 from edgeml.errors import EdgemlError
@@ -20,7 +19,7 @@ from edgeml.s3 import Uploader
 from inferencer import __version__
 from inferencer.assembly import Assembly, Running, check
 from inferencer.config import Config
-from inferencer.sinks import TIMES, check_places
+from inferencer.results import TIMES
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +47,11 @@ class Inferencer(Component[Config]):
 
     def start(self, config: Config) -> None:
         cv2.setNumThreads(1)  # pipelines are the threads here; OpenCV's own would wait for each other on a busy core
-        check(config.pipelines)
-        check_places(config.pipelines, self.context.thing_name)
+        check(config.pipelines, self.context.thing_name)
         self._apply(config)
 
     def reconfigure(self, config: Config) -> None:
-        check(config.pipelines)
-        check_places(config.pipelines, self.context.thing_name)
+        check(config.pipelines, self.context.thing_name)
         for name in self._config.pipelines.keys() - config.pipelines.keys() - self._running.keys():
             self.context.health.forget(f"pipelines.{name}")  # it never ran, and says so no longer
         with self._changing:
@@ -109,14 +106,19 @@ class Inferencer(Component[Config]):
             self._outbox.configure(max_bytes=config.result_spool_bytes, qos=1, clock_wait_s=config.clock_wait_s)
         if self._uploader is not None:
             self._uploader.configure(max_bytes=config.crop_spool_bytes, clock_wait_s=config.clock_wait_s)
-        elif any(pipeline.crops.bucket for pipeline in config.pipelines.values()):
-            self._uploader = Uploader(context, max_bytes=config.crop_spool_bytes, clock_wait_s=config.clock_wait_s)
+
+    def _uploads(self) -> Uploader:
+        """Made when a pipeline asks for it: uploads that wait are none of those that upload nothing."""
+        if self._uploader is None:
+            size, wait_s = self._config.crop_spool_bytes, self._config.clock_wait_s
+            self._uploader = Uploader(self.context, max_bytes=size, clock_wait_s=wait_s)
+        return self._uploader
 
     def _start_missing(self) -> bool:
         """Start the pipelines that do not run; whether all do now. One that cannot start hinders no other."""
         assert self._outbox is not None  # noqa: S101  (_prepare made it)
         health = self.context.health
-        assembly = Assembly(self.context, Path(self._config.ring_directory), self._outbox, self._uploader)
+        assembly = Assembly(self.context, Path(self._config.ring_directory), self._outbox, self._uploads)
         for name, pipeline in self._config.pipelines.items():
             subject = f"pipelines.{name}"
             if name in self._running:
@@ -158,7 +160,7 @@ class Inferencer(Component[Config]):
 
     def _end(self, name: str, timeout: float = STOP_TIMEOUT_S) -> None:
         running = self._running.pop(name)
-        for topic, handler in self._wanted(running):
+        for topic, handler in running.topics:
             if handler in self._handlers.get(topic, ()):
                 self._handlers[topic].remove(handler)
                 if not self._handlers[topic]:
@@ -168,13 +170,9 @@ class Inferencer(Component[Config]):
         self.context.health.forget(f"pipelines.{name}")
         log.info("pipeline ended %s", kv(pipeline=name))
 
-    def _wanted(self, running: Running) -> list[tuple[str, Handler]]:
-        activations = [(messages.model_activate(model), user.activate) for model, user in running.models]
-        return [*running.subscriptions.items(), *activations]
-
     def _listen(self, running: Running) -> None:
         """Hand a topic's messages to everyone here who wants them: one IPC subscription per topic."""
-        for topic, handler in self._wanted(running):
+        for topic, handler in running.topics:
             if topic not in self._handlers:
                 handlers: list[Handler] = []
                 listen = functools.partial(_each, self.context.health, handlers)

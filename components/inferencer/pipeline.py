@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -13,8 +13,9 @@ from edgeml.errors import BackendError, EdgemlError
 from edgeml.log import kv
 from edgeml.messages import InferenceResult, LatencyMs, ModelRef, Regression
 from edgeml.pace import Throttle
-from inferencer.sample import MAX_REASON, Model, Outcome, Sample, SampleSource, Sink, Timer
-from inferencer.timer_sources import compared
+from inferencer.parts import Model, Part, SampleSource, Sink
+from inferencer.sample import MAX_REASON, Outcome, Sample, Timer, compared
+from inferencer.sinks.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class PipelineWorker:
     """Runs a pipeline until `stop`. A sample that fails is counted and logged; the next one is tried.
 
     `in_flight` threads ask the model; each takes the source's newest sample when it is free, so that a slow model
-    in the network never builds a backlog. `seen` is told of every sample before the model is.
+    in the network never builds a backlog. `writers` work for the sinks, and end before them.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class PipelineWorker:
         context: Context,
         *,
         in_flight: int = 1,
-        seen: Sequence[Callable[[Sample], None]] = (),
+        writers: Sequence[Writer] = (),
     ) -> None:
-        self.name, self._source, self._model, self._sinks, self._seen = name, source, model, sinks, seen
+        self.name, self._source, self._model, self._sinks = name, source, model, sinks
+        self._writers = writers
         self._context, self._prefix = context, f"pipelines.{name}"
         self._stopping = threading.Event()
         self._taking = threading.Lock()  # one thread at a time asks the source
@@ -59,11 +61,12 @@ class PipelineWorker:
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
-        for close in (self._source.close, self._model.close, *(sink.close for sink in self._sinks)):
+        ending: list[Part | Writer] = [self._source, self._model, *self._writers, *self._sinks]
+        for part in ending:
             try:
-                close()
+                part.close()
             except Exception as error:  # the other parts are to be closed as well
-                log.exception("not closed %s", kv(pipeline=self.name, part=close.__qualname__, error=error))
+                log.exception("not closed %s", kv(pipeline=self.name, part=type(part).__name__, error=error))
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -87,11 +90,11 @@ class PipelineWorker:
     def _answer(self, sample: Sample) -> None:
         health = self._context.health
         started_ns = time.monotonic_ns()
-        for seen in self._seen:
+        for sink in self._sinks:
             try:
-                seen(sample)
+                sink.seen(sample)
             except Exception as error:  # noqa: BLE001  (the answer is no worse for it)
-                self._lost("telemetry", error)
+                self._lost(type(sink).__name__, error)
         try:
             outcome = self._model.infer(sample)
         except Exception as error:

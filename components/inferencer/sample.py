@@ -5,16 +5,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from edgeml.errors import BackendError, EdgemlError
-from edgeml.messages import Detection, InferenceResult, ModelRef, Source
+from edgeml.messages import Detection, InferenceResult, ModelRef, Regression, Source
 from edgeml.models import Task
 from edgeml.numbers import number
 
-Array = np.ndarray[Any, Any]
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+else:
+    Array = Any  # sources and sinks are configured, and most of them work, without NumPy
+
 Values = Sequence[str | float] | Mapping[str, float]
 MAX_REASON = 1000  # characters of an error that go into an answer
 Reply = Callable[[InferenceResult], None]
@@ -40,18 +44,17 @@ class Sample:
     @property
     def image(self) -> Array:
         """`data`, which must be an image. Raises BackendError."""
-        if not isinstance(self.data, np.ndarray) or self.data.ndim < 2:
+        if getattr(self.data, "ndim", 0) < 2:
             raise BackendError("the model takes images, the source gives numbers")
-        return self.data
+        return cast(Array, self.data)
 
     @property
     def values(self) -> Values:
         """`data`, which must be numbers. Raises BackendError."""
-        if isinstance(self.data, np.ndarray):
-            if self.data.ndim == 1:
-                return [float(value) for value in self.data]
+        dimensions = getattr(self.data, "ndim", 0)
+        if dimensions > 1:
             raise BackendError("the model takes numbers, the source gives images")
-        return self.data
+        return [float(value) for value in self.data] if dimensions else cast(Values, self.data)
 
 
 @dataclass(slots=True)
@@ -87,35 +90,6 @@ class Outcome:
     def detections(self) -> list[Detection]:
         found = self.results if isinstance(self.results, list) else []
         return [item for item in found if isinstance(item, Detection)]
-
-
-class SampleSource(Protocol):
-    """Gives a pipeline its samples, to one thread at a time."""
-
-    def next(self, timeout: float) -> Sample | None:
-        """The next sample, or None if none came within `timeout` seconds. Raises EdgemlError."""
-
-    def close(self) -> None: ...
-
-
-class Model(Protocol):
-    """Answers samples. `poll` is called between two samples and may put another version in place."""
-
-    def poll(self) -> bool:
-        """Whether a model is ready to answer."""
-
-    def infer(self, sample: Sample) -> Outcome | None:
-        """The answer, or None if this sample has none of its own. Raises BackendError."""
-
-    def close(self) -> None: ...
-
-
-class Sink(Protocol):
-    """Takes results on the pipeline's thread; must not wait for the network."""
-
-    def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @contextmanager
@@ -163,20 +137,6 @@ def finite(value: object) -> float:
     return found
 
 
-def vector(values: Sequence[float], dtype: str) -> Array:
-    """Numbers as an array of `dtype`. Raises BackendError for one that it does not hold."""
-    with np.errstate(over="ignore"):
-        found = np.array(values, np.float64 if "int" in dtype else dtype)
-    if "int" in dtype:
-        limits = np.iinfo(dtype)
-        if found.size and (found.min() < limits.min or found.max() > limits.max):
-            raise BackendError(f"expected {limits.min} to {limits.max}, got {found.min():g} to {found.max():g}")
-        return found.round().astype(dtype)
-    if not np.isfinite(found).all():
-        raise BackendError(f"expected numbers that {dtype} holds, got {max(values, key=abs):g}")
-    return found
-
-
 def following(due: float, interval: float) -> float:
     """When something is due again that was due at `due` and happens now, on the monotonic clock.
 
@@ -184,3 +144,8 @@ def following(due: float, interval: float) -> float:
     """
     now = time.monotonic()
     return due + interval if due + interval > now else now + interval
+
+
+def compared(prediction: Regression, measured: float) -> Regression:
+    """The prediction beside the measured value."""
+    return Regression(prediction.value, measured, prediction.value - measured)

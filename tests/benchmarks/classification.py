@@ -13,9 +13,10 @@ from benchmarks.harness import Row, interleave
 from edgeml import models
 from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
-from inferencer.config import OnnxBackend, RequestSource
+from inferencer.backends.onnx import OnnxBackend
 from inferencer.preprocess import Preprocessor
-from inferencer_support import Recorder, make_context, pipeline
+from inferencer.sources.request import RequestSource
+from inferencer_support import Recorder, deliver, make_context, no_uploads, pipeline
 from support import eventually
 
 REQUESTS = 60
@@ -32,7 +33,7 @@ def run() -> list[Row]:
         context = make_context(root, ipc)
         relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
         settings = RequestSource(allowed_dirs=(folder,), queue=REQUESTS)
-        started = Assembly(context, root, relay, None).start(
+        started = Assembly(context, root, relay, no_uploads).start(
             "p", pipeline(OnnxBackend(model="ImageClassifier"), settings, score_threshold=0.0001)
         )
         request = json.dumps({"image_dir": folder, "fname": path.name}).encode()
@@ -40,7 +41,7 @@ def run() -> list[Row]:
         def ours() -> float:
             before, began = len(ipc.on("local/result")), time.perf_counter()
             for _ in range(REQUESTS):
-                started.subscriptions["local/inference"]("local/inference", request)
+                deliver(started, "local/inference", request)
             eventually(lambda: len(ipc.on("local/result")) == before + REQUESTS, 60, "answers")
             return REQUESTS / (time.perf_counter() - began)
 

@@ -27,9 +27,10 @@ from edgeml import models
 from edgeml.frames import FrameWriter
 from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
-from inferencer.config import CameraSource, OnnxBackend
+from inferencer.backends.onnx import OnnxBackend
 from inferencer.preprocess import Preprocessor
-from inferencer_support import Recorder, make_context, pipeline
+from inferencer.sources.camera import CameraSource
+from inferencer_support import Recorder, make_context, no_uploads, pipeline
 from support import eventually
 
 FRAMES, WARM_UP = 300, 30
@@ -92,7 +93,7 @@ def _measured(width: int, height: int) -> tuple[float, float]:
         outbox = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
         settings = pipeline(OnnxBackend(model="ImageClassifier"), CameraSource(camera="c"))
         with FrameWriter("c", width=width, height=height, directory=Path(rings)) as writer:
-            running = Assembly(context, Path(rings), outbox, None).start("p", settings)
+            running = Assembly(context, Path(rings), outbox, no_uploads).start("p", settings)
             try:
                 eventually(lambda: context.health.counter("pipelines.p.models_loaded"), 20, "the model")
                 for _ in range(FRAMES + WARM_UP):

@@ -15,8 +15,9 @@ from edgeml.component import Context
 from edgeml.frames import FrameWriter
 from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
-from inferencer.config import CameraSource, OnnxBackend
-from inferencer_support import Recorder, make_context, pipeline
+from inferencer.backends.onnx import OnnxBackend
+from inferencer.sources.camera import CameraSource
+from inferencer_support import Recorder, make_context, no_uploads, pipeline
 from support import eventually
 
 SECONDS = 2.0
@@ -71,7 +72,7 @@ def _rate(root: Path, rings: Path, count: int) -> float:
     context = make_context(root, Recorder())
     relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
     frame = np.zeros((224, 224, 3), np.uint8)
-    assembly = Assembly(context, rings, relay, None)
+    assembly = Assembly(context, rings, relay, no_uploads)
     with FrameWriter("c", width=224, height=224, directory=rings) as writer:
         settings = pipeline(OnnxBackend(model="ImageClassifier"), CameraSource(camera="c"))
         running = [assembly.start(f"p{number}", settings) for number in range(count)]

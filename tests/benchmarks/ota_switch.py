@@ -23,8 +23,9 @@ from edgeml.frames import FrameWriter
 from edgeml.messages import ModelActivate
 from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly, Running
-from inferencer.config import CameraSource, OnnxBackend
-from inferencer_support import make_context, pipeline
+from inferencer.backends.onnx import OnnxBackend
+from inferencer.sources.camera import CameraSource
+from inferencer_support import deliver, make_context, no_uploads, pipeline
 from model_updater.store import Store, entry_name
 from support import eventually
 
@@ -46,7 +47,7 @@ def run() -> list[Row]:
         relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
         settings = pipeline(OnnxBackend(model=MODEL), CameraSource(camera="c"))
         with FrameWriter("c", width=1280, height=720, directory=Path(rings)) as writer:
-            running = Assembly(context, Path(rings), relay, None).start("p", settings)
+            running = Assembly(context, Path(rings), relay, no_uploads).start("p", settings)
             try:
                 eventually(lambda: context.health.counter("pipelines.p.models_loaded"), 20, "the model")
                 for _ in range(WARM_UP):
@@ -93,8 +94,7 @@ def activate(root: Path, version: str, running: Running) -> None:
     store.place(fresh, entry)
     store.activate(entry)
     told = ModelActivate(model=MODEL, version=version, path=str(store.path(entry)), request_id=version)
-    for _, model in running.models:
-        model.activate(messages.model_activate(MODEL), messages.encode(told))
+    deliver(running, messages.model_activate(MODEL), messages.encode(told))
 
 
 def _rows(quiet: list[float], loading: list[float], swapped: list[float]) -> list[Row]:

@@ -32,8 +32,10 @@ from camera_capture.config import Camera
 from camera_capture.sources import open_source
 from edgeml import messages, models
 from edgeml.messages import Source
-from inferencer.config import CameraSource, OnnxBackend, Pipeline
-from inferencer.runners import runner_of
+from inferencer.backends.onnx import OnnxBackend
+from inferencer.config import Pipeline
+from inferencer.sources.camera import CameraSource
+from inferencer.tasks import runner_of
 from inferencer.sample import Sample
 fps, bundle = float(sys.argv[1]), models.load(Path(sys.argv[2]))
 pipeline = Pipeline(source=CameraSource(camera="c"), backend=OnnxBackend(model="FaceDetector"))

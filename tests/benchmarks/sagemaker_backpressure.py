@@ -8,8 +8,9 @@ from pathlib import Path
 from benchmarks.harness import Row, percentile
 from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
-from inferencer.config import HttpBackend, TopicSource
-from inferencer_support import Answer, Recorder, endpoint, make_context, pipeline
+from inferencer.backends.http import HttpBackend
+from inferencer.sources.topic import TopicSource
+from inferencer_support import Answer, Recorder, deliver, endpoint, make_context, no_uploads, pipeline
 
 SECONDS, RATE, SLOW_S = 8, 1000, 0.5
 
@@ -21,11 +22,13 @@ def run() -> list[Row]:
         context = make_context(Path(folder), ipc)
         relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
         backend = HttpBackend(url=server.url, task="regression")
-        started = Assembly(context, Path(folder), relay, None).start("p", pipeline(backend, TopicSource(topic="t")))
+        started = Assembly(context, Path(folder), relay, no_uploads).start(
+            "p", pipeline(backend, TopicSource(topic="t"))
+        )
         began, before = time.monotonic(), _resident_mb()
         try:
             for number in range(SECONDS * RATE):
-                started.subscriptions["t"]("t", str(number).encode())
+                deliver(started, "t", str(number).encode())
                 time.sleep(max(0.0, began + number / RATE - time.monotonic()))
             grown = _resident_mb() - before
         finally:

@@ -13,9 +13,10 @@ import pywt
 from benchmarks.harness import Row, interleave, percentile
 from edgeml import models
 from edgeml.turbine import LEVELS, RING, UNIVERSAL, Statistics
-from inferencer.config import OnnxBackend, TopicSource
-from inferencer.runners import runner_of
-from inferencer.stream_sources import numbers
+from inferencer.backends.onnx import OnnxBackend
+from inferencer.payloads import numbers
+from inferencer.sources.topic import TopicSource
+from inferencer.tasks import runner_of
 from inferencer_support import pipeline, sample
 from localdev.simulators.turbine import Turbine
 from support import ROOT

@@ -10,7 +10,7 @@ import yaml
 from botocore import xform_name
 
 from camera_capture.config import Snapshots
-from inferencer.config import Crops
+from inferencer.sinks.crops import Crops
 from localdev.cloud import iam
 from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.template import ROOT, Stack

@@ -16,8 +16,8 @@ from edgeml.edge_impulse.parameters import Parameters, interpret
 from edgeml.errors import ConfigError
 from edgeml.fields import topic_problem
 from edgeml.ipc import StandaloneIpc
+from inferencer.assembly import check as check_inferencer
 from inferencer.config import Config as Inferencer
-from inferencer.sinks import check_places as check_inferencer
 from log_shipper.config import Config as Shipper
 from log_shipper.iot_core import IotCoreSink
 from serial_scraper.config import Config as Serial

@@ -15,8 +15,8 @@ from edgeml.edge_impulse.studio import Studio
 from edgeml.errors import EdgemlError
 from edgeml.health import Health
 from hostile_http import raw_server, sends
-from inferencer.config import HttpBackend, RequestSource
-from inferencer.http_backend import HttpModel
+from inferencer.backends.http import HttpBackend, HttpModel
+from inferencer.sources.request import RequestSource
 from inferencer_support import make_context, pipeline
 from log_shipper.endpoint import Endpoint
 from model_updater.download import Limits, download

@@ -18,13 +18,24 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from edgeml.component import Context
 from edgeml.errors import BackendError
 from edgeml.messages import InferenceResult, LatencyMs, ModelRef, Regression, Source
-from inferencer import component, config, onnx_backend, pipeline, remote, runners, stream_sources
+from inferencer import component, pipeline
+from inferencer.backends import onnx as onnx_backend
+from inferencer.backends.http import HttpBackend
+from inferencer.backends.onnx import OnnxBackend
 from inferencer.component import Inferencer
 from inferencer.config import Config
+from inferencer.fallback import WithFallback
+from inferencer.parts import Model, SampleSource
 from inferencer.pipeline import PipelineWorker
 from inferencer.sample import Outcome, Sample, Timer
-from inferencer.sinks import Stored
-from inferencer.stream_sources import MqttSamples
+from inferencer.sinks.iot_core import IotCore, IotCoreSink
+from inferencer.sinks.writer import Writer
+from inferencer.sources import mqtt as mqtt_source
+from inferencer.sources.caller import CallerSource
+from inferencer.sources.camera import CameraSource
+from inferencer.sources.mqtt import MqttSamples, MqttSource
+from inferencer.sources.topic import TopicSource
+from inferencer.tasks import runner_of
 from inferencer_support import Recorder, classifier, endpoint, make_context, picture, regressor, sample
 from inferencer_support import pipeline as pipeline_of
 from support import eventually
@@ -50,7 +61,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 BORDERS = ("source", "poll", "model", "sink", "second sink", "seen", "reply")
 
 
-class Parts:
+class Parts(SampleSource, Model):
     """Source, model and sinks of a pipeline; the one called `fault` raises `error` while there is one."""
 
     def __init__(self, fault: str, error: Callable[[], BaseException]) -> None:
@@ -80,9 +91,6 @@ class Parts:
             raise BackendError("to be answered")
         return Outcome("regression", ModelRef("m", "1"), Regression(1.0), Timer())
 
-    def seen(self, sample: Sample) -> None:
-        self.cross("seen")
-
     def close(self) -> None:
         self.closed.append("part")
         raise self.error()
@@ -91,6 +99,10 @@ class Parts:
         parts = self
 
         class Given:
+            def seen(self, sample: Sample) -> None:
+                if name == "sink":
+                    parts.cross("seen")
+
             def put(self, *given: Any) -> None:
                 parts.cross(name)
                 parts.results.append(name)
@@ -101,7 +113,7 @@ class Parts:
 
     def worker(self, name: str, context: Context) -> PipelineWorker:
         sinks = [self.sink("sink"), self.sink("second sink"), self.sink("third sink")]
-        return PipelineWorker(name, self, self, sinks, context, seen=[self.seen])
+        return PipelineWorker(name, self, self, sinks, context)
 
 
 @pytest.fixture
@@ -150,7 +162,8 @@ def test_a_result_that_cannot_be_stored_costs_no_other(
             self.kept += 1
 
     disk: Any = Disk()
-    stored = Stored("p", config.IotCore(), config.Crops(), context, disk, None)
+    writer = Writer("p", context)
+    stored = IotCoreSink(IotCore(), disk, writer)
     result = InferenceResult(
         pipeline="p", model=ModelRef("m", "1"), source=Source(), task="regression", results=Regression(1.0),
         latency_ms=LatencyMs(queue=0, preprocess=0, inference=0, postprocess=0), device="d",
@@ -158,7 +171,7 @@ def test_a_result_that_cannot_be_stored_costs_no_other(
     for _ in range(5):
         stored.put(sample([1]), Outcome("regression", ModelRef("m", "1"), Regression(1.0), Timer()), result)
     eventually(lambda: disk.kept == 5, 5, "the others")
-    stored.close()
+    writer.close()
     assert context.health.counter("pipelines.p.not_stored") == 3
     assert caplog.text.count("result not stored") == 2  # the first and the second; the third is counted
 
@@ -170,9 +183,9 @@ def opened(folder: Path) -> Any:
     from edgeml import models
 
     bundle = models.load(folder)
-    backend = config.OnnxBackend(model="Tiny")
-    settings = pipeline_of(backend, config.CameraSource(camera="c"))
-    return runners.runner_of(bundle, models.open_session(bundle, threads=1), settings)
+    backend = OnnxBackend(model="Tiny")
+    settings = pipeline_of(backend, CameraSource(camera="c"))
+    return runner_of(bundle, models.open_session(bundle, threads=1), settings)
 
 
 @pytest.mark.parametrize("kind", ERRORS)
@@ -196,7 +209,7 @@ def test_what_onnxruntime_opencv_and_decoders_raise_is_a_backend_error(
 def test_the_fallback_answers_whatever_the_first_raises(tmp_path: Path, context: Context, kind: str) -> None:
     good = Parts("", ValueError)
     first = Parts("model", ERRORS[kind])
-    model = remote.WithFallback("p", first, good)
+    model = WithFallback("p", first, good)
     assert model.infer(sample([1])) is not None
     with contextlib.suppress(Exception):
         model.close()
@@ -207,11 +220,11 @@ def test_the_fallback_answers_whatever_the_first_raises(tmp_path: Path, context:
 def test_a_remote_models_libraries_fail_in_words(
     tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    from inferencer.http_backend import HttpModel
+    from inferencer.backends.http import HttpModel
 
     with endpoint() as server:
-        backend = config.HttpBackend(url=server.url, task="regression", attempts=1)
-        model = HttpModel(backend, pipeline_of(backend, config.TopicSource(topic="t")), context, "p")
+        backend = HttpBackend(url=server.url, task="regression", attempts=1)
+        model = HttpModel(backend, pipeline_of(backend, TopicSource(topic="t")), context, "p")
 
         def fail(*arguments: Any, **options: Any) -> Any:
             raise ERRORS[kind]()
@@ -229,8 +242,8 @@ def test_a_loader_that_trips_over_a_bundle_goes_on(
 ) -> None:
     """Whatever onnxruntime raises while a version is opened: the one that runs goes on, the next one is taken."""
     monkeypatch.setattr(onnx_backend, "POLL_S", 0.02)
-    settings = config.OnnxBackend(model="Tiny", path=str(tmp_path / "b"))
-    model = onnx_backend.OnnxModel(settings, pipeline_of(settings, config.CameraSource(camera="c")), context, "p")
+    settings = OnnxBackend(model="Tiny", path=str(tmp_path / "b"))
+    model = onnx_backend.OnnxModel(settings, pipeline_of(settings, CameraSource(camera="c")), context, "p")
     try:
         with monkeypatch.context() as patch:
             for number, error in enumerate(ERRORS.values()):
@@ -306,10 +319,10 @@ ODD_PACKETS = {
 def test_a_packet_that_paho_trips_over_costs_a_connection_and_no_more(
     context: Context, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr(stream_sources, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(stream_sources, "RECONNECT_MIN_S", 0.01)
+    monkeypatch.setattr(mqtt_source, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(mqtt_source, "RECONNECT_MIN_S", 0.01)
     for port, _ in broker(ODD_PACKETS[fault], GOOD):
-        source = MqttSamples(config.MqttSource(port=port, topic="t"), 10, context, "p")
+        source = MqttSamples(MqttSource(port=port, topic="t"), 10, context, "p")
         try:
             eventually(lambda: was(source.next(0.1), ["1", "2", "3"]), 10, "a message after the fault")  # noqa: B023
             if fault == "a topic that is no text":  # which costs nothing at all
@@ -321,8 +334,8 @@ def test_a_packet_that_paho_trips_over_costs_a_connection_and_no_more(
 def test_an_error_within_paho_is_told_and_it_is_connected_anew(
     context: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(stream_sources, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(stream_sources, "RECONNECT_MIN_S", 0.01)
+    monkeypatch.setattr(mqtt_source, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(mqtt_source, "RECONNECT_MIN_S", 0.01)
     raised: list[bool] = []
     original = mqtt.Client._packet_handle
 
@@ -334,7 +347,7 @@ def test_an_error_within_paho_is_told_and_it_is_connected_anew(
 
     monkeypatch.setattr(mqtt.Client, "_packet_handle", handle)
     for port, seen in broker(GOOD, GOOD):
-        source = MqttSamples(config.MqttSource(port=port, topic="t"), 10, context, "p")
+        source = MqttSamples(MqttSource(port=port, topic="t"), 10, context, "p")
         try:
             eventually(lambda: was(source.next(0.1), ["1", "2", "3"]), 10, "a message after the fault")  # noqa: B023
             assert len(seen) == 2
@@ -358,10 +371,10 @@ def test_a_pipeline_that_cannot_start_is_tried_again_and_hinders_no_other(
     monkeypatch.setattr(component, "LONGEST_AGAIN_S", 0.02)
     context = make_context(tmp_path / "work", Recorder())
     rows = tmp_path / "rows.csv"
-    backend = config.OnnxBackend(model="Tiny", path=str(regressor(tmp_path / "b")))
-    missing = pipeline_of(backend, config.CallerSource(file=str(rows), rate_hz=100))
+    backend = OnnxBackend(model="Tiny", path=str(regressor(tmp_path / "b")))
+    missing = pipeline_of(backend, CallerSource(file=str(rows), rate_hz=100))
     made = Inferencer(context)
-    made.start(configured(bad=missing, good=pipeline_of(backend, config.TopicSource(topic="t"))))
+    made.start(configured(bad=missing, good=pipeline_of(backend, TopicSource(topic="t"))))
     try:
         assert "good" in made._running
         (problem,) = context.health.problems.current()
@@ -379,18 +392,16 @@ def test_a_pipeline_that_cannot_start_is_tried_again_and_hinders_no_other(
 def test_an_unexpected_error_at_the_start_of_a_pipeline_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    from inferencer.assembly import Assembly
+    original, context = TopicSource.open, make_context(tmp_path / "work")
 
-    original, context = Assembly._source, make_context(tmp_path / "work")
-
-    def source(assembly: Any, settings: Any, prefix: str, subscriptions: Any) -> Any:
-        if prefix == "pipelines.bad":
+    def open(settings: Any, place: Any) -> Any:
+        if place.name == "bad":
             raise ERRORS[kind]()
-        return original(assembly, settings, prefix, subscriptions)
+        return original(settings, place)
 
-    monkeypatch.setattr(Assembly, "_source", source)
-    backend = config.OnnxBackend(model="Tiny", path=str(tmp_path))
-    one = pipeline_of(backend, config.TopicSource(topic="t"))
+    monkeypatch.setattr(TopicSource, "open", open)
+    backend = OnnxBackend(model="Tiny", path=str(tmp_path))
+    one = pipeline_of(backend, TopicSource(topic="t"))
     made = Inferencer(context)
     made.start(configured(bad=one, good=one))
     try:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from edgeml.messages import Detection
-from inferencer.decoders import Wanted, centerface, softmax, yolo
 from inferencer.preprocess import Geometry
+from inferencer.tasks import centerface, softmax, yolo
+from inferencer.tasks.decoding import Wanted
 
 LABELS = ("bolt", "nut")
 WANTED = Wanted(threshold=0.4, top_k=5)
@@ -27,7 +28,7 @@ def rows(layout: str) -> Any:
 
 @pytest.mark.parametrize("layout", ["v5", "v8"])
 def test_yolo_keeps_the_best_of_each_class_in_source_pixels(layout: str) -> None:
-    found = yolo({"output": rows(layout)}, GEOMETRY, LABELS, WANTED, {"layout": layout, "nms": 0.5})
+    found = yolo.decode({"output": rows(layout)}, GEOMETRY, LABELS, WANTED, {"layout": layout, "nms": 0.5})
     assert found == [
         Detection("bolt", 0.9, (80.0, 40.0, 40.0, 20.0)),
         Detection("nut", 0.7, (80.0, 40.0, 40.0, 20.0)),
@@ -36,12 +37,12 @@ def test_yolo_keeps_the_best_of_each_class_in_source_pixels(layout: str) -> None
 
 @pytest.mark.parametrize("layout", ["v5", "v8"])
 def test_yolo_without_a_sure_box_finds_nothing(layout: str) -> None:
-    assert yolo({"output": rows(layout)}, GEOMETRY, LABELS, Wanted(0.95, 5), {"layout": layout}) == []
+    assert yolo.decode({"output": rows(layout)}, GEOMETRY, LABELS, Wanted(0.95, 5), {"layout": layout}) == []
 
 
 def test_boxes_are_clipped_to_the_source() -> None:
     output = np.array([[[0, 0, 20, 20, 1.0, 1.0, 0.0]]], np.float32)
-    (found,) = yolo({"output": output}, GEOMETRY, LABELS, WANTED, {})
+    (found,) = yolo.decode({"output": output}, GEOMETRY, LABELS, WANTED, {})
     assert found.box == (0.0, 0.0, 20.0, 10.0)
 
 
@@ -54,17 +55,17 @@ def test_centerface_places_box_and_landmarks() -> None:
     marks = np.zeros((1, 10, 25, 25), np.float32)
     marks[0, :, 10, 12] = [0.5, 0.25] * 5  # (y, x), relative to the box
     outputs = {"heatmap": heat, "scale": scale, "offset": offset, "landmarks": marks}
-    (face,) = centerface(outputs, Geometry(100, 100), ("face",), WANTED, {})
+    (face,) = centerface.decode(outputs, Geometry(100, 100), ("face",), WANTED, {})
     assert face.box == (42.0, 32.0, 16.0, 20.0)
     assert face.landmarks == [(46.0, 42.0)] * 5
 
 
 def test_softmax_gives_the_best_first_and_probabilities_as_they_are() -> None:
     scores = np.log(np.array([[0.1, 0.6, 0.3]], np.float32))
-    found = softmax({"logits": scores}, GEOMETRY, ("a", "b", "c"), Wanted(0.2, 2), {})
+    found = softmax.decode({"logits": scores}, GEOMETRY, ("a", "b", "c"), Wanted(0.2, 2), {})
     assert [item.label for item in found] == ["b", "c"]
     np.testing.assert_allclose([item.score for item in found], [0.6, 0.3], rtol=1e-5)
-    (only,) = softmax({"p": np.array([[0.1, 0.9]])}, GEOMETRY, LABELS, WANTED, {"apply_softmax": False})
+    (only,) = softmax.decode({"p": np.array([[0.1, 0.9]])}, GEOMETRY, LABELS, WANTED, {"apply_softmax": False})
     assert (only.label, only.score) == ("nut", 0.9)
 
 
@@ -74,7 +75,7 @@ def test_a_box_that_is_not_finite_is_an_error(layout: str, value: float) -> None
     table = rows(layout)
     table[(0, slice(0, 4)) if layout == "v8" else (0, slice(None), slice(0, 4))] = value
     with pytest.raises(ValueError, match="not finite"):
-        yolo({"output": table}, GEOMETRY, LABELS, WANTED, {"layout": layout})
+        yolo.decode({"output": table}, GEOMETRY, LABELS, WANTED, {"layout": layout})
 
 
 @pytest.mark.parametrize("name", ["heatmap", "scale", "offset", "landmarks"])
@@ -85,7 +86,7 @@ def test_a_face_that_is_not_finite_is_an_error(name: str, value: float) -> None:
     outputs["landmarks"] = np.zeros((1, 10, 5, 5), np.float32)
     outputs[name][:] = value
     if value == 1e9 and name != "scale":  # only sizes are exponents
-        assert centerface(outputs, Geometry(20, 20), ("face",), WANTED, {}) is not None
+        assert centerface.decode(outputs, Geometry(20, 20), ("face",), WANTED, {}) is not None
         return
     with pytest.raises(ValueError, match="not finite"):
-        centerface(outputs, Geometry(20, 20), ("face",), WANTED, {})
+        centerface.decode(outputs, Geometry(20, 20), ("face",), WANTED, {})

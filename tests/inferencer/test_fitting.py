@@ -13,9 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeml import models
 from edgeml.component import Context
 from edgeml.errors import BackendError, BundleError
-from inferencer.config import CameraSource, OnnxBackend
-from inferencer.onnx_backend import OnnxModel
-from inferencer.runners import Runner, runner_of
+from inferencer.backends.onnx import OnnxBackend, OnnxModel
+from inferencer.sources.camera import CameraSource
+from inferencer.tasks import runner_of
+from inferencer.tasks.runner import Runner
 from inferencer_support import describe, make_context, picture, pipeline, sample
 from support import eventually
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from certificates import certificate
-from inferencer.config import MqttSource
-from inferencer.stream_sources import MqttSamples
+from inferencer.sources.mqtt import MqttSamples, MqttSource
 from inferencer_support import Recorder, make_context
 from support import eventually
 

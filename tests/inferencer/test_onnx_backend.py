@@ -14,11 +14,21 @@ from edgeml import models
 from edgeml.component import Context
 from edgeml.frames import FrameWriter
 from edgeml.outbox import Outbox
-from inferencer import onnx_backend
 from inferencer.assembly import Assembly
-from inferencer.config import CameraSource, OnnxBackend
-from inferencer.onnx_backend import OnnxModel
-from inferencer_support import Recorder, classifier, make_context, picture, pipeline, regressor, sample
+from inferencer.backends import onnx as onnx_backend
+from inferencer.backends.onnx import OnnxBackend, OnnxModel
+from inferencer.sources.camera import CameraSource
+from inferencer_support import (
+    Recorder,
+    classifier,
+    deliver,
+    make_context,
+    no_uploads,
+    picture,
+    pipeline,
+    regressor,
+    sample,
+)
 from support import eventually
 
 STATUS = "edgeml/model/Tiny/status"
@@ -122,7 +132,7 @@ def test_no_frame_is_lost_or_answered_by_half_a_model_while_models_change(tmp_pa
     switch(tmp_path, tmp_path / "1")
     settings = OnnxBackend(model="Tiny", path=str(tmp_path / "current"))
     relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
-    started = Assembly(context, tmp_path, relay, None).start(
+    started = Assembly(context, tmp_path, relay, no_uploads).start(
         "p", pipeline(settings, CameraSource(camera="c", policy="every"))
     )
     order = json.dumps({"model": "Tiny", "version": "x", "path": "", "request_id": "r"}).encode()
@@ -140,7 +150,7 @@ def test_no_frame_is_lost_or_answered_by_half_a_model_while_models_change(tmp_pa
             for turn in range(6):
                 before = context.health.counter("pipelines.p.models_loaded")
                 switch(tmp_path, tmp_path / str(2 - turn % 2))
-                started.models[0][1].activate("t", order)
+                deliver(started, "edgeml/model/Tiny/activate", order)
                 eventually(lambda: context.health.counter("pipelines.p.models_loaded") > before, 10, "a swap")  # noqa: B023
                 time.sleep(0.05)
             eventually(lambda: len(ipc.on("edgeml/inference/p")) > 60, 10, "results")

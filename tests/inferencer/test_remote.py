@@ -18,11 +18,25 @@ from edgeml.outbox import Outbox
 from hostile_http import ENDLESS, raw_server
 from hostile_http import WRONG as WRONG_HTTP
 from inferencer.assembly import Assembly, check
-from inferencer.config import Breaker, Config, HttpBackend, OnnxBackend, SageMakerBackend, TopicSource
-from inferencer.http_backend import HttpModel
-from inferencer.remote import MAX_ANSWER_BYTES
-from inferencer.sagemaker_backend import SageMakerModel
-from inferencer_support import Answer, Endpoint, Recorder, endpoint, make_context, picture, pipeline, regressor, sample
+from inferencer.backends.http import HttpBackend, HttpModel
+from inferencer.backends.onnx import OnnxBackend
+from inferencer.backends.remote import MAX_ANSWER_BYTES, Breaker
+from inferencer.backends.sagemaker import SageMakerBackend, SageMakerModel
+from inferencer.config import Config
+from inferencer.sources.topic import TopicSource
+from inferencer_support import (
+    Answer,
+    Endpoint,
+    Recorder,
+    deliver,
+    endpoint,
+    make_context,
+    no_uploads,
+    picture,
+    pipeline,
+    regressor,
+    sample,
+)
 from support import eventually
 
 NO_ANSWER = {name: WRONG_HTTP[name] for name in ("not HTTP", "nothing", "cut short", "announced too large")}
@@ -172,11 +186,8 @@ def test_no_server_holds_a_pipeline_beyond_its_time(
 def test_a_url_that_can_never_work_is_refused_as_configuration(url: str) -> None:
     backend = {"type": "http", "url": url, "task": "regression"}
     with pytest.raises(ConfigError, match=r"pipelines\.p\.(backend|fallback)\.url"):
-        check(
-            load(
-                Config, {"pipelines": {"p": {"source": {"type": "topic", "topic": "t"}, "backend": backend}}}
-            ).pipelines
-        )
+        source = {"type": "topic", "topic": "t"}
+        check(load(Config, {"pipelines": {"p": {"source": source, "backend": backend}}}).pipelines, "thing")
 
 
 def test_letters_of_an_address_are_asked_for_as_bytes_and_its_query_stays(server: Endpoint, context: Context) -> None:
@@ -252,7 +263,7 @@ def test_the_features_and_the_key_of_the_live_inference_api(server: Endpoint, tm
 
 def running(context: Context, tmp_path: Path, settings: Any, fallback: Any = None) -> Any:
     relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
-    started = Assembly(context, tmp_path, relay, None).start("p", pipeline(settings, SOURCE, fallback=fallback))
+    started = Assembly(context, tmp_path, relay, no_uploads).start("p", pipeline(settings, SOURCE, fallback=fallback))
     return started, relay
 
 
@@ -267,13 +278,13 @@ def test_the_fallback_answers_while_the_backend_fails(server: Endpoint, tmp_path
         eventually(lambda: context.health.counter("pipelines.p.fallback.models_loaded"), 10, "the fallback")
         answers = []
         for number in range(3):
-            started.subscriptions["t"]("t", f"{number},0,0".encode())
+            deliver(started, "t", f"{number},0,0".encode())
             answers.append(eventually(lambda: ipc.on("edgeml/inference/p")[number:], 5, "an answer")[0])  # noqa: B023
         assert [(a["backend"], a["results"]["value"]) for a in answers] == [("onnx", 0), ("onnx", 1), ("onnx", 2)]
         assert len(server.requests) == 2
         server.behave = lambda _: Answer(body=b"99")
         time.sleep(0.55)
-        started.subscriptions["t"]("t", b"1,1,1")
+        deliver(started, "t", b"1,1,1")
         answer = eventually(lambda: ipc.on("edgeml/inference/p")[3:], 5, "an answer")[0]
         assert (answer["backend"], answer["results"]["value"]) == ("http", 99)
     finally:
@@ -289,7 +300,7 @@ def test_a_slow_endpoint_builds_no_backlog_and_gets_the_newest(server: Endpoint,
     try:
         began = time.monotonic()
         for number in range(200):
-            started.subscriptions["t"]("t", str(number).encode())
+            deliver(started, "t", str(number).encode())
             time.sleep(0.004)
         eventually(lambda: any("features=199.0" in path for path, _, _ in server.requests[-2:]), 5, "the newest")
         asked = [float(path.partition("=")[2]) for path, _, _ in server.requests]

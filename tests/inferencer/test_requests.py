@@ -16,8 +16,9 @@ from edgeml.component import Context
 from edgeml.errors import IpcError
 from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly, Running
-from inferencer.config import OnnxBackend, RequestSource
-from inferencer_support import Recorder, classifier, make_context, picture, pipeline
+from inferencer.backends.onnx import OnnxBackend
+from inferencer.sources.request import RequestSource
+from inferencer_support import Recorder, classifier, deliver, make_context, no_uploads, picture, pipeline
 from support import eventually
 
 TOPIC, REPLY = "local/inference", "local/result"
@@ -36,12 +37,12 @@ class Asker:
         self.relay = Outbox(
             self.context.work / "iot_core.spool", self.context.ipc, self.context.health, max_bytes=1 << 20
         )
-        assembly = Assembly(self.context, tmp_path, self.relay, None)
+        assembly = Assembly(self.context, tmp_path, self.relay, no_uploads)
         self.running: Running = assembly.start("p", pipeline(backend, settings, score_threshold=0.01))
         eventually(lambda: self.context.health.counter("pipelines.p.models_loaded"), 10, "the model")
 
     def send(self, payload: bytes) -> None:
-        self.running.subscriptions[TOPIC](TOPIC, payload)
+        deliver(self.running, TOPIC, payload)
 
     def ask(self, payload: bytes) -> Any:
         before = len(self.ipc.on(REPLY))

@@ -22,10 +22,15 @@ from edgeml.frames import FrameWriter
 from edgeml.outbox import Outbox
 from inferencer import separated
 from inferencer.assembly import Assembly, check
-from inferencer.config import CallerSource, Config, HttpBackend, MqttSource, OnnxBackend, TimerSource
-from inferencer.stream_sources import MqttSamples, StreamSamples, numbers
-from inferencer.timer_sources import CallerSamples, Measurements, TimerSamples, rows
-from inferencer_support import Recorder, make_context, picture, pipeline, regressor
+from inferencer.backends.http import HttpBackend
+from inferencer.backends.onnx import OnnxBackend
+from inferencer.config import Config
+from inferencer.payloads import numbers
+from inferencer.sources.caller import CallerSamples, CallerSource, Measurements, rows
+from inferencer.sources.mqtt import MqttSamples, MqttSource
+from inferencer.sources.stream import StreamSamples
+from inferencer.sources.timer import TimerSamples, TimerSource
+from inferencer_support import Recorder, deliver, make_context, no_uploads, picture, pipeline, regressor
 from support import ROOT, eventually
 
 
@@ -163,7 +168,7 @@ def test_a_table_that_is_no_file_is_not_waited_for(tmp_path: Path, monkeypatch: 
 def test_samples_and_truths_that_are_none_are_counted(context: Context, payload: bytes) -> None:
     caller = CallerSamples(CallerSource(topic="t"), context, "p")
     caller.received("t", payload)
-    Measurements("p", context).received("t", payload)
+    Measurements("p", "m", context).received("t", payload)
     assert context.health.counter("messages_refused") == 2
     assert caller.next(0) is None
 
@@ -313,7 +318,7 @@ class Caller:
         self.relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
         backend = OnnxBackend(model="Tiny", path=str(regressor(tmp_path / "b")))
         settings = {"rate_hz": 50, **settings}
-        self.running = Assembly(context, tmp_path, self.relay, None).start(
+        self.running = Assembly(context, tmp_path, self.relay, no_uploads).start(
             "p", pipeline(backend, CallerSource(**settings))
         )
 
@@ -353,14 +358,14 @@ def test_a_caller_keeps_its_rate(tmp_path: Path) -> None:
 def test_the_measured_value_may_arrive_later(tmp_path: Path) -> None:
     caller = Caller(tmp_path, topic="samples", measured_topic="truths", rate_hz=20)
     try:
-        caller.running.subscriptions["samples"]("samples", json.dumps({"id": 7, "features": [1, 1, 1]}).encode())
+        deliver(caller.running, "samples", json.dumps({"id": 7, "features": [1, 1, 1]}).encode())
         assert caller.results(1)[0]["results"] == {"value": 3.0}
-        caller.running.subscriptions["truths"]("truths", b'{"id": 7, "measured": 2.5}')
+        deliver(caller.running, "truths", b'{"id": 7, "measured": 2.5}')
         measured = eventually(lambda: [r for r in caller.results(1) if "measured" in r["results"]], 5, "the comparison")
         assert measured[0]["results"] == {"value": 3.0, "measured": 2.5, "error": 0.5}
         assert measured[0]["request_id"] == "7"
         for nonsense in (b"", b"[]", b'{"id": 1}', b'{"id": 7, "measured": "x"}', b'{"id": "unknown", "measured": 1}'):
-            caller.running.subscriptions["truths"]("truths", nonsense)
+            deliver(caller.running, "truths", nonsense)
     finally:
         caller.close()
 
@@ -376,4 +381,4 @@ def test_the_measured_value_may_arrive_later(tmp_path: Path) -> None:
 def test_sources_that_name_too_little_or_too_much(source: Any, problem: str) -> None:
     settings = pipeline(HttpBackend(url="http://x", task="regression"), source)
     with pytest.raises(ConfigError, match=problem):
-        check({"p": settings})
+        check({"p": settings}, "thing")

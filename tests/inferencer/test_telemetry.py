@@ -8,9 +8,10 @@ import pytest
 from edgeml.models import load
 from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
-from inferencer.config import OnnxBackend, Telemetry, TopicSource
-from inferencer.telemetry import TelemetrySink
-from inferencer_support import Recorder, make_context, picture, pipeline, sample
+from inferencer.backends.onnx import OnnxBackend
+from inferencer.sources.topic import TopicSource
+from inferencer.tasks.turbine.telemetry import Telemetry, TelemetrySink
+from inferencer_support import Recorder, deliver, make_context, no_uploads, picture, pipeline, sample
 from localdev.simulators.turbine import Fault, Turbine
 from support import ROOT, eventually
 
@@ -34,11 +35,11 @@ class Windmill:
             verdict_every_s=0,
             telemetry=Telemetry(enabled=True, **telemetry),
         )
-        self.running = Assembly(self.context, tmp_path, self.relay, None).start("p", settings)
+        self.running = Assembly(self.context, tmp_path, self.relay, no_uploads).start("p", settings)
         eventually(lambda: self.context.health.counter("pipelines.p.models_loaded"), 10, "the model")
 
     def send(self, payload: bytes) -> None:
-        self.running.subscriptions["t"]("t", payload)
+        deliver(self.running, "t", payload)
 
     def done(self) -> int:
         counters = ("inferences", "without_answer", "failed")

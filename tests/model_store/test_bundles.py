@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from edgeml import models
-from inferencer.config import CameraSource, OnnxBackend
-from inferencer.runners import runner_of
+from inferencer.backends.onnx import OnnxBackend
+from inferencer.sources.camera import CameraSource
+from inferencer.tasks import runner_of
 from inferencer_support import pipeline
 
 ROOT = Path(__file__).resolve().parents[2]

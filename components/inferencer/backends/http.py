@@ -1,22 +1,45 @@
 """HTTP APIs: GET <url>?features=<csv>."""
 
+from __future__ import annotations
+
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote, urlencode
+
+from msgspec import Meta
 
 from edgeml import http
 from edgeml.backoff import Backoff
-from edgeml.component import Context
-from edgeml.errors import BackendError, IpcError
+from edgeml.errors import BackendError, ConfigError, IpcError
 from edgeml.http import HttpError, HttpRedirectError, HttpUrlError
 from edgeml.messages import ModelRef, Regression
 from edgeml.secrets import api_key
-from inferencer.config import HttpBackend, Pipeline
-from inferencer.remote import MAX_NAME, RemoteModel, csv, limits, number, numbers_of
+from inferencer.backends.remote import MAX_NAME, Remote, RemoteModel
+from inferencer.parts import Model, Place
 from inferencer.sample import Sample
+
+if TYPE_CHECKING:
+    from edgeml.component import Context
+    from inferencer.config import Pipeline
 
 AGAIN = (429, 500, 502, 503, 504)  # statuses that another attempt may change
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.4, 5.0
+
+
+class HttpBackend(Remote, frozen=True, kw_only=True, tag="http", tag_field="type"):
+    url: Annotated[
+        str, Meta(pattern=r"^https?://[^\x00-\x20\x7f]+$(?!\n)", description="Asked as GET <url>?features=<csv>")
+    ]
+    api_key_secret: Annotated[str, Meta(description="Secret that holds the x-api-key; empty sends none")] = ""
+
+    def check(self, path: str, thing: str) -> None:
+        try:
+            address(self.url)
+        except HttpUrlError as error:
+            raise ConfigError(f"{path}.url", str(error)) from error
+
+    def open(self, place: Place) -> Model:
+        return HttpModel(self, place.pipeline, place.context, place.prefix)
 
 
 class HttpModel(RemoteModel):
@@ -29,11 +52,13 @@ class HttpModel(RemoteModel):
         super().__init__(settings, pipeline, context, prefix)
         self._url, self._shown = address(settings.url), http.shown(settings.url)
         self._client = http.Client(idle=settings.max_in_flight, proxies=False)
-        self._limits = limits(settings)
+        self._limits = settings.limits
         self._headers = {"Accept": "application/json, text/csv"}
         self._closed = threading.Event()
 
     def encode(self, sample: Sample) -> bytes:
+        from inferencer.backends.bodies import csv
+
         return csv(sample.values)
 
     def ask(self, body: bytes) -> tuple[bytes, ModelRef]:
@@ -67,6 +92,8 @@ class HttpModel(RemoteModel):
         return self._headers
 
     def decode(self, answer: bytes, sample: Sample) -> Any:
+        from inferencer.backends.bodies import number, numbers_of
+
         try:
             if self._settings.task == "regression":
                 return Regression(number(answer))

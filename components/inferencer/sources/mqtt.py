@@ -1,68 +1,53 @@
-"""Numbers that arrive by themselves: on a local topic, or from a local MQTT broker."""
+"""Numbers from a local MQTT broker."""
+
+from __future__ import annotations
 
 import contextlib
 import logging
 import math
-import threading
 import time
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta
 
 from edgeml.backoff import Backoff
-from edgeml.component import Context
-from edgeml.errors import BackendError, SourceError
-from edgeml.json_limits import JsonError, loads
+from edgeml.errors import SourceError
 from edgeml.log import kv
-from edgeml.messages import Source
 from edgeml.secrets import api_key
-from edgeml.text import decoded
-from inferencer.config import MqttSource
-from inferencer.sample import Sample, Values
-from inferencer.separated import separator_of, split
+from inferencer.parts import Place, SampleSource, SourceSettings
+from inferencer.sample import Sample
+from inferencer.sources.stream import StreamSamples
 
 if TYPE_CHECKING:
     import paho.mqtt.client as mqtt
 
+    from edgeml.component import Context
+
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 5.0
 FIRST_PAUSE_S = 1.0
 KEEPALIVE_S = 15
 RECONNECT_MIN_S, RECONNECT_MAX_S = 1, 30
-_AROUND = b" \t\r\n\v\f\0"  # a NUL ends the strings of C programs
+# MQTT 3.1.1, 4.7: `+` for a whole level, `#` for the last one and all below.
+_FILTER = r"^(#|([^/+#\x00]*|\+)(/([^/+#\x00]*|\+))*(/#)?)$(?!\n)"
 
 
-class StreamSamples:
-    """The last `limit` messages between whoever receives them and the pipeline; beyond that the oldest are dropped."""
+class MqttSource(SourceSettings, frozen=True, tag="mqtt", tag_field="type"):
+    needs = ("paho",)
 
-    def __init__(self, limit: int, context: Context, prefix: str) -> None:
-        self._context, self._prefix = context, prefix
-        self._messages: deque[tuple[int, float, str, bytes]] = deque(maxlen=limit)
-        self._arrived = threading.Condition()
-        context.health.gauge(f"{prefix}.messages_waiting", lambda: float(len(self._messages)))
+    host: Annotated[str, Meta(min_length=1, description="MQTT broker")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535, description="Its port")] = 1883
+    topic: Annotated[str, Meta(min_length=1, pattern=_FILTER, description="Topic filter")] = "turbine/raw"
+    qos: Annotated[int, Meta(ge=0, le=1, description="Quality of service of the subscription")] = 0
+    tls: Annotated[bool, Meta(description="Encrypt and check the broker's certificate")] = False
+    ca_file: Annotated[str, Meta(description="CA certificates (PEM); empty takes the system's")] = ""
+    user: Annotated[str, Meta(description="User name; empty connects without")] = ""
+    password_secret: Annotated[str, Meta(description="Name or ARN of the secret that holds the password")] = ""
+    queue: Annotated[int, Meta(ge=1, le=100_000, description="Messages that wait; further ones are dropped")] = 1000
 
-    def received(self, topic: str, payload: bytes) -> None:
-        """Takes a message. Never blocks."""
-        if len(payload) > MAX_MESSAGE_BYTES:
-            self._context.health.count(f"{self._prefix}.messages_refused")
-            self._context.health.error(f"{topic}: {len(payload)} bytes, {MAX_MESSAGE_BYTES} are allowed")
-            return
-        with self._arrived:
-            if len(self._messages) == self._messages.maxlen:
-                self._context.health.count(f"{self._prefix}.messages_dropped")
-            self._messages.append((time.monotonic_ns(), time.time(), topic, payload))
-            self._arrived.notify()
-
-    def next(self, timeout: float) -> Sample | None:
-        with self._arrived:
-            if not self._arrived.wait_for(lambda: self._messages, timeout):
-                return None
-            arrived_ns, at, topic, payload = self._messages.popleft()
-        return Sample(data=numbers(payload), source=Source(topic=topic, captured_at=at), arrived_ns=arrived_ns)
-
-    def close(self) -> None:
-        return
+    def open(self, place: Place) -> SampleSource:
+        return MqttSamples(self, 1 if place.pipeline.backend.remote else self.queue, place.context, place.prefix)
 
 
 class MqttSamples(StreamSamples):
@@ -88,7 +73,7 @@ class MqttSamples(StreamSamples):
         if client is not None:
             client.disconnect()
 
-    def _serve(self, client: "mqtt.Client") -> None:
+    def _serve(self, client: mqtt.Client) -> None:
         """Read what the broker sends until `close`. A packet that paho trips over costs a connection, no more."""
         try:
             client.loop_forever(retry_first_connection=True)
@@ -103,7 +88,7 @@ class MqttSamples(StreamSamples):
             if self._client is client:
                 self._client = None
 
-    def _connecting(self) -> "mqtt.Client":
+    def _connecting(self) -> mqtt.Client:
         """Raises IpcError when the password cannot be had, SourceError for what paho does not take."""
         import paho.mqtt.client as mqtt
         from paho.mqtt.enums import CallbackAPIVersion
@@ -164,40 +149,3 @@ class MqttSamples(StreamSamples):
         where = f"{self._settings.host}:{self._settings.port}"
         self._context.health.note(f"{self._prefix}.broker", f"broker {where} {why}")
         log.info("broker %s", kv(host=self._settings.host, port=self._settings.port, state=why))
-
-
-def numbers(payload: bytes) -> Values:
-    """What a message or file holds: a JSON list or number, a JSON object of numbers, or separated values.
-
-    The numbers of a list are converted by the model that uses them. Raises BackendError.
-    """
-    plain = payload.strip(_AROUND)
-    if plain[:1] in (b"[", b"{"):
-        return features_of(parsed(plain))
-    if plain.isascii() and b"\0" not in plain:
-        text = plain.decode("ascii")
-    else:
-        try:
-            text = decoded(payload).strip()
-        except ValueError as error:
-            raise BackendError(f"expected numbers, got {payload[:40]!r}: {error}") from error
-    if not text:
-        raise BackendError(f"expected numbers, got {payload[:40]!r}")
-    return features_of(parsed(text.encode())) if text[0] in "[{" else split(text, separator_of(text))
-
-
-def parsed(payload: bytes) -> Any:
-    """JSON of strangers. Raises BackendError."""
-    try:
-        return loads(payload, "message", max_bytes=MAX_MESSAGE_BYTES)
-    except JsonError as error:
-        raise BackendError(f"expected JSON, got {payload[:80]!r}: {error}") from error
-
-
-def features_of(found: Any) -> Values:
-    """A list, or an object's `features`, or an object of numbers. Raises BackendError."""
-    if isinstance(found, dict):
-        found = found.get("features", found)
-    if not isinstance(found, list | dict):
-        raise BackendError(f"expected a list or an object of numbers, got {type(found).__name__}")
-    return found

@@ -1,25 +1,50 @@
 """A wind turbine's readings and verdicts as the cloud's dashboards know them, each at a rate of its own."""
 
+from __future__ import annotations
+
 import logging
 import time
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
 
 from edgeml import messages
-from edgeml.component import Context
 from edgeml.errors import BackendError, SpoolError
+from edgeml.fields import TopicOrNone, check_topic
 from edgeml.log import kv
 from edgeml.messages import Anomaly, InferenceResult
-from edgeml.outbox import Outbox
-from edgeml.turbine import extract
-from inferencer.config import Telemetry
+from inferencer.parts import Place, Sink, SinkSettings
 from inferencer.sample import Outcome, Sample, following
+
+if TYPE_CHECKING:
+    from edgeml.component import Context
+    from edgeml.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
 
-class TelemetrySink:
+class Telemetry(SinkSettings, frozen=True):
+    enabled: Annotated[bool, Meta(description="Publish turbine readings and verdicts to AWS IoT Core")] = False
+    topic: Annotated[TopicOrNone, Meta(description="Topic; empty is device/<thing>/logs")] = ""
+    rawdata_every_s: Annotated[float, Meta(ge=0, le=86400, description="Seconds between readings; 0 sends each")] = 1.0
+    inference_every_s: Annotated[float, Meta(ge=0, le=86400, description="Seconds between verdicts; 0 sends each")] = (
+        1.0
+    )
+
+    def check(self, path: str, thing: str) -> None:
+        check_topic(f"{path}.topic", telemetry_topic(self, thing))
+
+    def open(self, place: Place) -> Sink | None:
+        return TelemetrySink(self, place.context, place.outbox) if self.enabled else None
+
+
+class TelemetrySink(Sink):
     """Publishes `{"type": "rawdata", ...}` and `{"type": "inference", ...}` on device/<thing>/logs."""
 
     def __init__(self, settings: Telemetry, context: Context, outbox: Outbox) -> None:
+        from edgeml.turbine import extract
+
+        self._extract = extract
         self._topic = telemetry_topic(settings, context.thing_name)
         self._context, self._outbox = context, outbox
         self._rawdata = _Rate(settings.rawdata_every_s)
@@ -30,7 +55,7 @@ class TelemetrySink:
         if not self._rawdata.due():
             return
         try:
-            values = extract(list(sample.values))
+            values = self._extract(list(sample.values))
         except BackendError:
             return  # the model says so, and counts it
         self._rawdata.took()
@@ -52,9 +77,6 @@ class TelemetrySink:
                 "ts": round(sample.source.captured_at, 3),
             }
         )
-
-    def close(self) -> None:
-        return
 
     def _send(self, message: dict[str, object]) -> None:
         try:

@@ -1,33 +1,52 @@
 """Images named in requests: `{"image_dir", "fname", "request_id"?}` on a local topic, answered on another."""
 
-import io
+from __future__ import annotations
+
 import logging
-import math
 import queue
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
-import numpy as np
+from msgspec import Meta
 
-from edgeml import messages, pictures
-from edgeml.component import Context
+from edgeml import messages
 from edgeml.errors import BackendError, EdgemlError
 from edgeml.log import kv
 from edgeml.messages import Classification, Detection, InferenceResult, Source
-from edgeml.pictures import PictureError, shown
-from inferencer.config import RequestSource
-from inferencer.sample import Array, Sample
-from inferencer.sinks import fitted
+from inferencer.parts import Place, SampleSource, Sink, SourceSettings
+from inferencer.results import fitted
+from inferencer.sample import Array, Outcome, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgeml.component import Context
+    from inferencer.parts import Topics
 
 log = logging.getLogger(__name__)
 
-IMAGES = {".jpg", ".jpeg", ".png"}
-FORMATS = ("JPEG", "PNG")
 MAX_REPORT = 200  # characters of a request that go into an error
 MAX_ERROR = 1000  # characters of an answer that is an error
+
+
+class RequestSource(SourceSettings, frozen=True, tag="request", tag_field="type"):
+    topic: Annotated[
+        str, Meta(min_length=1, description="Local topic of requests `{image_dir, fname, request_id?}`")
+    ] = "local/inference"
+    reply_topic: Annotated[str, Meta(min_length=1, description="Local topic of the answers")] = "local/result"
+    result_format: Annotated[
+        Literal["label", "full"], Meta(description="Answer with the top label, or with the whole InferenceResult")
+    ] = "label"
+    allowed_dirs: Annotated[
+        tuple[str, ...], Meta(description="Folders below which requests may read, links resolved; none by default")
+    ] = ()
+    max_pixels: Annotated[int, Meta(ge=1, le=10**9, description="Larger images are refused unread")] = 50_000_000
+    queue: Annotated[int, Meta(ge=1, le=10_000, description="Requests that wait; further ones get an error")] = 64
+
+    def open(self, place: Place) -> SampleSource:
+        return RequestSamples(self, place.context, place.prefix)
 
 
 class Request(msgspec.Struct):
@@ -52,7 +71,7 @@ class ErrorReply(msgspec.Struct):
     request_id: str = ""
 
 
-class RequestSamples:
+class RequestSamples(SampleSource):
     """Samples of requests. Whatever is wrong with a request becomes its answer, never an end of the pipeline."""
 
     def __init__(self, settings: RequestSource, context: Context, prefix: str) -> None:
@@ -60,6 +79,12 @@ class RequestSamples:
         self._allowed = [Path(folder).resolve() for folder in settings.allowed_dirs]
         self._queue: queue.Queue[tuple[int, Request]] = queue.Queue(settings.queue)
         context.health.gauge(f"{prefix}.requests_waiting", lambda: float(self._queue.qsize()))
+
+    def topics(self) -> Topics:
+        return [(self._settings.topic, self.received)]
+
+    def sinks(self) -> Sequence[Sink]:
+        return [ReplySink()]
 
     def received(self, topic: str, payload: bytes) -> None:
         """Handler of the request topic."""
@@ -106,6 +131,9 @@ class RequestSamples:
 
     def _loaded(self, request: Request) -> Array:
         """The image or array that a request names. Raises BackendError saying what is wrong with it."""
+        from edgeml.pictures import PictureError
+        from inferencer.image_files import picture
+
         path = self._resolved(request)
         try:
             return picture(path, self._settings.max_pixels, self._allowed)
@@ -114,6 +142,8 @@ class RequestSamples:
 
     def _resolved(self, request: Request) -> Path:
         """The real path, links and `..` resolved, which must lie below an allowed folder."""
+        from edgeml.pictures import shown
+
         try:
             path = (Path(request.image_dir) / request.fname).resolve()
             is_there = path.exists()
@@ -149,46 +179,9 @@ class RequestSamples:
             log.error("%s", error)
 
 
-def picture(path: Path, max_pixels: int, below: Sequence[Path] = ()) -> Array:
-    """The image or array in a file, by its suffix. Raises PictureError; `below` is as in pictures.file_bytes."""
-    kind = path.suffix.lower()
-    if kind == ".npy":
-        return array(pictures.file_bytes(path, below=below), shown(path), max_pixels)
-    if kind in IMAGES:
-        return pictures.load(path, max_pixels=max_pixels, formats=FORMATS, below=below)
-    raise PictureError(f"{shown(path)}: expected one of {', '.join(sorted(IMAGES))}, .npy")
+class ReplySink(Sink):
+    """Answers the request that a sample came from."""
 
-
-def array(data: bytes, name: str, max_pixels: int) -> Array:
-    """An .npy file: an image (height, width, 3) or (height, width) of uint8, or a vector. Raises PictureError."""
-    if data.startswith(b"PK"):
-        raise PictureError(f"{name}: expected one array, found an archive of several")
-    shape, order, dtype, begin = _npy_header(data, name)
-    if dtype.kind not in "uif":
-        raise PictureError(f"{name}: expected numbers, found {dtype}")
-    is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
-    if len(shape) != 1 and not (is_picture and dtype == np.uint8):
-        expected = "(height, width, 3) or (height, width) of uint8, or (n,)"
-        raise PictureError(f"{name}: shape {shape} of {dtype}, expected {expected}")
-    count = math.prod(shape)
-    if not 1 <= count <= max_pixels * 3:
-        raise PictureError(f"{name}: {count} numbers, 1 to {max_pixels * 3} are allowed")
-    if len(data) - begin < count * dtype.itemsize:
-        raise PictureError(f"{name}: not an .npy file of numbers: cut off")
-    return np.frombuffer(data, dtype, count, begin).reshape(shape, order=order).copy()
-
-
-def _npy_header(data: bytes, name: str) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any], int]:
-    """(shape, order, dtype, where the numbers begin)."""
-    file = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran, dtype = read(file)
-    except Exception as error:  # a header is parsed as Python, and a wrong one fails in many ways
-        raise PictureError(f"{name}: not an .npy file of numbers: {error}") from error
-    if dtype.hasobject:
-        raise PictureError(f"{name}: not an .npy file of numbers: it holds objects")
-    if any(side < 0 for side in shape):
-        raise PictureError(f"{name}: not an .npy file of numbers: shape {shape}")
-    return shape, "F" if is_fortran else "C", dtype, file.tell()
+    def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
+        if sample.reply is not None:
+            sample.reply(result)

@@ -1,19 +1,40 @@
 """Frames of a camera as samples, read in place from its ring."""
 
-import time
-from pathlib import Path
+from __future__ import annotations
 
-from edgeml.frames import FrameReader
-from edgeml.health import Health
+import time
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from msgspec import Meta
+
+from edgeml.fields import Name
 from edgeml.messages import Source
-from inferencer.config import CameraSource
+from inferencer.parts import Place, SampleSource, SourceSettings
 from inferencer.sample import Sample, following
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-class CameraSamples:
+    from edgeml.health import Health
+
+
+class CameraSource(SourceSettings, frozen=True, tag="camera", tag_field="type"):
+    camera: Annotated[Name, Meta(description="Camera whose frame ring is read")]
+    policy: Annotated[
+        Literal["newest", "every"], Meta(description="Skip to the newest frame, or take each one still in the ring")
+    ] = "newest"
+    max_fps: Annotated[float, Meta(ge=0, le=1000, description="At most so many frames per second; 0 for no limit")] = 0
+
+    def open(self, place: Place) -> SampleSource:
+        return CameraSamples(self, place.rings, place.context.health, place.prefix)
+
+
+class CameraSamples(SampleSource):
     """Samples of one camera's frames. The camera may come, go and change its size at any time."""
 
     def __init__(self, settings: CameraSource, directory: Path, health: Health, prefix: str) -> None:
+        from edgeml.frames import FrameReader
+
         self._camera = settings.camera
         self._interval = 1 / settings.max_fps if settings.max_fps else 0.0
         self._due = 0.0

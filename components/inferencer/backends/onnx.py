@@ -1,20 +1,28 @@
 """Bundles on ONNX Runtime: loaded and probed in the background, swapped between two samples."""
 
+from __future__ import annotations
+
 import logging
 import threading
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from edgeml import messages, models
-from edgeml.component import Context
-from edgeml.errors import BackendError, BundleError, EdgemlError
+from edgeml.errors import BackendError, BundleError, ConfigError, EdgemlError
+from edgeml.fields import Name
 from edgeml.log import kv
 from edgeml.messages import ModelActivate, ModelStatus
-from inferencer.config import OnnxBackend, Pipeline
-from inferencer.runners import Runner, runner_of
+from inferencer.parts import BackendSettings, Model, Place
 from inferencer.sample import Outcome, Sample
+
+if TYPE_CHECKING:
+    from edgeml.component import Context
+    from inferencer.config import Pipeline
+    from inferencer.parts import Topics
+    from inferencer.tasks.runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +30,31 @@ POLL_S = 1.0
 MAX_REASON = 1000  # characters of a refusal that go into a message
 
 
-class OnnxModel:
+class OnnxBackend(BackendSettings, frozen=True, tag="onnx", tag_field="type"):
+    model: Annotated[Name, Meta(description="Name of an installed model bundle (edgeml.model.<name> or an update)")]
+    path: Annotated[str, Meta(description="Folder of a bundle, instead of an installed one")] = ""
+    providers: Annotated[
+        tuple[str, ...], Meta(description="ONNX Runtime execution providers, the preferred one first")
+    ] = ("CPUExecutionProvider",)
+    threads: Annotated[int, Meta(ge=0, le=256, description="Threads of one inference; 0 lets ONNX Runtime choose")] = 1
+    optimization: Annotated[
+        Literal["all", "extended", "basic", "off"], Meta(description="Graph optimization level")
+    ] = "all"
+
+    def check(self, path: str, thing: str) -> None:
+        from edgeml.onnx_session import runtime
+
+        present = runtime().get_available_providers()
+        for index, provider in enumerate(self.providers):
+            if provider not in present:
+                found = f"{provider} is not in this ONNX Runtime, present are {', '.join(present)}"
+                raise ConfigError(f"{path}.providers.{index}", found)
+
+    def open(self, place: Place) -> Model:
+        return OnnxModel(self, place.pipeline, place.context, place.prefix)
+
+
+class OnnxModel(Model):
     """The newest good version of a bundle. A version that does not load or run leaves the running one in place."""
 
     def __init__(self, settings: OnnxBackend, pipeline: Pipeline, context: Context, prefix: str) -> None:
@@ -39,12 +71,16 @@ class OnnxModel:
         context.health.note(f"{prefix}.model", f"waiting for model {settings.model}")
         self._thread = context.spawn(f"{prefix}-loader", self._load_for_ever)
 
+    def topics(self) -> Topics:
+        return [(messages.model_activate(self._settings.model), self.activate)]
+
     def poll(self) -> bool:
         if self._loaded is not None:
             with self._swap:
                 loaded, self._loaded = self._loaded, None
                 if loaded is not None:
-                    self._runner = loaded.follow(self._runner)
+                    loaded.follow(self._runner.memory if self._runner else None)
+                    self._runner = loaded
         return self._runner is not None
 
     def infer(self, sample: Sample) -> Outcome | None:
@@ -116,6 +152,8 @@ class OnnxModel:
 
     def _opened(self, folder: Path) -> Runner:
         """The bundle, loaded, probed and warmed up by one whole inference. Raises EdgemlError."""
+        from inferencer.tasks import runner_of
+
         try:
             bundle = models.load(folder)
             session = models.open_session(

@@ -1,106 +1,76 @@
-"""Samples at our own pace: a file or frame read again and again, or a model asked so many times per second."""
+"""A model asked so many times per second, and its answers beside what was measured."""
+
+from __future__ import annotations
 
 import itertools
-import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from edgeml import messages, pictures
-from edgeml.component import Context
+from edgeml import messages
 from edgeml.errors import BackendError, ConfigError, EdgemlError
 from edgeml.files import read_regular
-from edgeml.frames import FrameReader
 from edgeml.messages import InferenceResult, Regression, Source
-from edgeml.pictures import PictureError
 from inferencer import separated
-from inferencer.config import CallerSource, TimerSource
-from inferencer.request_source import IMAGES, picture
-from inferencer.sample import Array, Outcome, Sample, Values, finite, following
-from inferencer.stream_sources import features_of, numbers, parsed
+from inferencer.parts import Place, SampleSource, Sink, SourceSettings
+from inferencer.payloads import features_of, numbers, parsed
+from inferencer.sample import Outcome, Sample, Values, compared, finite
+from inferencer.sources.clock import Clock
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
-MAX_PIXELS = 50_000_000
-MAX_TEXT_BYTES = 1 << 20
+    from edgeml.component import Context
+    from inferencer.parts import Topics
+
 MAX_IDENTITY = 200  # characters of what names a question
 REMEMBERED = 1000  # predictions whose measured value may still come
 
 
-class Clock:
-    """Waits for the next tick of a rate; ticks that were missed are left out."""
+class CallerSource(SourceSettings, frozen=True, tag="caller", tag_field="type"):
+    rate_hz: Annotated[float, Meta(gt=0, le=1000, description="Questions per second")] = 5.0
+    file: Annotated[str, Meta(description="CSV with a header, one sample a row, asked round and round")] = ""
+    target: Annotated[str, Meta(description="Column of the file that holds the measured value")] = ""
+    topic: Annotated[
+        str, Meta(description="Local topic of samples `{id?, features, measured?}` instead; the newest is asked")
+    ] = ""
+    measured_topic: Annotated[
+        str, Meta(description="Local topic on which measured values arrive later: `{id, measured}`")
+    ] = ""
 
-    def __init__(self, interval: float) -> None:
-        self._interval = interval
-        self._due = time.monotonic()
+    def check(self, path: str, thing: str) -> None:
+        if bool(self.file) == bool(self.topic):
+            raise ConfigError(path, "a caller needs either file or topic")
 
-    def wait(self, timeout: float) -> bool:
-        """Whether the tick came within `timeout` seconds."""
-        ahead = self._due - time.monotonic()
-        if ahead > timeout:
-            time.sleep(timeout)
-            return False
-        if ahead > 0:
-            time.sleep(ahead)
-        self._due = following(self._due, self._interval)
-        return True
-
-
-class TimerSamples:
-    """The same file, or the newest frame of a camera, every so often."""
-
-    def __init__(self, settings: TimerSource, directory: Path, prefix: str) -> None:
-        if bool(settings.file) == bool(settings.camera):
-            raise ConfigError(f"{prefix}.source", "a timer needs either file or camera")
-        self._settings = settings
-        self._clock = Clock(settings.every_s)
-        self._reader = FrameReader(settings.camera, directory=directory) if settings.camera else None
-
-    def next(self, timeout: float) -> Sample | None:
-        if not self._clock.wait(timeout):
-            return None
-        if self._reader is not None:
-            frame = self._reader.read(timeout)
-            if frame is None:
-                raise BackendError(f"camera {self._settings.camera} has no new frame")
-            source = Source(camera=self._settings.camera, frame_id=frame.frame_id, captured_at=frame.wall_ns / 1e9)
-            return Sample(frame.image, source, frame.captured_ns, frame.pixel_format)
-        data = read(Path(self._settings.file))
-        source = Source(topic=self._settings.file, captured_at=time.time())
-        return Sample(data, source, time.monotonic_ns(), "bgr24")
-
-    def close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
+    def open(self, place: Place) -> SampleSource:
+        return CallerSamples(self, place.context, place.prefix, place.name)
 
 
-def read(path: Path) -> Array | Values:
-    """An image, an .npy array or a text of numbers. Raises BackendError."""
-    try:
-        if path.suffix.lower() in (*IMAGES, ".npy"):
-            return picture(path, MAX_PIXELS)
-        return numbers(pictures.file_bytes(path, max_bytes=MAX_TEXT_BYTES))
-    except PictureError as error:
-        raise BackendError(str(error)) from error
-
-
-class CallerSamples:
+class CallerSamples(SampleSource):
     """Asks a model `rate_hz` times per second, with the rows of a file or the newest sample of a topic."""
 
-    def __init__(self, settings: CallerSource, context: Context, prefix: str) -> None:
-        if bool(settings.file) == bool(settings.topic):
-            raise ConfigError(f"{prefix}.source", "a caller needs either file or topic")
+    def __init__(self, settings: CallerSource, context: Context, prefix: str, pipeline: str = "") -> None:
+        settings.check(f"{prefix}.source", "")
         self._settings = settings
         self._clock = Clock(1 / settings.rate_hz)
         self._rows = rows(Path(settings.file), settings.target) if settings.file else None
         self._newest: tuple[str, Values, float | None] | None = None
         self._numbers = itertools.count(1)
         self._context = context
+        self._measurements = (
+            [Measurements(pipeline, settings.measured_topic, context)] if settings.measured_topic else []
+        )
+
+    def topics(self) -> Topics:
+        return [(self._settings.topic, self.received)] if self._settings.topic else []
+
+    def sinks(self) -> Sequence[Sink]:
+        return self._measurements
 
     def received(self, topic: str, payload: bytes) -> None:
         """Handler of the topic of samples: `{id?, features, measured?}`, or just numbers."""
@@ -127,9 +97,6 @@ class CallerSamples:
         source = Source(topic=self._settings.topic or self._settings.file, captured_at=time.time())
         return Sample(data, source, time.monotonic_ns(), request_id=identity, measured=truth)
 
-    def close(self) -> None:
-        return
-
 
 def rows(path: Path, target: str) -> Iterator[tuple[Values, float | None]]:
     """The rows of a CSV with a header, round and round, and their column `target`. Raises BackendError, ConfigError."""
@@ -144,13 +111,16 @@ def rows(path: Path, target: str) -> Iterator[tuple[Values, float | None]]:
     return itertools.cycle(zip(table, truths, strict=True))
 
 
-class Measurements:
+class Measurements(Sink):
     """A sink that adds measured values to predictions: at once where they are known, or when they arrive."""
 
-    def __init__(self, pipeline: str, context: Context) -> None:
-        self._topic, self._context = messages.inference(pipeline), context
+    def __init__(self, pipeline: str, measured_topic: str, context: Context) -> None:
+        self._topic, self._measured, self._context = messages.inference(pipeline), measured_topic, context
         self._lock = threading.Lock()
         self._open: OrderedDict[str, InferenceResult] = OrderedDict()
+
+    def topics(self) -> Topics:
+        return [(self._measured, self.received)]
 
     def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
         if sample.measured is None and sample.request_id and isinstance(result.results, Regression):
@@ -175,11 +145,3 @@ class Measurements:
             return
         result = msgspec.structs.replace(result, results=compared(result.results, measured))
         self._context.ipc.publish(self._topic, messages.encode(result))
-
-    def close(self) -> None:
-        return
-
-
-def compared(prediction: Regression, measured: float) -> Regression:
-    """The prediction beside the measured value."""
-    return Regression(prediction.value, measured, prediction.value - measured)

@@ -1,24 +1,48 @@
 """SageMaker real-time endpoints."""
 
+from __future__ import annotations
+
 import functools
 import io
 import ssl
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from edgeml import http
-from edgeml.component import Context
 from edgeml.credentials import AwsClient
 from edgeml.errors import BackendError
 from edgeml.json_limits import loads
 from edgeml.messages import Classification, Detection, ModelRef, Regression
-from inferencer.config import Pipeline, SageMakerBackend
-from inferencer.remote import MAX_ANSWER_BYTES, MAX_NAME, RemoteModel, encoded, limits, number
+from inferencer.backends.remote import MAX_ANSWER_BYTES, MAX_NAME, Remote, RemoteModel
+from inferencer.parts import Model, Place
 from inferencer.sample import Sample
 
+if TYPE_CHECKING:
+    from edgeml.component import Context
+    from inferencer.config import Pipeline
+
 MAX_BOXES = 1000  # of an answer, best first
+
+
+class SageMakerBackend(Remote, frozen=True, kw_only=True, tag="sagemaker", tag_field="type"):
+    endpoint: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9-]{0,62}$", description="Endpoint name")]
+    content_type: Annotated[
+        Literal["image/jpeg", "application/x-npy", "text/csv", "application/json"], Meta(description="How inputs go")
+    ] = "image/jpeg"
+    answer: Annotated[
+        Literal["results", "object_detection", "image_classification", "value"],
+        Meta(description="Our container's JSON, an answer of SageMaker's built-in algorithms, or a number"),
+    ] = "results"
+    quality: Annotated[int, Meta(ge=10, le=100, description="JPEG quality")] = 90
+    max_payload_bytes: Annotated[
+        int, Meta(ge=1, le=25 * 2**20, description="Larger inputs are refused before sending")
+    ] = 6 * 2**20
+
+    def open(self, place: Place) -> Model:
+        return SageMakerModel(self, place.pipeline, place.context, place.prefix)
 
 
 class SageMakerModel(RemoteModel):
@@ -38,10 +62,12 @@ class SageMakerModel(RemoteModel):
         )
 
     @functools.cached_property
-    def _sender(self) -> "Sender":
+    def _sender(self) -> Sender:
         return Sender(self._settings)
 
     def encode(self, sample: Sample) -> bytes:
+        from inferencer.backends.bodies import encoded
+
         body = encoded(sample, self._settings.content_type, self._settings.quality)
         if len(body) > self._settings.max_payload_bytes:
             limit = self._settings.max_payload_bytes
@@ -63,6 +89,8 @@ class SageMakerModel(RemoteModel):
         return answer, ModelRef(endpoint, response.get("InvokedProductionVariant", "")[:MAX_NAME])
 
     def decode(self, answer: bytes, sample: Sample) -> Any:
+        from inferencer.backends.bodies import number
+
         try:
             if self._settings.answer == "value":
                 return Regression(number(answer))
@@ -109,7 +137,7 @@ class Sender:
         from botocore.session import Session
 
         certificates = Session().get_config_variable("ca_bundle") or get_cert_path(True)
-        self._limits = limits(settings)
+        self._limits = settings.limits
         self._http = http.Client(idle=settings.max_in_flight, context=ssl.create_default_context(cafile=certificates))
 
     def send(self, request: Any, **event: Any) -> Any:

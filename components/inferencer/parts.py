@@ -1,0 +1,133 @@
+"""What pipelines are put together from. A part is made by its settings, as they are configured: `open`.
+
+Modules of `sources`, `backends` and `sinks` hold one kind each: settings, the part, and what makes it. They are
+imported with the configuration, so each imports a heavy library where it uses it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Union
+
+import msgspec
+
+from edgeml.errors import ConfigError
+from edgeml.messages import InferenceResult
+from inferencer.sample import Outcome, Sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgeml.component import Context
+    from edgeml.ipc import Handler
+    from edgeml.outbox import Outbox
+    from edgeml.s3 import Uploader
+    from inferencer.config import Pipeline
+    from inferencer.sinks.writer import Writer
+
+    Topics = Sequence[tuple[str, Handler]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part is to work: its pipeline, and what it shares with others."""
+
+    name: str  # of the pipeline
+    prefix: str  # of what it says in the health
+    pipeline: Pipeline
+    context: Context
+    rings: Path  # folder of the frame rings
+    outbox: Outbox
+    uploader: Callable[[], Uploader]
+    writer: Callable[[], Writer]  # the pipeline's own
+
+
+class Part(Protocol):
+    """What pipelines are made of."""
+
+    def topics(self) -> Topics:
+        """The local topics it listens to, each with who takes the messages."""
+        return ()
+
+    def close(self) -> None:
+        return
+
+
+class Sink(Part, Protocol):
+    """Takes results on the pipeline's thread; must not wait for the network."""
+
+    def seen(self, sample: Sample) -> None:
+        """Told of every sample, before the model is."""
+        return
+
+    def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None: ...
+
+
+class SampleSource(Part, Protocol):
+    """Gives a pipeline its samples, to one thread at a time."""
+
+    def next(self, timeout: float) -> Sample | None:
+        """The next sample, or None if none came within `timeout` seconds. Raises EdgemlError."""
+
+    def sinks(self) -> Sequence[Sink]:
+        """What takes the results for it: who asked wants an answer."""
+        return ()
+
+
+class Model(Part, Protocol):
+    """Answers samples. `poll` is called between two samples and may put another version in place."""
+
+    def poll(self) -> bool:
+        """Whether a model is ready to answer."""
+
+    def infer(self, sample: Sample) -> Outcome | None:
+        """The answer, or None if this sample has none of its own. Raises BackendError."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    # The configuration of a part. (A docstring would become the schema's description.)
+
+    needs: ClassVar[tuple[str, ...]] = ()  # packages that it imports, and that not every device has
+
+    def check(self, path: str, thing: str) -> None:
+        """Raises ConfigError for what a type cannot say. `path` is where this is configured."""
+
+
+class SourceSettings(Settings, frozen=True):
+    def open(self, place: Place) -> SampleSource:
+        raise NotImplementedError
+
+
+class BackendSettings(Settings, frozen=True):
+    remote: ClassVar[bool] = False  # a slow network must not build a backlog: only the newest sample is asked
+
+    @property
+    def in_flight(self) -> int:
+        """How many samples it answers at the same time."""
+        return 1
+
+    def open(self, place: Place) -> Model:
+        raise NotImplementedError
+
+
+class SinkSettings(Settings, frozen=True):
+    def open(self, place: Place) -> Sink | None:
+        """The sink, or None where it is turned off."""
+        raise NotImplementedError
+
+
+def union(package: str, kinds: Mapping[str, str]) -> Any:
+    """The settings of all kinds of a table, {module: class}, as one type."""
+    found = [getattr(importlib.import_module(f"{package}.{module}"), name) for module, name in kinds.items()]
+    return Union[tuple(found)]  # noqa: UP007  (not known before)
+
+
+def check(settings: Settings, path: str, thing: str) -> None:
+    """Raises ConfigError for settings that can never work here."""
+    for library in settings.needs:
+        if find_spec(library) is None:
+            raise ConfigError(path, f"needs the Python package {library}, which is not installed on this device")
+    settings.check(path, thing)

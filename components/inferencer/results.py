@@ -1,0 +1,19 @@
+"""Results as messages."""
+
+import msgspec
+
+from edgeml import messages
+from edgeml.messages import InferenceResult
+
+# Times in what goes to IoT Core, results and telemetry alike, in seconds.
+TIMES = {"source.captured_at": 1, "ts": 1, "data.ts": 1}
+
+
+def fitted(result: InferenceResult, limit: int) -> bytes:
+    """JSON of `result` in at most `limit` bytes: the least sure results of a list go first, and how many is told."""
+    data = messages.encode(result)
+    kept = result.results
+    while len(data) > limit and isinstance(kept, list) and kept:
+        kept = kept[: min(len(kept) - 1, len(kept) * limit // len(data))]
+        data = messages.encode(msgspec.structs.replace(result, results=kept, truncated=len(result.results) - len(kept)))
+    return data

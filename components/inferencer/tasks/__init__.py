@@ -1,0 +1,35 @@
+"""What models answer. A decoder is a module here, and one line: its name in model.json, and the module.
+
+A module has `runner(bundle, session, pipeline)`. It is imported with the first bundle that names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, cast
+
+from edgeml.errors import BundleError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+    from edgeml.models import Bundle
+    from inferencer.config import Pipeline
+    from inferencer.tasks.runner import Runner
+
+DECODERS = {
+    "softmax": "softmax",  # classification
+    "centerface": "centerface",  # detection of faces
+    "yolo": "yolo",  # detection
+    "regression": "regression",  # a number
+    "anomaly": "turbine",  # of a wind turbine
+}
+
+
+def runner_of(bundle: Bundle, session: ort.InferenceSession, pipeline: Pipeline) -> Runner:
+    """The runner for the decoder that a bundle names. Raises BundleError, also for one that there is not."""
+    named = bundle.manifest.output.decoder
+    if named not in DECODERS:
+        raise BundleError(f"{bundle.path}: no decoder {named!r}, there are {', '.join(DECODERS)}")
+    module = importlib.import_module(f"{__name__}.{DECODERS[named]}")
+    return cast("Runner", module.runner(bundle, session, pipeline))

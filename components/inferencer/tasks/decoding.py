@@ -1,0 +1,145 @@
+"""Images and vectors: prepare, run, decode. A decoder is a function of the named outputs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeml.errors import BackendError, BundleError
+from edgeml.messages import Source
+from edgeml.models import Bundle
+from inferencer.preprocess import Array, Geometry, Preprocessor
+from inferencer.sample import Outcome, Sample, Timer, ordered
+from inferencer.tasks.outputs import Fit, plan, table
+from inferencer.tasks.runner import Runner, Session
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+    from inferencer.config import Pipeline
+
+DEFAULT_THRESHOLD = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the pipeline asks of a decoder: the lowest score, and how many labels of a classification."""
+
+    threshold: float
+    top_k: int
+
+
+Outputs = Mapping[str, Array]
+Decoder = Callable[[Outputs, Geometry, Sequence[str], Wanted, Mapping[str, Any]], Any]
+
+
+class DecodingRunner(Runner):
+    """Images and vectors: prepare, run, decode as model.json says. Raises BundleError where that does not fit."""
+
+    def __init__(
+        self, bundle: Bundle, session: ort.InferenceSession, pipeline: Pipeline, fit: Fit, decode: Decoder
+    ) -> None:
+        self.bundle, self._session = bundle, Session(bundle, session)
+        manifest = bundle.manifest
+        own = manifest.thresholds.get("score", manifest.output.parameters.get("threshold", DEFAULT_THRESHOLD))
+        threshold = pipeline.score_threshold or float(own if isinstance(own, float | int) else own[0])
+        self._wanted = Wanted(threshold, pipeline.top_k)
+        try:
+            self._preprocess = None if manifest.input.layout == "tensor" else Preprocessor(manifest.input)
+        except ValueError as error:
+            raise BundleError(f"{bundle.path}: model.json and model.onnx do not fit: {error}") from error
+        self._count = int(np.prod(manifest.input.shape))
+        self._features = _features(bundle, self._count)
+        tried = [self._tensor(sample)[0] for sample in (self._zeros(), self._noise())]
+        self._plan = plan(bundle, self._session.outputs(tried), fit)
+        self._session.names = list(self._plan.names)
+        self._decode = decode
+
+    def infer(self, sample: Sample) -> Outcome | None:
+        timer = Timer()
+        tensor, geometry = self._tensor(sample)
+        if not sample.valid():
+            return None
+        timer.lap("preprocess")
+        outputs = self._session.run(tensor)
+        timer.lap("inference")
+        try:
+            if self._plan.keys:
+                outputs = {name: table(value, self._plan.keys) for name, value in outputs.items()}
+            results = self._decode(outputs, geometry, self.bundle.labels, self._wanted, self._plan.parameters)
+        except Exception as error:  # of NumPy and OpenCV, at what a model gives
+            decoder = self.bundle.manifest.output.decoder
+            raise BackendError(
+                f"{self.bundle.ref.name}: decoder {decoder} cannot read the outputs: {error!r}"
+            ) from error
+        timer.lap("postprocess")
+        return Outcome(self.bundle.manifest.task, self.bundle.ref, results, timer, backend="onnx")
+
+    def rehearse(self) -> None:
+        self.infer(self._zeros())
+
+    def _zeros(self) -> Sample:
+        data = np.zeros((64, 64, 3), np.uint8) if self._preprocess else [0.0] * self._count
+        return Sample(data, Source(), time.monotonic_ns(), "bgr24")
+
+    def _noise(self) -> Sample:
+        """Something in place of nothing: on zeros alone, scores look like probabilities too easily."""
+        random = np.random.default_rng(0)
+        if self._preprocess:
+            return Sample(random.integers(0, 256, (64, 64, 3), np.uint8), Source(), time.monotonic_ns(), "bgr24")
+        integers = "int" in self.bundle.manifest.input.dtype
+        values = random.integers(0, 100, self._count) if integers else random.standard_normal(self._count)
+        return Sample([float(value) for value in values], Source(), time.monotonic_ns())
+
+    def _tensor(self, sample: Sample) -> tuple[Array, Geometry]:
+        if self._preprocess is None:
+            declared = self.bundle.manifest.input
+            numbers = ordered(sample.values, self._features, self._count)
+            return vector(numbers, declared.dtype).reshape(1, *declared.shape), Geometry(0, 0)
+        image = sample.image
+        try:
+            return self._preprocess(image, sample.pixel_format)
+        except Exception as error:
+            raise BackendError(f"image {image.shape} {image.dtype} cannot be prepared: {error!r}") from error
+
+
+def _features(bundle: Bundle, count: int) -> list[str]:
+    """The names of the numbers, in order, where model.json gives them. Raises BundleError."""
+    names = bundle.manifest.output.parameters.get("features", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BundleError(f"{bundle.path}: output.parameters.features must be a list of names, found {names!r}")
+    if names and bundle.manifest.input.layout == "tensor" and len(names) != count:
+        raise BundleError(f"{bundle.path}: {len(names)} features are named, the input takes {count}")
+    return names
+
+
+def vector(values: Sequence[float], dtype: str) -> Array:
+    """Numbers as an array of `dtype`. Raises BackendError for one that it does not hold."""
+    with np.errstate(over="ignore"):
+        found = np.array(values, np.float64 if "int" in dtype else dtype)
+    if "int" in dtype:
+        limits = np.iinfo(dtype)
+        if found.size and (found.min() < limits.min or found.max() > limits.max):
+            raise BackendError(f"expected {limits.min} to {limits.max}, got {found.min():g} to {found.max():g}")
+        return found.round().astype(dtype)
+    if not np.isfinite(found).all():
+        raise BackendError(f"expected numbers that {dtype} holds, got {max(values, key=abs):g}")
+    return found
+
+
+def check(scores: Array | float) -> None:
+    """Raises ValueError for what compares with nothing: it would pass for a result in which nothing was found."""
+    if not np.isfinite(scores).all():
+        raise ValueError("the model's answer is not finite")
+
+
+def first(outputs: Outputs) -> Array:
+    return next(iter(outputs.values()))
+
+
+def label(labels: Sequence[str], index: int) -> str:
+    return labels[index] if index < len(labels) else str(index)

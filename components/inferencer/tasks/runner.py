@@ -1,0 +1,60 @@
+"""A loaded bundle that answers samples, and its session."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgeml.errors import BackendError
+from edgeml.models import Bundle
+from edgeml.onnx_session import first_line
+from inferencer.sample import Array, Outcome, Sample
+from inferencer.tasks.outputs import Output
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+
+class Runner(Protocol):
+    """One loaded bundle; swapped as a whole."""
+
+    bundle: Bundle
+    memory: object = None  # what it has gathered from samples, for the next version
+
+    def infer(self, sample: Sample) -> Outcome | None: ...
+
+    def rehearse(self) -> None:
+        """One whole inference on zeros, from preparation to results. Raises BackendError if the parts do not fit."""
+
+    def follow(self, memory: object) -> None:
+        """Take over the `memory` of an earlier version, if it is of this kind; the pipeline's thread calls it once."""
+        return
+
+
+class Session:
+    """An ONNX Runtime session and the names of the outputs that are asked for."""
+
+    def __init__(self, bundle: Bundle, session: ort.InferenceSession) -> None:
+        self._bundle, self._session = bundle, session
+        self.kinds = {output.name: str(output.type) for output in session.get_outputs()}
+        self.names = list(self.kinds)
+
+    def run(self, tensor: Array) -> dict[str, Any]:
+        try:
+            outputs: Sequence[Any] = self._session.run(self.names, {self._bundle.manifest.input.name: tensor})
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise BackendError(f"{self._bundle.ref.name}: {first_line(error)}") from error
+        return dict(zip(self.names, outputs, strict=True))
+
+    def outputs(self, samples: Sequence[Array]) -> list[Output]:
+        """What the model gives for the first sample, and for those of the others that it takes."""
+        answers = [self.run(samples[0])]
+        for tensor in samples[1:]:
+            with contextlib.suppress(BackendError):
+                answers.append(self.run(tensor))
+        ends = self._bundle.graph.ends
+        return [
+            Output(name, kind, tuple(answer[name] for answer in answers), ends.get(name, ""))
+            for name, kind in self.kinds.items()
+        ]
