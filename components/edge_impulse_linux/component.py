@@ -16,8 +16,8 @@ from edge_impulse_linux.sampling import Sampler
 from edge_impulse_linux.session import Session
 from edge_impulse_linux.sources import Camera, Feed
 from edgeml import messages
+from edgeml.backoff import Backoff
 from edgeml.component import Component, Context
-from edgeml.drainer import full_jitter
 from edgeml.edge_impulse.parameters import interpret
 from edgeml.edge_impulse.studio import Studio, endpoints
 from edgeml.errors import ConfigError, DisconnectedError, EdgemlError
@@ -80,23 +80,24 @@ class EdgeImpulseLinux(Component[Config]):
             feed.feed(payload)
 
     def _keep_connected(self, ended: threading.Event) -> None:
-        failures = 0
+        backoff = Backoff()
         while not ended.is_set():
             began = time.monotonic()
             try:
                 self._connect_once(ended)
-                failures = 0
+                backoff.reset()
             except DisconnectedError:
                 raise  # of the core, not of Studio: the process has to be started anew
             except EdgemlError as error:
                 if ended.is_set():
                     return
-                failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
-                pause = full_jitter(failures)
+                if time.monotonic() - began > STEADY_S:
+                    backoff.reset()
+                pause = backoff.next()
                 self.context.health.count("disconnects")
                 self.context.health.error(error)
                 self.context.health.note("studio", str(error))
-                log.error("not connected to Studio %s", kv(reason=error, failures=failures, pause_s=pause))
+                log.error("not connected to Studio %s", kv(reason=error, failures=backoff.failures, pause_s=pause))
                 ended.wait(pause)
 
     def _connect_once(self, ended: threading.Event) -> None:

@@ -11,8 +11,8 @@ from edge_impulse_runner.models import ModelSource
 from edge_impulse_runner.process import sweep
 from edge_impulse_runner.s3_cache import S3Cache
 from edge_impulse_runner.senses import Senses
+from edgeml.backoff import Backoff
 from edgeml.component import Component, Context
-from edgeml.drainer import full_jitter
 from edgeml.edge_impulse.cache import Cache, FileCache
 from edgeml.edge_impulse.device import Topics, default_mac, device_name
 from edgeml.edge_impulse.parameters import Settings, interpret
@@ -168,11 +168,10 @@ class EdgeImpulseRunner(Component[Config]):
 
     def _insist(self, topic: str) -> None:
         """Subscribe as soon as the core lets us: IoT Core may be out of reach now."""
-        failures = 1
-        while not self.context.stopping.wait(full_jitter(failures)) and self._commands and self._commands[0] == topic:
+        backoff = Backoff()
+        while not self.context.stopping.wait(backoff.next()) and self._commands and self._commands[0] == topic:
             if self._subscribe(topic):
                 return
-            failures += 1
 
     def _command(self, guard: RetainedGuard, topic: str, payload: bytes) -> None:
         with self._lock:

@@ -14,7 +14,7 @@ from edge_impulse_runner.models import ModelSource
 from edge_impulse_runner.process import EimError
 from edge_impulse_runner.protocol import Hello
 from edge_impulse_runner.pump import Pump, model_info
-from edgeml.drainer import full_jitter
+from edgeml.backoff import Backoff
 from edgeml.edge_impulse.parameters import Settings
 from edgeml.edge_impulse.reporter import Reporter
 from edgeml.errors import BundleError, EdgemlError, SourceError, UnreadableError
@@ -30,10 +30,7 @@ OpenInput = Callable[[Hello], Input]  # raises SourceError, ConfigError
 
 
 class Life:
-    """`run` returns after `stop`, which any thread may call. Failures of model and input are repaired with backoff.
-
-    `pause` gives the seconds to wait after the nth failure in a row.
-    """
+    """`run` returns after `stop`, which any thread may call. Failures of model and input are repaired with backoff."""
 
     def __init__(
         self,
@@ -43,10 +40,11 @@ class Life:
         open_input: OpenInput,
         reporter: Reporter,
         health: Health,
-        pause: Callable[[int], float] = full_jitter,
+        backoff: Backoff | None = None,
     ) -> None:
         self._config, self._settings, self._source = config, settings, source
-        self._open_input, self.reporter, self._health, self._pause = open_input, reporter, health, pause
+        self._open_input, self.reporter, self._health = open_input, reporter, health
+        self._backoff = backoff or Backoff()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._model: Eim | None = None
@@ -65,7 +63,6 @@ class Life:
             metrics.join()
 
     def _live(self) -> None:
-        failures = 0
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
@@ -73,8 +70,9 @@ class Life:
             except EdgemlError as error:
                 if self._stopping.is_set():
                     break  # the model was closed under its asker, on purpose
-                failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
-                self._failed(error, failures)
+                if time.monotonic() - began > STEADY_S:
+                    self._backoff.reset()
+                self._failed(error)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -83,7 +81,7 @@ class Life:
         if model is not None:
             model.close()
 
-    def _failed(self, error: EdgemlError, failures: int) -> None:
+    def _failed(self, error: EdgemlError) -> None:
         self._health.count("failures")
         if isinstance(error, UnreadableError):
             self._health.problems.found("unreadable", "model", str(error))
@@ -93,8 +91,8 @@ class Life:
             log.error("waiting for the restart command %s", kv(reason=error))
             self._stopping.wait()
             return
-        pause = self._pause(failures)
-        log.error("trying again %s", kv(reason=error, failures=failures, pause_s=pause))
+        pause = self._backoff.next()
+        log.error("trying again %s", kv(reason=error, failures=self._backoff.failures, pause_s=pause))
         self._stopping.wait(pause)
 
     def _serve(self) -> None:

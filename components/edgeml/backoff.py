@@ -8,11 +8,12 @@ from dataclasses import dataclass
 class Backoff:
     """Successive pauses in seconds: uniform in 0 to min(`ceiling_s`, `first_s` * 2**n), n the failures in a row.
 
-    At least `floor_s`, so that nothing spins. Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    At least `floor_s`, so that nothing spins. The defaults suit what waits for a cloud. Source: "Exponential Backoff
+    And Jitter", AWS Architecture Blog, 2015.
     """
 
-    first_s: float
-    ceiling_s: float
+    first_s: float = 0.5
+    ceiling_s: float = 60.0
     floor_s: float = 0.0
     failures: int = 0
 

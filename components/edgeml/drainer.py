@@ -1,12 +1,12 @@
 """The thread that empties a spool, and what `send` may say of an item."""
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edgeml.backoff import Backoff
 from edgeml.errors import RefusedError, SpoolError, Undeliverable
 from edgeml.log import kv
 from edgeml.pace import Throttle
@@ -19,7 +19,6 @@ DOUBTS, DOUBT_S = 10, 60.0  # failures, and seconds, of one lane while others ar
 AT_ONCE_S = 1.0  # an answer; what takes longer is a network that may be back by now
 TELL_AFTER = 5  # failures in a row until a lane is said to be unreachable
 _IDLE_S = 60.0
-_BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.5, 60.0
 
 
 class Held(Exception):  # noqa: N818  (nothing is wrong)
@@ -55,9 +54,8 @@ class _Lane:
     ready_at: float = 0.0
 
 
-def full_jitter(failures: int) -> float:
-    """Seconds to wait after the nth failure in a row: uniform in 0 to min(60, 0.5 * 2**(n-1)), for fleets."""
-    return random.uniform(0.0, min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2 ** min(failures - 1, 16)))  # noqa: S311
+def _pause(failures: int) -> float:
+    return Backoff(failures=failures - 1).next()
 
 
 class Drainer:
@@ -77,7 +75,7 @@ class Drainer:
         send: Callable[[Item], None],
         *,
         transient: tuple[type[Exception], ...],
-        backoff: Callable[[int], float] = full_jitter,
+        backoff: Callable[[int], float] = _pause,
     ) -> None:
         self._spool, self._send, self._transient, self._backoff = spool, send, transient, backoff
         self._sent = self._failed = self._refused = 0

@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from edgeml.errors import DisconnectedError, IpcError, NotFoundError, RefusedErr
 from edgeml.health import Health
 from edgeml.log import kv
 from edgeml.messages import MAX_IPC_BYTES
+from edgeml.pace import Throttle
 
 __all__ = ["INBOX", "GreengrassIpc", "Handler", "Ipc", "StandaloneIpc", "Subscription", "matches", "translated"]
 
@@ -98,7 +100,7 @@ class GreengrassIpc:
         self._unanswered: set[concurrent.futures.Future[Any]] = set()
         self._inbox = Inbox(health)
         self._window = threading.BoundedSemaphore(IN_FLIGHT)
-        self._refused: dict[str, int] = {}
+        self._refused: defaultdict[str, Throttle] = defaultdict(Throttle)
         self._configuration: Subscription | None = None
         self._configured: dict[str, Any] = {}
         self._subscriptions: dict[tuple[str, str, Handler], Subscription] = {}
@@ -155,9 +157,9 @@ class GreengrassIpc:
         error = done.exception()
         if error is None:
             return
-        count = self._refused[topic] = self._refused.get(topic, 0) + 1
-        if count & (count - 1) == 0 and not self._closing:
-            log.error("publish refused %s", kv(error=translated(error, f"publish {topic}"), times=count))
+        refused = self._refused[topic]
+        if refused.due() and not self._closing:
+            log.error("publish refused %s", kv(error=translated(error, f"publish {topic}"), times=refused.count))
 
     def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
         if len(payload) > self.max_iot_bytes:
@@ -256,7 +258,7 @@ class GreengrassIpc:
         return secret_text(secret_id, getattr(value, "secret_string", None), getattr(value, "secret_binary", None))
 
     def dropped(self) -> int:
-        return self._inbox.dropped + sum(self._refused.values())
+        return self._inbox.dropped + sum(each.count for each in list(self._refused.values()))
 
     def ready(self) -> None:
         return

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from edgeml import messages
+from edgeml.backoff import Backoff
 from edgeml.component import Context
 from edgeml.errors import DisconnectedError, EdgemlError, IpcError
 from edgeml.log import kv
@@ -256,16 +257,16 @@ class Updater:
 
     def _retried(self, what: str, request: Any) -> Any:
         """The request's answer, asked for until there is one. Raises Stopped."""
-        pause = RETRY_MIN_S
+        backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S, floor_s=RETRY_MIN_S / 2)
         while True:
             try:
                 return request()
             except IpcError as error:
+                pause = backoff.next()
                 log.warning("will try again %s", kv(what=what, error=error, pause_s=pause))
                 self._context.health.error(error)
                 if self._context.stopping.wait(pause):
                     raise Stopped from None
-                pause = min(pause * 2, RETRY_MAX_S)
 
 
 @dataclass

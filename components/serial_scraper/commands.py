@@ -5,8 +5,8 @@ import logging
 import threading
 from pathlib import Path
 
+from edgeml.backoff import Backoff
 from edgeml.component import Context
-from edgeml.drainer import full_jitter
 from edgeml.edge_impulse.retained import RetainedGuard
 from edgeml.errors import IpcError, SpoolError
 from edgeml.ipc import Subscription
@@ -40,17 +40,16 @@ class Commands:
 
     def _listen(self, topic: str, guard_file: Path) -> None:
         """Subscribe as soon as the core lets us: IoT Core may be out of reach now."""
-        failures = 0
+        backoff = Backoff()
         while not self._context.stopping.is_set() and topic in self._services:
             received = functools.partial(self._received, RetainedGuard(guard_file))
             try:
                 subscription = self._context.ipc.subscribe_iot(topic, received)
                 break
             except IpcError as error:
-                failures += 1
                 self._context.health.error(error)
                 log.error("commands cannot be received yet %s", kv(topic=topic, reason=error))
-                self._context.stopping.wait(full_jitter(failures))
+                self._context.stopping.wait(backoff.next())
         else:
             return
         with self._lock:

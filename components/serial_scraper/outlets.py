@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from edgeml.health import Health
 from edgeml.ipc import Ipc
 from edgeml.log import kv
 from edgeml.messages import encode
+from edgeml.pace import Throttle
 from serial_scraper.config import Port
 from serial_scraper.records import Record, SerialRecord
 
@@ -45,7 +47,7 @@ class Outlets:
 
     def __init__(self, port: str, config: Port, health: Health, outlets: dict[str, Outlet]) -> None:
         self._port, self._format, self._health, self._outlets = port, config.format, health, outlets
-        self._failed: dict[str, int] = {}
+        self._failed: defaultdict[str, Throttle] = defaultdict(Throttle)
 
     def __call__(self, records: list[Record]) -> None:
         for record in records:
@@ -58,11 +60,11 @@ class Outlets:
                     self._failure(name, error)
 
     def _failure(self, name: str, error: Exception) -> None:
-        count = self._failed[name] = self._failed.get(name, 0) + 1
+        failed = self._failed[name]
         self._health.count(f"ports.{self._port}.{name}_failed")
         self._health.error(error)
-        if count & (count - 1) == 0:  # 1, 2, 4, 8 ...: not once per record
-            log.error("record not delivered %s", kv(port=self._port, to=name, reason=error, times=count))
+        if failed.due():
+            log.error("record not delivered %s", kv(port=self._port, to=name, reason=error, times=failed.count))
 
 
 def local(port: str, config: Port, ipc: Ipc, health: Health) -> Outlet:

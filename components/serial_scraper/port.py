@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from edgeml.backoff import Backoff
 from edgeml.edge_impulse.results import ModelInfo
 from edgeml.errors import SourceError
 from edgeml.health import Health
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.25  # how soon `stop` is noticed
 STEADY_S = 10.0  # what worked for so long begins again with short pauses
 _PATIENCE = 8  # idle gaps to wait for the rest of a line that has begun
-_BACKOFF_BASE_S, _BACKOFF_CAP_S = 0.25, 10.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
 _SAMPLE_LOG_S = 10.0
 
 
@@ -62,7 +63,7 @@ class PortReader:
         self._stopping, self._wake = threading.Event(), threading.Event()
 
     def run(self) -> None:
-        failures = 0
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, floor_s=_FIRST_PAUSE_S / 2)
         while not self._stopping.is_set():
             self._wake.clear()
             if self._stopping.is_set():
@@ -76,8 +77,9 @@ class PortReader:
                 finally:
                     link.close()
             except SourceError as error:
-                failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
-                self._failed(error, failures)
+                if time.monotonic() - began > STEADY_S:
+                    backoff.reset()
+                self._failed(error, backoff)
 
     def restart(self) -> None:
         """Close the port and begin anew."""
@@ -87,13 +89,13 @@ class PortReader:
         self._stopping.set()
         self._wake.set()
 
-    def _failed(self, error: SourceError, failures: int) -> None:
-        pause = min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2 ** min(failures - 1, 10))
+    def _failed(self, error: SourceError, backoff: Backoff) -> None:
+        pause = backoff.next()
         self._count("failures")
         self._health.error(error)
         self._health.note(f"ports.{self._name}", str(error))
-        level = logging.ERROR if failures == 1 else logging.INFO  # once is enough for a board left unplugged
-        log.log(level, "port %s", kv(port=self._name, reason=error, failures=failures, pause_s=pause))
+        level = logging.ERROR if backoff.failures == 1 else logging.INFO  # once is enough for a board left unplugged
+        log.log(level, "port %s", kv(port=self._name, reason=error, failures=backoff.failures, pause_s=pause))
         self._wake.wait(pause)
 
     def _opened(self) -> Link:

@@ -14,6 +14,7 @@ from edge_impulse_runner.inputs import Window
 from edge_impulse_runner.life import Life
 from edge_impulse_runner.models import ModelSource
 from edge_impulse_runner.protocol import Hello
+from edgeml.backoff import Backoff
 from edgeml.edge_impulse.device import Topics
 from edgeml.edge_impulse.parameters import Parameters, interpret
 from edgeml.edge_impulse.reporter import Reporter
@@ -70,7 +71,7 @@ class Running:
         source = ModelSource(
             found, config.model, root=folder, work=folder, studio=lambda: Studio("", "http://127.0.0.1:9")
         )
-        self.life = Life(config, found, source, self._input, reporter, self.health, pause=lambda failures: 0.01)
+        self.life = Life(config, found, source, self._input, reporter, self.health, backoff=Backoff(0.02, 0.02))
         self.thread = threading.Thread(target=self.life.run)
         if begin:
             self.thread.start()

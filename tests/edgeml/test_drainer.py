@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeml.drainer import Drainer, full_jitter
+from edgeml.drainer import Drainer
 from edgeml.errors import SpoolError, Undeliverable
 from edgeml.spool import Item, Spool
 from support import eventually
@@ -159,17 +159,6 @@ def test_an_item_that_was_sent_but_could_not_be_removed_is_not_sent_again(tmp_pa
     assert drainer.stop(5)
     assert receiver.payloads == expected
     spool.close()
-
-
-def test_the_backoff_grows_to_a_cap_with_full_jitter() -> None:
-    def spread(failures: int) -> tuple[float, float]:
-        draws = [full_jitter(failures) for _ in range(2000)]
-        return min(draws), max(draws)
-
-    for failures, cap in [(1, 0.5), (2, 1.0), (5, 8.0), (8, 60.0), (10_000, 60.0)]:
-        low, high = spread(failures)
-        assert 0 <= low < 0.05 * cap
-        assert 0.95 * cap < high <= cap
 
 
 def test_the_age_of_the_oldest_item_is_told(tmp_path: Path) -> None:

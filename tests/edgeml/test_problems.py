@@ -52,6 +52,10 @@ def test_backoff_doubles_up_to_its_ceiling_and_starts_anew() -> None:
         assert 0.25 <= backoff.next() <= limit
     backoff.reset()
     assert backoff.next() <= 1
+    for failed, most in [(0, 0.5), (1, 1.0), (4, 8.0), (7, 60.0), (10_000, 60.0)]:  # the defaults, in full
+        draws = [Backoff(failures=failed).next() for _ in range(1000)]
+        assert 0 <= min(draws) < 0.05 * most
+        assert 0.95 * most < max(draws) <= most
     assert Backoff(first_s=1, ceiling_s=5, failures=10**9).next() <= 5
 
 
