@@ -71,11 +71,11 @@ def _delete(seen: Seen) -> bool:
         with folders.opened(folder or "/") as parent:
             if not _is_as_seen(parent, name, seen):
                 return False  # renamed or written to since the scan
-            os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=parent)
+            os.rename(name, aside, src_dir_fd=parent.descriptor, dst_dir_fd=parent.descriptor)
             if not _is_as_seen(parent, aside, seen):
-                _give_back(parent, aside, name)
+                _give_back(parent.descriptor, aside, name)
                 return False
-            os.unlink(aside, dir_fd=parent)
+            os.unlink(aside, dir_fd=parent.descriptor)
     except OSError as error:
         log.warning("cannot delete a delivered log file %s", kv(file=seen.path, reason=error.strerror))
         return False
@@ -83,12 +83,10 @@ def _delete(seen: Seen) -> bool:
     return True
 
 
-def _is_as_seen(parent: int, name: str, seen: Seen) -> bool:
-    status, above = os.stat(name, dir_fd=parent, follow_symlinks=False), os.fstat(parent)
+def _is_as_seen(parent: folders.Place, name: str, seen: Seen) -> bool:
+    status = os.stat(name, dir_fd=parent.descriptor, follow_symlinks=False)
     found = ((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
-    return found == (seen.key, seen.size, seen.mtime) and not folders.objection(
-        above, folders.writers(parent, above), status
-    )
+    return found == (seen.key, seen.size, seen.mtime) and not parent.objection(status)
 
 
 def _give_back(parent: int, aside: str, name: str) -> None:

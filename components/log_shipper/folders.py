@@ -4,6 +4,8 @@ The shipper may read everything, so a link in a folder of logs could send /etc/s
 descriptor by descriptor, and links are followed only where root, or the user that we are, made them. A log is a regular
 file with one name. Its owner matters where another user than root or himself can write into its folder, who could have
 moved a file there that he may not read: it must belong to one of those who can write there, and not everybody may.
+Whoever owns a folder further up can put another in place of what lies in it: below his only his own is read, and what
+all may read. (A group that may write further up, as syslog's in /var/log of Ubuntu, is trusted with that.)
 """
 
 import errno
@@ -15,6 +17,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 _WALK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -34,21 +37,48 @@ class RefusedError(OSError):
     """A link or a file that somebody could have put there to show us what is not his."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """An open folder. `others` may write into it, `movers` own folders above it; neither are root or ourselves."""
+
+    descriptor: int
+    status: os.stat_result
+    others: Writers
+    movers: frozenset[int]
+
+    def objection(self, file: os.stat_result) -> str:
+        """Why a file in it is no log to be read or deleted, empty if it is one."""
+        if stat.S_ISLNK(file.st_mode):
+            return "it is a link"
+        if not stat.S_ISREG(file.st_mode):
+            return "it is no regular file"
+        if file.st_nlink > 1:
+            return f"it has {file.st_nlink} names (hard links)"
+        if self.others is None:
+            return "everybody can write into its folder"
+        if self.others and file.st_uid not in (self.status.st_uid, *self.others):
+            return f"user {_name(file.st_uid)} owns it, and user {_name(min(self.others))} can write into its folder"
+        if self.movers and not self.movers & {file.st_uid, self.status.st_uid} and not file.st_mode & stat.S_IROTH:
+            return _moved(file.st_uid, self.movers)
+        return ""
+
+
 @contextmanager
-def opened(path: str) -> Iterator[int]:
-    """The descriptor of a folder, for as long as the block lasts. OSError, RefusedError if a link led there."""
-    descriptor = _walk(path)
+def opened(path: str) -> Iterator[Place]:
+    """A folder, for as long as the block lasts. OSError, RefusedError if a link led there."""
+    descriptor, movers = _walk(path)
     try:
         listed = os.open(".", _LIST, dir_fd=descriptor)
     finally:
         os.close(descriptor)
     try:
-        yield listed
+        status = os.fstat(listed)
+        yield Place(listed, status, _writers(listed, status), movers)
     finally:
         os.close(listed)
 
 
-def writers(descriptor: int, folder: os.stat_result) -> Writers:
+def _writers(descriptor: int, folder: os.stat_result) -> Writers:
     """Who may write into an open folder: its owner, who can give himself that right, and whom mode and ACL name."""
     if folder.st_mode & stat.S_IWOTH:
         return None
@@ -70,21 +100,6 @@ def _acl(descriptor: int) -> Iterator[tuple[int, int, int]]:
     return struct.iter_unpack("<HHI", found[4 : 4 + (len(found) - 4) // 8 * 8])
 
 
-def objection(folder: os.stat_result, others: Writers, file: os.stat_result) -> str:
-    """Why a file is no log to be read or deleted, empty if it is one. `others` are the folder's writers."""
-    if stat.S_ISLNK(file.st_mode):
-        return "it is a link"
-    if not stat.S_ISREG(file.st_mode):
-        return "it is no regular file"
-    if file.st_nlink > 1:
-        return f"it has {file.st_nlink} names (hard links)"
-    if others is None:
-        return "everybody can write into its folder"
-    if others and file.st_uid not in (folder.st_uid, *others):
-        return f"user {_name(file.st_uid)} owns it, and user {_name(min(others))} can write into its folder"
-    return ""
-
-
 def open_file(path: str, key: tuple[int, int]) -> int:
     """A descriptor to read the file with this device and inode number.
 
@@ -93,21 +108,22 @@ def open_file(path: str, key: tuple[int, int]) -> int:
     """
     folder, _, name = path.rpartition("/")
     with opened(folder or "/") as parent:
-        found = os.open(name, _FILE, dir_fd=parent)
+        found = os.open(name, _FILE, dir_fd=parent.descriptor)
         try:
-            status, above = os.fstat(found), os.fstat(parent)
+            status = os.fstat(found)
             if (status.st_dev, status.st_ino) != key:
                 raise FileNotFoundError(errno.ENOENT, "another file by now", path)
-            if reason := objection(above, writers(parent, above), status):
+            if reason := parent.objection(status):
                 raise RefusedError(errno.EPERM, reason, path)
             return os.open(f"/proc/self/fd/{found}", _READ)
         finally:
             os.close(found)
 
 
-def _walk(path: str) -> int:
+def _walk(path: str) -> tuple[int, frozenset[int]]:
+    """A descriptor of the folder, and who owns folders above it."""
     parts = path.split("/")[::-1]
-    links = 0
+    links, owners, trusted = 0, frozenset[int](), {0, os.geteuid()}
     current = os.open("/", _WALK)
     try:
         while parts:
@@ -125,12 +141,24 @@ def _walk(path: str) -> int:
                 if not target.startswith("/"):
                     continue
                 step = os.open("/", _WALK)
+            above = os.fstat(current).st_uid
             os.close(current)
             current = step
+            if above not in trusted:
+                owners |= {above}
+            if owners and (found := os.fstat(step)).st_uid not in owners and not found.st_mode & stat.S_IXOTH:
+                raise RefusedError(errno.EPERM, _moved(found.st_uid, owners), path)
     except BaseException:
         os.close(current)
         raise
-    return current
+    return current, owners
+
+
+def _moved(owner: int, movers: frozenset[int]) -> str:
+    return (
+        f"user {_name(owner)} owns it, it is not open to all, and user {_name(min(movers))}, who owns a folder above, "
+        "could have put it there"
+    )
 
 
 def _link(folder: int, name: str, path: str) -> str:

@@ -48,9 +48,9 @@ class Folder(Generic[L]):
     def look(self) -> bool:
         """Look again; whether anything has changed. What cannot be looked at for now is taken to be as it was."""
         try:
-            with folders.opened(self.path) as descriptor:
+            with folders.opened(self.path) as place:
                 self.unreadable = ""
-                return self._look(descriptor)
+                return self._look(place)
         except folders.RefusedError as error:
             self.refused = {self.path: error.strerror or ""}
             return self._gone()
@@ -66,18 +66,17 @@ class Folder(Generic[L]):
         self.files, self._listed, self._lately = {}, None, {}
         return changed
 
-    def _look(self, descriptor: int) -> bool:
-        status = os.fstat(descriptor)
-        others = folders.writers(descriptor, status)
+    def _look(self, place: folders.Place) -> bool:
+        status = place.status
 
         def seen(name: str, path: str) -> Seen | None:
-            return self._seen(descriptor, status, others, name, path)
+            return self._seen(place, name, path)
 
         changed = False
         now = time.monotonic()
         identity = (status.st_dev, status.st_ino, status.st_ctime_ns)
         if identity != self._listed or now > self._list_at:
-            changed = self._list(descriptor, seen)
+            changed = self._list(place.descriptor, seen)
             settled = status.st_ctime_ns < time.time_ns() - FRESH_NS and not self.refused
             self._listed, self._list_at = identity if settled else None, now + LIST_EVERY_S
         for path in list(self._due()):
@@ -153,14 +152,12 @@ class Folder(Generic[L]):
             self._listed = None  # names have changed, so there is more to be seen
         return True
 
-    def _seen(
-        self, descriptor: int, folder: os.stat_result, others: folders.Writers, name: str, path: str
-    ) -> Seen | None:
+    def _seen(self, place: folders.Place, name: str, path: str) -> Seen | None:
         try:
-            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            status = os.stat(name, dir_fd=place.descriptor, follow_symlinks=False)
         except OSError:
             return None  # renamed or deleted since it was listed
-        if reason := folders.objection(folder, others, status):
+        if reason := place.objection(status):
             if not _is_folder(status) and len(self.refused) < MAX_NAMED:
                 self.refused[path] = reason
             return None
@@ -234,7 +231,7 @@ class Pattern(Generic[L]):
 
 def _subfolders(path: str) -> list[str]:
     try:
-        with folders.opened(path) as descriptor, os.scandir(descriptor) as entries:
+        with folders.opened(path) as place, os.scandir(place.descriptor) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []  # not there, or not readable

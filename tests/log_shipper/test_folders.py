@@ -135,6 +135,43 @@ def test_the_owner_matters_only_where_another_could_have_put_the_file(
 
 
 @as_root
+@pytest.mark.parametrize(
+    ("owners", "modes", "is_read"),
+    [
+        pytest.param((0, 0), (0o700, 0o600), False, id="root's private folder"),
+        pytest.param((0, 0), (0o755, 0o600), False, id="root's private file"),
+        pytest.param((0, 0), (0o700, 0o644), False, id="a file that all could read, in root's private folder"),
+        pytest.param((0, 0), (0o755, 0o644), True, id="what all may read"),
+        pytest.param((NOBODY, NOBODY), (0o700, 0o600), True, id="his own"),
+        pytest.param((0, NOBODY), (0o755, 0o600), True, id="his own in root's"),
+        pytest.param((OTHER, OTHER), (0o750, 0o640), False, id="a third one's"),
+    ],
+)
+def test_whoever_owns_a_folder_above_shows_only_what_is_his_or_everybodys(
+    tmp_path: Path, owners: tuple[int, int], modes: tuple[int, int], is_read: bool
+) -> None:
+    home, logs = tmp_path / "home", tmp_path / "home" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "a.log").write_text("line\n")
+    for path, owner, mode in (
+        (home, NOBODY, 0o755),
+        (logs, owners[0], modes[0]),
+        (logs / "a.log", owners[1], modes[1]),
+    ):
+        os.chown(path, owner, owner)
+        path.chmod(mode)
+    found = scanner(f"{logs}/*.log")
+    assert (names(found) == {"a.log"}) is is_read
+    assert bool(found.files_refused()) is not is_read
+    seen = seen_at(logs / "a.log")
+    if is_read:
+        os.close(folders.open_file(seen.path, seen.key))
+    else:
+        with pytest.raises(folders.RefusedError, match="could have put it there"):
+            folders.open_file(seen.path, seen.key)
+
+
+@as_root
 @pytest.mark.parametrize(("right", "is_read"), [(0o7, False), (0o5, True)])
 @pytest.mark.parametrize("tag", [0x02, 0x08])
 def test_whom_an_acl_lets_write_could_have_put_the_file(tmp_path: Path, tag: int, right: int, is_read: bool) -> None:
