@@ -14,7 +14,7 @@ from inferencer.fallback import WithFallback
 from inferencer.parts import Model, Place, Settings
 from inferencer.parts import check as checked
 from inferencer.pipeline import PipelineWorker
-from inferencer.sinks.writer import Writer
+from inferencer.writer import Writer
 
 
 @dataclass

@@ -25,10 +25,28 @@ if TYPE_CHECKING:
     from edgeml.ipc import Handler
     from edgeml.outbox import Outbox
     from edgeml.s3 import Uploader
-    from inferencer.config import Pipeline
-    from inferencer.sinks.writer import Writer
+    from inferencer.writer import Writer
 
     Topics = Sequence[tuple[str, Handler]]
+
+
+class Pipeline(Protocol):
+    """What a pipeline's configuration tells its parts; config.Pipeline is one."""
+
+    @property
+    def backend(self) -> BackendSettings: ...
+
+    @property
+    def fallback(self) -> BackendSettings | None: ...
+
+    @property
+    def score_threshold(self) -> float: ...
+
+    @property
+    def top_k(self) -> int: ...
+
+    @property
+    def verdict_every_s(self) -> float: ...
 
 
 @dataclass(frozen=True)

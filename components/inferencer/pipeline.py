@@ -15,7 +15,7 @@ from edgeml.messages import InferenceResult, LatencyMs, ModelRef, Regression
 from edgeml.pace import Throttle
 from inferencer.parts import Model, Part, SampleSource, Sink
 from inferencer.sample import MAX_REASON, Outcome, Sample, Timer, compared
-from inferencer.sinks.writer import Writer
+from inferencer.writer import Writer
 
 log = logging.getLogger(__name__)
 

@@ -29,13 +29,13 @@ from inferencer.parts import Model, SampleSource
 from inferencer.pipeline import PipelineWorker
 from inferencer.sample import Outcome, Sample, Timer
 from inferencer.sinks.iot_core import IotCore, IotCoreSink
-from inferencer.sinks.writer import Writer
 from inferencer.sources import mqtt as mqtt_source
 from inferencer.sources.caller import CallerSource
 from inferencer.sources.camera import CameraSource
 from inferencer.sources.mqtt import MqttSamples, MqttSource
 from inferencer.sources.topic import TopicSource
 from inferencer.tasks import runner_of
+from inferencer.writer import Writer
 from inferencer_support import Recorder, classifier, endpoint, make_context, picture, regressor, sample
 from inferencer_support import pipeline as pipeline_of
 from support import eventually

@@ -20,7 +20,7 @@ from inferencer.sample import Sample
 
 if TYPE_CHECKING:
     from edgeml.component import Context
-    from inferencer.config import Pipeline
+    from inferencer.parts import Pipeline
 
 AGAIN = (429, 500, 502, 503, 504)  # statuses that another attempt may change
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.4, 5.0

@@ -20,8 +20,7 @@ from inferencer.sample import Outcome, Sample
 
 if TYPE_CHECKING:
     from edgeml.component import Context
-    from inferencer.config import Pipeline
-    from inferencer.parts import Topics
+    from inferencer.parts import Pipeline, Topics
     from inferencer.tasks.runner import Runner
 
 log = logging.getLogger(__name__)

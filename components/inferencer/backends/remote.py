@@ -20,7 +20,7 @@ from inferencer.sample import Outcome, Sample, Timer, foreign
 
 if TYPE_CHECKING:
     from edgeml.component import Context
-    from inferencer.config import Pipeline
+    from inferencer.parts import Pipeline
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from inferencer.sample import Sample
 
 if TYPE_CHECKING:
     from edgeml.component import Context
-    from inferencer.config import Pipeline
+    from inferencer.parts import Pipeline
 
 MAX_BOXES = 1000  # of an answer, best first
 

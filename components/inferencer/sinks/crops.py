@@ -17,7 +17,7 @@ from inferencer.sample import Array, Outcome, Sample
 if TYPE_CHECKING:
     from edgeml.component import Context
     from edgeml.s3 import Uploader
-    from inferencer.sinks.writer import Writer
+    from inferencer.writer import Writer
 
 CROP_TIME = "%Y/%m/%d/%H%M%S%f"
 LONGEST = "2000/01/01/000000000000-" + "0" * 32 + ".jpg"

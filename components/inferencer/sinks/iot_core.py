@@ -15,7 +15,7 @@ from inferencer.sample import Outcome, Sample
 
 if TYPE_CHECKING:
     from edgeml.outbox import Outbox
-    from inferencer.sinks.writer import Writer
+    from inferencer.writer import Writer
 
 
 class IotCore(SinkSettings, frozen=True):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
     from edgeml.models import Bundle
-    from inferencer.config import Pipeline
+    from inferencer.parts import Pipeline
     from inferencer.tasks.runner import Runner
 
 DECODERS = {

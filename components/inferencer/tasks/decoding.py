@@ -20,7 +20,7 @@ from inferencer.tasks.runner import Runner, Session
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-    from inferencer.config import Pipeline
+    from inferencer.parts import Pipeline
 
 DEFAULT_THRESHOLD = 0.3
 

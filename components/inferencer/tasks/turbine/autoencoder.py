@@ -18,7 +18,7 @@ from inferencer.tasks.runner import Runner, Session
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-    from inferencer.config import Pipeline
+    from inferencer.parts import Pipeline
 
 SHAPE = [len(FEATURES), 10, 10]  # of a window: TurbineFeatures
 
