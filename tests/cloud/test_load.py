@@ -76,7 +76,7 @@ def test_every_face_becomes_an_item(cloud: LocalCloud) -> None:
     faces = f"{cloud.aws.url}/{outputs(cloud)['DataBucketName']}/faces"
     puts = each(lambda i: HTTP.request("PUT", f"{faces}/t{i % 5}/{i}.jpg", body=b"jpeg").status)
     assert set(puts) == {200}
-    cloud.drain(60)
+    cloud.drain(100)
     pages = cloud.aws.client("dynamodb").get_paginator("scan").paginate(TableName="rekognize-faces")
     assert sum(len(page["Items"]) for page in pages) == EVENTS
     assert failed(cloud) == []
@@ -96,7 +96,7 @@ def test_every_message_becomes_a_line(cloud: LocalCloud) -> None:
     for client in clients:
         client.disconnect()
         client.loop_stop()
-    cloud.drain(60)
+    cloud.drain(100)
     pages = cloud.aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName="/edgeml/turbine")
     values = [int(event["message"].split()[-1]) for page in pages for event in page["events"]]
     assert sorted(values) == list(range(EVENTS))
@@ -114,7 +114,7 @@ def test_every_sample_becomes_a_line(cloud: LocalCloud) -> None:
     for i in range(0, EVENTS, 10):
         entries = [{"Id": str(n), "Message": str(n)} for n in range(i, i + 10)]
         sns.publish_batch(TopicArn=topic, PublishBatchRequestEntries=entries)
-    cloud.drain(60)
+    cloud.drain(100)
     assert sorted(int(line) for line in delivered) == list(range(EVENTS))
     assert failed(cloud) == []
 
@@ -161,7 +161,7 @@ def test_every_document_becomes_one_job(cloud: LocalCloud, count: int) -> None:
     cloud.aws.observers.append(watch)
     with IotJobs(cloud.aws, *cloud.mqtt_address):  # refuses a second job of the same id, which moto does not
         assert {put("model.zip", artifact), *each(offer, count)} == {200}
-        cloud.drain(60)
+        cloud.drain(100)
         everything = cloud.aws.client("iot").list_jobs(maxResults=2 * EVENTS)  # moto has no second page
         jobs = [job["jobId"] for job in everything["jobs"]]
     assert sorted(jobs) == sorted(created)
@@ -192,7 +192,7 @@ def test_every_version_asked_for_is_deployed_once(cloud: LocalCloud) -> None:
 
     cloud.aws.observers.append(watch)
     assert set(each(approve)) == {202}
-    cloud.drain(60)
+    cloud.drain(100)
     assert Counter(checked) == dict.fromkeys(names, EVENTS // 20), "each request was looked at"
     deployed = cloud.greengrass.deployments
     assert deployed[-1].request["components"] == {name: {"componentVersion": "2.0.0"} for name in names}

@@ -102,6 +102,8 @@ class IotJobs:
     def _listed(self, query: dict[str, str]) -> Response:
         found, group = [], query.get("thingGroupName")
         for job in self._jobs.values():
+            if self._status(job) != query["status"]:
+                continue
             record, selection = self._backend.jobs[job.job_id], job.request.get("targetSelection", "SNAPSHOT")
             made = record.created_at.timestamp()
             summary = {"jobId": job.job_id, "status": record.status, "targetSelection": selection}
@@ -123,6 +125,10 @@ class IotJobs:
             elif request.method == "DELETE" and parts[0] == "jobs" and len(parts) == 2:
                 self._jobs.pop(parts[1], None)
                 self._names.discard(parts[1])
+
+    def _status(self, job: Job) -> str:
+        known = self._backend.jobs.get(job.job_id)  # absent: deleted, or not entered yet
+        return known.status if known else ""
 
     def _known_target(self, arn: str) -> bool:
         kind, _, name = arn.rpartition(":")[2].partition("/")
@@ -166,6 +172,8 @@ class IotJobs:
             now = time.monotonic()
             with self._lock:
                 for job in list(self._jobs.values()):
+                    if job.settled and self._status(job) != "IN_PROGRESS":
+                        continue
                     self._join(job)
                     self._roll_out(job, (now - last) / self._minute_s)
                     self._time_out(job, now)
@@ -173,8 +181,7 @@ class IotJobs:
 
     def _join(self, job: Job) -> None:
         """Things that came into a target of a continuous job since."""
-        known = self._backend.jobs.get(job.job_id)  # absent: deleted, or not entered yet
-        if job.continuous and known is not None and known.status == "IN_PROGRESS":
+        if job.continuous and self._status(job) == "IN_PROGRESS":
             things = dict.fromkeys(thing for arn in job.request["targets"] for thing in self._expanded(arn))
             job.waiting.extend(thing for thing in things if thing not in job.executions and thing not in job.waiting)
 

@@ -27,12 +27,13 @@ class Job:
         return self.request.get("targetSelection") == "CONTINUOUS"
 
     @property
+    def settled(self) -> bool:
+        """Whether there is no thing that it is still to reach, or that is at it."""
+        return not self.waiting and all(execution.status in ENDED for execution in self.executions.values())
+
+    @property
     def ended(self) -> bool:
-        return (
-            not self.continuous
-            and not self.waiting
-            and all(execution.status in ENDED for execution in self.executions.values())
-        )
+        return not self.continuous and self.settled
 
     def counts(self) -> Counter[str]:
         return Counter(execution.status for execution in self.executions.values())
