@@ -21,7 +21,16 @@ from edgeml import install as step
 from support import ROOT, eventually
 
 SCRIPT = ROOT / "components" / "edgeml" / "install.py"
+# Stands in for pip where what pip does is not the point: unpacks the wheel that the lock names.
+PIP = """
+import pathlib, re, sys, sysconfig, zipfile
+options = dict(zip(sys.argv, sys.argv[1:]))
+name, version = re.match("(.*)==(.*) --hash", pathlib.Path(options["-r"]).read_text()).groups()
+(wheel,) = pathlib.Path(options["--find-links"]).glob(f"{name}-{version}-*.whl")
+zipfile.ZipFile(wheel).extractall(sysconfig.get_path("purelib"))
+"""
 # The script with functions of it replaced: `NAME=before`, `NAME=after` kill the process there; `NAME=CODE` is raised.
+# `stubs`: the pip above, and no waiting until the disk of a busy machine has written what others wrote.
 INJECTED = """
 import importlib.util, os, signal, sys
 spec = importlib.util.spec_from_file_location("install", sys.argv[1])
@@ -37,14 +46,21 @@ def replaced(original, what):
         os.kill(os.getpid(), signal.SIGKILL)
     return call
 
+def unpacked_stub(folder):
+    (folder / "pip").write_text(PIP)
+    return folder / "pip"
+
 for change in sys.argv[2:]:
+    if change == "stubs":
+        install._unpacked_pip, install._sync = unpacked_stub, lambda folder, whole_disk=False: None
+        continue
     name, _, what = change.partition("=")
     where = install
     for part in name.split(".")[:-1]:
         where = getattr(where, part)
     setattr(where, name.split(".")[-1], replaced(getattr(where, name.split(".")[-1]), what))
 install.main()
-"""
+""".replace("PIP", repr(PIP))
 
 
 def make_artifact(folder: Path, version: str, size: int = 0) -> Path:
@@ -88,12 +104,12 @@ def command(artifact: Path, *changes: str) -> list[str]:
     return [sys.executable, "-I", *(["-c", INJECTED, script, *changes] if changes else [script])]
 
 
-def install(artifact: Path, work: Path, *changes: str) -> subprocess.CompletedProcess[str]:
+def install(artifact: Path, work: Path, *changes: str, real: bool = False) -> subprocess.CompletedProcess[str]:
+    """`real`: with pip and a disk that is waited for."""
     work.mkdir(exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": "/nonexistent"}
-    return subprocess.run(
-        command(artifact, *changes), cwd=work, env=environment, capture_output=True, text=True, timeout=60
-    )
+    words = command(artifact, *([] if real else ["stubs"]), *changes)
+    return subprocess.run(words, cwd=work, env=environment, capture_output=True, text=True, timeout=60)
 
 
 def runs(work: Path) -> str:
@@ -117,7 +133,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("install")
     assert install(make_artifact(folder / "3", "3"), folder / "work-3").returncode == 0
     for version in ("2", "1"):
-        done = install(make_artifact(folder / version, version), folder / "work")
+        done = install(make_artifact(folder / version, version), folder / "work", real=version == "1")
         assert done.returncode == 0, done.stderr
     return folder
 
@@ -154,7 +170,7 @@ def work(both: Path, artifacts: tuple[Path, Path]) -> Path:
 def test_nothing_is_done_when_nothing_changed(work: Path, artifacts: tuple[Path, Path]) -> None:
     shutil.rmtree(artifacts[0] / "wheels")
     before = snapshot(work)
-    done = install(artifacts[0], work)
+    done = install(artifacts[0], work, real=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert snapshot(work) == before
 
@@ -241,7 +257,7 @@ def test_a_failed_install_says_why_and_leaves_what_ran(
     if callable(break_it):
         break_it(artifacts[1])
     before = names(work)
-    done = install(artifacts[1], work, *changes)
+    done = install(artifacts[1], work, *changes, real=True)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("ERROR install of ")
@@ -255,7 +271,7 @@ def test_packages_that_pip_put_elsewhere_are_missed(
     work: Path, artifacts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
-    done = install(artifacts[1], work)
+    done = install(artifacts[1], work, real=True)
     assert (done.returncode, runs(work)) == (1, "1")
     assert "is PIP_TARGET or another option of it set?" in done.stderr
 
@@ -314,7 +330,7 @@ def test_a_full_disk_is_said_as_such(size: str, both: Path, artifacts: tuple[Pat
     with small_disk(tmp_path / "disk", size):
         work = Path(shutil.copytree(both, tmp_path / "disk" / "work", symlinks=True))
         before = names(work)
-        done = install(big, work)
+        done = install(big, work, real=True)
         assert done.returncode == 1
         last = done.stderr.strip().splitlines()[-1]
         assert "the disk is full" in last
@@ -409,7 +425,9 @@ def test_pip_ends_with_the_install_that_started_it(
 
 def test_several_at_once_make_it_once(work: Path, artifacts: tuple[Path, Path]) -> None:
     many = [
-        subprocess.Popen(command(artifacts[1]), cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command(artifacts[1], "stubs"), cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(3)
     ]
     outputs = [process.communicate(timeout=60) for process in many]
