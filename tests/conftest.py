@@ -1,7 +1,9 @@
 """Options of the suite, how many workers run it, and the promise that it leaves nothing behind."""
 
+import functools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -48,6 +50,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):  # short files last, so that no worker ends alone with a long one
         longest = tuple(str(TESTS / folder) for folder in LONGEST)
         items.sort(key=lambda item: not str(item.path).startswith(longest))
+
+
+def pytest_runtest_setup() -> None:
+    """Sessions of boto3 share what they read of botocore's files, else hundreds of tests each read megabytes anew."""
+    botocore = sys.modules.get("botocore.session")  # once a test has imported it
+    if botocore is None or hasattr(botocore.create_loader, "__wrapped__"):
+        return
+    caches: dict[str | None, dict[Any, Any]] = {}
+
+    @functools.wraps(botocore.create_loader)
+    def create_loader(data_path: str | None = None) -> Any:
+        loader = create_loader.__wrapped__(data_path)  # type: ignore[attr-defined]
+        loader._cache = caches.setdefault(data_path, {})
+        return loader
+
+    botocore.create_loader = create_loader
 
 
 @pytest.fixture(scope="session", autouse=True)
