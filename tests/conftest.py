@@ -54,14 +54,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_runtest_setup() -> None:
     """Sessions of boto3 share what they read of botocore's files, else hundreds of tests each read megabytes anew."""
-    botocore = sys.modules.get("botocore.session")  # once a test has imported it
+    botocore: Any = sys.modules.get("botocore.session")  # once a test has imported it
     if botocore is None or hasattr(botocore.create_loader, "__wrapped__"):
         return
     caches: dict[str | None, dict[Any, Any]] = {}
 
     @functools.wraps(botocore.create_loader)
     def create_loader(data_path: str | None = None) -> Any:
-        loader = create_loader.__wrapped__(data_path)  # type: ignore[attr-defined]
+        loader = create_loader.__wrapped__(data_path)
         loader._cache = caches.setdefault(data_path, {})
         return loader
 
