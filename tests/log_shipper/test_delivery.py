@@ -1,5 +1,6 @@
 """The real process against a CloudWatch Logs that enforces every limit and fails on demand."""
 
+import contextlib
 import json
 import threading
 import time
@@ -7,7 +8,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from benchmarks.log_rig import Fault, FaultySink, Request, shipper
+from benchmarks.log_rig import Fault, FaultySink, Request, Shipper, shipper
 from support import eventually
 
 DAY = datetime.now(UTC).replace(hour=10, minute=0, second=0, microsecond=0) - timedelta(days=3)  # CloudWatch takes it
@@ -208,6 +209,16 @@ def test_expired_credentials_are_fetched_anew_from_the_container_endpoint(tmp_pa
         thread.join()
 
 
+def holds(process: Shipper, path: Path) -> bool:
+    """Whether the process has the file open."""
+    assert process.process is not None
+    for descriptor in Path(f"/proc/{process.process.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # just closed
+            if descriptor.samefile(path):
+                return True
+    return False
+
+
 def test_without_network_lines_wait_and_arrive_when_it_is_back(tmp_path: Path, sink: FaultySink) -> None:
     sink.fault = lambda request: Fault(0)
     with shipper(tmp_path, {}, AWS_ENDPOINT_URL=sink.url) as process:
@@ -216,7 +227,7 @@ def test_without_network_lines_wait_and_arrive_when_it_is_back(tmp_path: Path, s
         eventually(lambda: "log found" in process.said(), what="the log to be found")
         for hour in range(4):  # rotated and deleted meanwhile, as the nucleus does at its size limit
             log.write_text(text_of(lines(1000, hour * 1000)))
-            time.sleep(0.25)
+            eventually(lambda: holds(process, log), what="the file to be held open")
             log.rename(log.with_name(f"edgeml.A_2026_11_21_0{hour}_0.log"))
         for rotated in process.logs.glob("*_0.log"):
             rotated.unlink()
