@@ -14,7 +14,7 @@ BREAK = "b\r"
 _COMMANDS = {"run": "AT+RUNIMPULSE", "run_continuous": "AT+RUNIMPULSECONT"}
 PROMPT_TIMEOUT_S, ANSWER_TIMEOUT_S = 5.0, 2.0
 _MAX_ANSWER = 65_536
-_FIELD = re.compile(r"^\*?[ \t]*([A-Za-z][A-Za-z .]*?)[ \t]*:[ \t]*(\S.*?)[ \t*]*$", re.MULTILINE)
+_KEY = re.compile(r"[A-Za-z][A-Za-z .]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -68,4 +68,11 @@ def _until_prompt(link: Link, echo: str, timeout: float) -> str:
 
 
 def _fields(answer: str) -> dict[str, str]:
-    return dict(_FIELD.findall(answer))
+    """The `key: value` lines of an answer; AT+INFO has them between asterisks."""
+    found = {}
+    for line in answer.split("\n"):
+        name, colon, value = line.removeprefix("*").partition(":")
+        key, text = name.strip(), value.strip(" \t*")
+        if colon and text and _KEY.fullmatch(key):
+            found[key] = text
+    return found

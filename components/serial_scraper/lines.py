@@ -7,6 +7,9 @@ a base64 frame nor binary garbage fills the memory.
 
 import re
 
+# Never text: NULs and the like from half-duplex lines, flow control, STX and ETX. Tabs and escapes stay.
+_CONTROL = bytes(code for code in (*range(32), 127) if code not in b"\t\n\r\x1b")
+_MARK = "\ufeff"  # byte order mark
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[@-~]|\x1b[()][0-9A-B]|\x1b[78=>]")
 
 
@@ -38,9 +41,15 @@ class LineSplitter:
 
 
 def text(line: bytes) -> tuple[str, bool]:
-    """A line as text without terminal control sequences, and whether all of it was UTF-8."""
+    """A line as text without control characters and byte order marks, and whether all of it was UTF-8.
+
+    Bytes at its ends that are none, as a line driver makes when it changes direction, are left out.
+    """
+    clean = line.translate(None, _CONTROL)
     try:
-        decoded, valid = line.decode(), True
+        decoded, valid = clean.decode(), True
     except UnicodeDecodeError:
-        decoded, valid = line.decode(errors="replace"), False
-    return (_ANSI.sub("", decoded) if "\x1b" in decoded else decoded), valid
+        decoded, valid = clean.decode(errors="replace").strip("\ufffd"), False
+    if "\x1b" in decoded:
+        decoded = _ANSI.sub("", decoded).replace("\x1b", "")
+    return decoded.strip(_MARK), valid

@@ -11,7 +11,7 @@ import msgspec
 from edgeml import messages
 from edgeml.edge_impulse.reporter import Reporter
 from edgeml.edge_impulse.results import Box, Result, Timing
-from edgeml.errors import IpcError, SpoolError
+from edgeml.errors import EdgemlError
 from edgeml.health import Health
 from edgeml.ipc import Ipc
 from edgeml.log import kv
@@ -56,7 +56,7 @@ class Outlets:
             for name, outlet in self._outlets.items():
                 try:
                     outlet(record, payload)
-                except (IpcError, SpoolError, OSError) as error:
+                except Exception as error:  # noqa: BLE001  (told with its traceback; the others have theirs)
                     self._failure(name, error)
 
     def _failure(self, name: str, error: Exception) -> None:
@@ -64,7 +64,9 @@ class Outlets:
         self._health.count(f"ports.{self._port}.{name}_failed")
         self._health.error(error)
         if failed.due():
-            log.error("record not delivered %s", kv(port=self._port, to=name, reason=error, times=failed.count))
+            trace = None if isinstance(error, EdgemlError | OSError) else error
+            words = kv(port=self._port, to=name, reason=error, times=failed.count)
+            log.error("record not delivered %s", words, exc_info=trace)
 
 
 def local(port: str, config: Port, ipc: Ipc, health: Health) -> Outlet:

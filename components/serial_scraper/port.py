@@ -94,6 +94,7 @@ class PortReader:
         self._count("failures")
         self._health.error(error)
         self._health.note(f"ports.{self._name}", str(error))
+        self._health.problems.found("source_failed", f"ports.{self._name}", str(error))
         level = logging.ERROR if backoff.failures == 1 else logging.INFO  # once is enough for a board left unplugged
         log.log(level, "port %s", kv(port=self._name, reason=error, failures=backoff.failures, pause_s=pause))
         self._wake.wait(pause)
@@ -116,6 +117,7 @@ class PortReader:
         if self._drives:
             self._drive(link)
         self._health.note(f"ports.{self._name}", "")
+        self._health.problems.cleared("source_failed", f"ports.{self._name}")
 
     def _drive(self, link: Link) -> None:
         self._health.note(f"ports.{self._name}", "starting the firmware")

@@ -7,16 +7,20 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from edgeml.errors import ConfigError
+from edgeml.json_limits import too_deep
+from edgeml.numbers import integer, number
 from serial_scraper.edge_impulse import EdgeImpulseParser
 
 Record = dict[str, Any]
 Type = Literal["int", "float", "str", "bool"]
 Unknown = Callable[[str], None]
 
+MAX_SEARCHED = 4096  # characters
+
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 TYPES: dict[Type, Callable[[str], Any]] = {
-    "int": int,
-    "float": float,
+    "int": integer,
+    "float": number,
     "str": str,
     "bool": lambda text: _BOOLEANS[text.lower()],
 }
@@ -55,7 +59,7 @@ class EdgeImpulse:
 
 
 class LinePerRecord:
-    """Formats whose records are single lines. `parse` raises ValueError, KeyError, RecursionError for what is none."""
+    """Formats whose records are single lines. What `parse` raises, of any kind, says that a line is none."""
 
     def __init__(self, parse: Callable[[str], Record], unknown: Unknown) -> None:
         self._parse, self._unknown = parse, unknown
@@ -65,7 +69,7 @@ class LinePerRecord:
         for line in lines:
             try:
                 records.append(self._parse(line))
-            except (ValueError, KeyError, RecursionError):
+            except Exception:  # noqa: BLE001  (a line that no parser expected is not understood, and ends nothing)
                 self._unknown(line)
         return records
 
@@ -76,7 +80,16 @@ class LinePerRecord:
 def jsonl(unknown: Unknown) -> Format:
     """One JSON object per line."""
     decoder = msgspec.json.Decoder(dict[str, Any])
-    return LinePerRecord(decoder.decode, unknown)
+
+    def parse(line: str) -> Record:
+        encoded = line.strip().encode()
+        if too_deep(encoded):
+            raise ValueError("nested too deeply")
+        record = decoder.decode(encoded)
+        msgspec.json.encode(record)  # what cannot be told again is none
+        return record
+
+    return LinePerRecord(parse, unknown)
 
 
 def csv(columns: dict[str, Type], delimiter: str, unknown: Unknown) -> Format:
@@ -93,7 +106,10 @@ def csv(columns: dict[str, Type], delimiter: str, unknown: Unknown) -> Format:
 
 
 def regex(pattern: str, columns: dict[str, Type], unknown: Unknown) -> Format:
-    """Named groups of a pattern that must match somewhere in the line; groups without a type are text."""
+    """Named groups of a pattern that must match somewhere in the line; groups without a type are text.
+
+    Lines above MAX_SEARCHED characters are not understood: a pattern may take time with the square of the length.
+    """
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -105,7 +121,7 @@ def regex(pattern: str, columns: dict[str, Type], unknown: Unknown) -> Format:
     converters = {name: TYPES[columns.get(name, "str")] for name in compiled.groupindex}
 
     def parse(line: str) -> Record:
-        found = compiled.search(line)
+        found = compiled.search(line) if len(line) <= MAX_SEARCHED else None
         if found is None:
             raise ValueError(line)
         groups = found.groupdict()

@@ -232,3 +232,157 @@ def test_a_section_that_comes_again_belongs_to_the_next_inference_even_if_its_he
     found, _ = parsed([said.encode()])
     assert [len(block.result["bounding_boxes"]) for block in found] == [1, 1]
     assert [bool(block.timing) for block in found] == [True, False]
+
+
+OLD_HEADER = "Predictions (DSP: 14 ms., Classification: 1 ms., Anomaly: 2 ms.): "
+TIMES = {"dsp": 14.0, "classification": 1.0, "anomaly": 2.0}
+SKETCHES: dict[str, tuple[str, dict[str, float], dict[str, Any], list[str]]] = {
+    "Predictions below a line of times": (
+        "Timing: DSP 14 ms, inference 1 ms, anomaly 2 ms\n"
+        "Predictions:\n  idle: 0.75\n  wave: 0.25\nAnomaly prediction: -0.5\n",
+        TIMES,
+        {"classification": {"idle": 0.75, "wave": 0.25}, "anomaly": -0.5},
+        [],
+    ),
+    "Predictions below an older line of times": (
+        f"{OLD_HEADER}\nPredictions:\n    idle: 1e-3\n    wave: .5\n",
+        TIMES,
+        {"classification": {"idle": 0.001, "wave": 0.5}},
+        [],
+    ),
+    "a smoothed label": (
+        f"{OLD_HEADER}idle  [ 9, 0, 1, 0, ]\n",
+        TIMES,
+        {"classification": {"idle": 1.0}, "detected_label": "idle", "smoothed": [9, 0, 1, 0]},
+        [],
+    ),
+    "a smoothed label with blanks and brackets": (
+        f"{OLD_HEADER}open [ the ] door  [ 9, 1 ]\n",
+        TIMES,
+        {"classification": {"open [ the ] door": 1.0}, "detected_label": "open [ the ] door", "smoothed": [9, 1]},
+        [],
+    ),
+    "classes flush left": (
+        f"{OLD_HEADER}\nidle:\t0.75\ngl\u00fcck: ja:\t0.25\nanomaly score:\t-0.5\n",
+        TIMES,
+        {"classification": {"idle": 0.75, "gl\u00fcck: ja": 0.25}, "anomaly": -0.5},
+        [],
+    ),
+    "an anomaly flush left": (
+        f"{OLD_HEADER}\nidle:\t0.75\nwave:\t0.25\nanomaly:\t0.01\n",
+        TIMES,
+        {"classification": {"idle": 0.75, "wave": 0.25}, "anomaly": 0.01},
+        [],
+    ),
+    "an anomaly alone flush left": (f"{OLD_HEADER}\nanomaly:\t-1.5\n", TIMES, {"anomaly": -1.5}, []),
+    "a class named anomaly flush left": (
+        f"{OLD_HEADER}\nanomaly:\t0.75\nnormal:\t0.25\n",
+        TIMES,
+        {"classification": {"anomaly": 0.75, "normal": 0.25}},
+        [],
+    ),
+    "a class named anomaly flush left at the end": (
+        f"{OLD_HEADER}\nNormal:\t0.25\nanomaly:\t0.75\n",
+        TIMES,
+        {"classification": {"Normal": 0.25, "anomaly": 0.75}},
+        [],
+    ),
+    "classes indented by tabs": (
+        f"{OLD_HEADER}\n\tidle: 0.75\n\twave: 0.25\n",
+        TIMES,
+        {"classification": {"idle": 0.75, "wave": 0.25}},
+        [],
+    ),
+    "what a sketch says of itself": (
+        "run_classifier returned: 0\n"
+        f"{OLD_HEADER}\n    idle: 0.75\n    wave: 0.25\n    run_classifier returned: 0\n    Total time: 0\n"
+        "    Frames: 12\n  best: 0.75\nTotal:\t1\nBest label: idle\n",
+        TIMES,
+        {"classification": {"idle": 0.75, "wave": 0.25}},
+        ["    run_classifier returned: 0", "    Total time: 0", "    Frames: 12", "  best: 0.75", "Total:\t1",
+         "Best label: idle"],
+    ),
+    "a summary between classes": (
+        f"{OLD_HEADER}\n    idle: 0.75\n    Frames: 12\n    wave: 0.25\n",
+        TIMES,
+        {"classification": {"idle": 0.75, "wave": 0.25}},
+        ["    Frames: 12"],
+    ),
+    "nothing below the anomaly score is a class": (
+        f"{OLD_HEADER}\n    idle: 1\n    anomaly score: 0.5\n    seen: 1\n",
+        TIMES,
+        {"classification": {"idle": 1.0}, "anomaly": 0.5},
+        ["    seen: 1"],
+    ),
+    "one number of any size": (f"{OLD_HEADER}\n    value: -23.5\n", TIMES, {"classification": {"value": -23.5}}, []),
+    "an error code": (
+        f"{OLD_HEADER}\n    idle: 1\nrun_classifier returned: -3\n",
+        TIMES,
+        {"classification": {"idle": 1.0}},
+        ["run_classifier returned: -3"],
+    ),
+    "words on a header": (
+        f"{OLD_HEADER}maybe\n    idle: 1\n",
+        TIMES,
+        {"classification": {"idle": 1.0}},
+        [f"{OLD_HEADER}maybe"],
+    ),
+    "a raw list of scores": (
+        f"{OLD_HEADER}\n[0.75, 0.25]\n    idle: 0.75\n    wave: 0.25\n",
+        TIMES,
+        {"classification": {"idle": 0.75, "wave": 0.25}},
+        ["[0.75, 0.25]"],
+    ),
+    "boxes far out with exponents": (
+        f"{OLD_HEADER}\n    a (b) (9.9e-1) [ x: -4, y: 0, width: 8, height: 8 ]\n",
+        TIMES,
+        {"bounding_boxes": [{"label": "a (b)", "value": 0.99, "x": -4, "y": 0, "width": 8, "height": 8}]},
+        [],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SKETCHES)
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_what_real_sketches_print(name: str, newline: str) -> None:
+    said, times, result, strange = SKETCHES[name]
+    found, unknown = parsed([said.replace("\n", newline).encode()])
+    assert found == [Block(times, result)]
+    assert unknown == strange
+
+
+def test_what_is_not_understood_is_never_chatter() -> None:
+    strange = ["\tidle: 0.9", "\tspeed 12", "OKAY", "speed:\t3", "Predictions: idle", "--------x", "Match my words"]
+    found, unknown = parsed([("Taking photo...\n" + "\n".join(strange) + "\n").encode()])
+    assert (found, unknown) == ([], strange)
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r", b"\r\n"], ids=["lf", "cr", "crlf"])
+@pytest.mark.parametrize(
+    "dirt", [b"\0", b"\0\0\xff", b"\xef\xbb\xbf", b"\x11", b"\x02", b"\xfe\x80"], ids=lambda dirt: dirt.hex()
+)
+def test_bytes_of_the_line_driver_spoil_no_block(dirt: bytes, newline: bytes) -> None:
+    lines = [dirt + HEADER.strip().encode(), b"#Classification predictions:" + dirt, b"  id\0le: 0.5"]
+    (block,), unknown = parsed([newline.join(lines) + newline])
+    assert (block.result, unknown) == ({"classification": {"idle": 0.5}}, [])
+    assert block.timing
+
+
+def test_line_separators_of_unicode_end_no_line() -> None:
+    (block,), unknown = parsed(["Predictions:\n  a\u2028b: 0.5\n  c\x85d: 0.5\n".encode()])
+    assert (block.result["classification"], unknown) == ({"a\u2028b": 0.5, "c\x85d": 0.5}, [])
+
+
+def test_a_block_without_end_fills_no_memory() -> None:
+    unknown: list[str] = []
+    parser = EdgeImpulseParser(unknown.append)
+    found = parser.feed(["Freeform output index=0", *(["  " + "1 " * 4000] * 200)])
+    assert len(found) == 1
+    assert len(found[0].result["freeform"][0]) < 600_000
+    assert len(unknown) > 50
+
+
+def test_numbers_beyond_any_use_end_nothing() -> None:
+    said = "\n".join(["Match: " + "9" * 5000, "Match: \u0661", "Predictions:", f"  a: {'9' * 4000}", "  b: 1e999"])
+    found, _ = parsed([said.encode() + b"\n"])
+    assert len(found) == 2

@@ -36,6 +36,10 @@ def test_a_line_over_the_cap_is_dropped_whole_and_counted_once() -> None:
         ("f\u00fc\u00df \u2603".encode(), ("f\u00fc\u00df \u2603", True)),
         (b"\x1b[2K\x1b[s> hello\x1b[u", ("> hello", True)),
         (b"\x1b[32mI (1) boot\x1b[0m", ("I (1) boot", True)),
+        (b"\0\xff\0nul\0s\0", ("nuls", False)),
+        (b"\xef\xbb\xbfmarked", ("marked", True)),
+        (b"\x11\x02framed\x03\x13\x7f", ("framed", True)),
+        (b"\x1bcut \x1b", ("cut ", True)),
         (b"bad \xff byte", ("bad \ufffd byte", False)),
     ],
 )

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from edgeml.errors import ConfigError
-from serial_scraper import records
+from serial_scraper import lines, records
 
 
 def collected(make: Any, *arguments: Any) -> tuple[records.Format, list[str]]:
@@ -54,3 +54,56 @@ def test_a_format_that_cannot_work_is_a_configuration_error(make: Any, arguments
     with pytest.raises(ConfigError) as caught:
         make(*arguments, print)
     assert caught.value.path == path
+
+
+@pytest.mark.parametrize(
+    "text", ["1_000", "\uff11\uff12", "\u0661", "nan", "inf", "1e999", "0x10", "\u00b2", "9" * 5000]
+)
+@pytest.mark.parametrize("kind", ["int", "float"])
+def test_what_only_python_takes_for_a_number_is_none(text: str, kind: str) -> None:
+    form, unknown = collected(records.csv, {"x": kind}, ",")
+    assert form.feed([text, "12.0"]) == [{"x": 12}]
+    assert unknown == [text]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"a": 1e999}', '{"a": "\ud800"}', '{"a": ' + "[" * 100 + "]" * 100 + "}", '{"a": ' + "9" * 5000 + "}", "{}x"],
+)
+def test_json_that_cannot_be_told_again_is_no_record(line: str) -> None:
+    form, unknown = collected(records.jsonl)
+    assert form.feed([line, '{"a": "\u2028"}']) == [{"a": "\u2028"}]
+    assert unknown == [line]
+
+
+DIRT = [b"\0", b"\0\0\0", b"\xef\xbb\xbf", b"\xff", b"\x11", b"\x02", b"\xfe\xff\0", b"\x1b[0m"]
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r", b"\r\n"], ids=["lf", "cr", "crlf"])
+@pytest.mark.parametrize("dirt", DIRT, ids=lambda dirt: dirt.hex())
+@pytest.mark.parametrize(
+    ("form", "line", "expected"),
+    [
+        (records.jsonl, b'{"a":%s1}', {"a": 1}),
+        (lambda noise: records.csv({"a": "int"}, ",", noise), b"%s1", {"a": 1}),
+        (lambda noise: records.regex(r"^a=(?P<a>[0-9])$", {"a": "int"}, noise), b"a=%s1", {"a": 1}),
+    ],
+    ids=["jsonl", "csv", "regex"],
+)
+def test_bytes_of_the_line_driver_cost_no_record(
+    form: Any, line: bytes, expected: Any, dirt: bytes, newline: bytes
+) -> None:
+    unknown: list[str] = []
+    inside = b"\0" if b"\0" in dirt else b""
+    said = [dirt + line % b"", line % inside, line % b"" + dirt]
+    splitter = lines.LineSplitter(4096)
+    decoded = [lines.text(found)[0] for found in splitter.feed(newline.join(said) + newline)]
+    assert form(unknown.append).feed(decoded) == [expected] * 3
+    assert unknown == []
+
+
+def test_a_pattern_sees_no_line_beyond_its_bound() -> None:
+    form, unknown = collected(records.regex, r"(?P<a>x)", {})
+    long = "x" * (records.MAX_SEARCHED + 1)
+    assert form.feed(["x", long]) == [{"a": "x"}]
+    assert unknown == [long]
