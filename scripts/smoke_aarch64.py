@@ -156,7 +156,7 @@ def try_one(package: str, archive: Path, root: Path, place: Path) -> str:
             raise SmokeError(f"install ended with {code}: {_tail(work / 'install.log')}")
         installed = time.monotonic() - began
         words = [f"{inside}/venv/bin/python", "-I", "-u", f"{inside}/artifact", "--standalone"]
-        words += ["--config", f"{inside}/config.json", "--root", f"/{place.name}"]
+        words += ["--config", f"{inside}/config.json", "--root", f"/{place.name}", "--work", str(inside)]
         with emulated(root, inside, words, work / "log") as process:
             told = watch(package, process, work / "log", f"/{place.name}/pictures")
         return f"installed in {installed:.0f} s, {told}"

@@ -240,10 +240,10 @@ def _unfinished(work: Path) -> list[Path]:
 
 def _discard(path: Path) -> None:
     """Remove whatever has this name; of a link, the link."""
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _remove(folders: Iterable[Path]) -> None:
@@ -266,7 +266,11 @@ def _sync(folder: Path, *, whole_disk: bool = False) -> None:
 @contextlib.contextmanager
 def _locked(work: Path, deadline: float) -> Iterator[None]:
     """One install at a time; the end of a process frees it. Raises InstallError when another takes too long."""
-    with os.fdopen(os.open(work / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+    lock = work / _LOCK
+    if os.path.lexists(lock) and (lock.is_symlink() or not lock.is_file()):  # a pipe would be waited for
+        _discard(lock)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with os.fdopen(os.open(lock, flags, 0o600), "wb") as file:
         with contextlib.suppress(PermissionError):
             os.fchmod(file.fileno(), 0o600)  # whoever can open it can hold it for ever
         while True:

@@ -293,6 +293,13 @@ def test_whatever_has_its_names_is_replaced_and_what_links_lead_to_stays(
     (work / "venv").write_text("a file")
     assert install(artifacts[0], work).returncode == 0
     assert runs(work) == "1"
+    for make in (os.mkfifo, Path.mkdir, lambda path: path.symlink_to(precious / "file")):  # a pipe is not waited for
+        (work / "venv").unlink()
+        (work / ".venv.lock").rmdir() if (work / ".venv.lock").is_dir() else (work / ".venv.lock").unlink()
+        make(work / ".venv.lock")
+        assert install(artifacts[0], work).returncode == 0
+        assert runs(work) == "1"
+    assert (precious / "file").read_bytes() == b""
 
 
 @pytest.mark.parametrize("missing", ["venv", "ensurepip"])
