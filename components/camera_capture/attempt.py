@@ -3,18 +3,18 @@
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from camera_capture.config import Camera
 from camera_capture.pace import Pace
 from camera_capture.source import Source, UndecodableError, reason, translated
 from camera_capture.sources import open_source
 from edgeml import redact
+from edgeml.component import Context
 from edgeml.errors import EdgemlError, SourceError
 from edgeml.log import kv
 
 if TYPE_CHECKING:
-    from camera_capture.capture import CameraWorker
     from camera_capture.source import Image
 
 log = logging.getLogger(__name__)
@@ -23,10 +23,25 @@ log = logging.getLogger(__name__)
 MAX_UNDECODABLE, SILENT = 30, 3
 
 
+class Owner(Protocol):
+    """Whose attempt it is, who has the ring."""
+
+    name: str
+    camera: Camera
+    context: Context
+    stopping: threading.Event
+
+    def is_current(self, attempt: "Attempt") -> bool:
+        """Whether the right to write is its own."""
+
+    def put(self, attempt: "Attempt", image: "Image", captured_ns: int) -> bool:
+        """Write a frame; False if the attempt has no right to any more. Raises FrameError."""
+
+
 class Attempt(threading.Thread):
     """Opens the source once and reads it until it ends, fails, or the worker takes its right to write away."""
 
-    def __init__(self, worker: "CameraWorker") -> None:
+    def __init__(self, worker: Owner) -> None:
         super().__init__(name=f"read-{worker.name}", daemon=True)
         self._worker, self._camera = worker, worker.camera
         self._health, self._prefix = worker.context.health, f"cameras.{worker.name}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgeml.backoff import Backoff
 from edgeml.errors import RefusedError, SpoolError, Undeliverable
 from edgeml.log import kv
-from edgeml.pace import Throttle
+from edgeml.pace import Throttle, worth_telling
 from edgeml.spool import Item, Spool
 
 log = logging.getLogger("edgeml.spool")
@@ -224,7 +224,7 @@ class Drainer:
         lane, now = self._wait(name), time.monotonic()
         if lane.failures == 1:
             lane.doubted_at, lane.sent_before = now, self._sent
-        if lane.failures & (lane.failures - 1) == 0:  # 1, 2, 4, 8 ...
+        if worth_telling(lane.failures):
             facts = kv(spool=self._spool.path.name, lane=name, reason=error, times=lane.failures)
             log.warning("delivery failed, will be repeated %s", facts)
         if lane.failures == TELL_AFTER:
