@@ -16,6 +16,7 @@ MIN_INTERVAL_S, MAX_INTERVAL_S = 0.05, 86400.0
 UNIT_BYTES: dict[str, int] = {"KB": 2**10, "MB": 2**20, "GB": 2**30}
 
 Regex = Annotated[str, Meta(max_length=500)]
+Region = Annotated[str, Meta(max_length=64, pattern=r"^[a-z0-9-]*$(?!\n)")]  # part of the host that hears everything
 TimeZone = Annotated[str, Meta(max_length=64, pattern=r"^([A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}|[+-]\d\d:?\d\d)?$")]
 
 
@@ -144,7 +145,7 @@ class Config(msgspec.Struct, frozen=True, rename="camel"):
     sinks: Annotated[list[Sink], Meta(min_length=1, max_length=2, description="Where lines go")] = msgspec.field(
         default_factory=lambda: ["cloudwatch"]
     )
-    region: Annotated[str, Meta(description="AWS region; empty: AWS_REGION")] = ""
+    region: Annotated[Region, Meta(description="AWS region; empty: AWS_REGION")] = ""
     log_group: Annotated[
         str, Meta(min_length=1, description="{componentType}, {region}, {componentName}, {thingName} are replaced")
     ] = "/aws/greengrass/{componentType}/{region}/{componentName}"

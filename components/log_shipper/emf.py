@@ -5,6 +5,7 @@ Format: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatc
 """
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,15 @@ class HealthLog:
             line = document(report, self._namespace, self._thing) + b"\n"
             active = self._folder / "health.log"
             if active.exists() and active.stat().st_size + len(line) > _ROTATE_BYTES:
-                self._rotate(active, report.at)
+                self._rotate(active)
             with active.open("ab") as file:
                 file.write(line)
         except (ValueError, OverflowError, RecursionError, OSError) as error:  # any component may publish anything here
             if self._refused.due():
                 log.warning("health message not kept %s", kv(topic=topic, reason=error, count=self._refused.count))
 
-    def _rotate(self, active: Path, at: float) -> None:
-        active.rename(active.with_name(f"health_{at * 1000:.0f}.log"))
+    def _rotate(self, active: Path) -> None:
+        """Named by our own clock: a time that a message claims could take another's name, or never be the oldest."""
+        active.rename(active.with_name(f"health_{time.time_ns()}.log"))
         for old in sorted(self._folder.glob("health_*.log"))[:-_KEEP]:
             old.unlink()

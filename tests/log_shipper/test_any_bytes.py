@@ -13,9 +13,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from log_shipper import copier, entry, iot_core, parse
+from edgeml.config import load
+from edgeml.errors import ConfigError
+from edgeml.health import Health
+from edgeml.messages import encode
+from log_shipper import copier, emf, entry, iot_core, parse
 from log_shipper.batch import BUDGET, MAX_MESSAGE, OVERHEAD, Batch, pieces, whole_lines
 from log_shipper.checkpoint import Checkpoint
+from log_shipper.config import Config
 from log_shipper.emf import HealthLog
 from log_shipper.entry import entry_of
 from log_shipper.files import FileSource, _with_line_ends
@@ -235,3 +240,22 @@ def test_health_messages_of_any_bytes_are_kept_or_told_of_now_and_then(
         health_log.received("edgeml/health/a", payload)
     assert len((tmp_path / "health" / "health.log").read_text().splitlines()) == 1
     assert caplog.text.count("health message not kept") == 4  # the 1st, 2nd, 4th, 8th
+
+
+@pytest.mark.parametrize("at", [0.0, 4e9])
+def test_a_health_message_of_any_time_takes_no_other_ones_place(
+    at: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emf, "_ROTATE_BYTES", 1)
+    health_log = HealthLog(tmp_path / "health", "EdgeML", "thing")
+    for number in range(5):
+        report = msgspec.structs.replace(Health("a", "1").report(), at=at, uptime_s=float(number))
+        health_log.received("edgeml/health/a", encode(report))
+    found = [line for path in (tmp_path / "health").iterdir() for line in path.read_bytes().splitlines()]
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize("region", ["x@evil.example/", "evil.example#", "eu west", "eu-west-1\n", "../x", "é"])
+def test_a_region_leads_to_no_other_host(region: str) -> None:
+    with pytest.raises(ConfigError, match="region"):
+        load(Config, {"region": region})
