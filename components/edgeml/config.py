@@ -42,6 +42,17 @@ def unknown_keys(kind: Any, raw: Any) -> list[tuple[str, str]]:
     return list(_unknown(msgspec.inspect.type_info(kind), raw, ()))
 
 
+def allowed(kind: Any, raw: Any, message: str) -> str:
+    """`, expected ...` for a ValidationError's `message` about one of a few choices in `raw`; else empty."""
+    place = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", message.partition(" - at `$")[2])
+    path = tuple(int(index) if index else name for name, index in place)
+    try:
+        words = choices(msgspec.inspect.type_info(kind), raw, path) if message.startswith("Invalid ") else []
+    except (LookupError, TypeError):  # below the entry of a map, which msgspec does not name
+        words = []
+    return f", expected {listed(words)}" if words else ""
+
+
 def _unknown(info: Any, raw: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str, str]]:
     info = unwrapped(info)
     if isinstance(info, msgspec.inspect.UnionType) and isinstance(raw, Mapping | list):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from edgeml import onnx_file
+from edgeml.config import allowed
 from edgeml.errors import BundleError, UnreadableError
 from edgeml.files import read_regular, unreadable
 from edgeml.json_limits import JsonError, loads
@@ -151,7 +152,7 @@ def read_manifest(folder: Path) -> Manifest:
     except JsonError as error:
         raise BundleError(str(error)) from error
     except msgspec.MsgspecError as error:
-        raise BundleError(f"{path}: {error}") from error
+        raise BundleError(f"{path}: {error}{allowed(Manifest, found, str(error))}") from error
 
 
 def load(folder: Path) -> Bundle:

@@ -71,6 +71,8 @@ def test_a_corrupt_model_is_refused_by_name(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"task": "divination"}, "Invalid enum value 'divination' - at `$.task`"),
+        ({"task": "divination"}, "expected one of anomaly, classification, detection, regression"),
+        ({"input": {"name": "x", "layout": "nhwc"}}, "at `$.input.layout`, expected NCHW or NHWC or tensor"),
         ({"sha256": "abc"}, "sha256"),
         ({"version": "newest"}, "version 'newest' is neither a number nor semantic"),
         ({"files": {"labels.txt": "0" * 64}}, "labels.txt: No such file or directory"),
