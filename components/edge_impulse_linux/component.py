@@ -23,6 +23,7 @@ from edgeml.edge_impulse.studio import Studio, endpoints
 from edgeml.errors import ConfigError, DisconnectedError, EdgemlError
 from edgeml.ipc import Subscription
 from edgeml.log import kv
+from edgeml.pace import Pacer
 from edgeml.secrets import api_key
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class EdgeImpulseLinux(Component[Config]):
             functools.partial(self.context.spawn, again=False),  # Studio asks anew, if it wants to
             snapshot_fps=config.snapshot_fps,
         )
-        changed = _Every(LOOK_FOR_CAMERAS_S)
+        changed = Pacer(LOOK_FOR_CAMERAS_S, later=True)
 
         def welcomed() -> None:
             register(studio, project, who)
@@ -134,7 +135,7 @@ class EdgeImpulseLinux(Component[Config]):
         def is_over() -> bool:
             if ended.is_set():
                 return True
-            if changed.is_due() and [entry for entry, _ in self._sources(cameras, 0)] != told:
+            if changed.take() and [entry for entry, _ in self._sources(cameras, 0)] != told:
                 log.info("cameras have changed, registering anew")
                 return True
             return False
@@ -154,17 +155,6 @@ class EdgeImpulseLinux(Component[Config]):
             if (entry := camera.describe(timeout)) is not None:
                 found.append((entry, camera))
         return found + [(feed.describe(), feed) for feeds in self._feeds.values() for feed in feeds]
-
-
-class _Every:
-    def __init__(self, interval_s: float) -> None:
-        self._interval_s, self._next = interval_s, time.monotonic() + interval_s
-
-    def is_due(self) -> bool:
-        if time.monotonic() < self._next:
-            return False
-        self._next = time.monotonic() + self._interval_s
-        return True
 
 
 def _topic(sensor: Sensor) -> str:

@@ -12,6 +12,7 @@ from edgeml.edge_impulse.reporter import Reporter
 from edgeml.edge_impulse.results import ModelInfo
 from edgeml.errors import SpoolError
 from edgeml.health import Health
+from edgeml.pace import Pacer
 
 INPUT_TIMEOUT_S = 0.5  # how long a stop can go unnoticed
 
@@ -21,22 +22,21 @@ class Pump:
 
     def __init__(self, model: Eim, source: Input, reporter: Reporter, health: Health, max_fps: float) -> None:
         self._model, self._source, self._reporter, self._health = model, source, reporter, health
-        self._spacing = 1 / max_fps if max_fps else 0.0
-        self._due = 0.0
+        self._pacer = Pacer(1 / max_fps if max_fps else 0.0)
         parameters = model.hello.model_parameters
         slices = -(-parameters.input_features_count // parameters.slice_size) if parameters.slice_size else 1
         self._filling = slices - 1  # until it has heard a whole window, a listening model says 0 to everything
 
     def step(self) -> None:
         """One window, if one comes in INPUT_TIMEOUT_S. Raises EimGone, SourceError."""
-        time.sleep(min(INPUT_TIMEOUT_S, max(0.0, self._due - time.monotonic())))
-        if time.monotonic() < self._due:
+        time.sleep(min(INPUT_TIMEOUT_S, self._pacer.wait_s()))
+        if self._pacer.wait_s():
             return
         window = self._source.next(INPUT_TIMEOUT_S)
         if window is None:
             return
         began = time.monotonic()
-        self._due = began + self._spacing
+        self._pacer.took()
         self._health.observe("queue", began - window.arrived)
         try:
             ask = self._model.classify_continuous if window.continuous else self._model.classify

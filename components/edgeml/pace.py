@@ -1,5 +1,43 @@
 """When to do something that happens too often to do it each time."""
 
+import math
+import time
+
+
+def following(due: float, interval_s: float) -> float:
+    """When something is due again that was due at `due` and happens now, on the monotonic clock.
+
+    The rate is kept when it came a little late; what was missed is not made up for.
+    """
+    now = time.monotonic()
+    return due + interval_s if due + interval_s > now else now + interval_s
+
+
+class Pacer:
+    """What is done at most every `interval_s` seconds, at a steady rate; 0 holds nothing back. For one thread.
+
+    Due at once, or, with `later`, after the first interval.
+    """
+
+    def __init__(self, interval_s: float, *, later: bool = False) -> None:
+        self._interval_s = interval_s
+        self._due = time.monotonic() + interval_s if later else -math.inf
+
+    def wait_s(self) -> float:
+        """Seconds until it is due, 0 when it is."""
+        return max(0.0, self._due - time.monotonic())
+
+    def took(self) -> None:
+        """It is done now."""
+        self._due = following(self._due, self._interval_s)
+
+    def take(self) -> bool:
+        """Whether it is due; it is then done."""
+        if self.wait_s():
+            return False
+        self.took()
+        return True
+
 
 def worth_telling(count: int) -> bool:
     """Whether the nth case of one kind is to be logged: the 1st, 2nd, 4th, 8th ..."""

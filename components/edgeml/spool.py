@@ -7,7 +7,6 @@ synced. Delivery is at least once: a crash between sending and `ack` sends again
 import builtins
 import json
 import logging
-import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from edgeml._spool_file import ITEM_OVERHEAD, SpoolFile
 from edgeml.clock import CLOCK, Clock
 from edgeml.errors import SpoolError
 from edgeml.log import kv
+from edgeml.pace import Pacer
 from edgeml.problems import Problems
 
 __all__ = ["ITEM_OVERHEAD", "Item", "Spool"]
@@ -65,7 +65,7 @@ class Spool(SpoolFile):
         self.max_bytes = max_bytes
         self._listeners: list[Callable[[], None]] = []
         self._unlogged_drops = 0
-        self._next_drop_log = 0.0
+        self._drops_told = Pacer(_DROP_LOG_S)
         self.refusals = Refusals(self)
 
     def put(self, topic: str, payload: builtins.bytes, *, headers: dict[str, str] | None = None) -> int:
@@ -210,8 +210,7 @@ class Spool(SpoolFile):
 
     def _log_drops(self, count: int) -> None:
         self._unlogged_drops += count
-        if time.monotonic() >= self._next_drop_log:
-            self._next_drop_log = time.monotonic() + _DROP_LOG_S
+        if self._drops_told.take():
             facts = kv(spool=self.path.name, dropped=self._unlogged_drops, in_all=self._dropped, cap=self.max_bytes)
             log.warning("spool full, oldest items dropped %s", facts)
             self._unlogged_drops = 0

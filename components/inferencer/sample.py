@@ -137,15 +137,6 @@ def finite(value: object) -> float:
     return found
 
 
-def following(due: float, interval: float) -> float:
-    """When something is due again that was due at `due` and happens now, on the monotonic clock.
-
-    The rate is kept when it came a little late; what was missed is not made up for.
-    """
-    now = time.monotonic()
-    return due + interval if due + interval > now else now + interval
-
-
 def compared(prediction: Regression, measured: float) -> Regression:
     """The prediction beside the measured value."""
     return Regression(prediction.value, measured, prediction.value - measured)

@@ -10,6 +10,7 @@ from edgeml.edge_impulse.results import ModelInfo
 from edgeml.errors import SourceError
 from edgeml.health import Health
 from edgeml.log import kv
+from edgeml.pace import Pacer
 from serial_scraper import firmware, lines
 from serial_scraper.config import Port
 from serial_scraper.discovery import candidates
@@ -31,13 +32,12 @@ class Noise:
 
     def __init__(self, port: str, health: Health) -> None:
         self._port, self._health = port, health
-        self._count, self._next_log = 0, 0.0
+        self._count, self._shown = 0, Pacer(_SAMPLE_LOG_S)
 
     def __call__(self, line: str) -> None:
         self._count += 1
         self._health.count(f"ports.{self._port}.unknown_lines")
-        if time.monotonic() >= self._next_log:
-            self._next_log = time.monotonic() + _SAMPLE_LOG_S
+        if self._shown.take():
             log.info("line not understood %s", kv(port=self._port, line=line[:200], since_start=self._count))
 
 

@@ -9,8 +9,9 @@ from msgspec import Meta
 
 from edgeml.fields import Name
 from edgeml.messages import Source
+from edgeml.pace import Pacer
 from inferencer.parts import Place, SampleSource, SourceSettings
-from inferencer.sample import Sample, following
+from inferencer.sample import Sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +37,7 @@ class CameraSamples(SampleSource):
         from edgeml.frames import FrameReader
 
         self._camera = settings.camera
-        self._interval = 1 / settings.max_fps if settings.max_fps else 0.0
-        self._due = 0.0
+        self._pacer = Pacer(1 / settings.max_fps if settings.max_fps else 0.0)
         self._reader = FrameReader(settings.camera, directory=directory, policy=settings.policy)
         self._health, self._prefix = health, prefix
         stats = self._reader.stats
@@ -46,7 +46,7 @@ class CameraSamples(SampleSource):
         health.gauge(f"{prefix}.frames_torn", lambda: float(stats.torn))
 
     def next(self, timeout: float) -> Sample | None:
-        wait = self._due - time.monotonic()
+        wait = self._pacer.wait_s()
         if wait > 0:
             time.sleep(min(wait, timeout))
             if wait > timeout:
@@ -56,7 +56,7 @@ class CameraSamples(SampleSource):
             waiting = "" if self._reader.writer_alive() else f"waiting for camera {self._camera}"
             self._health.note(f"{self._prefix}.camera", waiting)
             return None
-        self._due = following(self._due, self._interval)
+        self._pacer.took()
         return Sample(
             data=frame.image,
             source=Source(camera=self._camera, frame_id=frame.frame_id, captured_at=frame.wall_ns / 1e9),

@@ -11,8 +11,9 @@ import numpy as np
 from edgeml.errors import BackendError, BundleError
 from edgeml.messages import Anomaly
 from edgeml.models import Bundle
+from edgeml.pace import following
 from edgeml.turbine import FEATURES, Statistics, TurbineFeatures, errors
-from inferencer.sample import Outcome, Sample, Timer, following
+from inferencer.sample import Outcome, Sample, Timer
 from inferencer.tasks.runner import Runner, Session
 
 if TYPE_CHECKING:

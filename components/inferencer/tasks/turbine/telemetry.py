@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
@@ -13,8 +12,9 @@ from edgeml.errors import BackendError, SpoolError
 from edgeml.fields import TopicOrNone, check_topic
 from edgeml.log import kv
 from edgeml.messages import Anomaly, InferenceResult
+from edgeml.pace import Pacer
 from inferencer.parts import Place, Sink, SinkSettings
-from inferencer.sample import Outcome, Sample, following
+from inferencer.sample import Outcome, Sample
 
 if TYPE_CHECKING:
     from edgeml.component import Context
@@ -47,12 +47,12 @@ class TelemetrySink(Sink):
         self._extract = extract
         self._topic = telemetry_topic(settings, context.thing_name)
         self._context, self._outbox = context, outbox
-        self._rawdata = _Rate(settings.rawdata_every_s)
-        self._inference = _Rate(settings.inference_every_s)
+        self._rawdata = Pacer(settings.rawdata_every_s)
+        self._inference = Pacer(settings.inference_every_s)
 
     def seen(self, sample: Sample) -> None:
         """Told of every sample, before the model: a reading is worth sending whether or not a verdict is due."""
-        if not self._rawdata.due():
+        if self._rawdata.wait_s():
             return
         try:
             values = self._extract(list(sample.values))
@@ -64,7 +64,7 @@ class TelemetrySink(Sink):
 
     def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
         found = outcome.results
-        if not isinstance(found, Anomaly) or not self._inference.due():
+        if not isinstance(found, Anomaly) or self._inference.wait_s():
             return
         self._inference.took()
         self._send(
@@ -88,17 +88,3 @@ class TelemetrySink(Sink):
 
 def telemetry_topic(settings: Telemetry, thing: str) -> str:
     return settings.topic or f"device/{thing}/logs"
-
-
-class _Rate:
-    """Lets something through every so many seconds; 0 lets everything through."""
-
-    def __init__(self, interval: float) -> None:
-        self._interval, self._due = interval, 0.0
-
-    def due(self) -> bool:
-        return time.monotonic() >= self._due
-
-    def took(self) -> None:
-        """Something went through now."""
-        self._due = following(self._due, self._interval)
