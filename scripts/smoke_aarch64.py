@@ -151,9 +151,9 @@ def try_one(package: str, archive: Path, root: Path, place: Path) -> str:
         began = time.monotonic()
         install = ["/usr/bin/python3", "-I", f"{inside}/artifact/edgeml/install.py"]
         with emulated(root, inside, install, work / "install.log") as process:
-            code = process.wait(INSTALL_S)
-        if code:
-            raise SmokeError(f"install ended with {code}: {_tail(work / 'install.log')}")
+            process.communicate(timeout=INSTALL_S)
+        if process.returncode:
+            raise SmokeError(f"install ended with {process.returncode}: {_tail(work / 'install.log')}")
         installed = time.monotonic() - began
         words = [f"{inside}/venv/bin/python", "-I", "-u", f"{inside}/artifact", "--standalone"]
         words += ["--config", f"{inside}/config.json", "--root", f"/{place.name}", "--work", str(inside)]
@@ -171,6 +171,7 @@ def emulated(root: Path, folder: Path, words: list[str], log: Path) -> Iterator[
     inner = ["sh", "-c", 'cd "$0" && exec "$@"', str(folder), *words]
     command = ["unshare", "--mount", "--net", "sh", "-c", script, str(root), *inner]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "AWS_IOT_THING_NAME": "emulated"}
+    environment["AWS_REGION"] = "us-east-1"  # as a core gives it
     with log.open("wb") as errors:
         process = subprocess.Popen(
             command,
@@ -186,7 +187,11 @@ def emulated(root: Path, folder: Path, words: list[str], log: Path) -> Iterator[
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=STOP_S)
+        process.wait(STOP_S)
+        for stream in (process.stdin, process.stdout):
+            if stream:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
 
 
 def watch(package: str, process: subprocess.Popen[str], log: Path, pictures: str) -> str:

@@ -329,6 +329,24 @@ def test_what_grows_is_seen(samples: dict[str, list[Sample]], bounded: bool) -> 
     assert (flatness(samples, 600.0) == []) is bounded
 
 
+def test_health_of_the_process_before_does_not_count() -> None:
+    heard = Heard()
+    assert not heard.has_said("edgeml.X", 0.0)
+    heard.local("edgeml/health/X", json.dumps({"component": "edgeml.X", "at": 100.0, "uptime_s": 40.0}).encode())
+    assert heard.has_said("edgeml.X", 60.0)
+    assert not heard.has_said("edgeml.X", 61.0)
+
+
+def test_what_came_before_does_not_flow() -> None:
+    heard = Heard()
+    heard.local("edgeml/inference/x", b"{}")
+    heard.local("edgeml/inference/x", b"{}")
+    assert heard.flows("edgeml/inference/x", 0.0)
+    assert not heard.flows("edgeml/inference/x", time.monotonic())
+    heard.local("edgeml/echo/X", b"")
+    assert not heard.flows("edgeml/echo/X", 0.0)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(SECONDS + 480)
 @pytest.mark.parametrize("profile", ["java", "lite"])
