@@ -5,20 +5,18 @@ Format: https://docs.edgeimpulse.com/reference/data-acquisition-format
 
 import hashlib
 import hmac
-import http.client
 import json
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
 from edge_impulse_linux.identity import DEVICE_TYPE, Identity
-from edgeml.edge_impulse.studio import StudioError
+from edgeml import http, json_limits
+from edgeml.edge_impulse.studio import OK, SHOWN_BYTES, StudioError, without
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0  # for a whole upload and its answer
 _MAX_ANSWER_BYTES = 65_536
 _EMPTY_SIGNATURE = "0" * 64
 
@@ -55,13 +53,16 @@ class Ingestion:
         }
         answer = self._post(target.path.removesuffix("data") + "files", target.label, body, headers)
         try:
-            parsed = json.loads(answer)
+            parsed = json_limits.loads(answer)
             files = parsed["files"]
             refusals = [file.get("error", "no reason given") for file in files if not file["success"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StudioError(f"upload: the answer is not understood: {answer[:200]!r}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StudioError(
+                f"upload: the answer is not understood: {without(self.api_key, repr(answer[:200]))}"
+            ) from error
         if refusals or not parsed.get("success"):
-            raise StudioError(f"upload refused: {', '.join(map(str, refusals)) or parsed.get('error', answer[:200])}")
+            said = ", ".join(map(str, refusals)) or parsed.get("error", answer[:200])
+            raise StudioError(f"upload refused: {without(self.api_key, str(said)[:500])}")
 
     def values(
         self,
@@ -86,7 +87,6 @@ class Ingestion:
         self._post(target.path, target.label, signed(payload, hmac_key, time.time()), headers)
 
     def _post(self, path: str, label: str, body: bytes, headers: dict[str, str]) -> bytes:
-        request = urllib.request.Request(self.base + path, data=body, method="POST")  # noqa: S310
         common = {
             "x-api-key": self.api_key,
             # Header values are ASCII; Studio decodes labels.
@@ -95,16 +95,15 @@ class Ingestion:
             "x-upload-source": DEVICE_TYPE,
             "x-device-type": DEVICE_TYPE,
         }
-        for name, value in {**common, **headers}.items():
-            request.add_header(name, value)
+        limits = http.Limits(total_s=TIMEOUT_S, max_bytes=_MAX_ANSWER_BYTES)
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
-                return bytes(answer.read(_MAX_ANSWER_BYTES))
-        except urllib.error.HTTPError as error:
-            with error:
-                raise StudioError(f"upload to {path}: HTTP {error.code} {error.read(200)!r}") from error
-        except (OSError, http.client.HTTPException) as error:
-            raise StudioError(f"upload to {path}: {error}") from error
+            answer = http.request("POST", self.base + path, limits, headers={**common, **headers}, body=body)
+        except http.HttpError as error:
+            raise StudioError(f"upload to {path}: {without(self.api_key, str(error))}") from error
+        if answer.status != OK:
+            said = without(self.api_key, repr(answer.body[:SHOWN_BYTES]))
+            raise StudioError(f"upload to {path}: HTTP {answer.status} {said}")
+        return answer.body
 
 
 def signed(payload: dict[str, Any], hmac_key: str, at: float) -> bytes:

@@ -9,15 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
 from edge_impulse_linux.identity import DEVICE_TYPE, Identity
 from edge_impulse_linux.sampling import Request, Sampler
 from edge_impulse_linux.sources import Camera
-from edgeml import redact
-from edgeml.edge_impulse.studio import StudioError
+from edgeml import json_limits, redact
+from edgeml.edge_impulse.studio import StudioError, without
 from edgeml.errors import EdgemlError
 from edgeml.health import Health
 from edgeml.log import kv
@@ -78,8 +77,10 @@ class Session:
                 self._hello(connection)
                 welcomed()
                 self._serve(connection, is_over)
-        except (WebSocketException, OSError, ValueError) as error:  # ValueError: a port that is no number
-            raise StudioError(f"{redact.url(self._url)}: {redact.text(str(error), self._url)}") from error
+        except EdgemlError:
+            raise
+        except Exception as error:  # websockets, its parsers and sockets share no base class
+            raise self._lost(error) from error
         finally:
             self._end()
 
@@ -97,7 +98,8 @@ class Session:
         connection.send(json.dumps({"hello": hello}))
         answer = _parsed(connection.recv(timeout=HELLO_TIMEOUT_S))
         if answer.get("hello") is not True:
-            raise StudioError(f"{redact.url(self._url)}: Studio refused the device: {answer.get('err', answer)}")
+            said = without(self._api_key, str(answer.get("err", answer))[:500])
+            raise StudioError(f"{redact.url(self._url)}: Studio refused the device: {said}")
 
     def _serve(self, connection: Connection, is_over: Callable[[], bool]) -> None:
         while not is_over():
@@ -180,8 +182,12 @@ class Session:
     def _say(self, message: dict[str, Any]) -> None:
         try:
             self._connection.send(json.dumps(message))
-        except (WebSocketException, OSError) as error:
-            raise StudioError(f"{redact.url(self._url)}: {redact.text(str(error), self._url)}") from error
+        except Exception as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> StudioError:
+        words = redact.text(str(error) or type(error).__name__, self._url)
+        return StudioError(f"{redact.url(self._url)}: {without(self._api_key, words)}")
 
     def _end(self) -> None:
         self._ended.set()
@@ -192,7 +198,7 @@ class Session:
 
 def _parsed(message: str | bytes) -> dict[str, Any]:
     try:
-        parsed = json.loads(message)
-    except ValueError as error:
-        raise StudioError(f"Studio sent what is no JSON: {message[:100]!r}") from error
+        parsed = json_limits.loads(message, "a message of Studio")
+    except json_limits.JsonError as error:
+        raise StudioError(f"Studio sent what is no JSON of ours: {error}: {message[:100]!r}") from error
     return parsed if isinstance(parsed, dict) else {}

@@ -17,6 +17,9 @@ from edge_impulse_runner.protocol import ModelParameters
 from edgeml.errors import SourceError
 
 STOP_TIMEOUT_S = 1.0
+STALL_S = 10.0  # a microphone that gives nothing for so long has to be started anew
+PERIOD_S = 0.05  # a file's sound is handed out in pieces of that length
+_LAST_WORDS = 500
 _PIPE_BYTES = 1 << 16
 
 
@@ -65,17 +68,45 @@ class Microphone:
         assert self._process.stdout is not None and self._process.stderr is not None  # noqa: S101  (PIPE above)
         self._stdout, self._stderr = self._process.stdout, self._process.stderr
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._stdout, selectors.EVENT_READ)
-        self._device = device
+        for pipe in (self._stdout, self._stderr):
+            self._selector.register(pipe, selectors.EVENT_READ)
+        self._device, self._words = device, b""
+        self._heard_at = time.monotonic()
 
     def read(self, timeout: float) -> bytes:
-        if not self._selector.select(timeout):
-            return b""
-        heard = os.read(self._stdout.fileno(), _PIPE_BYTES)
-        if not heard:
-            words = self._stderr.read(500).decode(errors="replace").strip()
-            raise SourceError(f"microphone {self._device}: {words or 'arecord ended'}")
-        return heard
+        deadline = time.monotonic() + timeout
+        while True:
+            ready = [key.fileobj for key, _ in self._selector.select(max(0.0, deadline - time.monotonic()))]
+            if self._stderr in ready:  # a pipe that nobody reads fills up with overruns, and then no sound comes
+                self._listen()
+            if self._stdout in ready:
+                heard = os.read(self._stdout.fileno(), _PIPE_BYTES)
+                if not heard:
+                    raise SourceError(self._ended())
+                self._heard_at = time.monotonic()
+                return heard
+            if time.monotonic() - self._heard_at > STALL_S:
+                raise SourceError(f"microphone {self._device}: no sound for {STALL_S:g} s; {self._said()}")
+            if time.monotonic() >= deadline:
+                return b""
+
+    def _listen(self) -> None:
+        """Keep the last of what arecord says; it may go on without saying anything more."""
+        words = os.read(self._stderr.fileno(), _PIPE_BYTES)
+        if not words:
+            self._selector.unregister(self._stderr)
+        self._words = (self._words + words)[-_LAST_WORDS:]
+
+    def _ended(self) -> str:
+        while self._stderr in {key.fileobj for key, _ in self._selector.select(0)}:
+            before = len(self._selector.get_map())
+            self._listen()
+            if len(self._selector.get_map()) < before:
+                break
+        return f"microphone {self._device}: {self._said()}"
+
+    def _said(self) -> str:
+        return self._words.decode(errors="replace").strip() or "arecord ended without a word"
 
     def close(self) -> None:
         self._process.terminate()
@@ -97,16 +128,21 @@ class WavFile:
             with contextlib.closing(wave.open(str(path), "rb")) as file:
                 self._check(path, file, rate)
                 channels = file.getnchannels()
-                self._samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")[::channels]
-        except (OSError, EOFError, wave.Error) as error:
-            raise SourceError(f"{path}: {error}") from error
+                data = file.readframes(file.getnframes())
+                whole = len(data) - len(data) % (2 * channels)  # a recording that was cut off may end in a sample
+                self._samples = np.frombuffer(data[:whole], dtype="<i2")[::channels]
+        except SourceError:
+            raise
+        except Exception as error:  # wave, chunk, struct and numpy share no base class
+            raise SourceError(f"{path}: {str(error) or type(error).__name__}") from error
         self._path, self._rate = path, rate
         self._began, self._at = time.monotonic(), 0
 
     def read(self, timeout: float) -> bytes:
         if self._at >= len(self._samples):
             raise SourceError(f"{self._path}: the file has ended")
-        due = self._began + (self._at + 1) / self._rate
+        piece = min(max(1, int(self._rate * PERIOD_S)), len(self._samples) - self._at)
+        due = self._began + (self._at + piece) / self._rate
         time.sleep(min(timeout, max(0.0, due - time.monotonic())))
         until = min(len(self._samples), int((time.monotonic() - self._began) * self._rate))
         heard, self._at = self._samples[self._at : until], max(self._at, until)

@@ -6,6 +6,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from edge_impulse_runner import shared
 from edge_impulse_runner.process import EimGone, EimRefused, ModelProcess
 from edge_impulse_runner.protocol import FreeformResult, Hello, Inference, Reply, SharedMemory
+from edgeml import json_limits
 from edgeml.edge_impulse.results import Result
+from edgeml.json_limits import too_deep
 from edgeml.log import kv
 
 log = logging.getLogger(__name__)
@@ -55,8 +58,8 @@ class Eim:
         self._buffer = bytearray(_READ_BYTES)
         self._process: ModelProcess | None = None
         self._blocks: list[SharedMemory] = []
-        self._input: NDArray[np.float32] | None = None
-        self._outputs: list[NDArray[np.float32]] = []
+        self._input: shared.Block | None = None
+        self._outputs: list[shared.Block] = []
         self._ids = 0
         self._lock = threading.Lock()
         self._closed = False
@@ -70,8 +73,10 @@ class Eim:
             reply = self._exchange(b'{"hello":1,"id":1}', max(0.1, deadline - time.monotonic()))
             _accept(_decoded(reply, Reply), 1)
             self.hello = _decoded(reply, Hello)
-            self.parameters = msgspec.json.decode(reply)["model_parameters"]
-            self._blocks = [b for b in (self.hello.features_shm, *self.hello.freeform_output_shm) if b is not None]
+            self.parameters = _plain(reply)["model_parameters"]
+            self._blocks = _named(
+                b for b in (self.hello.features_shm, *self.hello.freeform_output_shm) if b is not None
+            )
             if self._process is not None:
                 self._process.remember(self._blocks)
             self._map()
@@ -115,11 +120,18 @@ class Eim:
             with contextlib.suppress(OSError):  # never connected, or the model went first
                 self._socket.shutdown(socket.SHUT_RDWR)  # unlike close, this wakes a thread that waits for a reply
             self._socket.close()
-            self._input, self._outputs = None, []
             if self._process is not None:
                 self._process.stop()
                 for block in self._blocks:
-                    shared.remove_block(block.name)
+                    with contextlib.suppress(OSError):  # the model's own folder of that name
+                        shared.remove_block(block.name)
+            self._unmap()
+
+    def _unmap(self) -> None:
+        blocks = [*self._outputs, *([self._input] if self._input else [])]
+        self._input, self._outputs = None, []
+        for block in blocks:
+            block.close()
 
     def __enter__(self) -> Self:
         return self.open()
@@ -157,10 +169,11 @@ class Eim:
         if self.hello.features_shm is None:
             return
         try:
-            self._outputs = [shared.open_block(block) for block in self.hello.freeform_output_shm]
-            self._input = shared.open_block(self.hello.features_shm)
+            for block in self.hello.freeform_output_shm:
+                self._outputs.append(shared.Block(block))
+            self._input = shared.Block(self.hello.features_shm)
         except (OSError, ValueError) as error:
-            self._outputs = []
+            self._unmap()
             log.warning("shared memory not usable, inputs go as JSON %s", kv(reason=error))
 
     def _classify(self, verb: str, features: NDArray[np.float32], timeout_s: float) -> Inference:
@@ -169,7 +182,8 @@ class Eim:
         if memory is None or features.size > memory.size:
             request = {verb: features.tolist()}
         else:
-            memory[: features.size] = features
+            with _translated():
+                memory.write(features)
             request = {f"{verb}_shm": {"elements": features.size}}
         reply = self._ask(request, timeout_s)
         return Inference(result=self._result(reply.result), timing=reply.timing, info=reply.info)
@@ -178,7 +192,10 @@ class Eim:
         if self.hello.model_parameters.model_type == "freeform":
             freeform = _decoded(raw, FreeformResult).freeform
             if isinstance(freeform, str):
-                freeform = [block.tolist() for block in self._outputs]
+                if not self._outputs:
+                    raise EimGone("the model's outputs lie in shared memory that cannot be read")
+                with _translated():
+                    freeform = [block.read() for block in self._outputs]
             return Result(freeform=freeform)
         result = _decoded(raw, Result)
         return msgspec.structs.replace(result, is_regression=True) if self.hello.is_regression else result
@@ -198,7 +215,9 @@ class Eim:
             self._socket.settimeout(timeout_s)
             self._socket.sendall(request)
             while not reply.endswith(b"\0"):
-                self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+                if (left := deadline - time.monotonic()) <= 0:  # also of a model that always has one byte more
+                    raise TimeoutError
+                self._socket.settimeout(left)
                 count = self._socket.recv_into(self._buffer)
                 if count == 0:
                     raise EimGone(f"the model closed the connection: {self._last_words()}")
@@ -224,10 +243,38 @@ _decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {
 
 def _decoded(reply: bytearray | msgspec.Raw, kind: type[T]) -> T:
     try:
+        if too_deep(bytes(reply)):
+            raise ValueError("nested too deeply")
         decoded: T = _decoders[kind].decode(reply)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError, OverflowError) as error:  # msgspec's own, and Unicode's, are ValueErrors
         raise EimGone(f"the model's reply is not understood: {error}: {bytes(reply)[:200]!r}") from error
     return decoded
+
+
+def _plain(reply: bytearray) -> Any:
+    try:
+        return json_limits.loads(bytes(reply), "the model's hello", max_bytes=MAX_REPLY_BYTES)
+    except json_limits.JsonError as error:
+        raise EimGone(str(error)) from error
+
+
+def _named(blocks: Iterable[SharedMemory]) -> list[SharedMemory]:
+    """`blocks`, whose names can be such. Raises EimGone."""
+    found = list(blocks)
+    try:
+        for block in found:
+            shared.path(block.name)
+    except ValueError as error:
+        raise EimGone(f"the model's hello is not understood: {error}") from error
+    return found
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise EimGone(f"the model's shared memory is gone: {error}") from error
 
 
 def _accept(reply: Reply, identity: int) -> None:

@@ -4,9 +4,10 @@ Source: edgeimpulse/example-standalone-inferencing-linux, source/eim.cpp. Old mo
 field that later versions added has the default that stands for "older".
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from edgeml.edge_impulse.results import Result, Timing
 
@@ -23,6 +24,9 @@ SENSORS = {
     6: "fusion",
 }
 TENSORRT = 6
+MAX_FEATURES = 16 << 20  # more than any camera's picture; a damaged model must not have us take all memory
+
+Side = Annotated[int, Meta(ge=0, le=8192)]
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,19 +41,19 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
 class ModelParameters(msgspec.Struct, frozen=True, kw_only=True):
     """`frequency` in Hz, `interval_ms` between samples; `input_features_count` numbers make one window."""
 
-    input_features_count: int
+    input_features_count: Annotated[int, Meta(ge=1, le=MAX_FEATURES)]
     sensor: int = -1
-    frequency: float = 0.0
+    frequency: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     interval_ms: float = 0.0
-    axis_count: int = 1
-    image_input_width: int = 0
-    image_input_height: int = 0
+    axis_count: Annotated[int, Meta(le=MAX_FEATURES)] = 1
+    image_input_width: Side = 0
+    image_input_height: Side = 0
     image_channel_count: int = 0
     image_resize_mode: ResizeMode = "squash"
     label_count: int = 0
     labels: list[str] = []
     model_type: str = "classification"
-    slice_size: int = 0
+    slice_size: Annotated[int, Meta(ge=0, le=MAX_FEATURES)] = 0
     use_continuous_mode: bool = False
     thresholds: list[dict[str, Any]] = []
     inferencing_engine: int = 0

@@ -1,8 +1,8 @@
 """The shared memory of an .eim model: made by the model, opened here by its name, cleaned up after a kill."""
 
-import mmap
 import os
 import re
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +14,55 @@ FOLDER = Path("/dev/shm")  # noqa: S108  (where shm_open puts them)
 _NAME = re.compile(r"/?[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
 
 
-def open_block(block: SharedMemory) -> NDArray[np.float32]:
-    """The block's floats, mapped for reading and writing as long as the array lives.
+MAX_ELEMENTS = 16 << 20
 
-    Raises OSError when it is not there, not ours, or too small; ValueError for what the protocol does not allow.
+
+class Block:
+    """A block's floats, read and written as a file: a mapping would end us by SIGBUS when the model cuts it short.
+
+    Raises OSError when it is not there or not ours; ValueError for what the protocol does not allow.
     """
-    if block.type != "float32" or block.elements < 1:
-        raise ValueError(f"shared memory {block.name}: {block.elements} elements of type {block.type}")
-    descriptor = os.open(_path(block.name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        size = block.elements * 4
-        if os.fstat(descriptor).st_size < size:
-            raise ValueError(f"shared memory {block.name}: smaller than its {block.elements} elements")
-        return np.frombuffer(mmap.mmap(descriptor, size), dtype="<f4", count=block.elements)
-    finally:
-        os.close(descriptor)
+
+    def __init__(self, block: SharedMemory) -> None:
+        if block.type != "float32" or not 1 <= block.elements <= MAX_ELEMENTS:
+            raise ValueError(f"shared memory {block.name}: {block.elements} elements of type {block.type}")
+        self.name, self.size = block.name, block.elements
+        self._descriptor = os.open(path(block.name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            state = os.fstat(self._descriptor)
+            if not stat.S_ISREG(state.st_mode) or state.st_size < self.size * 4:
+                raise ValueError(f"shared memory {block.name}: no block of its {block.elements} elements")
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, values: NDArray[np.float32]) -> None:
+        """To its beginning."""
+        data = values.astype("<f4", copy=False).tobytes()
+        if os.pwrite(self._descriptor, data, 0) != len(data):
+            raise OSError(f"shared memory {self.name}: cut short")
+
+    def read(self) -> list[float]:
+        data = os.pread(self._descriptor, self.size * 4, 0)
+        if len(data) != self.size * 4:
+            raise OSError(f"shared memory {self.name}: cut short")
+        found: list[float] = np.frombuffer(data, dtype="<f4").tolist()
+        return found
+
+    def close(self) -> None:
+        """Once; the descriptor may be another's afterwards."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def remove_block(name: str) -> None:
     """What a killed model leaves behind; one that ended by itself has removed it."""
-    _path(name).unlink(missing_ok=True)
+    path(name).unlink(missing_ok=True)
 
 
-def _path(name: str) -> Path:
+def path(name: str) -> Path:
+    """Raises ValueError."""
     if _NAME.fullmatch(name) is None:
         raise ValueError(f"shared memory {name!r}: not a name")
     return FOLDER / name.lstrip("/")

@@ -6,27 +6,28 @@ scheme serves all three from that one address.
 """
 
 import contextlib
-import http.client
 import ipaddress
 import json
 import os
 import tempfile
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeml import redact
+from edgeml import http, json_limits, redact
 from edgeml.errors import EdgemlError
 from edgeml.files import sync_folder
 
 DEFAULT_HOST = "edgeimpulse.com"
-TIMEOUT_S = 20.0
+TIMEOUT_S = 20.0  # for a whole question and its answer
+DOWNLOAD_TIMEOUT_S = 3600.0
+REDIRECTS = 3  # on the same host only: the API key goes nowhere else
+OK = 200
+SHOWN_BYTES = 200
+MIN_KEY = 8  # characters: what is shorter is a part of many words, and no key
 MAX_ANSWER_BYTES = 16 << 20
-_CHUNK_BYTES = 1 << 20
 
 
 class StudioError(EdgemlError):
@@ -85,57 +86,55 @@ class Studio:
 
     def download(self, path: str, target: Path, *, max_bytes: int, **query: str) -> None:
         """Save the answer's bytes as `target`, whole or not at all, mode 0700."""
-        with self._opened("GET", path, None, query) as answer:
-            descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    _copy(answer, file, max_bytes, path)
-                    os.fchmod(file.fileno(), 0o700)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).replace(target)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+        limits = http.Limits(total_s=DOWNLOAD_TIMEOUT_S, answer_s=DOWNLOAD_TIMEOUT_S, max_bytes=max_bytes)
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
+        try:
+            with os.fdopen(descriptor, "wb") as file, self._opened("GET", path, None, query, limits) as answer:
+                while chunk := answer.read1():
+                    file.write(chunk)
+                os.fchmod(file.fileno(), 0o700)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
         sync_folder(target.parent)
 
     def _json(self, method: str, path: str, body: dict[str, Any] | None, query: dict[str, str]) -> dict[str, Any]:
-        with self._opened(method, path, body, query) as answer:
-            text = answer.read(MAX_ANSWER_BYTES)
+        limits = http.Limits(total_s=self.timeout_s, max_bytes=MAX_ANSWER_BYTES)
+        with self._opened(method, path, body, query, limits) as answer:
+            text = answer.read()
         try:
-            parsed = json.loads(text)
-        except ValueError as error:
-            raise StudioError(f"{method} {path}: the answer is not JSON: {text[:200]!r}") from error
+            parsed = json_limits.loads(text, "the answer", max_bytes=MAX_ANSWER_BYTES)
+        except json_limits.JsonError as error:
+            shown = without(self.api_key, f"{error}: {text[:200]!r}")
+            raise StudioError(f"{method} {path}: no JSON that is understood: {shown}") from error
         if not isinstance(parsed, dict) or not parsed.get("success"):
             reason = parsed.get("error") if isinstance(parsed, dict) else None
-            raise StudioError(f"{method} {path}: {reason or 'Studio reports no success'}")
+            shown = without(self.api_key, str(reason or "Studio reports no success")[:500])
+            raise StudioError(f"{method} {path}: {shown}")
         return parsed
 
     @contextlib.contextmanager
     def _opened(
-        self, method: str, path: str, body: dict[str, Any] | None, query: dict[str, str]
-    ) -> Iterator[http.client.HTTPResponse]:
+        self, method: str, path: str, body: dict[str, Any] | None, query: dict[str, str], limits: http.Limits
+    ) -> Iterator[http.Stream]:
         url = f"{self.base}/v1/api/{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
-        request = urllib.request.Request(url, method=method, headers={"x-api-key": self.api_key})  # noqa: S310
+        headers = {"x-api-key": self.api_key}
         if body is not None:
-            request.data = json.dumps(body).encode()
-            request.add_header("content-type", "application/json")
+            headers["content-type"] = "application/json"
+        encoded = None if body is None else json.dumps(body).encode()
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout_s) as answer:  # noqa: S310
+            with http.opened(method, url, limits, headers=headers, body=encoded, redirects=REDIRECTS) as answer:
+                if answer.status != OK:
+                    said = without(self.api_key, repr(answer.read1(SHOWN_BYTES)[:SHOWN_BYTES]))
+                    raise StudioError(f"{method} {path}: HTTP {answer.status} {said}")
                 yield answer
-        except urllib.error.HTTPError as error:
-            with error:
-                raise StudioError(f"{method} {path}: HTTP {error.code} {error.read(200)!r}") from error
-        except (OSError, http.client.HTTPException) as error:
-            raise StudioError(f"{method} {redact.url(url)}: {redact.text(str(error), url)}") from error
+        except http.HttpError as error:
+            raise StudioError(f"{method} {path}: {without(self.api_key, str(error))}") from error
 
 
-def _copy(answer: http.client.HTTPResponse, file: Any, max_bytes: int, path: str) -> None:
-    left = max_bytes
-    while chunk := answer.read(_CHUNK_BYTES):
-        left -= len(chunk)
-        if left < 0:
-            raise StudioError(f"GET {path}: more than {max_bytes} bytes")
-        file.write(chunk)
-    if answer.length:
-        raise StudioError(f"GET {path}: cut short, {answer.length} bytes are missing")
+def without(key: str, text: str) -> str:
+    """`text` of a server, which may repeat the API key that it was sent."""
+    return text.replace(key, redact.HIDDEN) if len(key) >= MIN_KEY else text
