@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ PATIENCE_S = (300.0, 600.0)  # from the first failure to the end of the process,
 END_EVERY_S = 3600.0  # three ends within an hour make a component BROKEN, and no more than one of them is this one's
 PROBE_TIMEOUT_S = 12.0  # Nucleus Lite takes up to 10 s to answer that it has none
 ENDED = "credentials-ended"
+_PRINTED = re.compile(r"[!-~]+")  # anything else fits into no header
 _MAKING = threading.Lock()  # a session makes one client at a time
 _ADDRESS, _TOKEN = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"
 
@@ -92,8 +94,11 @@ class Credentials:
                         "aws.greengrass.TokenExchangeService, AWS_ACCESS_KEY_ID or a profile must give some"
                     )
                 frozen = found.get_frozen_credentials()
-                if not all(isinstance(key, str) and key for key in (frozen.access_key, frozen.secret_key)):
-                    raise CredentialsError("what was given is empty")
+                needs_token = getattr(found, "method", "") == "container-role"  # keys of a role are nothing without it
+                parts = [frozen.access_key, frozen.secret_key]
+                parts += [frozen.token] if needs_token or frozen.token else []
+                if not all(isinstance(part, str) and _PRINTED.fullmatch(part) for part in parts):
+                    raise CredentialsError("what was given is empty, or no key and token")
             except Exception as error:  # botocore lets TypeError through for `null`, KeyError for half an answer, ...
                 self._session = None
                 raise self._failed(error) from error

@@ -101,6 +101,10 @@ NONE = {
     "a null expiration": half(Expiration=None),
     "expired": half(Expiration="2020-01-01T00:00:00Z"),
     "not UTF-8": b"\xff\xfe",
+    "a null token": half(Token=None),
+    "an empty token": half(Token=""),
+    "a token that is a number": half(Token=7),
+    "a key of two lines": half(AccessKeyId="a\nX-Amz-Acl: public"),
 }
 
 
@@ -178,6 +182,12 @@ def test_a_service_without_a_cloud_is_alive_and_another_program_is_not(
         with pytest.raises(CredentialsError):
             Credentials(patience_s=lambda: 0.0).frozen()
     assert len(process.ends) == ends
+
+
+def test_keys_of_the_environment_need_no_token(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"), ("SESSION_TOKEN", "")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    assert Credentials().frozen().access_key == "a"
 
 
 def test_without_an_address_a_new_process_would_not_help(process: Process) -> None:
