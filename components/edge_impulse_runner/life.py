@@ -87,6 +87,10 @@ class Life:
             self._health.problems.found("unreadable", "model", str(error))
         self._health.error(error)
         self._health.note("state", str(error))
+        if isinstance(error, SourceError):
+            self._health.problems.found("source_failed", "input", str(error))
+        elif isinstance(error, EimError):
+            self._health.problems.found("child_failed", "model", str(error))
         if isinstance(error, SourceError) and self._settings.wait_on_restart:
             log.error("waiting for the restart command %s", kv(reason=error))
             self._stopping.wait()
@@ -105,7 +109,9 @@ class Life:
                 pump = Pump(model, source, self.reporter, self._health, self._config.input.max_fps)
                 next_check = time.monotonic() + MODEL_CHECK_S
                 while not self._stopping.is_set():
-                    pump.step()
+                    if pump.step():
+                        self._health.problems.cleared("source_failed", "input")
+                        self._health.problems.cleared("child_failed", "model")
                     if time.monotonic() > next_check:
                         next_check = time.monotonic() + MODEL_CHECK_S
                         if self._replaced(path):

@@ -27,14 +27,14 @@ class Pump:
         slices = -(-parameters.input_features_count // parameters.slice_size) if parameters.slice_size else 1
         self._filling = slices - 1  # until it has heard a whole window, a listening model says 0 to everything
 
-    def step(self) -> None:
-        """One window, if one comes in INPUT_TIMEOUT_S. Raises EimGone, SourceError."""
+    def step(self) -> bool:
+        """One window, if one comes in INPUT_TIMEOUT_S; whether the model took it. Raises EimGone, SourceError."""
         time.sleep(min(INPUT_TIMEOUT_S, self._pacer.wait_s()))
         if self._pacer.wait_s():
-            return
+            return False
         window = self._source.next(INPUT_TIMEOUT_S)
         if window is None:
-            return
+            return False
         began = time.monotonic()
         self._pacer.took()
         self._health.observe("queue", began - window.arrived)
@@ -44,13 +44,14 @@ class Pump:
         except EimRefused as error:  # the model could do nothing with this input, and goes on
             self._health.count("inferences_refused")
             self._health.error(error)
-            return
+            return False
         self._health.observe("classify", time.monotonic() - began)
         self._health.count("inferences")
         if window.continuous and self._filling > 0:
             self._filling -= 1
-            return
+            return True
         self._report(answer, window.image)
+        return True
 
     def _report(self, answer: Inference, image: images.Image | None) -> None:
         picture = None if image is None else functools.partial(images.jpeg, image)
