@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+import camera_capture
+import inferencer
+import log_shipper
 from deploy_support import BUCKET, Field, prepared
 from localdev.cloud import LocalCloud
 
@@ -21,9 +24,9 @@ def cloud() -> Iterator[LocalCloud]:
 @pytest.fixture
 def field(cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
     with prepared(cloud, tmp_path, monkeypatch) as made:
-        made.build(CAMERAS, "1.0.0")
-        made.build("edgeml.Inferencer", "1.0.0")
-        made.build("edgeml.LogShipper", "1.0.0")
+        made.build(CAMERAS, camera_capture.__version__)  # those of this tree: others are only warned of
+        made.build("edgeml.Inferencer", inferencer.__version__)
+        made.build("edgeml.LogShipper", log_shipper.__version__)
         yield made
 
 
@@ -92,9 +95,9 @@ def test_what_was_deployed_before_counts_and_another_version_is_only_warned_of(
     field: Field, capsys: pytest.CaptureFixture[str]
 ) -> None:
     update = {"merge": '{"cameras": {"a": {"fps": "fast"}}}'}
-    field.create({CAMERAS: {"componentVersion": "1.0.0", "configurationUpdate": update}})
+    field.create({CAMERAS: {"componentVersion": camera_capture.__version__, "configurationUpdate": update}})
     assert field.deploy("--yes", "--component", CAMERAS) == 2
     field.build(CAMERAS, "9.0.0")
     capsys.readouterr()
     field.deploy("--dry-run", "--component", f"{CAMERAS}=9.0.0")
-    assert "version 1.0.0 of this tree would refuse it" in capsys.readouterr().err
+    assert f"version {camera_capture.__version__} of this tree would refuse it" in capsys.readouterr().err
