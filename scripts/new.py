@@ -21,8 +21,8 @@ NEXT = """
 {component} runs already:
   ./scripts/test tests/{package}
   ./scripts/build {package}
-Next: what it is to do, in components/{package}/component.py and config.py; then ./scripts/docs.py writes the README's
-table, the schema and the recipe's defaults. A row for it in README.md and in tests/benchmarks/startup.py.
+Next: what it is to do, in components/{package}/component.py and config.py; .venv/bin/python scripts/docs.py then writes
+the README's table, the schema and the recipe's defaults. A row for it in README.md and in tests/benchmarks/startup.py.
 CONTRIBUTING.md has the walk-through."""
 
 
