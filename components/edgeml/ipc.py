@@ -22,6 +22,7 @@ from edgeml._ears import Ears, Pace
 from edgeml._inbox import INBOX, Handler, Inbox
 from edgeml._standalone import StandaloneIpc, matches
 from edgeml._subscription import Received, Subscription
+from edgeml._unary import EndsAnswered
 from edgeml.errors import DisconnectedError, IpcError, NotFoundError, RefusedError, UnauthorizedError
 from edgeml.health import Health
 from edgeml.log import kv
@@ -106,7 +107,8 @@ class GreengrassIpc:
         self._subscriptions: dict[tuple[str, str, Handler], Subscription] = {}
         lite = Path(os.environ.get("AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT", "")).name == "gg-ipc.socket"
         self.max_iot_bytes = MAX_IPC_BYTES if lite else MAX_IOT_BYTES
-        self._client = GreengrassCoreIPCClientV2(client=self._connected(on_lost), executor=None)
+        connected = self._connected(on_lost)
+        self._client = GreengrassCoreIPCClientV2(client=EndsAnswered(connected) if lite else connected, executor=None)
         # The Java nucleus' broker and its MQTT client live in the process that holds our connection.
         self._ears = Ears(self, name, health, pace or Pace()) if lite else None
 

@@ -1,5 +1,7 @@
 """The IPC client against a core that speaks the real protocol: order, refusals, loss of the socket."""
 
+import contextlib
+import gc
 import json
 import os
 import queue
@@ -219,3 +221,40 @@ def test_a_component_whose_socket_is_gone_exits_by_itself(tmp_path: Path) -> Non
     _, log = process.communicate(timeout=10)
     assert process.returncode == 1
     assert "the Greengrass core closed the IPC connection" in log
+
+
+def open_streams() -> int:
+    """How many streams this process keeps, of calls and subscriptions."""
+    from awscrt.eventstream.rpc import ClientContinuation
+
+    gc.collect()
+    return sum(isinstance(thing, ClientContinuation) for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("profile", ["java", "lite"])
+def test_an_answered_call_leaves_no_stream(
+    profile: str, tmp_path: Path, cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nucleus Lite never ends a stream: what a client does not end itself, it keeps as long as it lives."""
+    with LocalCore(tmp_path / "gg", profile=profile, mqtt_url=cloud.mqtt_url) as core:
+        eventually(lambda: core.online, what="connection to the broker")
+        monkeypatch.setenv("SVCUID", core.add_principal("test.Client", ACCESS))
+        monkeypatch.setenv("AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT", str(core.socket))
+        client = GreengrassIpc(lambda error: None)
+        try:
+            seen: queue.Queue[bytes] = queue.Queue()
+            client.subscribe("ok/heard", lambda topic, payload: seen.put(payload))
+            before = open_streams()
+            for number in range(100):
+                client.publish("ok/heard", str(number).encode())
+            for _ in range(5):
+                client.publish_and_wait("ok/heard", b"")
+                client.publish_iot("cloud/x", b"")
+                with contextlib.suppress(IpcError):
+                    client.configuration()
+                with contextlib.suppress(IpcError):
+                    client.secret("nothing")
+            eventually(lambda: open_streams() <= before, what="streams that have ended")
+            assert [seen.get(timeout=5) for _ in range(100)] == [str(number).encode() for number in range(100)]
+        finally:
+            client.close()
