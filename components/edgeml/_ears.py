@@ -11,15 +11,12 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from edgeml._subscription import Subscription
+from edgeml._subscription import Received, Subscription
 from edgeml.errors import IpcError, RefusedError
 from edgeml.health import Health
 from edgeml.log import kv
-
-if TYPE_CHECKING:
-    from edgeml.ipc import GreengrassIpc
 
 log = logging.getLogger("edgeml.ipc")
 
@@ -34,10 +31,19 @@ class Pace:
     iot_s: float = 300.0
 
 
+class Hearing(Protocol):
+    """What is asked of the connection: edgeml.ipc.GreengrassIpc says what each does."""
+
+    def listen(self, topic: str, received: Received) -> Any: ...
+    def subscriptions(self, channel: str) -> list[Subscription]: ...
+    def renew_configuration(self) -> None: ...
+    def publish_and_wait(self, topic: str, payload: bytes) -> None: ...
+
+
 class Ears:
     """One thread, from the first subscription on. What it fails in it tries again at its next turn."""
 
-    def __init__(self, ipc: "GreengrassIpc", name: str, health: Health | None, pace: Pace) -> None:
+    def __init__(self, ipc: Hearing, name: str, health: Health | None, pace: Pace) -> None:
         self._ipc, self._health, self._pace = ipc, health, pace
         self._topic = f"edgeml/echo/{name.removeprefix('edgeml.')}"
         self._closed, self._heard = threading.Event(), threading.Event()

@@ -8,15 +8,34 @@ after three starts in an hour whatever their reason.
 import asyncio
 import time
 from enum import Enum
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
 
 from localdev.core.logs import Record
 from localdev.core.process import Process
 from localdev.core.profiles import Profile
 from localdev.core.recipe import Recipe, RecipeError, Step
-from localdev.core.states import LITE_WINDOW_SECONDS, MAX_ERRORS, ErrorCount, Host, State, skips
+from localdev.core.states import LITE_WINDOW_SECONDS, MAX_ERRORS, ErrorCount, State, skips
 
 LITE_RESTART_SECONDS = 1.0
+
+
+class Host(Protocol):
+    """What a component needs of its core."""
+
+    profile: Profile
+
+    def launch(self, name: str, step: Step) -> tuple[list[str], dict[str, str]]:
+        """The command that runs a component's step, and its environment."""
+
+    def work(self, name: str) -> Path:
+        """The component's working directory, which exists."""
+
+    def log(self, name: str, record: Record) -> None:
+        """Appends to the component's log."""
+
+    def state_changed(self, component: "Component", before: State) -> None:
+        """Is told of every change of state."""
 
 
 class _Signal(Enum):

@@ -6,14 +6,8 @@ import time
 from collections import defaultdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
-from localdev.core.logs import Record
-from localdev.core.profiles import Profile
-from localdev.core.recipe import RecipeError, Step
-
-if TYPE_CHECKING:
-    from localdev.core.lifecycle import Component
+from localdev.core.recipe import RecipeError
 
 MAX_ERRORS = 3
 LITE_WINDOW_SECONDS = 3600.0
@@ -35,24 +29,6 @@ class State(StrEnum):
 
 
 SETTLED = frozenset({State.RUNNING, State.FINISHED, State.BROKEN})
-
-
-class Host(Protocol):
-    """What a component needs of its core."""
-
-    profile: Profile
-
-    def launch(self, name: str, step: Step) -> tuple[list[str], dict[str, str]]:
-        """The command that runs a component's step, and its environment."""
-
-    def work(self, name: str) -> Path:
-        """The component's working directory, which exists."""
-
-    def log(self, name: str, record: Record) -> None:
-        """Appends to the component's log."""
-
-    def state_changed(self, component: "Component", before: State) -> None:
-        """Is told of every change of state."""
 
 
 class ErrorCount:
