@@ -15,7 +15,7 @@ from support import ROOT
 COMPONENTS = sorted(
     path.parent.name for path in (ROOT / "components").glob("*/config.py") if path.parent.name != "edgeml"
 )
-_TEXTS = ("a", "http://a/", "1234:abcd")
+_TEXTS = ("a", "http://a/", "https://a/", "1234:abcd")
 
 Build = Callable[[Any], dict[str, Any]]
 

@@ -1,6 +1,7 @@
 """What the inferencer's tests share: a recording Ipc, tiny bundles, an HTTP endpoint that misbehaves on demand."""
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -179,7 +180,8 @@ class Answer:
 class Endpoint:
     """An HTTP server; `behave` decides each answer, `requests` are (path, headers, body)."""
 
-    def __init__(self) -> None:
+    def __init__(self, pem: Path | None = None) -> None:
+        self.pem = pem
         self.behave: Callable[[bytes], Answer] = lambda body: Answer()
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         owner = self
@@ -209,7 +211,11 @@ class Endpoint:
         self.released = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if pem is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pem)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'http' if pem is None else 'https'}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05])
         self._thread.start()
 
@@ -221,8 +227,9 @@ class Endpoint:
 
 
 @contextmanager
-def endpoint() -> Iterator[Endpoint]:
-    server = Endpoint()
+def endpoint(pem: Path | None = None) -> Iterator[Endpoint]:
+    """With `pem`, certificate and key, it speaks TLS."""
+    server = Endpoint(pem)
     try:
         yield server
     finally:

@@ -20,6 +20,7 @@ called, with `raise ... from error`.
 #  │    └── Undeliverable         the receiver will never accept this item: drop it, do not retry
 #  ├── HttpError              a server in the network (edgeml.http)
 #  ├── JsonError              foreign JSON beyond its limits, a ValueError as well (edgeml.json_limits)
+#  ├── SinkError              who is to take results does not answer, or not now: an outage
 #  └── BackendError           a model's backend failed on one input
 
 
@@ -81,6 +82,10 @@ class SpoolError(EdgemlError):
 
 class Undeliverable(SpoolError):  # noqa: N818  (names the verdict on the item, as a state)
     """The receiver will never accept this item; retrying is useless."""
+
+
+class SinkError(EdgemlError):
+    """A receiver of results does not answer, or not now: it is to be asked again."""
 
 
 class BackendError(EdgemlError):

@@ -41,8 +41,8 @@ class Assembly:
             model = self._model(place)
             made.callback(model.close)
             sinks = list(source.sinks())
-            for settings in pipeline.outlets().values():
-                if (sink := settings.open(place)) is not None:
+            for where, settings in pipeline.outlets().items():
+                if (sink := settings.open(replace(place, prefix=f"{place.prefix}.{where}"))) is not None:
                     sinks.append(sink)
                     made.callback(sink.close)
             in_flight = pipeline.backend.in_flight

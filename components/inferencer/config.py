@@ -17,9 +17,11 @@ from inferencer.tasks.turbine.telemetry import Telemetry
 if TYPE_CHECKING:
     Source = SourceSettings
     Backend = BackendSettings
+    Sink = SinkSettings
 else:
     Source = union("inferencer.sources", sources.KINDS)
     Backend = union("inferencer.backends", backends.KINDS)
+    Sink = union("inferencer.sinks", sinks.KINDS)
 
 
 class Pipeline(msgspec.Struct, frozen=True):
@@ -35,10 +37,12 @@ class Pipeline(msgspec.Struct, frozen=True):
     iot_core: Annotated[IotCore, Meta(description="Results on AWS IoT Core")] = IotCore(enabled=False)
     crops: Annotated[Crops, Meta(description="Crops of detections in S3")] = Crops()
     telemetry: Annotated[Telemetry, Meta(description="Turbine readings and verdicts")] = Telemetry()
+    sinks: Annotated[dict[Name, Sink], Meta(description="Further places for results, by a name of your own")] = {}
 
     def outlets(self) -> dict[str, SinkSettings]:
         """The settings of its sinks, by where they stand in the configuration."""
-        return {name: getattr(self, name) for name in sinks.FIELDS}
+        fields: dict[str, SinkSettings] = {name: getattr(self, name) for name in sinks.FIELDS}
+        return fields | {f"sinks.{name}": settings for name, settings in self.sinks.items()}
 
 
 class Config(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
-"""Where results go: local topics, AWS IoT Core, Amazon S3. A kind is a module, and one line: its field of a pipeline.
+"""Where results go. A kind is a module, and one line: FIELDS of each pipeline, or KINDS that a pipeline names itself.
 
-Results are handed to them in this order.
+Results are handed to the fields in this order, and then to what stands under `sinks`.
 """
 
 FIELDS = (
@@ -9,3 +9,8 @@ FIELDS = (
     "iot_core",  # AWS IoT Core
     "crops",  # pictures of what was detected
 )
+
+KINDS = {  # the module, and its settings in the configuration
+    "mqtt": "MqttSink",  # a broker on the LAN
+    "webhook": "WebhookSink",  # HTTPS POST
+}

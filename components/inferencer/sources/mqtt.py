@@ -13,7 +13,7 @@ from msgspec import Meta
 from edgeml.backoff import Backoff
 from edgeml.errors import SourceError
 from edgeml.log import kv
-from edgeml.secrets import api_key
+from inferencer.broker import client_of
 from inferencer.parts import Place, SampleSource, SourceSettings
 from inferencer.sample import Sample
 from inferencer.sources.stream import StreamSamples
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 5.0
 FIRST_PAUSE_S = 1.0
 KEEPALIVE_S = 15
 RECONNECT_MIN_S, RECONNECT_MAX_S = 1, 30
@@ -90,29 +89,14 @@ class MqttSamples(StreamSamples):
 
     def _connecting(self) -> mqtt.Client:
         """Raises IpcError when the password cannot be had, SourceError for what paho does not take."""
-        import paho.mqtt.client as mqtt
-        from paho.mqtt.enums import CallbackAPIVersion
-
-        settings = self._settings
+        settings, client = self._settings, client_of(self._settings, self._context)
+        client.reconnect_delay_set(RECONNECT_MIN_S, RECONNECT_MAX_S)
+        client.on_connect = self._connected
+        client.on_disconnect = self._disconnected
+        client.on_subscribe = self._subscribed
+        client.on_connect_fail = lambda client, data: self._waiting("cannot be reached")
+        client.on_message = self._message
         try:
-            client = mqtt.Client(CallbackAPIVersion.VERSION2)
-            client.connect_timeout = CONNECT_TIMEOUT_S
-            client.reconnect_delay_set(RECONNECT_MIN_S, RECONNECT_MAX_S)
-            client.on_connect = self._connected
-            client.on_disconnect = self._disconnected
-            client.on_subscribe = self._subscribed
-            client.on_connect_fail = lambda client, data: self._waiting("cannot be reached")
-            client.on_message = self._message
-            if settings.tls:
-                client.tls_set(ca_certs=settings.ca_file or None)
-        except (OSError, ValueError) as error:
-            raise SourceError(f"CA certificates {settings.ca_file}: {error}") from error
-        password = None
-        if settings.user and settings.password_secret:
-            password = api_key(self._context.ipc, settings.password_secret, "password")
-        try:
-            if settings.user:
-                client.username_pw_set(settings.user, password)
             client.connect_async(settings.host, settings.port, KEEPALIVE_S)
         except (OSError, ValueError) as error:
             raise SourceError(f"broker {settings.host}:{settings.port}: {error}") from error

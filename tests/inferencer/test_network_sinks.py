@@ -1,0 +1,336 @@
+"""Sinks in the network, against real servers that go away, say no, or make no sense."""
+
+import hashlib
+import hmac
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from certificates import certificate
+from edgeml import drainer, messages
+from edgeml.backoff import Backoff
+from edgeml.component import Context
+from edgeml.config import load
+from edgeml.errors import ConfigError
+from edgeml.messages import Anomaly, Classification, InferenceResult, LatencyMs, ModelRef, Regression, Source
+from hostile_http import ENDLESS, raw_server
+from inferencer.assembly import check
+from inferencer.backends.onnx import OnnxBackend
+from inferencer.config import Config
+from inferencer.parts import Place, Sink
+from inferencer.sample import Outcome, Timer
+from inferencer.sinks import mqtt as mqtt_sink
+from inferencer.sinks.mqtt import MqttSink
+from inferencer.sinks.spooled import SpooledSettings
+from inferencer.sinks.webhook import SIGNATURE, WebhookSink
+from inferencer.sources.topic import TopicSource
+from inferencer.writer import Writer
+from inferencer_support import Answer, Endpoint, Recorder, endpoint, make_context, no_uploads, pipeline, sample
+from localdev.cloud.broker import Broker
+from support import eventually
+
+TASKS: dict[str, Any] = {
+    "regression": Regression(2.5),
+    "anomaly": Anomaly(anomalies=[True], values=[2.0], thresholds=[1.0]),
+    "classification": [Classification("a/b+#", 0.9), Classification("c", 0.1)],
+}
+
+
+@pytest.fixture
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
+    monkeypatch.setattr(drainer, "Backoff", lambda failures: Backoff(0.01, 0.05, failures=failures))
+    return make_context(tmp_path / "work", Recorder(secrets={"hook": '{"hmac_key": "k"}', "broker": "pass-word"}))
+
+
+@contextmanager
+def opened(settings: SpooledSettings, context: Context) -> Iterator[Sink]:
+    """The sink `home` of the pipeline `p`, with a writer of its own."""
+    writer = Writer("p", context)
+    place = Place(
+        name="p",
+        prefix="pipelines.p.sinks.home",
+        pipeline=pipeline(OnnxBackend(model="M"), TopicSource(topic="t")),
+        context=context,
+        rings=context.work,
+        outbox=None,  # type: ignore[arg-type]
+        uploader=no_uploads,
+        writer=lambda: writer,
+    )
+    sink = settings.open(place)
+    assert sink is not None
+    try:
+        yield sink
+    finally:
+        writer.close()
+        sink.close()
+
+
+def put(sink: Sink, frame: int = 0, task: Any = "regression", results: Any = None) -> InferenceResult:
+    found = TASKS[task] if results is None else results
+    outcome = Outcome(task, ModelRef("m", "1"), found, Timer())
+    result = InferenceResult(
+        pipeline="p", model=outcome.model, source=Source(frame_id=frame + 100, captured_at=time.time()), task=task,
+        results=found, latency_ms=LatencyMs(queue=0, preprocess=0, inference=0, postprocess=0), device="bench",
+    )  # fmt: skip
+    sink.put(sample([1]), outcome, result)
+    return result
+
+
+def sent(context: Context) -> int:
+    return context.health.counter("pipelines.p.sinks.home.sent")
+
+
+def frames(bodies: list[bytes]) -> list[int]:
+    return [json.loads(body)["source"]["frame_id"] - 100 for body in bodies]
+
+
+# --- mqtt ---
+
+
+@contextmanager
+def subscriber(port: int, topic: str) -> Iterator[list[Any]]:
+    got: list[Any] = []
+    subscribed = threading.Event()
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.on_message = lambda client, data, message: got.append(message)
+    client.on_subscribe = lambda *given: subscribed.set()
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    client.subscribe(topic, 1)
+    assert subscribed.wait(10)
+    try:
+        yield got
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+@pytest.mark.parametrize(
+    ("task", "topic"),
+    [("regression", "x/bench/p/regression"), ("classification", "x/bench/p/a_b__"), ("anomaly", "x/bench/p/anomaly")],
+)
+def test_results_reach_a_broker_under_a_topic_that_they_fill(context: Context, task: str, topic: str) -> None:
+    with Broker() as broker, subscriber(broker.port, "#") as got:
+        settings = MqttSink(
+            host="127.0.0.1", port=broker.port, topic="x/{thing}/{pipeline}/{label}", home_assistant="ha", retain=True
+        )
+        with opened(settings, context) as sink:
+            result = put(sink, task=task)
+            eventually(lambda: len(got) == 2, 10, "the announcement and the result")
+        told = json.loads(got[0].payload)
+        assert got[0].topic == "ha/sensor/edgeml_bench_p/config"
+        assert (told["state_topic"], told["unique_id"]) == ("x/bench/p/+", "edgeml_bench_p")
+        assert (got[1].topic, json.loads(got[1].payload)) == (topic, json.loads(messages.encode(result)))
+        with subscriber(broker.port, "#") as kept:
+            eventually(lambda: len(kept) == 2 and all(message.retain for message in kept), 10, "what is retained")
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_results_wait_for_a_broker_that_is_away(context: Context, qos: int) -> None:
+    with Broker() as broker:
+        port = broker.port
+    settings = MqttSink(host="127.0.0.1", port=port, qos=qos, every=2)
+    with opened(settings, context) as sink:
+        for frame in range(6):
+            put(sink, frame)
+        put(sink, 99, "classification", [])  # nothing was found: left out
+        eventually(context.health.problems.current, 10, "the problem")
+        assert context.health.problems.current()[0].code == "unreachable"
+    assert sent(context) == 0
+    with Broker(port), subscriber(port, "edgeml/bench/p") as got, opened(settings, context):  # after a restart
+        eventually(lambda: len(got) == 3, 10, "all that waited")
+        assert frames([message.payload for message in got]) == [0, 2, 4]
+
+
+CONNACK = b"\x20\x02\x00\x00"
+ODD = {
+    "not authorised": b"\x20\x02\x00\x05",
+    "the end": b"",
+    "no packet": b"\xf0\x02\x00\x00",
+    "a length without end": b"\x20\xff\xff\xff\xff\xff",
+    "a short connack": b"\x20\x01\x00",
+    "an end after the connection": CONNACK,
+    "no MQTT": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("fault", ODD)
+def test_a_broker_that_makes_no_sense_costs_no_result(context: Context, fault: str) -> None:
+    """The first connection gets the fault; the second what a broker says."""
+    seen: list[bytes] = []
+
+    def serve() -> None:
+        with listener.accept()[0] as sock:
+            sock.settimeout(10)
+            sock.recv(1000)
+            sock.sendall(ODD[fault])
+        with listener.accept()[0] as sock:
+            sock.settimeout(10)
+            sock.recv(1000)
+            sock.sendall(CONNACK)
+            seen.append(sock.recv(5000))
+            sock.sendall(b"\x40\x02\x00\x01")  # taken: packet 1
+            sock.recv(1000)
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        listener.settimeout(10)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with opened(MqttSink(host="127.0.0.1", port=listener.getsockname()[1]), context) as sink:
+            put(sink)
+            eventually(lambda: sent(context) == 1, 10, "the result")
+        thread.join(10)
+    assert b'"frame_id":100' in seen[0]
+
+
+def test_a_broker_that_says_nothing_is_given_up(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt_sink, "ANSWER_S", 0.05)
+    listener = socket.create_server(("127.0.0.1", 0))
+    settings = MqttSink(host="127.0.0.1", port=listener.getsockname()[1])
+    with closing(listener), opened(settings, context) as sink:
+        put(sink)
+        eventually(context.health.problems.current, 10, "the problem")
+        assert "no answer to the connection" in context.health.problems.current()[0].text
+
+
+def test_a_broker_is_told_user_and_password_over_tls(context: Context, tmp_path: Path) -> None:
+    pem, connects = certificate(tmp_path), list[bytes]()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pem)
+
+    def serve() -> None:
+        with tls.wrap_socket(listener.accept()[0], server_side=True) as sock:
+            sock.settimeout(10)
+            connects.append(sock.recv(1000))
+            sock.sendall(CONNACK)
+            sock.recv(5000)
+            sock.sendall(b"\x40\x02\x00\x01")
+            sock.recv(1000)
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        listener.settimeout(10)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        settings = MqttSink(
+            host="127.0.0.1", port=listener.getsockname()[1], tls=True, ca_file=str(pem),
+            user="device", password_secret="broker",
+        )  # fmt: skip
+        with opened(settings, context) as sink:
+            put(sink)
+            eventually(lambda: sent(context) == 1, 10, "the result")
+        thread.join(10)
+    assert b"device" in connects[0]
+    assert b"pass-word" in connects[0]
+
+
+# --- webhook ---
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Endpoint]:
+    with endpoint(certificate(tmp_path)) as running:
+        yield running
+
+
+def hook(server: Endpoint, **settings: Any) -> WebhookSink:
+    return WebhookSink(url=f"{server.url}/hook?token=s3cret", ca_file=str(server.pem), **settings)
+
+
+def test_a_webhook_gets_the_result_and_its_signature(context: Context, server: Endpoint) -> None:
+    with opened(hook(server, hmac_secret="hook"), context) as sink:
+        result = put(sink)
+        eventually(lambda: sent(context) == 1, 10, "the result")
+    path, headers, body = server.requests[0]
+    assert path == "/hook?token=s3cret"
+    assert json.loads(body) == json.loads(messages.encode(result))
+    assert headers["Content-Type"] == "application/json"
+    assert headers[SIGNATURE] == "sha256=" + hmac.new(b"k", body, hashlib.sha256).hexdigest()
+
+
+@pytest.mark.parametrize("status", [302, 307, 408, 425, 429, 500, 503])
+def test_an_outage_is_waited_for(context: Context, server: Endpoint, status: int) -> None:
+    server.behave = lambda body: Answer(status if len(server.requests) < 4 else 200, headers={"Location": "/other"})
+    with opened(hook(server), context) as sink:
+        for frame in range(3):
+            put(sink, frame)
+        eventually(lambda: sent(context) == 3, 10, "all three")
+    assert frames([body for _, _, body in server.requests]) == [0, 0, 0, 0, 1, 2]
+    assert {path for path, _, _ in server.requests} == {"/hook?token=s3cret"}
+
+
+@pytest.mark.parametrize("status", [301, 308, 400, 401, 403, 404, 413, 422])
+def test_what_is_refused_lets_others_pass_and_is_kept_with_its_reason(
+    context: Context, server: Endpoint, status: int
+) -> None:
+    with endpoint() as elsewhere:
+
+        def behave(body: bytes) -> Answer:
+            is_first = json.loads(body)["source"]["frame_id"] == 100
+            return Answer(status if is_first else 204, b"", headers={"Location": elsewhere.url})
+
+        server.behave = behave
+        with opened(hook(server, hmac_secret="hook"), context) as sink:
+            for frame in range(3):
+                put(sink, frame)
+            eventually(lambda: sent(context) == 2, 10, "the others")
+        assert elsewhere.requests == []
+    kept = {path.suffix: path.read_bytes() for path in context.work.glob("*.quarantine/*")}
+    assert b'"frame_id":100' in kept[".payload"]
+    told = b"".join(kept.values())
+    assert f"status {status}".encode() in told
+    assert b"s3cret" not in told
+
+
+@pytest.mark.parametrize("fault", ["silence", "headers trickle", "body trickles", "body floods"])
+def test_an_attempt_ends_with_its_deadline(context: Context, tmp_path: Path, fault: str) -> None:
+    pem = certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pem)
+    with raw_server(ENDLESS[fault], tls) as bad:
+        with opened(WebhookSink(url=bad.url, ca_file=str(pem), deadline_s=0.1), context) as sink:
+            put(sink)
+            eventually(lambda: len(bad.requests) > 2, 10, "another attempt")
+        assert sent(context) == 0
+
+
+def test_a_certificate_that_nobody_trusts_is_told(context: Context, server: Endpoint) -> None:
+    with opened(WebhookSink(url=server.url), context) as sink:
+        put(sink)
+        eventually(context.health.problems.current, 10, "the problem")
+        (problem,) = context.health.problems.current()
+        assert (problem.code, "certificate" in problem.text.lower()) == ("unreachable", True)
+    assert server.requests == []
+
+
+# --- configuration ---
+
+
+@pytest.mark.parametrize(
+    ("sink", "place"),
+    [
+        ({"type": "webhook", "url": "http://h/"}, "url"),
+        ({"type": "webhook", "url": "https:///x"}, "url"),
+        ({"type": "webhook", "url": "https://h:99999/"}, "url"),
+        ({"type": "webhook"}, "url"),
+        ({"type": "mqtt"}, "host"),
+        ({"type": "mqtt", "host": "h", "topic": "a/+"}, "topic"),
+        ({"type": "mqtt", "host": "h", "topic": "a/{labels}"}, "topic"),
+        ({"type": "mqtt", "host": "h", "topic": "a/x-{label}", "home_assistant": "ha"}, "topic"),
+        ({"type": "mqtt", "host": "h", "qos": 2}, "qos"),
+    ],
+)
+def test_what_can_never_work_is_refused_as_configuration(sink: dict[str, Any], place: str) -> None:
+    parts = {"source": {"type": "topic", "topic": "t"}, "backend": {"type": "onnx", "model": "M"}}
+    with pytest.raises(ConfigError, match=r"pipelines\.p\.sinks\.home") as caught:
+        check(load(Config, {"pipelines": {"p": {**parts, "sinks": {"home": sink}}}}).pipelines, "thing")
+    assert place in str(caught.value)
