@@ -170,6 +170,24 @@ def test_results_wait_for_a_broker_that_is_away(context: Context, qos: int) -> N
         assert frames([message.payload for message in got]) == [0, 2, 4]
 
 
+@pytest.mark.parametrize("keepalive_s", [30, 0], ids=["noticed", "idle for too long"])
+def test_a_broker_that_came_back_is_found_again(
+    context: Context, monkeypatch: pytest.MonkeyPatch, keepalive_s: int
+) -> None:
+    monkeypatch.setattr(mqtt_sink, "KEEPALIVE_S", keepalive_s)
+    with Broker() as broker:
+        settings = MqttSink(host="127.0.0.1", port=broker.port)
+        with opened(settings, context) as sink:
+            put(sink)
+            eventually(lambda: sent(context) == 1, 10, "the first")
+            broker.stop()
+            broker.start()
+            with subscriber(broker.port, "edgeml/#") as got:
+                put(sink, 1)
+                eventually(lambda: got, 10, "the second")
+                assert frames([got[-1].payload]) == [1]
+
+
 CONNACK = b"\x20\x02\x00\x00"
 ODD = {
     "not authorised": b"\x20\x02\x00\x05",
