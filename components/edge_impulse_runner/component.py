@@ -184,6 +184,7 @@ class EdgeImpulseRunner(Component[Config]):
                 return
             reporter.command(payload)
         except (OSError, SpoolError) as error:
+            self.context.health.count("commands_failed")
             self.context.health.error(error)
             log.error("command not answered %s", kv(payload=payload[:200], reason=error))
 

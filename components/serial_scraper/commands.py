@@ -70,5 +70,6 @@ class Commands:
                 return
             service.command(payload)
         except (OSError, SpoolError) as error:
+            self._context.health.count("commands_failed")
             self._context.health.error(error)
             log.error("command not answered %s", kv(payload=payload[:200], reason=error))

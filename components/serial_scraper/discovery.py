@@ -32,7 +32,7 @@ def _identity(tty: Path) -> tuple[str, str, str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="replace").strip()  # whatever a device says its serial number is
     except OSError:
         return ""  # unplugged meanwhile, or a device without a serial number
 

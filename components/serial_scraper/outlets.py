@@ -52,7 +52,11 @@ class Outlets:
     def __call__(self, records: list[Record]) -> None:
         for record in records:
             message = SerialRecord(port=self._port, at=time.time(), format=self._format, record=record)
-            payload = encode(message)
+            try:
+                payload = encode(message)
+            except Exception as error:  # noqa: BLE001  (of this record; the port goes on)
+                self._failure("message", error)
+                continue
             for name, outlet in self._outlets.items():
                 try:
                     outlet(record, payload)

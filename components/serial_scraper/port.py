@@ -116,6 +116,9 @@ class PortReader:
         log.info("port open %s", kv(port=self._name, device=link.path, baud=self._config.baud))
         if self._drives:
             self._drive(link)
+
+    def _well(self) -> None:
+        """Not yet when it opened: a device that breaks at each read opens every time."""
         self._health.note(f"ports.{self._name}", "")
         self._health.problems.cleared("source_failed", f"ports.{self._name}")
 
@@ -139,9 +142,13 @@ class PortReader:
         gap = self._config.idle_gap_ms / 1000
         heard = time.monotonic()
         open_block = False
+        well = False
         try:
             while not self._wake.is_set():
                 data = link.read(min(gap, LOOK_S))
+                if not well:
+                    well = True
+                    self._well()
                 now = time.monotonic()
                 if data:
                     heard = now

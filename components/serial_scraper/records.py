@@ -9,7 +9,7 @@ import msgspec
 from edgeml.errors import ConfigError
 from edgeml.json_limits import too_deep
 from edgeml.numbers import integer, number
-from serial_scraper.edge_impulse import EdgeImpulseParser
+from serial_scraper.edge_impulse import Block, EdgeImpulseParser
 
 Record = dict[str, Any]
 Type = Literal["int", "float", "str", "bool"]
@@ -49,13 +49,21 @@ class EdgeImpulse:
     """Records are `{"timing": ..., "result": ...}`: see edge_impulse.Block."""
 
     def __init__(self, unknown: Unknown) -> None:
+        self._unknown = unknown
         self._parser = EdgeImpulseParser(unknown)
 
     def feed(self, lines: Iterable[str]) -> list[Record]:
-        return [{"timing": block.timing, "result": block.result} for block in self._parser.feed(lines)]
+        return self._records(lambda: self._parser.feed(lines))
 
     def flush(self) -> list[Record]:
-        return [{"timing": block.timing, "result": block.result} for block in self._parser.flush()]
+        return self._records(self._parser.flush)
+
+    def _records(self, parse: Callable[[], Iterable[Block]]) -> list[Record]:
+        try:
+            return [{"timing": block.timing, "result": block.result} for block in parse()]
+        except Exception:
+            self._parser = EdgeImpulseParser(self._unknown)  # it must not trip over what it holds again and again
+            raise
 
 
 class LinePerRecord:
