@@ -98,6 +98,7 @@ class EdgeImpulseLinux(Component[Config]):
                 self.context.health.count("disconnects")
                 self.context.health.error(error)
                 self.context.health.note("studio", str(error))
+                self.context.health.problems.found("unreachable", "studio", str(error))
                 log.error("not connected to Studio %s", kv(reason=error, failures=backoff.failures, pause_s=pause))
                 ended.wait(pause)
 
@@ -145,14 +146,23 @@ class EdgeImpulseLinux(Component[Config]):
     def _connected(self, project: int, who: Identity, told: list[dict[str, Any]]) -> None:
         self.context.health.count("connects")
         self.context.health.note("studio", "")
+        self.context.health.problems.cleared("unreachable", "studio")
         names = ", ".join(entry["name"] for entry in told)
         log.info("connected to Studio %s", kv(project=project, device=who.id, name=who.name, sensors=names))
 
     def _sources(self, cameras: list[Camera], timeout: float) -> list[tuple[dict[str, Any], Camera | Feed]]:
-        """What can be sampled now, each with how Studio is told of it."""
+        """What can be sampled now, each with how Studio is told of it. A camera that fails takes no other with it."""
         found: list[tuple[dict[str, Any], Camera | Feed]] = []
+        problems = self.context.health.problems
         for camera in cameras:
-            if (entry := camera.describe(timeout)) is not None:
+            try:
+                entry = camera.describe(timeout)
+            except Exception as error:  # noqa: BLE001  (of its ring, which somebody else writes)
+                self.context.health.count(f"cameras.{camera.camera}.failed")
+                problems.found("source_failed", f"cameras.{camera.camera}", str(error) or type(error).__name__)
+                continue
+            problems.cleared("source_failed", f"cameras.{camera.camera}")
+            if entry is not None:
                 found.append((entry, camera))
         return found + [(feed.describe(), feed) for feeds in self._feeds.values() for feed in feeds]
 

@@ -111,6 +111,10 @@ class Session:
                 self._handle(message)
             except msgspec.ValidationError as error:
                 self._failed({"sample": False}, StudioError(f"request not understood: {error}"))
+            except EdgemlError:
+                raise
+            except Exception as error:  # noqa: BLE001  (of one request: the connection is as good as before)
+                self._failed({"sample": False}, error)
 
     def _handle(self, message: dict[str, Any]) -> None:
         if "sample" in message:
@@ -132,7 +136,7 @@ class Session:
         def work() -> None:
             try:
                 self._sampler.take(request, self._say, self._ended)
-            except EdgemlError as error:
+            except Exception as error:  # noqa: BLE001  (Studio waits for an answer, whatever it is)
                 self._health.count("samples_failed")
                 self._failed({"sample": False}, error)
 
@@ -157,7 +161,8 @@ class Session:
                 name = f"{camera.camera}.{int(time.time() * 1000)}.jpg"
                 self._say({"snapshotFrame": base64.b64encode(jpeg).decode(), "fileName": name})
                 self._health.count("snapshots")
-            except EdgemlError as error:
+            except Exception as error:  # noqa: BLE001
+                self._health.count("snapshots_failed")
                 self._failed({"snapshotFailed": True}, error)
                 return
             due = max(due + self._snapshot_pause_s, time.monotonic())
@@ -168,14 +173,17 @@ class Session:
         if self._streaming is not None:
             self._streaming.join(JOIN_TIMEOUT_S)
 
-    def _failed(self, message: dict[str, Any], error: EdgemlError) -> None:
+    def _failed(self, message: dict[str, Any], error: Exception) -> None:
         """Tell Studio, as far as it is still there."""
         if self._ended.is_set():
             return
-        log.error("request failed %s", kv(reason=error))
-        self._health.error(error)
+        expected = isinstance(error, EdgemlError)
+        words = str(error) if expected else without(self._api_key, repr(error))
+        self._health.count("requests_failed")
+        log.error("request failed %s", kv(reason=words), exc_info=None if expected else error)
+        self._health.error(words)
         try:
-            self._say({**message, "error": str(error)})
+            self._say({**message, "error": words})
         except StudioError:
             return  # the reader of the connection notices too, and says so
 
@@ -200,5 +208,6 @@ def _parsed(message: str | bytes) -> dict[str, Any]:
     try:
         parsed = json_limits.loads(message, "a message of Studio")
     except json_limits.JsonError as error:
-        raise StudioError(f"Studio sent what is no JSON of ours: {error}: {message[:100]!r}") from error
+        # Not shown: a request carries the key that samples are signed with.
+        raise StudioError(f"Studio sent what is no JSON of ours: {error}") from error
     return parsed if isinstance(parsed, dict) else {}

@@ -66,8 +66,9 @@ def _encoded(image: NDArray[np.uint8], pixel_format: str, quality: int, max_heig
         if 0 < max_height < height:
             picture = picture.resize((max(1, round(width * max_height / height)), max_height), Image.Resampling.BOX)
         picture.save(encoded, "JPEG", quality=quality)
-    except (OSError, ValueError, MemoryError) as error:
-        raise SourceError(f"a frame of {width}x{height} {pixel_format} cannot be encoded: {error}") from error
+    except Exception as error:  # whatever Pillow and its encoders raise
+        words = str(error) or type(error).__name__
+        raise SourceError(f"a frame of {width}x{height} {pixel_format} cannot be encoded: {words}") from error
     return encoded.getvalue()
 
 
@@ -91,7 +92,7 @@ class Feed:
         """Take a message; one that is no sample is counted and told in the health report."""
         try:
             sample = [measured(_at(msgspec.json.decode(payload), axis)) for axis in self.config.axes]
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except Exception as error:  # noqa: BLE001  (of this message; other sensors hear it, too)
             self._health.count(f"sensors.{self.name}.rejected")
             self._health.error(f"sensor {self.name}: {error!r}: {payload[:100]!r}")
             return

@@ -82,7 +82,10 @@ class Studio:
         projects = self.get("projects").get("projects") or []
         if not projects:
             raise StudioError(f"{redact.url(self.base)}: this API key belongs to no project")
-        return int(projects[0]["id"])
+        try:
+            return int(projects[0]["id"])
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise StudioError(f"{redact.url(self.base)}: projects that are not understood: {error!r}") from error
 
     def download(self, path: str, target: Path, *, max_bytes: int, **query: str) -> None:
         """Save the answer's bytes as `target`, whole or not at all, mode 0700."""
