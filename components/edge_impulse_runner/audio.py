@@ -45,7 +45,12 @@ class AudioInput:
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
-            self._heard += self._sound.read(left)
+            try:
+                self._heard += self._sound.read(left)
+            except SourceError:
+                raise
+            except Exception as error:  # of pipes, selectors and numpy
+                raise SourceError(f"sound: {str(error) or type(error).__name__}") from error
         samples: NDArray[np.float32] = np.frombuffer(self._heard[: self._bytes], dtype="<i2").astype(np.float32)
         del self._heard[: self._bytes]
         return Window(samples, time.monotonic(), continuous=self._continuous)
@@ -65,6 +70,8 @@ class Microphone:
             )
         except OSError as error:
             raise SourceError(f"arecord: {error.strerror}; it comes with the package alsa-utils") from error
+        except Exception as error:  # subprocess has more kinds: a NUL in the device's name is a ValueError
+            raise SourceError(f"microphone {device!r}: {str(error) or type(error).__name__}") from error
         assert self._process.stdout is not None and self._process.stderr is not None  # noqa: S101  (PIPE above)
         self._stdout, self._stderr = self._process.stdout, self._process.stderr
         self._selector = selectors.DefaultSelector()

@@ -28,6 +28,7 @@ from edgeml.secrets import api_key
 log = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 1.0
+FIRST_PAUSE_S = 0.5  # before commands are subscribed to again
 
 
 class EdgeImpulseRunner(Component[Config]):
@@ -154,9 +155,11 @@ class EdgeImpulseRunner(Component[Config]):
         guard = RetainedGuard(self.context.work / "last-command")
         try:
             subscription = self.context.ipc.subscribe_iot(topic, functools.partial(self._command, guard))
-        except IpcError as error:
+        except Exception as error:
+            self.context.health.count("subscriptions_failed")
             self.context.health.error(error)
-            log.error("commands cannot be received yet %s", kv(topic=topic, reason=error))
+            trace = None if isinstance(error, IpcError) else error
+            log.error("commands cannot be received yet %s", kv(topic=topic, reason=error), exc_info=trace)
             return False
         with self._lock:
             current = self._commands is not None and self._commands[0] == topic
@@ -168,7 +171,7 @@ class EdgeImpulseRunner(Component[Config]):
 
     def _insist(self, topic: str) -> None:
         """Subscribe as soon as the core lets us: IoT Core may be out of reach now."""
-        backoff = Backoff()
+        backoff = Backoff(FIRST_PAUSE_S)
         while not self.context.stopping.wait(backoff.next()) and self._commands and self._commands[0] == topic:
             if self._subscribe(topic):
                 return

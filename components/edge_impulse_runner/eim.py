@@ -226,8 +226,11 @@ class Eim:
                     raise EimGone(f"the model's reply is above {MAX_REPLY_BYTES} bytes")
         except TimeoutError as error:
             raise EimGone(f"the model hangs: no reply in {timeout_s:g} s") from error
-        except OSError as error:
-            raise EimGone(f"the model is gone: {error}; {self._last_words()}") from error
+        except EimGone:
+            raise
+        except Exception as error:  # the stream is out of step, whatever it was
+            words = str(error) or type(error).__name__
+            raise EimGone(f"the model is gone: {words}; {self._last_words()}") from error
         del reply[-1:]
         return reply
 
@@ -246,7 +249,7 @@ def _decoded(reply: bytearray | msgspec.Raw, kind: type[T]) -> T:
         if too_deep(bytes(reply)):
             raise ValueError("nested too deeply")
         decoded: T = _decoders[kind].decode(reply)
-    except (ValueError, RecursionError, OverflowError) as error:  # msgspec's own, and Unicode's, are ValueErrors
+    except Exception as error:  # msgspec's own, and what it lets through
         raise EimGone(f"the model's reply is not understood: {error}: {bytes(reply)[:200]!r}") from error
     return decoded
 
@@ -273,8 +276,8 @@ def _named(blocks: Iterable[SharedMemory]) -> list[SharedMemory]:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
-        raise EimGone(f"the model's shared memory is gone: {error}") from error
+    except Exception as error:
+        raise EimGone(f"the model's shared memory is gone: {str(error) or type(error).__name__}") from error
 
 
 def _accept(reply: Reply, identity: int) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_impulse_runner import images
 from edge_impulse_runner.protocol import ModelParameters, ResizeMode
+from edgeml.errors import SourceError, UnreadableError
 from edgeml.frames import FrameReader
 from edgeml.health import Health
 from edgeml.numbers import measured
@@ -43,10 +44,18 @@ class CameraInput:
     """Frames of a camera's ring, always the newest one. The camera may come, go and restart."""
 
     def __init__(self, camera: str, directory: Path, parameters: ModelParameters, mode: ResizeMode) -> None:
-        self._reader = FrameReader(camera, directory=directory)
+        self._camera, self._reader = camera, FrameReader(camera, directory=directory)
         self._parameters, self._mode = parameters, mode
 
     def next(self, timeout: float) -> Window | None:
+        try:
+            return self._seen(timeout)
+        except UnreadableError:
+            raise
+        except Exception as error:  # of the ring, which somebody else writes, OpenCV and numpy
+            raise SourceError(f"camera {self._camera}: {str(error) or type(error).__name__}") from error
+
+    def _seen(self, timeout: float) -> Window | None:
         frame = self._reader.read(timeout, copy=False)
         if frame is None:
             return None
@@ -81,7 +90,7 @@ class SensorInput:
             values = self._flat(_parsed(payload))
             if len(values) % self._axis_count:
                 raise ValueError(f"{len(values)} numbers are no samples of {self._axis_count} axes")
-        except (ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001  (of this message)
             self._health.count("input_rejected")
             self._health.error(f"sample not understood: {error!r}: {payload[:100]!r}")
             return

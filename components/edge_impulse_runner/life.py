@@ -17,6 +17,7 @@ from edge_impulse_runner.pump import Pump, model_info
 from edgeml.backoff import Backoff
 from edgeml.edge_impulse.parameters import Settings
 from edgeml.edge_impulse.reporter import Reporter
+from edgeml.edge_impulse.studio import StudioError
 from edgeml.errors import BundleError, EdgemlError, SourceError, UnreadableError
 from edgeml.health import Health
 from edgeml.log import kv
@@ -25,6 +26,12 @@ log = logging.getLogger(__name__)
 
 MODEL_CHECK_S = 2.0
 STEADY_S = 60.0  # what worked for so long begins again with short pauses
+
+_PROBLEMS: tuple[tuple[type[EdgemlError], str, str], ...] = (
+    (SourceError, "source_failed", "input"),
+    (EimError, "child_failed", "model"),
+    (StudioError, "unreachable", "studio"),
+)
 
 OpenInput = Callable[[Hello], Input]  # raises SourceError, ConfigError
 
@@ -52,7 +59,7 @@ class Life:
 
     def run(self) -> None:
         """Until `stop`. What nobody expected goes to the worker that runs this, which begins anew."""
-        self.reporter.started()
+        self._say(self.reporter.started, "start")
         ended = threading.Event()
         metrics = threading.Thread(target=self._publish_metrics, args=[ended], name="metrics", daemon=True)
         metrics.start()
@@ -87,10 +94,9 @@ class Life:
             self._health.problems.found("unreadable", "model", str(error))
         self._health.error(error)
         self._health.note("state", str(error))
-        if isinstance(error, SourceError):
-            self._health.problems.found("source_failed", "input", str(error))
-        elif isinstance(error, EimError):
-            self._health.problems.found("child_failed", "model", str(error))
+        for kind, code, subject in _PROBLEMS:
+            if isinstance(error, kind):
+                self._health.problems.found(code, subject, str(error))
         if isinstance(error, SourceError) and self._settings.wait_on_restart:
             log.error("waiting for the restart command %s", kv(reason=error))
             self._stopping.wait()
@@ -140,6 +146,7 @@ class Life:
         for block, values in self._config.model.thresholds.items():
             model.set_threshold(int(block), values)
         self._health.problems.cleared("unreadable", "model")
+        self._health.problems.cleared("unreachable", "studio")
         self.reporter.model = model_info(model)
         self._health.note("state", "")
         self._health.note("model", f"{hello.project.name} v{hello.project.deploy_version}")
@@ -161,25 +168,36 @@ class Life:
             found = self._source.installed()
         except BundleError:
             return False  # in the middle of an installation
+        except Exception as error:
+            log.exception("no look for a new model %s", kv(reason=error))
+            self._health.count("model_looks_failed")
+            self._health.error(error)
+            return False
         if found in (None, path, self._refused):
             return False
         try:
             with self._new_model(found):
                 return True
-        except EimError as error:
+        except Exception as error:  # the running one is worth more than knowing which
             self._refused = found
             self._health.count("models_refused")
             self._health.error(error)
-            log.error("new model does not start, keeping the old one %s", kv(path=found, reason=error))
+            trace = None if isinstance(error, EimError) else error
+            log.error("new model does not start, keeping the old one %s", kv(path=found, reason=error), exc_info=trace)
             return False
 
     def _publish_metrics(self, ended: threading.Event) -> None:
         while True:
-            try:
-                self.reporter.publish_metrics()
-            except Exception as error:  # the next metrics may be had
-                self._health.error(error)
-                expected = isinstance(error, EdgemlError)
-                log.error("metrics not published %s", kv(reason=error), exc_info=None if expected else error)
+            self._say(self.reporter.publish_metrics, "metrics")
             if ended.wait(self._settings.metrics_interval_s):
                 return
+
+    def _say(self, say: Callable[[], None], what: str) -> None:
+        """One message that is lost is no reason to end what works."""
+        try:
+            say()
+        except Exception as error:
+            self._health.count("messages_lost")
+            self._health.error(error)
+            expected = isinstance(error, EdgemlError)
+            log.error("%s not published %s", what, kv(reason=error), exc_info=None if expected else error)

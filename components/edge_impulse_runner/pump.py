@@ -1,6 +1,7 @@
 """From one window of input to one reported result."""
 
 import functools
+import logging
 import time
 
 from edge_impulse_runner import images
@@ -12,7 +13,10 @@ from edgeml.edge_impulse.reporter import Reporter
 from edgeml.edge_impulse.results import ModelInfo
 from edgeml.errors import SpoolError
 from edgeml.health import Health
-from edgeml.pace import Pacer
+from edgeml.log import kv
+from edgeml.pace import Pacer, Throttle
+
+log = logging.getLogger(__name__)
 
 INPUT_TIMEOUT_S = 0.5  # how long a stop can go unnoticed
 
@@ -22,6 +26,7 @@ class Pump:
 
     def __init__(self, model: Eim, source: Input, reporter: Reporter, health: Health, max_fps: float) -> None:
         self._model, self._source, self._reporter, self._health = model, source, reporter, health
+        self._lost = Throttle()
         self._pacer = Pacer(1 / max_fps if max_fps else 0.0)
         parameters = model.hello.model_parameters
         slices = -(-parameters.input_features_count // parameters.slice_size) if parameters.slice_size else 1
@@ -57,9 +62,12 @@ class Pump:
         picture = None if image is None else functools.partial(images.jpeg, image)
         try:
             self._reporter.result(answer.result, answer.timing, info=answer.info, image=picture)
-        except SpoolError as error:  # a full disk is no fault of the model: only this result is lost
+        except Exception as error:  # a full disk or an encoder is no fault of the model: only this result is lost
             self._health.count("results_lost")
             self._health.error(error)
+            if self._lost.due():
+                trace = None if isinstance(error, SpoolError) else error
+                log.error("result lost %s", kv(reason=error, times=self._lost.count), exc_info=trace)
 
 
 def model_info(model: Eim) -> ModelInfo:

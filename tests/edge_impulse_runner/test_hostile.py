@@ -130,7 +130,7 @@ def test_a_microphone_that_is_silent_for_long_is_an_error(tmp_path: Path, monkey
     source = microphone(tmp_path, "exec sleep 60", monkeypatch)
     try:
         with pytest.raises(SourceError, match="no sound"):
-            source.read(20)
+            source.read(0.2)
     finally:
         source.close()
 

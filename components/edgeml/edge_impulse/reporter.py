@@ -140,7 +140,7 @@ class Reporter:
         for name, cache in self._caches.items():
             try:
                 cache.put(identity, payload, jpeg)
-            except OSError as error:  # the result is published; its copy is a convenience
+            except Exception as error:  # noqa: BLE001  (the result is published; its copy is a convenience)
                 self._health.count("cache_errors")
                 self._health.error(error)
                 log.error("result not cached %s", kv(cache=name, id=identity, error=error))
