@@ -24,8 +24,7 @@ _models: dict[Path, int] = {}
 def started(command: list[Path], folder: Path) -> "subprocess.Popen[bytes]":
     """A model in a session of its own, marked by its `folder`; its output in one pipe. Raises as Popen."""
     with _lock:
-        with contextlib.suppress(OSError, AttributeError):  # without it, the mark alone has to do
-            ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+        _reap_orphans(True)
         if not _models:
             _known.clear()
             _known.update(_children())
@@ -47,6 +46,15 @@ def end(folder: Path) -> None:
     mark = f"{_MARK}={folder}".encode()
     with _lock:
         _models.pop(folder, None)
+    try:
+        _kill(mark)
+    finally:
+        with _lock:
+            if not _models:  # nobody would wait for orphans that are none of a model
+                _reap_orphans(False)
+
+
+def _kill(mark: bytes) -> None:
     for _ in range(_ROUNDS):
         with _lock:
             left = [pid for pid in _processes() if pid != os.getpid() and _belongs(pid, mark)]
@@ -58,6 +66,11 @@ def end(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 os.waitpid(pid, os.WNOHANG)
         time.sleep(_PAUSE_S)
+
+
+def _reap_orphans(wanted: bool) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # without it, the mark alone has to do
+        ctypes.CDLL(None).prctl(_SUBREAPER, int(wanted), 0, 0, 0)
 
 
 def _children() -> set[int]:

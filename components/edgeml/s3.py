@@ -81,9 +81,9 @@ class Client:
             raise self._answered(error, what) from error
         except Exception as error:  # botocore, urllib3, parsers: no answer of S3
             raise UploadError(f"{what}: {error}") from error
-        # Of what was put, S3 says nothing in its body; to botocore anything with status 200 is a success.
+        # To botocore anything with status 200 is a success; S3 gives the ETag of what it has stored, a portal a page.
         kind = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", "")
-        if operation == "put_object" and "html" in kind.lower():
+        if operation == "put_object" and "html" in kind.lower() and not answer.get("ETag"):
             raise UploadError(f"{what}: a page ({kind[:40]}) in place of S3's answer: is a proxy or a portal between?")
         return answer
 
