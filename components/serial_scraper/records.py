@@ -9,6 +9,7 @@ import msgspec
 from edgeml.errors import ConfigError
 from edgeml.json_limits import too_deep
 from edgeml.numbers import integer, number
+from serial_scraper import pattern_check
 from serial_scraper.edge_impulse import Block, EdgeImpulseParser
 
 Record = dict[str, Any]
@@ -120,8 +121,10 @@ def regex(pattern: str, columns: dict[str, Type], unknown: Unknown) -> Format:
     """
     try:
         compiled = re.compile(pattern)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise ConfigError("pattern", f"no regular expression: {error}, found {pattern!r}") from error
+    if (nested := pattern_check.nested(pattern)) is not None:
+        raise ConfigError("pattern", f"{nested}: it can take for ever on a line that does not match, found {pattern!r}")
     if not compiled.groupindex:
         raise ConfigError("pattern", f"named groups as (?P<name>...) are needed, found {pattern!r}")
     if strangers := columns.keys() - compiled.groupindex.keys():
