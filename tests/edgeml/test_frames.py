@@ -122,7 +122,8 @@ def test_a_lapped_reader_counts_and_never_sees_two_frames_in_one(tmp_path: Path,
             and min(stats.received - 200, stats.lapped, stats.torn if copy else overwritten) <= 0
         ):
             frame = reader.read(1.0, copy=copy)
-            assert frame is not None
+            if frame is None:  # each one it went for was overwritten meanwhile, which counts
+                continue
             pure = is_pure(frame)
             assert frame.frame_id > last
             last = frame.frame_id
