@@ -15,7 +15,9 @@ import pytest
 from edge_impulse_runner import audio, component, images, inputs, life, senses
 from edge_impulse_runner.component import EdgeImpulseRunner
 from edge_impulse_runner.config import Config, Input
+from edge_impulse_runner.eim import Eim
 from edge_impulse_runner.models import ModelSource
+from edge_impulse_runner.process import EimGone
 from edge_impulse_runner.protocol import CAMERA, MICROPHONE, Hello, Inference, ModelParameters
 from edgeml import _worker
 from edgeml.backoff import Backoff
@@ -212,3 +214,31 @@ def test_after_an_error_at_any_border_results_go_on(
         assert running.health.counter(counter) >= len(ERRORS)
     assert not code or f"code={code}" in caplog.text
     eventually(lambda: running.codes() <= {"worker_failed"}, 5, "the end of the problem")
+
+
+class Wire:
+    """A model's socket that raises at one of its calls."""
+
+    def __init__(self, whole: Any, border: str, error: Exception) -> None:
+        self._whole, self._border, self._error = whole, border, error
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._border:
+            raise self._error
+        return getattr(self._whole, name)
+
+
+@pytest.mark.parametrize("border", ["settimeout", "sendall", "recv_into"])
+def test_whatever_the_wire_of_a_model_raises_the_model_is_gone(
+    opened: Callable[..., Eim], monkeypatch: pytest.MonkeyPatch, border: str
+) -> None:
+    model = opened(kind="box")
+    monkeypatch.setattr(model, "_last_words", str)  # which waits for the end of a process that lives
+    whole = model._socket
+    features = np.zeros(model.hello.model_parameters.input_features_count, np.float32)
+    for error in ERRORS.values():
+        wire: Any = Wire(whole, border, error())
+        model._socket = wire
+        with pytest.raises(EimGone, match="the model is gone"):
+            model.classify(features)
+    model._socket = whole
