@@ -230,7 +230,10 @@ def must_be_well(core: Core, site: Site, ended: dict[str, float]) -> None:
     for name in PROCESSES.values():
         said = partial(site.heard.has_said, name, ended.get(name, 0.0))
         eventually(said, SETTLE_S, f"health of {name} since its last start: {site.heard.health(name)}")
-        eventually(partial(site.heard.is_well, name), SETTLE_S, f"{name} without a problem")
+        try:
+            eventually(partial(site.heard.is_well, name), SETTLE_S, f"{name} without a problem")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {site.heard.health(name).get('problems')}") from error
 
 
 def must_have_arrived(core: Core, site: Site) -> None:
