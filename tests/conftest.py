@@ -14,6 +14,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 SHM = Path("/dev/shm")
+LONGEST_ID = 80  # characters of one value within the name of a test
 LONGEST = ("cloud", "integration", "localdev/cloud", "localdev/demo")  # folders whose files take longest
 MOST_WORKERS = 4  # beyond that, the longest file decides
 WORTHWHILE = 8  # files; for fewer, workers take longer to start than they save
@@ -39,6 +40,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if chosen or config.getoption("capture") == "no" or files < WORTHWHILE or cores < 2:
         return 0
     return min(cores, MOST_WORKERS)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes and long texts are counted, not shown: made anew by each worker, as archives, they differ between them."""
+    return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > LONGEST_ID) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -64,6 +64,24 @@ def test_ci_ends_as_pytest_does_where_no_test_failed(tmp_path: Path, test: str, 
     assert (done.returncode, len(closing_lines(done.stdout))) == (code, 1), done.stdout + done.stderr
 
 
+def test_workers_that_collect_other_tests_fail_ci(tmp_path: Path) -> None:
+    made = ci(tmp_path, "import os, pytest\n@pytest.mark.parametrize('n', [os.getpid()])\ndef test_it(n): pass\n")
+    done = run(tmp_path, str(made), "-n", "2")
+    assert (done.returncode, "Different tests were collected" in done.stdout) == (1, True), done.stdout + done.stderr
+
+
+def test_content_that_differs_between_workers_makes_no_other_tests(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_odd.py").write_text(
+        "import os, pytest\n"
+        "@pytest.mark.parametrize('content', [b'x', os.urandom(9), 'a' * 80 + str(os.getpid())])\n"
+        "def test_it(content): pass\n"
+    )
+    done = run(tmp_path, sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-n", "2")
+    assert done.stdout.splitlines()[-1].startswith("3 passed in"), done.stdout
+
+
 def closing_lines(output: str) -> list[str]:
     """`2 passed in 0.01s` and its like, one of each run."""
     return [line for line in output.splitlines() if re.fullmatch(r"(no tests ran|\d+ \w+.*) in [\d.]+s", line)]
