@@ -19,7 +19,7 @@ ALLOWED = {  # of ours, beside the modules of the file's own folder
     "components/model_store/*/build.py": {"bundles", "edgeml"},
     "scripts/bundles/**/*.py": {"bundles"},
     "scripts/deployment/**/*.py": {"deployment", "edgeml"},  # by importlib, when a configuration is looked at
-    "scripts/localdev/**/*.py": {"bundles", "localdev"},
+    "scripts/localdev/**/*.py": {"build", "bundles", "localdev"},
 }
 
 

@@ -7,10 +7,11 @@ with a build.py of their own (model bundles, fetched files), whose tools live in
 
 import argparse
 import hashlib
-import importlib.util
+import importlib
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -130,12 +131,7 @@ def _run_own_build(folder: Path, staging: Path) -> None:
 
     Raises FetchError, and BundleError for a bundle whose files are not those that its model.json gives.
     """
-    spec = importlib.util.spec_from_file_location(f"bundle_{folder.name}", folder / "build.py")
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"{folder / 'build.py'}: cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.build(staging)
+    runpy.run_path(str(folder / "build.py"))["build"](staging)
     if (staging / "model.json").exists():
         importlib.import_module("edgeml.models").load(staging)
 
@@ -210,7 +206,6 @@ def _in_venv() -> None:
     """Continue under .venv's interpreter, which has what model bundles are made with."""
     python = ROOT / ".venv" / "bin" / "python"
     if Path(sys.prefix).resolve() == (ROOT / ".venv").resolve():
-        sys.path[:0] = [str(COMPONENTS), str(ROOT / "scripts")]
         return
     subprocess.run([str(ROOT / "scripts" / "setup")], check=True, timeout=1800)
     os.execv(python, [str(python), __file__, *sys.argv[1:]])  # noqa: S606

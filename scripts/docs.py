@@ -20,12 +20,10 @@ import msgspec
 import yaml
 from msgspec import inspect
 
+from localdev.core import Profile, check_recipe
+from localdev.core.users import is_removed
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "components"), str(ROOT / "scripts")]
-
-from localdev.core import Profile, check_recipe  # noqa: E402
-from localdev.core.users import is_removed  # noqa: E402
-
 SET_BY_SUDO = {"HOME", "LOGNAME", "MAIL", "PATH", "SHELL", "USER"}
 RECIPE_VERSION = re.compile(r"^(ComponentVersion: ).*$", re.MULTILINE)
 GDK_VERSION = re.compile(r"(\"version\": )\"[^\"]*\"")

@@ -82,11 +82,11 @@ def refuse(package: str) -> None:
         raise SystemExit(f"{package!r}: expected a package name of at most {MAX_NAME} characters such as tank_level")
     if keyword.iskeyword(package) or keyword.issoftkeyword(package):
         raise SystemExit(f"{package}: is a word of Python")
-    if package in sys.stdlib_module_names or importlib.util.find_spec(package) is not None:
-        raise SystemExit(f"{package}: there is a module of that name already, which one of the two would hide")
     for root in (ROOT / "components", ROOT / "components" / "model_store", ROOT / "scripts", ROOT / "tests"):
         if (root / package).exists() or (root / f"{package}.py").exists():
             raise SystemExit(f"{package}: {root.relative_to(ROOT)} has that name already")
+    if package in sys.stdlib_module_names or importlib.util.find_spec(package) is not None:
+        raise SystemExit(f"{package}: there is a module of that name already, which one of the two would hide")
 
 
 def class_name(package: str) -> str:

@@ -1,6 +1,7 @@
 """Options of the suite, how many workers run it, and the promise that it leaves nothing behind."""
 
 import functools
+import importlib.util
 import os
 import signal
 import sys
@@ -27,6 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
+    ours, found = TESTS.parent / "components" / "edgeml", importlib.util.find_spec("edgeml")
+    if ours.is_dir() and (found is None or found.submodule_search_locations != [str(ours)]):
+        raise pytest.UsageError(f"the components of this tree are not installed in {sys.prefix}: run ./scripts/setup")
     # A shell that starts us in the background ignores Ctrl-C for us, and what we start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -108,10 +107,9 @@ class Field:
         """Exit code of the command, with small waiting times."""
         return deploy.main(self.arguments(*arguments))
 
-    def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
-        """Command and environment for a process."""
-        environment = {**os.environ, "PYTHONPATH": str(Path(deploy.__file__).parent)}
-        return [sys.executable, deploy.__file__, *self.arguments(*arguments)], environment
+    def command(self, *arguments: str) -> list[str]:
+        """The same for a process."""
+        return [sys.executable, deploy.__file__, *self.arguments(*arguments)]
 
     def create(self, components: dict[str, Any], **more: Any) -> str:
         """A deployment that someone else makes."""

@@ -1,6 +1,5 @@
 """Writers and readers of frame rings as processes of their own, and frames whose content tells their id."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.frames import Frame, FrameReader, FrameWriter
-from support import ROOT
 
 # Does what it is told by stdin; every frame is filled with its id, so that a mix of two is seen.
 WRITER = """
@@ -61,7 +59,6 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "components")},
         )
 
     def hear(self, word: str) -> None:

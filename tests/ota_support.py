@@ -273,7 +273,7 @@ class ModelRegistry:
     """What data scientists and engineers do with models in a local cloud."""
 
     def __init__(self, cloud: LocalCloud, folder: Path) -> None:
-        import register_model  # cloud/training is on the path of those who ask
+        import register_model  # which takes boto3 with it
 
         self.cloud, self.signer = cloud, Signer()
         self._main, self._folder = register_model.main, folder

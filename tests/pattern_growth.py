@@ -30,7 +30,6 @@ METHODS = {"match", "search", "fullmatch", "sub", "subn", "findall", "finditer",
 
 
 def modules() -> Iterator[Any]:
-    sys.path[:1] = [str(COMPONENTS), str(ROOT / "scripts")]  # instead of this folder, whose packages are others
     for info in pkgutil.walk_packages([str(COMPONENTS)]):
         if not info.name.endswith("__main__"):
             yield importlib.import_module(info.name)

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from localdev.core.client import connect
-from support import ROOT, eventually
+from support import eventually
 
 SCRIPTS = [sys.executable, "-m", "localdev.core"]
 WORD_TIMEOUT_S = 60.0
@@ -32,7 +32,7 @@ class Core:
 
     def __init__(self, root: Path, profile: str, mqtt_url: str, environment: dict[str, str], secrets: Path) -> None:
         self.root = root
-        self._environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT / "scripts")}
+        self._environment = {**os.environ, **environment}
         words = ["start", "--root", str(root), "--profile", profile, "--mqtt", mqtt_url, "--secrets", str(secrets)]
         self.output = (root.parent / "core.txt").open("w+")
         self.process = subprocess.Popen(

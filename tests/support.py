@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
+import tomllib
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -30,15 +33,28 @@ def eventually(probe: Callable[[], T], timeout: float = 30.0, what: str = "condi
         time.sleep(0.02)
 
 
+def python_of(tree: Path) -> str:
+    """The Python of a copy of this tree, which is installed in it as scripts/setup does, beside what is here."""
+    python = tree / ".venv" / "bin" / "python"
+    if not python.exists():
+        venv.create(tree / ".venv", symlinks=True)
+        project = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))
+        roots = [str(tree / name) for name in project["tool"]["hatch"]["build"]["dev-mode-dirs"]]
+        (packages,) = (tree / ".venv").glob("lib/python*/site-packages")
+        (packages / "tree.pth").write_text("\n".join([*roots, sysconfig.get_path("purelib"), ""]), encoding="utf-8")
+    return str(python)
+
+
 class Standalone:
     """A component run with --standalone: its JSON lines in `lines`, its log in `log`; stopped when the block ends.
 
-    `on_line` is given the whole of stdout instead, to read from a thread of its own.
+    `package` is one of ours, or a file that runs a component. `on_line` is given the whole of stdout instead, to read
+    from a thread of its own.
     """
 
     def __init__(
         self,
-        package: str,
+        package: str | Path,
         config: dict[str, Any],
         work: Path,
         *,
@@ -51,11 +67,12 @@ class Standalone:
         self.config_file.write_text(json.dumps(config))
         self.lines: list[dict[str, Any]] = []
         self._log: list[str] = []
-        self._command = [sys.executable, "-P", "-m", package, "--standalone", "--config", str(self.config_file)]
+        program = [str(package)] if isinstance(package, Path) else ["-m", package]
+        self._command = [sys.executable, "-P", *program, "--standalone", "--config", str(self.config_file)]
         self._command += ["--work", str(work)]
         self._command += ["--root", str(root)] if root else []
         self._read_stdout = on_line or self._read_lines
-        self._work, self._env = work, {**os.environ, "PYTHONPATH": str(ROOT / "components"), **(env or {})}
+        self._work, self._env = work, {**os.environ, **(env or {})}
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(

@@ -1,6 +1,6 @@
 """An approved model package -> a model bundle that devices can be sent. What the CodeBuild project runs.
 
-    PYTHONPATH=components python cloud/training/export_onnx.py --package ARN --bucket BUCKET --mode job
+    .venv-training/bin/python cloud/training/export_onnx.py --package ARN --bucket BUCKET --mode job
 
 The archive of the package is fetched and unpacked safely, its model exported to ONNX and compared with PyTorch, and the
 bundle packed and uploaded. In mode `job` the job document follows, last, because its arrival is what makes the IoT job;
@@ -28,9 +28,9 @@ from urllib.parse import urlsplit
 
 import boto3
 import numpy as np
-import packing
 from botocore.config import Config
 
+import packing
 from edgeml.errors import EdgemlError
 from edgeml.models import version_key
 from edgeml.onnx_session import runtime
@@ -192,8 +192,9 @@ def exported(files: dict[str, bytes]) -> bytes:
         return files["model.onnx"]
     if "model.pth" not in files:
         raise ExportError("the archive has neither model.pth nor model.onnx")
-    import autoencoder  # PyTorch takes seconds to load and is not needed for models that come as ONNX
     import torch
+
+    import autoencoder  # PyTorch takes seconds to load and is not needed for models that come as ONNX
 
     with tempfile.NamedTemporaryFile(suffix=".pth") as file:
         file.write(files["model.pth"])

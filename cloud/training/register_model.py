@@ -1,6 +1,6 @@
 """Registers a trained model in a SageMaker model package group, where somebody has to approve it.
 
-    PYTHONPATH=components python cloud/training/register_model.py --archive model.tar.gz --group edgeml-models
+    .venv-training/bin/python cloud/training/register_model.py --archive model.tar.gz --group edgeml-models
 
 The archive is what training leaves behind; a local one is uploaded first. Its bundle.json and metrics.json become the
 package's description: metrics, input and thresholds are what whoever approves it decides by.
@@ -16,11 +16,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-import export_onnx
 from botocore.config import Config
-from export_onnx import ExportError
 
+import export_onnx
 from edgeml.errors import EdgemlError
+from export_onnx import ExportError
 
 CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
 MAX_PROPERTIES, MAX_KEY, MAX_VALUE = 50, 128, 256  # of customer metadata, and characters of one, in SageMaker

@@ -1,6 +1,6 @@
 """Trains the wind turbine's anomaly model. A SageMaker script-mode entry point that runs anywhere.
 
-    PYTHONPATH=components python cloud/training/train_autoencoder.py --train recordings/ --model-dir model/
+    .venv-training/bin/python cloud/training/train_autoencoder.py --train recordings/ --model-dir model/
 
 Recordings are of a healthy turbine. K contiguous folds in time give errors on readings the model has not seen; from
 the largest of these come the thresholds. The model that is kept is then trained on everything.
@@ -15,16 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import autoencoder
 import numpy as np
 import numpy.typing as npt
-import packing
 import torch
-import turbine_data
-from autoencoder import Autoencoder
 from rich.progress import track
 from torch import Tensor
 
+import autoencoder
+import packing
+import turbine_data
+from autoencoder import Autoencoder
 from edgeml.turbine import FEATURES, Statistics, Windows
 
 # For the estimator's `metric_definitions`: SageMaker finds these in the log.

@@ -1,6 +1,6 @@
 """Trains models that predict one number from a row of numbers, compares them, and keeps the best as ONNX.
 
-    PYTHONPATH=components python cloud/training/train_tabular.py --train tables/ --model-dir model/
+    .venv-training/bin/python cloud/training/train_tabular.py --train tables/ --model-dir model/
 
 Every *.csv of the channel has a header; the last column is what to predict. A SageMaker script-mode entry point that
 runs anywhere.
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import packing
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import RegressorMixin
@@ -26,6 +25,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import packing
 from edgeml.onnx_session import runtime
 
 Table = npt.NDArray[np.float32]

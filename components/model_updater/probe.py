@@ -27,9 +27,8 @@ MAX_REASON, MAX_ERRORS = (
 )  # of what is said on stderr the end is kept: a model's names can make it any length
 _CODE = """
 import sys
-sys.path.insert(0, sys.argv[1])
 from model_updater.probe import main
-raise SystemExit(main(*sys.argv[2:]))
+raise SystemExit(main(*sys.argv[1:]))
 """
 _PR_SET_PDEATHSIG = 1
 
@@ -37,10 +36,17 @@ _PR_SET_PDEATHSIG = 1
 def probe(folder: Path, timeout_s: float, memory_bytes: int, stopping: threading.Event) -> None:
     """Raises UpdateError when the bundle does not load or run within these bounds, Stopped when told to stop."""
     environment = {key: value for key, value in os.environ.items() if key not in SECRETS}
-    command = [sys.executable, "-I", "-c", _CODE, str(SOURCES), str(folder), str(int(timeout_s)), str(memory_bytes)]
+    # As -I, but that modules are looked for where it runs first: in the folder of this component's code.
+    options = ["-E", "-s", "-c", _CODE]
+    command = [sys.executable, *options, str(folder.absolute()), str(int(timeout_s)), str(memory_bytes)]
     deadline = time.monotonic() + timeout_s
     with subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command,
+        cwd=SOURCES,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     ) as child:
         try:
             reason = _awaited(child, deadline, stopping)

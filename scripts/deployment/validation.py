@@ -6,7 +6,6 @@ have no Config here, are taken as they are.
 """
 
 import importlib
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,6 @@ def check(components: Components, names: Iterable[str]) -> list[str]:
 
 
 def _check(name: str, package: str, specification: dict[str, Any]) -> list[str]:
-    if str(ROOT / "components") not in sys.path:
-        sys.path.append(str(ROOT / "components"))
     configuration, errors = importlib.import_module("edgeml.config"), importlib.import_module("edgeml.errors")
     kind: type[msgspec.Struct] = importlib.import_module(f"{package}.config").Config
     recipe = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -2,7 +2,6 @@
 
 import atexit
 import fcntl
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+
+import build as build_script
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "venvs"
@@ -21,15 +21,6 @@ BUNDLES = ROOT / ".cache" / "bundles"
 BUILD_LOCK = ROOT / ".cache" / "build.lock"
 BUILD_TIMEOUT_S = 600  # the first build of a model bundle downloads a package
 INSTALL_TIMEOUT_S = 900
-
-
-def _build_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_components", ROOT / "scripts" / "build.py")
-    if spec is None or spec.loader is None:
-        raise ImportError("scripts/build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclass(frozen=True)
@@ -49,7 +40,6 @@ class Workspace:
     """
 
     def __init__(self) -> None:
-        self._script = _build_script()
         self._built: dict[str, Path] = {}
         self._environments: dict[tuple[Path, str], Path | None] = {}
 
@@ -64,7 +54,7 @@ class Workspace:
         copy = Path(tempfile.mkdtemp(prefix="edgeml-build-"))
         atexit.register(shutil.rmtree, copy, ignore_errors=True)
         with _locked(BUILD_LOCK, BUILD_TIMEOUT_S):
-            build = self._script.build(self._script.component_folders()[package])
+            build = build_script.build(build_script.component_folders()[package])
             return Path(shutil.copytree(build, copy, dirs_exist_ok=True))
 
     def gather(self, packages: Iterable[str], target: Path) -> Gathered:

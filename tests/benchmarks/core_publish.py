@@ -6,7 +6,6 @@ client's rate, one call after another and pipelined, is shown beside: it is boun
 """
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -102,7 +101,6 @@ def _server(code: str, *arguments: str) -> Iterator[tuple[str, str]]:
     """A server process; gives its socket and a token. It ends when its standard input does."""
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

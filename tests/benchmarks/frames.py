@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 
@@ -59,12 +58,10 @@ class Stream:
     def __init__(self, name: str, pause: float) -> None:
         camera = f"bench-{name}-{os.getpid()}"
         sizes = map(str, (WIDTH, HEIGHT, SLOTS, pause))
-        components = str(Path(__file__).resolve().parents[2] / "components")
         self._process = subprocess.Popen(
             [sys.executable, "-c", _WRITER, camera, *sizes],
             stdin=subprocess.PIPE,
             bufsize=0,
-            env={**os.environ, "PYTHONPATH": components},
         )
         self._reader = FrameReader(camera, policy="every")
 

@@ -8,12 +8,12 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.harness import Row, interleave
 from localdev.cloud import LocalCloud
 from localdev.cloud.aws import Request, Response
 from localdev.cloud.cloud import TEMPLATE
+from localdev.cloud.lambdas import WORKER
 from ota_support import Signer, document
 
 EVENTS = 100
@@ -156,8 +156,7 @@ def _measure(cloud: LocalCloud, case: Case) -> list[Row]:
     clients = [f"{variables.get(name, name)} = boto3.client({name!r})" for name in case.clients.split()]
     bare = "; ".join(["import boto3", *clients])
     environment = {**cloud.environment(), **setting.environment, "AWS_LAMBDA_FUNCTION_NAME": setting.name}
-    worker = str(Path(sys.modules["localdev.cloud.lambdas"].__file__ or "").parent)
-    context = f"{path}; sys.path.append({worker!r}); import app; from worker import Context"
+    context = f"{path}; import app, runpy; Context = runpy.run_path({str(WORKER)!r})['Context']"
     context += f"; context = Context({setting.name!r}, 'arn', 128, 60, 'id')"
 
     def start(body: str) -> float:

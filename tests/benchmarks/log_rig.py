@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 from support import eventually
 
-COMPONENTS = Path(__file__).resolve().parents[2] / "components"
 DAY_MS = 86_400_000
 
 
@@ -35,7 +34,6 @@ class Shipper:
         self.configure(config)
         self.environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(COMPONENTS),
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",

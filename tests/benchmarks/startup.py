@@ -118,10 +118,7 @@ def _install(scratch: Path) -> list[Installed]:
 def _core(root: Path, names: list[str]) -> Iterator[tuple[Reports, dict[str, dict[str, str]]]]:
     """The topics of the reports that a core hears, as they come, and the environment of each component."""
     command = [sys.executable, "-c", _CORE, str(root), *names]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:

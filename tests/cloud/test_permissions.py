@@ -20,7 +20,6 @@ from localdev.cloud.builds import GUARDED
 from localdev.cloud.greengrass import Deployment
 from localdev.cloud.iot_jobs import IotJobs
 from localdev.cloud.lambdas import FunctionError
-from localdev.cloud.template import ROOT
 
 OWN = {"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage"}  # Lambda's, in the name of every function
 OWN |= {
@@ -249,8 +248,8 @@ def test_an_engineer_deploys_with_the_rights_of_that_role(cloud: LocalCloud, tmp
     role = {"statements": statements, "region": REGION, "account": ACCOUNT}
     environment = {"LOCAL_ROLE": json.dumps(role), "LOCAL_ASKED": str(tmp_path / "asked")}
     done = subprocess.run(
-        [sys.executable, GUARDED, script, json.dumps(steps)],
-        env={**os.environ, **cloud.environment(), **environment, "PYTHONPATH": str(ROOT / "scripts")},
+        [sys.executable, "-P", GUARDED, script, json.dumps(steps)],
+        env={**os.environ, **cloud.environment(), **environment},
         capture_output=True,
         text=True,
         timeout=60,

@@ -17,7 +17,6 @@ import pytest
 from edgeml.frames import FrameWriter
 from support import eventually
 
-COMPONENTS = Path(__file__).resolve().parents[2] / "components"
 Launcher = Callable[..., Path]
 
 
@@ -43,7 +42,6 @@ class Process:
             ],
             cwd=folder,
             env={
-                "PYTHONPATH": str(COMPONENTS),
                 "PATH": f"{path}:{os.environ['PATH']}",
                 "TMPDIR": tempfile.gettempdir(),
             },

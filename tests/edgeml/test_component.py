@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edgeml.ipc import INBOX
-from support import ROOT, Standalone
+from support import Standalone
 
 COMPONENT = """
     import sys, threading, time
@@ -83,8 +83,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def echo(package: Path, **config: Any) -> Standalone:
-    path = f"{package}:{Path(__file__).parents[2] / 'components'}"
-    return Standalone("echo_component", config, package / "w", env={"PYTHONPATH": path})
+    return Standalone(package / "echo_component.py", config, package / "w")
 
 
 def test_messages_come_in_order_on_both_channels(package: Path) -> None:
@@ -301,7 +300,7 @@ def test_a_run_by_hand_leaves_no_file_in_the_current_folder(tmp_path: Path) -> N
     here, state, config = tmp_path / "here", tmp_path / "state", tmp_path / "config.json"
     here.mkdir()
     config.write_text(json.dumps({"ports": {}, "iot_core": {"enabled": True}}))
-    environment = {**os.environ, "XDG_STATE_HOME": str(state), "PYTHONPATH": str(ROOT / "components")}
+    environment = {**os.environ, "XDG_STATE_HOME": str(state)}
     command = [sys.executable, "-P", "-m", "serial_scraper", "--standalone", "--config", str(config)]
 
     def run_until_started() -> None:
@@ -327,10 +326,8 @@ def test_a_run_by_hand_leaves_no_file_in_the_current_folder(tmp_path: Path) -> N
 
 def test_outside_greengrass_without_standalone_it_says_what_to_do(package: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("SVCUID",)}
-    environment["PYTHONPATH"] = f"{package}:{Path(__file__).parents[2] / 'components'}"
-    done = subprocess.run(
-        [sys.executable, "-m", "echo_component"], env=environment, capture_output=True, text=True, timeout=20
-    )
+    command = [sys.executable, str(package / "echo_component.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
     assert done.returncode == 1
     assert "not started by Greengrass? Use --standalone --config FILE" in done.stderr
 

@@ -32,10 +32,10 @@ zipfile.ZipFile(wheel).extractall(sysconfig.get_path("purelib"))
 # The script with functions of it replaced: `NAME=before`, `NAME=after` kill the process there; `NAME=CODE` is raised.
 # `stubs`: the pip above, and no waiting until the disk of a busy machine has written what others wrote.
 INJECTED = """
-import importlib.util, os, signal, sys
-spec = importlib.util.spec_from_file_location("install", sys.argv[1])
-install = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(install)
+import importlib.util, os, pathlib, signal, sys, types
+install = types.ModuleType("install")
+install.__file__ = sys.argv[1]
+exec(compile(pathlib.Path(sys.argv[1]).read_bytes(), sys.argv[1], "exec"), vars(install))
 
 def replaced(original, what):
     def call(*arguments, **named):

@@ -17,10 +17,8 @@ import pytest
 
 from edgeml.errors import SpoolError
 from edgeml.spool import ITEM_OVERHEAD, Item, Spool
-from support import ROOT
 
 MANY = 10**9
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "components")}
 
 # Puts numbered items for ever and prints each id once put has returned; every third round removes an old one, so
 # that kills meet removals too. Payloads differ in size: some need several pages.
@@ -193,9 +191,7 @@ def test_a_second_process_is_kept_out(spool: Spool, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from edgeml.spool import Spool; Spool(Path(sys.argv[1]), max_bytes=1000)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, spool.path], capture_output=True, text=True, timeout=30, env=ENVIRONMENT
-    )
+    done = subprocess.run([sys.executable, "-c", code, spool.path], capture_output=True, text=True, timeout=30)
     assert "another process has it open" in done.stderr
 
 
@@ -217,9 +213,7 @@ def test_kill_9_at_any_moment_loses_nothing_that_put_returned(tmp_path: Path) ->
     path, chance = tmp_path / "s", random.Random(5)
     present: list[int] = []
     for _ in range(24):
-        with subprocess.Popen(
-            [sys.executable, "-c", PUT_FOR_EVER, path], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
-        ) as child:
+        with subprocess.Popen([sys.executable, "-c", PUT_FOR_EVER, path], stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             lines = [child.stdout.readline()]
             time.sleep(chance.uniform(0, 0.06))
@@ -252,7 +246,6 @@ def test_a_full_disk_is_an_error_loses_nothing_and_can_be_drained(tmp_path: Path
         capture_output=True,
         text=True,
         timeout=60,
-        env=ENVIRONMENT,
     )
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip("this machine allows no mount")

@@ -16,7 +16,6 @@ from edgeml.errors import BundleError, FrameError, UnreadableError
 from edgeml.files import unreadable
 from edgeml.frames import FrameReader, FrameWriter
 from model_updater.store import share
-from support import ROOT
 
 NOBODY = 65534
 GROUP = 54321  # of nobody's
@@ -43,7 +42,6 @@ def as_user(code: str, *arguments: object, gid: int = NOBODY) -> str:
         text=True,
         timeout=60,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "components")},
         cwd="/",
     )
     assert done.returncode == 0, done.stderr

@@ -31,7 +31,7 @@ from inferencer.sources.mqtt import MqttSamples, MqttSource
 from inferencer.sources.stream import StreamSamples
 from inferencer.sources.timer import TimerSamples, TimerSource
 from inferencer_support import Recorder, deliver, make_context, no_uploads, picture, pipeline, regressor
-from support import ROOT, eventually
+from support import eventually
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ sys.stdin.read()
 def broker_process(port: int = 0) -> tuple["subprocess.Popen[str]", int]:
     process = subprocess.Popen(
         [sys.executable, "-c", BROKER, str(port)],
-        env={"PYTHONPATH": str(ROOT / "scripts")},
+        env={},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -22,7 +22,7 @@ from integration.conftest import Start
 from localdev.cloud import LocalCloud
 from localdev.cloud.broker import Broker
 from localdev.core import LocalCore
-from support import ROOT, eventually
+from support import eventually
 
 ACCESS = {
     "aws.greengrass.ipc.pubsub": {
@@ -208,7 +208,6 @@ def test_a_component_whose_socket_is_gone_exits_by_itself(tmp_path: Path) -> Non
     with LocalCore(tmp_path / "gg") as core:
         environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT / "components"),
             "SVCUID": core.add_principal("started.by.Hand", ACCESS),
             "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(core.socket),
         }

@@ -12,7 +12,7 @@ from localdev.cloud import LocalCloud
 from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.iot_jobs import IotJobs
 from ota_support import SIGNING_KEY, ModelRegistry, colour_files
-from support import ROOT, eventually
+from support import eventually
 
 THING = "laptop"
 
@@ -25,7 +25,6 @@ def cloud() -> Iterator[LocalCloud]:
 
 @pytest.fixture
 def registry(cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelRegistry]:
-    monkeypatch.syspath_prepend(ROOT / "cloud" / "training")
     for name, value in cloud.environment().items():
         monkeypatch.setenv(name, value)
     iot = cloud.aws.client("iot")

@@ -14,7 +14,7 @@ import pytest
 
 from edgeml import messages
 from localdev.core import LocalCore
-from support import ROOT, eventually
+from support import eventually
 
 NAME = "edgeml.Picky"
 ACCESS = {
@@ -74,7 +74,6 @@ class Device:
         log = self.work / "log"
         environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT / "components"),
             "SVCUID": self._token,
             "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(self.core.socket),
         }

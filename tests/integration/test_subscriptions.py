@@ -23,7 +23,7 @@ from localdev.core import LocalCore
 from localdev.core.operations.pubsub import PubSub
 from localdev.core.policy import PUBSUB
 from localdev.core.server import Connection
-from support import ROOT, eventually
+from support import eventually
 
 FAST = Pace(proof_s=0.1, answer_s=0.3, local_s=0.1, iot_s=0.1)
 NEVER = Pace(1e6, 1e6, 1e6, 1e6)
@@ -245,7 +245,6 @@ def test_sigterm_just_after_the_loss_of_the_connection_is_a_stop(tmp_path: Path)
     with LocalCore(tmp_path / "gg") as core:
         environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT / "components"),
             "SVCUID": core.add_principal("started.by.Hand", access("*")),
             "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(core.socket),
         }

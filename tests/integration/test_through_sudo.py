@@ -100,13 +100,9 @@ def lend(builds: list[Path], user: User, root: Path) -> None:
 
 def _key(python: str, lock: str) -> str:
     """The name that this interpreter's install step gives an environment of a lock."""
-    program = (
-        f"import sys; sys.path.insert(0, {str(workspace.ROOT / 'components')!r}); from edgeml.install import key; "
-    )
-    program += "print(key(sys.stdin.buffer.read()))"
-    done = subprocess.run(
-        [python, "-I", "-c", program], input=lock.encode(), capture_output=True, check=True, timeout=30
-    )
+    program = "import runpy, sys; print(runpy.run_path(sys.argv[1])['key'](sys.stdin.buffer.read()))"
+    command = [python, "-I", "-c", program, str(workspace.ROOT / "components" / "edgeml" / "install.py")]
+    done = subprocess.run(command, input=lock.encode(), capture_output=True, check=True, timeout=30)
     return done.stdout.decode().strip()
 
 

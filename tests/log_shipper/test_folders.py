@@ -26,7 +26,6 @@ from log_shipper.identity import Seen
 from log_shipper.obstacles import Obstacles
 from log_shipper.parse import Parser
 from log_shipper.scan import Scanner
-from support import ROOT
 
 NOBODY, OTHER = 65534, 54321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
@@ -510,8 +509,7 @@ def test_a_journal_that_is_closed_is_named_with_what_opens_it() -> None:
         ):
             journal.chmod(mode)
             command = [sys.executable, "-P", "-c", CLOSED, folder]
-            environment = {"PYTHONPATH": str(ROOT / "components")}
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, cwd="/")
+            done = subprocess.run(command, env={}, capture_output=True, text=True, timeout=20, cwd="/")
             assert done.stdout.strip().startswith(expected), done.stderr
             assert bool(done.stdout.strip()) is bool(expected)
 

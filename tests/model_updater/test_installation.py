@@ -22,7 +22,6 @@ from model_updater.installation import Installation, Tools
 from model_updater.journal import Journal
 from model_updater.store import Store, entry_name
 from ota_support import MODEL, FileServer, Signer, bundle_files, document, tarred, tiny_model, zipped
-from support import ROOT
 
 CONFIG = Config(allow_http=True, min_free_bytes=0)
 
@@ -462,7 +461,6 @@ def test_a_power_cut_at_any_change_of_the_disk_leaves_a_whole_version(
             json.dumps(device.offer("2.0.0")),
             verdict,
         ],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "components")},
         capture_output=True,
         text=True,
         timeout=60,

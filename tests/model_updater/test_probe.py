@@ -61,9 +61,8 @@ def test_its_time_and_a_stop_end_it_whatever_it_does_with_its_pipe(
 
 
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
-    code = f"""
-import os, sys, threading
-sys.path.insert(0, {str(probe.SOURCES)!r})
+    code = """
+import os, threading
 from pathlib import Path
 from model_updater import probe
 probe._CODE = probe._CODE.replace("raise", "import edgeml.models, os, time\\n"

@@ -28,11 +28,11 @@ from model_updater.errors import UpdateError
 from model_updater.journal import STEPS, Journal, JournalFile
 from model_updater.updater import MAX_INTERRUPTIONS, Updater
 from ota_support import MODEL, FileServer, Signer, bundle_files, document, tiny_model, zipped
-from support import ROOT, Standalone, eventually
+from support import Standalone, eventually
 
 THING = "turbine-7"
 BASE = f"$aws/things/{THING}/jobs"
-KILLED = Path(__file__).with_name("killed")  # holds a sitecustomize.py
+KILLED = Path(__file__).with_name("killed.py")
 CONFIG = {"allow_http": True, "min_free_bytes": 0, "confirmation_timeout_s": 20, "poll_interval_s": 600}
 
 
@@ -109,8 +109,9 @@ class Running:
         self._device = device
         environment = {"AWS_IOT_THING_NAME": THING}
         if killed_in:
-            environment |= {"KILL_IN": killed_in, "PYTHONPATH": f"{KILLED}:{ROOT / 'components'}"}
-        self.process = Standalone("model_updater", config, device.work, env=environment, root=device.root)
+            environment["KILL_IN"] = killed_in
+        program = KILLED if killed_in else "model_updater"
+        self.process = Standalone(program, config, device.work, env=environment, root=device.root)
         self.idle = threading.Event()  # it has asked for jobs and got none
 
     def __enter__(self) -> "Running":

@@ -1,6 +1,5 @@
 """A planted import against each contract is found, by import-linter or scripts/arrows.py: scripts/check runs both."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import arrows
-from support import ROOT
+from support import ROOT, python_of
 
 PACKAGES = {  # file -> what is planted there; what import-linter says of it
     "components/sample_requester/a.py": ("import serial_scraper.lines", "sample_requester.a -> serial_scraper.lines"),
@@ -73,11 +72,8 @@ def plant(tree: Path, path: str, text: str) -> None:
 
 
 def lint(tree: Path) -> str:
-    program = str(Path(sys.executable).with_name("lint-imports"))
-    environment = os.environ | {"PYTHONPATH": "components:scripts"}
-    done = subprocess.run(
-        [program, "--no-cache"], cwd=tree, env=environment, capture_output=True, text=True, timeout=60
-    )
+    command = [python_of(tree), str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=60)
     return f"{done.returncode} {done.stdout}"
 
 

@@ -119,8 +119,8 @@ def test_the_changes_name_what_is_configured_anew(field: Field, capsys: pytest.C
 
 @pytest.mark.parametrize(("answer", "deployed"), [("y\n", True), ("n\n", False), ("", False)])
 def test_without_yes_it_asks(field: Field, answer: str, deployed: bool) -> None:
-    command, environment = field.command()
-    done = subprocess.run(command, input=answer, env=environment, capture_output=True, text=True, timeout=60)
+    command = field.command()
+    done = subprocess.run(command, input=answer, capture_output=True, text=True, timeout=60)
     assert done.returncode == (0 if deployed else 1), done.stdout + done.stderr
     assert bool(field.ids()) is deployed
 

@@ -169,7 +169,6 @@ def run(changes: dict[str, str], home: Path) -> subprocess.CompletedProcess[str]
     """scripts/deploy as a process, with an AWS configuration of nothing but `changes`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment |= {"HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true"} | changes
-    environment["PYTHONPATH"] = str(Path(deploy.__file__).parent)
     command = [sys.executable, deploy.__file__, "status", "--thing-group", "g"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 

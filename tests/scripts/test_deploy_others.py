@@ -27,9 +27,9 @@ def field(cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_somebody_elses_deployment_while_one_is_asked_is_not_overwritten(field: Field) -> None:
-    command, environment = field.command()
+    command = field.command()
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command, env=environment, text=True, **pipes) as asked:
+    with subprocess.Popen(command, text=True, **pipes) as asked:
         assert asked.stdout is not None and asked.stderr is not None
         while "└" not in (line := asked.stdout.readline()):  # the end of the table; the question has no end of line
             assert line, asked.stderr.read()

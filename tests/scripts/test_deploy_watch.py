@@ -101,10 +101,10 @@ def test_on_a_terminal_a_bar_shows_how_many_devices_are_done(
     field: Field, executions: list[dict[str, str] | None]
 ) -> None:
     executions += STEPS
-    command, environment = field.command("--yes", "--interval", "0.3", "--timeout", "5")
+    command = field.command("--yes", "--interval", "0.3", "--timeout", "5")
     ours, theirs = pty.openpty()
     shown = b""
-    with subprocess.Popen(command, env=environment | {"TERM": "xterm"}, stdout=theirs, stderr=theirs) as process:
+    with subprocess.Popen(command, env=os.environ | {"TERM": "xterm"}, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         while select.select([ours], [], [], 20)[0]:
             try:
@@ -139,9 +139,9 @@ def test_without_a_terminal_each_change_is_a_line(
 
 def test_ctrl_c_leaves_the_deployment_alone_and_says_how_to_look_again(field: Field) -> None:
     field.devices_say("IN_PROGRESS")
-    command, environment = field.command("--yes", "--timeout", "60")
+    command = field.command("--yes", "--timeout", "60")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
         try:
             while "devices done" not in (line := process.stdout.readline()):
                 assert line, process.stderr.read()
@@ -157,11 +157,9 @@ def test_ctrl_c_leaves_the_deployment_alone_and_says_how_to_look_again(field: Fi
 
 
 def test_ctrl_c_before_the_deployment_makes_none(field: Field) -> None:
-    command, environment = field.command()
+    command = field.command()
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        command, env=environment, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as asked:
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asked:
         assert asked.stdout is not None
         os.set_blocking(asked.stdout.fileno(), False)
         seen = b""

@@ -4,14 +4,13 @@ import json
 import queue
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from localdev import workspace
 from localdev.core import LocalCore
-from support import ROOT, eventually
+from support import ROOT, eventually, python_of
 
 PACKAGE, NAME = "tank_level", "edgeml.TankLevel"
 NEEDED = (
@@ -57,7 +56,7 @@ def tree(empty: Path) -> Path:
 
 
 def python(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *arguments]
+    command = [python_of(tree), *arguments]
     return subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=60)
 
 
@@ -115,7 +114,7 @@ def test_it_answers_on_a_core(tree: Path, tmp_path: Path) -> None:
 def test_what_is_said_once_is_written_from_there(empty: Path, tmp_path: Path) -> None:
     """A new version, a new default: in one place each, and `docs.py` carries them."""
     tree = tmp_path / "tree"
-    shutil.copytree(empty, tree, symlinks=True)
+    shutil.copytree(empty, tree, symlinks=True, ignore=shutil.ignore_patterns(".venv"))
     package = tree / "components" / "sample_requester"
     (package / "__init__.py").write_text('__version__ = "2.3.4"\n')
     config = (package / "config.py").read_text()
@@ -147,7 +146,7 @@ def test_what_is_said_once_is_written_from_there(empty: Path, tmp_path: Path) ->
         ("match", "is a word of Python"),
         ("json", "a module of that name"),
         ("numpy", "a module of that name"),
-        ("docs", "a module of that name"),
+        ("docs", "scripts has that name already"),
         ("sample_requester", "components has that name already"),
         ("support", "tests has that name already"),
     ],

@@ -1,16 +1,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 from localdev.simulators.dialects import Inference, Style, render
-
-COMPONENTS = Path(__file__).resolve().parents[2] / "components"
 
 
 def parse(capture: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-P", "-m", "serial_scraper", "parse", *arguments]
-    return subprocess.run(command, input=capture, env={"PYTHONPATH": str(COMPONENTS)}, capture_output=True, timeout=20)
+    return subprocess.run(command, input=capture, capture_output=True, timeout=20)
 
 
 def test_a_capture_becomes_one_json_line_per_result() -> None:

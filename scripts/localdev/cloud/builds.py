@@ -113,7 +113,7 @@ class Builds:
     def _environment(self, build: Build, specification: dict[str, Any], scratch: Path, asked: Path) -> dict[str, str]:
         """`python` is this Python, whose AWS calls the project's role must grant."""
         python = scratch / "python"
-        python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(GUARDED))} "$@"\n')
+        python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P {shlex.quote(str(GUARDED))} "$@"\n')
         python.chmod(0o700)
         statements = self._stack.statements(build.project.properties["ServiceRole"])
         variables = build.project.properties["Environment"].get("EnvironmentVariables", [])

@@ -1,4 +1,4 @@
-"""`python guarded.py SCRIPT ...`: a script whose AWS calls the role in $LOCAL_ROLE must grant, as in AWS.
+"""`python -P guarded.py SCRIPT ...`: a script whose AWS calls the role in $LOCAL_ROLE must grant, as in AWS.
 
 What was asked for goes to the file $LOCAL_ASKED.
 """
@@ -15,12 +15,12 @@ from typing import Any
 
 def main() -> None:
     role = json.loads(os.environ["LOCAL_ROLE"])
-    asked = importlib.import_module("worker").guard(role["statements"], role["region"], role["account"])
+    guard = runpy.run_path(str(Path(__file__).with_name("worker.py")))["guard"]
+    asked = guard(role["statements"], role["region"], role["account"])
     boto3: Any = importlib.import_module("boto3")
     boto3.Session = lambda **_: boto3.DEFAULT_SESSION  # which is the one that is guarded
     atexit.register(lambda: Path(os.environ["LOCAL_ASKED"]).write_text(json.dumps(sorted(asked)), encoding="utf-8"))
     sys.argv.pop(0)
-    sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

@@ -8,6 +8,7 @@ import queue
 import select
 import subprocess
 import sys
+import sysconfig
 import threading
 import uuid
 from collections.abc import Callable
@@ -138,7 +139,7 @@ class Worker:
     def _start(self) -> subprocess.Popen[str]:
         s = self._setting
         process = subprocess.Popen(
-            [sys.executable, "-I", "-B", str(WORKER)],
+            [sys.executable, "-I", "-S", "-B", str(WORKER), sysconfig.get_path("purelib")],
             env={
                 "PATH": os.environ["PATH"],
                 **self._environment,

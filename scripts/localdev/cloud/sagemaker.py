@@ -10,7 +10,6 @@ from pathlib import Path
 import requests
 
 from localdev.cloud.aws import Request, Response
-from localdev.cloud.template import ROOT
 
 START_TIMEOUT_S = 30.0
 MODEL_TIMEOUT_S = 60.0  # of SageMaker
@@ -33,7 +32,7 @@ class Endpoints:
         """Starts a container for an ONNX model and waits until it answers /ping."""
         process = subprocess.Popen(
             [sys.executable, "-m", "localdev.cloud.container", str(model)],
-            env={"PYTHONPATH": str(ROOT / "scripts")},
+            env={},
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,  # Ctrl-C is for whoever started us, who then calls stop()

@@ -2,16 +2,19 @@
 
 The first line on stdin is the setting, each further line an invocation; each gets one line of answer on what was
 stdout at the start. What the handler prints goes to stderr. AWS calls that the function's role does not grant are
-refused here, as IAM would. Run with -I: only the standard library, site-packages and the function's folder are found.
+refused here, as IAM would. Run with -I -S and the folder of installed packages: only those, the standard library and
+the function's folder are found, and nothing of this tree.
 """
 
 import importlib
 import json
 import os
+import runpy
 import sys
 import time
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -38,10 +41,7 @@ def guard(statements: list[dict[str, Any]], region: str, account: str) -> set[tu
     import boto3
     from botocore.awsrequest import AWSResponse
 
-    sys.path.append(str(Path(__file__).parent))
-    iam = importlib.import_module("iam")
-    sys.path.pop()
-
+    iam: Any = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("iam.py"))))
     asked: set[tuple[str, str]] = set()
 
     def remember(params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
@@ -66,6 +66,7 @@ def guard(statements: list[dict[str, Any]], region: str, account: str) -> set[tu
 
 
 def main() -> None:
+    sys.path.append(sys.argv[1])
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     setting = json.loads(sys.stdin.readline())

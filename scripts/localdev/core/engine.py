@@ -321,7 +321,7 @@ class Engine:
         """Environment of a component's processes: the core's own, and what the nucleus sets."""
         token = self.token(name)
         region = self.settings.region
-        # PYTHONPATH is how scripts/core finds this very package; a component must not.
+        # A component sees its own modules and those of its environment alone.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         environment |= {
             "SVCUID": token,

@@ -12,7 +12,6 @@ import pytest
 
 from localdev.cloud import LocalCloud
 from ota_support import bundle_files, tarred, tiny_model
-from support import ROOT
 
 GROUP = "edgeml-models"
 BUCKET = "edgeml-models-123456789012-us-east-1"
@@ -28,7 +27,6 @@ def cloud() -> Iterator[LocalCloud]:
 
 @pytest.fixture
 def app(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT / "cloud" / "training")
     for name, value in cloud.environment().items():
         monkeypatch.setenv(name, value)
     import register_model

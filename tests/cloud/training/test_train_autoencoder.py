@@ -31,7 +31,6 @@ class Run:
 
 def train(folder: Path, recordings: Path, *extra: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
-        "PYTHONPATH": str(ROOT / "components"),
         "SM_CHANNEL_TRAIN": str(recordings),
         "SM_MODEL_DIR": str(folder / "model"),
         "SM_OUTPUT_DATA_DIR": str(folder / "output"),

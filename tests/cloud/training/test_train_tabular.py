@@ -1,6 +1,5 @@
 """train_tabular.py on simulated interactions, in the venv that has scikit-learn."""
 
-import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -21,9 +20,8 @@ pytestmark = needs_training
 def train(folder: Path, *extra: str) -> subprocess.CompletedProcess[str]:
     places = [f"--{name}={folder / name}" for name in ("train", "model-dir", "output-data-dir", "bundle")]
     script = [str(PYTHON), str(ROOT / "cloud" / "training" / "train_tabular.py")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "components")}
     command = [*script, *places, f"--archive={folder / 'model.tar.gz'}", *extra]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
 def write_table(folder: Path, rows: int) -> None:

@@ -1,22 +1,13 @@
 """Recordings become the windows that the edge would make of them. Needs no PyTorch."""
 
-import importlib
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
+import turbine_data
 from edgeml.turbine import TurbineFeatures
 from localdev.simulators.turbine import Fault, write_csv
-
-TRAINING = Path(__file__).resolve().parents[3] / "cloud" / "training"
-
-
-@pytest.fixture
-def turbine_data(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TRAINING))
-    return importlib.import_module("turbine_data")
 
 
 def record(folder: Path, count: int, seed: int) -> None:
@@ -24,7 +15,7 @@ def record(folder: Path, count: int, seed: int) -> None:
         write_csv(file, count, seed, Fault.NONE, 0)
 
 
-def test_cuts_are_what_the_edge_would_see(turbine_data: ModuleType, tmp_path: Path) -> None:
+def test_cuts_are_what_the_edge_would_see(tmp_path: Path) -> None:
     record(tmp_path, 700, 1)
     record(tmp_path, 600, 2)
     recordings = turbine_data.read_recordings(tmp_path)
@@ -38,12 +29,12 @@ def test_cuts_are_what_the_edge_would_see(turbine_data: ModuleType, tmp_path: Pa
     np.testing.assert_allclose(cuts.std(axis=(0, 1, 3, 4)), 1, atol=1e-4)
 
 
-def test_no_recording_is_said(turbine_data: ModuleType, tmp_path: Path) -> None:
+def test_no_recording_is_said(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"no \*\.csv"):
         turbine_data.read_recordings(tmp_path)
 
 
-def test_recordings_that_never_fill_the_ring_are_said(turbine_data: ModuleType, tmp_path: Path) -> None:
+def test_recordings_that_never_fill_the_ring_are_said(tmp_path: Path) -> None:
     record(tmp_path, 100, 1)
     with pytest.raises(SystemExit, match="more than 500 readings"):
         turbine_data.prepare(turbine_data.read_recordings(tmp_path))

@@ -25,7 +25,6 @@ BUILDS_OWN = {"logs:CreateLogStream", "logs:PutLogEvents", "s3:GetObjectVersion"
 
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(ROOT / "cloud" / "training")
 
     @contextmanager
     def starting(**parameters: str) -> Iterator[ModelRegistry]:
@@ -104,12 +103,11 @@ def test_a_data_scientist_registers_models_with_the_rights_of_that_role(started:
         role = {"statements": statements, "region": REGION, "account": ACCOUNT}
         script = ROOT / "cloud" / "training" / "register_model.py"
         done = subprocess.run(
-            [sys.executable, GUARDED, script, "--archive", archive, "--group", "edgeml-models"],
+            [sys.executable, "-P", GUARDED, script, "--archive", archive, "--group", "edgeml-models"],
             env={
                 **registry.cloud.environment(),
                 "LOCAL_ROLE": json.dumps(role),
                 "LOCAL_ASKED": str(tmp_path / "asked"),
-                "PYTHONPATH": str(ROOT / "components"),
                 "PATH": os.environ["PATH"],
             },
             capture_output=True,

@@ -4,21 +4,18 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import boto3
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-SCRIPTS = Path(__file__).parents[3] / "scripts"
 COMMAND = [sys.executable, "-m", "localdev.cloud", "start", "--empty"]
 
 
 def test_a_cloud_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = subprocess.Popen(
         COMMAND,
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -44,7 +41,6 @@ def test_a_cloud_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_broker_that_is_not_there() -> None:
     done = subprocess.run(
         [*COMMAND, "--mqtt", "mqtt://127.0.0.1:1"],
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
         capture_output=True,
         text=True,
         timeout=30,

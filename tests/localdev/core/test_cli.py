@@ -21,8 +21,6 @@ from localdev.core.log_filter import Filter
 from localdev.core.logs import Logs, Record
 from support import eventually
 
-ROOT = Path(__file__).parents[3]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
 COMMAND = [sys.executable, "-m", "localdev.core"]
 NAME = "test.Component"
 
@@ -41,7 +39,6 @@ def root(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterator[P
     folder = tmp_path_factory.mktemp("core")
     core = subprocess.Popen(
         [*COMMAND, "start", "--root", str(folder), "--mqtt", broker.url, "--thing-name", "cli"],
-        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -99,7 +96,6 @@ def wait(run: Run, submitted: str, status: str) -> str:
 def listening(words: list[str], root: Path) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
         [*COMMAND, *words, "--root", str(root)],
-        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -247,9 +243,7 @@ def test_a_filter_that_is_none(run: Run, wrong: str) -> None:
 def test_following_a_log_goes_on_after_its_rotation(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_text("first\n")
-    follower = subprocess.Popen(
-        [*COMMAND, "logs", "get", "-lf", str(log), "-fol"], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
-    )
+    follower = subprocess.Popen([*COMMAND, "logs", "get", "-lf", str(log), "-fol"], stdout=subprocess.PIPE, text=True)
     try:
         assert follower.stdout
         assert follower.stdout.readline() == "first\n"
@@ -295,7 +289,7 @@ def test_who_stops_reading_sees_no_traceback(run: Run, root: Path) -> None:
     for words in (["component", "list"], ["pubsub", "sub", "-t", "pipe/closed"]):
         process = subprocess.Popen(
             [*COMMAND, *words, "--root", str(root)],
-            env={**ENVIRONMENT, "PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -328,9 +322,7 @@ def test_the_whole_life_of_a_core_of_its_own_broker(
         process.communicate(timeout=20)
 
     def begin() -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [*COMMAND, "start", "--root", str(root)], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen([*COMMAND, "start", "--root", str(root)], stdout=subprocess.PIPE, text=True)
         request.addfinalizer(lambda: end(process))
         assert process.stdout
         assert "java profile" in process.stdout.readline()
@@ -363,9 +355,7 @@ def test_without_a_core(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_second_core_in_one_root(root: Path) -> None:
     started = time.monotonic()
-    second = subprocess.run(
-        [*COMMAND, "start", "--root", str(root)], env=ENVIRONMENT, capture_output=True, text=True, timeout=20
-    )
+    second = subprocess.run([*COMMAND, "start", "--root", str(root)], capture_output=True, text=True, timeout=20)
     assert second.returncode == 1
     assert "a core already runs in" in second.stderr
     assert time.monotonic() - started < 10

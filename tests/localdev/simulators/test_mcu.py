@@ -16,7 +16,6 @@ from localdev.simulators.dialects import DIALECTS, Inference, Style, render, sho
 from localdev.simulators.mcu import Mcu, classifications, detections
 from support import eventually
 
-SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 SCORES = Inference(
     {"dsp": 2, "classification": 14, "anomaly": 0}, {"classification": {"idle": 0.99609}, "anomaly": -0.312}
 )
@@ -170,7 +169,7 @@ def test_it_runs_from_the_command_line_in_every_dialect(dialect: str, link: Path
     command = [sys.executable, "-m", "localdev.simulators.mcu", "--link", str(link), "--dialect", dialect]
     process = subprocess.Popen(
         [*command, "--auto-start", "--interval", "0.02"],
-        env={"PYTHONPATH": str(SCRIPTS)},
+        env={},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -5,15 +5,12 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect
 
 from localdev.simulators.studio import FakeStudio
 from support import eventually
-
-SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 
 
 @pytest.fixture
@@ -78,7 +75,7 @@ def test_it_runs_from_the_command_line() -> None:
         host = reserved.host
     process = subprocess.Popen(
         [sys.executable, "-m", "localdev.simulators.studio", "--host", host],
-        env={"PYTHONPATH": str(SCRIPTS)},
+        env={},
         stdout=subprocess.PIPE,
         text=True,
     )

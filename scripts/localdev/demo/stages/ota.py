@@ -55,7 +55,7 @@ class Ota(Stage):
 
     def _register(self, version: str) -> str:
         """What a data scientist does: the model, as training leaves it, waits for approval. Its package's ARN."""
-        environment = os.environ | self.world.cloud.environment() | {"PYTHONPATH": str(ROOT / "components")}
+        environment = os.environ | self.world.cloud.environment()
         with tempfile.NamedTemporaryFile(suffix=".tar.gz") as archive:
             archive.write(trained(version))
             archive.flush()

@@ -1,10 +1,11 @@
-"""For a component's process with this folder on its path: kill -9 at the first thing it does to the disk in $KILL_IN.
+"""The component, with a kill -9 at the first thing it does to the disk in $KILL_IN.
 
 $KILL_IN is the name of a step of an installation. Starting another process counts as well: `probe` does little else.
 """
 
 import logging
 import os
+import runpy
 import signal
 import sys
 from typing import Any
@@ -44,3 +45,4 @@ def main() -> None:
 
 
 main()
+runpy.run_module("model_updater", run_name="__main__")
