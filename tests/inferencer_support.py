@@ -23,8 +23,11 @@ from edgeml.ipc import Handler, Subscription
 from edgeml.messages import Source
 from edgeml.s3 import Uploader
 from inferencer.assembly import Running
+from inferencer.backends.onnx import OnnxBackend
 from inferencer.config import Pipeline
+from inferencer.parts import Place
 from inferencer.sample import Sample
+from inferencer.sources.camera import CameraSource
 
 
 @dataclass
@@ -155,6 +158,14 @@ def sample(data: Any, **fields: Any) -> Sample:
 
 def pipeline(backend: Any, source: Any, **settings: Any) -> Pipeline:
     return Pipeline(source=source, backend=backend, **settings)
+
+
+def place(context: Context, configured: Pipeline | None = None, **fields: Any) -> Place:
+    """Where a part of the pipeline `p` works that has no uploads, no outbox and no writer unless they are given."""
+    source, backend = CameraSource(camera="c"), OnnxBackend(model="Tiny")
+    given = {"outbox": None, "uploader": no_uploads, "writer": no_uploads, **fields}
+    configured = configured or pipeline(backend, source)
+    return Place(name="p", prefix="pipelines.p", pipeline=configured, context=context, rings=context.work, **given)
 
 
 def no_uploads() -> Uploader:

@@ -137,12 +137,20 @@ class Classification(msgspec.Struct, frozen=True):
 
 
 class Detection(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`box` is [x, y, width, height] in source pixels, `landmarks` are [x, y] in source pixels."""
+    """`box` is [x, y, width, height] in source pixels, `landmarks` are [x, y] in source pixels.
+
+    Where objects are followed, `track` is the object's number, `since` when it was first seen (Unix time), `speed` that
+    of its centre in source pixels per second, and `stationary` that it has not moved for a while.
+    """
 
     label: str
     score: float
     box: tuple[float, float, float, float]
     landmarks: list[tuple[float, float]] = []
+    track: int = 0
+    since: float = 0.0
+    speed: float = 0.0
+    stationary: bool = False
 
 
 class Anomaly(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeml.component import Context
+from edgeml.errors import ConfigError
 from edgeml.ipc import Handler
 from edgeml.outbox import Outbox
 from edgeml.s3 import Uploader
@@ -70,19 +71,22 @@ class Assembly:
 
     @staticmethod
     def _model(place: Place) -> Model:
-        first, spare = place.pipeline.backend.open(place), place.pipeline.fallback
-        if spare is None:
-            return first
+        model, spare, tracking = place.pipeline.backend.open(place), place.pipeline.fallback, place.pipeline.tracking
         try:
-            return WithFallback(place.name, first, spare.open(replace(place, prefix=f"{place.prefix}.fallback")))
+            if spare is not None:
+                spare_model = spare.open(replace(place, prefix=f"{place.prefix}.fallback"))
+                model = WithFallback(place.name, model, spare_model)
+            return model if tracking is None else tracking.around(model, place)
         except Exception:
-            first.close()
+            model.close()
             raise
 
 
 def check(pipelines: Mapping[str, Pipeline], thing: str) -> None:
     """What a type cannot say about a configuration. Raises ConfigError, before anything is touched."""
     for name, pipeline in pipelines.items():
+        if pipeline.tracking is not None and not pipeline.source.moving:
+            raise ConfigError(f"pipelines.{name}.tracking", "expected a source of frames: a camera or a timer")
         parts: dict[str, Settings | None] = {
             "source": pipeline.source,
             "backend": pipeline.backend,

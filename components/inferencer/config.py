@@ -13,6 +13,7 @@ from inferencer.sinks.iot_core import IotCore
 from inferencer.sinks.local import Local
 from inferencer.tasks.turbine import VerdictEvery
 from inferencer.tasks.turbine.telemetry import Telemetry
+from inferencer.tracking import Tracking
 
 if TYPE_CHECKING:
     Source = SourceSettings
@@ -33,6 +34,9 @@ class Pipeline(msgspec.Struct, frozen=True):
         float, Meta(ge=0, le=1, description="Results below it are left out; 0 takes the model's own threshold")
     ] = 0
     top_k: Annotated[int, Meta(ge=1, le=1000, description="Classification: labels per result")] = 5
+    tracking: Annotated[
+        Tracking | None, Meta(description="Detections of a camera or timer: follow objects from frame to frame")
+    ] = None
     local: Annotated[Local, Meta(description="Results on local topics")] = Local()
     iot_core: Annotated[IotCore, Meta(description="Results on AWS IoT Core")] = IotCore(enabled=False)
     crops: Annotated[Crops, Meta(description="Crops of detections in S3")] = Crops()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgeml.ipc import Handler
     from edgeml.outbox import Outbox
     from edgeml.s3 import Uploader
+    from inferencer.tracking import Tracking
     from inferencer.writer import Writer
 
     Topics = Sequence[tuple[str, Handler]]
@@ -47,6 +48,9 @@ class Pipeline(Protocol):
 
     @property
     def verdict_every_s(self) -> float: ...
+
+    @property
+    def tracking(self) -> Tracking | None: ...
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class SourceSettings(Settings, frozen=True):
+    moving: ClassVar[bool] = False  # its samples are pictures of one place after another moment
+
     def open(self, place: Place) -> SampleSource:
         raise NotImplementedError
 

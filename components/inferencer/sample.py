@@ -1,5 +1,7 @@
 """What flows through a pipeline: a sample in, an outcome out."""
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +16,8 @@ from edgeml.numbers import number
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from inferencer.tracking.tracker import Step
 
     Array = np.ndarray[Any, Any]
 else:
@@ -74,13 +78,19 @@ class Timer:
 
 @dataclass(slots=True)
 class Outcome:
-    """A model's answer to one sample. `results` is what InferenceResult.results holds for the task."""
+    """A model's answer to one sample. `results` is what InferenceResult.results holds for the task.
+
+    `threshold` is the score below which detections are only there for whoever follows objects; with `tracking`, `step`
+    has the track of each of `results`, None for a sample that came too late to be followed.
+    """
 
     task: Task
     model: ModelRef
     results: Any
     timer: Timer
     backend: str = ""
+    threshold: float = 0.0
+    step: Step | None = None
 
     @property
     def empty(self) -> bool:

@@ -17,6 +17,7 @@ from inferencer.backends.onnx import OnnxBackend, OnnxModel
 from inferencer.sources.camera import CameraSource
 from inferencer.tasks import runner_of
 from inferencer.tasks.runner import Runner
+from inferencer.tracking import Tracking
 from inferencer_support import describe, make_context, picture, pipeline, sample
 from support import eventually
 
@@ -329,6 +330,20 @@ def test_a_layout_that_fits_loads(tmp_path: Path, shape: tuple[int, ...], declar
 def test_of_several_tables_the_one_that_fits_is_read(tmp_path: Path) -> None:
     tables = {"embeddings": floats(1, 50, 128), "boxes": floats(1, 7, 50, value=0.9)}
     assert answered(exported(tmp_path / "b", tables, **YOLO))
+
+
+def test_only_who_follows_objects_gets_boxes_below_the_threshold(tmp_path: Path) -> None:
+    rows = floats(1, 9, 8, value=0.0)
+    rows[0, :2] = [[2, 2, 2, 2, 0.9, 1, 0, 0], [6, 6, 2, 2, 0.2, 1, 0, 0]]
+    folder = exported(tmp_path / "b", {"output0": rows}, **v8(layout="v5"))
+    assert [one.score for one in answered(folder)] == [pytest.approx(0.9)]
+    outcome = opened(folder, tracking=Tracking()).infer(sample(picture()))
+    assert outcome is not None
+    assert [one.score for one in outcome.results] == [pytest.approx(0.9), pytest.approx(0.2)]
+    assert outcome.threshold == 0.3
+    outcome = opened(folder, tracking=Tracking(low_score=0.5)).infer(sample(picture()))
+    assert outcome is not None
+    assert len(outcome.results) == 1
 
 
 def test_further_outputs_of_yolo_v5_are_passed_over(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 class CameraSource(SourceSettings, frozen=True, tag="camera", tag_field="type"):
+    moving: ClassVar[bool] = True
+
     camera: Annotated[Name, Meta(description="Camera whose frame ring is read")]
     policy: Annotated[
         Literal["newest", "every"], Meta(description="Skip to the newest frame, or take each one still in the ring")

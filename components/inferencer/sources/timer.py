@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -23,6 +23,8 @@ MAX_TEXT_BYTES = 1 << 20
 
 
 class TimerSource(SourceSettings, frozen=True, tag="timer", tag_field="type"):
+    moving: ClassVar[bool] = True
+
     every_s: Annotated[float, Meta(gt=0, le=86400, description="Seconds between two readings")] = 1.0
     file: Annotated[str, Meta(description="Image, .npy or text file, read anew each time")] = ""
     camera: Annotated[str, Meta(description="Camera whose newest frame is taken, instead of a file")] = ""

@@ -46,8 +46,9 @@ class DecodingRunner(Runner):
         self.bundle, self._session = bundle, Session(bundle, session)
         manifest = bundle.manifest
         own = manifest.thresholds.get("score", manifest.output.parameters.get("threshold", DEFAULT_THRESHOLD))
-        threshold = pipeline.score_threshold or float(own if isinstance(own, float | int) else own[0])
-        self._wanted = Wanted(threshold, pipeline.top_k)
+        self._threshold = pipeline.score_threshold or float(own if isinstance(own, float | int) else own[0])
+        lowest = self._threshold if pipeline.tracking is None else min(pipeline.tracking.low_score, self._threshold)
+        self._wanted = Wanted(lowest, pipeline.top_k)
         try:
             self._preprocess = None if manifest.input.layout == "tensor" else Preprocessor(manifest.input)
         except ValueError as error:
@@ -77,7 +78,7 @@ class DecodingRunner(Runner):
                 f"{self.bundle.ref.name}: decoder {decoder} cannot read the outputs: {error!r}"
             ) from error
         timer.lap("postprocess")
-        return Outcome(self.bundle.manifest.task, self.bundle.ref, results, timer, backend="onnx")
+        return Outcome(self.bundle.manifest.task, self.bundle.ref, results, timer, "onnx", self._threshold)
 
     def rehearse(self) -> None:
         self.infer(self._zeros())

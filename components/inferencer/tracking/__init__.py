@@ -1,0 +1,31 @@
+"""Which detection is which object, over the frames of a camera."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+if TYPE_CHECKING:
+    from inferencer.parts import Model, Place
+
+
+class Tracking(msgspec.Struct, frozen=True):
+    # (A docstring would become the schema's description.)
+    lost_s: Annotated[
+        float, Meta(gt=0, le=60, description="Seconds for which an object that is not seen may come back")
+    ] = 2.0
+    stationary_s: Annotated[
+        float, Meta(gt=0, le=3600, description="Seconds without movement after which an object is stationary")
+    ] = 5.0
+    low_score: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Detections from here to the threshold go on with an object, and begin none"),
+    ] = 0.1
+
+    def around(self, model: Model, place: Place) -> Model:
+        """`model`, whose detections get tracks."""
+        from inferencer.tracking.tracked import Tracked
+
+        return Tracked(model, self, place)

@@ -1,0 +1,196 @@
+"""Which detection is which object: two stages of matching, as in ByteTrack (Zhang et al. 2022), by capture time."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from inferencer.tracking.motion import Array, Motion
+
+if TYPE_CHECKING:
+    from edgeml.messages import Detection
+
+CERTAIN = 2  # times that an object is seen before it outlives a frame in which it is not
+NEAR, ALIKE = 5.0, 4.0  # standard deviations that a centre and a size may be off from what is expected
+WIDER = 1.2  # standard deviations by which boxes are widened before their overlap is taken
+LEAST = {"sure": 0.1, "unsure": 0.3}  # overlap of widened boxes, for scores above and below the threshold
+AWAY = 0.05  # of overlap, that a standard deviation between centres counts as much as
+FRAMES_LOST = 3  # an object is waited for over so many frames, however slow they come
+REFUSED = 10.0  # cost of a pair that does not fit
+AT_REST = 0.1  # of its size: what an object's centre may wander and be at rest, or three times its jitter
+MAX_TRACKS = 500
+
+
+@dataclass
+class Track:
+    """An object. Times are those of captures: `since` and `seen` are Unix time, the others monotonic, in seconds."""
+
+    id: int
+    since: float
+    seen: float
+    seen_s: float
+    label: str  # what it was taken for most often
+    labels: Counter[str] = field(default_factory=Counter)
+    hits: int = 1
+    speed: float = 0.0  # pixels per second
+    stationary: bool = False
+    jitter: float = 0.0  # pixels by which its centre is off from one frame to the next
+    anchor: tuple[float, float] = (0.0, 0.0)
+    resting_s: float = 0.0  # since when it is near its anchor
+
+    def count(self, label: str) -> None:
+        self.labels[label] += 1
+        if self.labels[label] > self.labels[self.label]:
+            self.label = label
+
+
+@dataclass
+class Step:
+    """One frame: the track of each detection, None for those that have none, and the tracks that ended."""
+
+    now_s: float  # when it was taken: monotonic, in seconds
+    at: float  # likewise, Unix time
+    tracks: list[Track | None]
+    ended: list[Track]
+
+
+class Tracker:
+    """Holds the tracks of one pipeline. `number` gives an id that was never given before."""
+
+    def __init__(self, number: Callable[[], int], *, lost_s: float = 2.0, stationary_s: float = 5.0) -> None:
+        self._number, self._lost_s, self._stationary_s = number, lost_s, stationary_s
+        self._motion = Motion()
+        self._last_s: float | None = None
+        self._step_s = 0.0  # between two frames, on average
+        self.tracks: list[Track] = []
+
+    def update(self, found: Sequence[Detection], threshold: float, now_s: float, at: float) -> Step:
+        """The detections of a frame of `now_s` (monotonic, later than the one before) and `at` (Unix time)."""
+        passed = 0.0 if self._last_s is None else max(now_s - self._last_s, 1e-4)
+        if self._last_s is not None:
+            self._step_s = passed if not self._step_s else 0.9 * self._step_s + 0.1 * min(passed, 2 * self._lost_s)
+        self._last_s = now_s
+        ended = self._forget(now_s)
+        self._motion.predict(passed)
+        boxes = np.array([one.box for one in found], float).reshape(-1, 4)
+        boxes[:, :2] += boxes[:, 2:] / 2
+        owners: list[Track | None] = [None] * len(found)
+        sure = np.array([one.score >= threshold for one in found], bool)
+        rows = np.arange(len(self.tracks))
+        rows = self._match(found, boxes, np.flatnonzero(sure), rows, "sure", owners)
+        known = rows[[self.tracks[row].hits >= CERTAIN for row in rows]] if len(rows) else rows
+        self._match(found, boxes, np.flatnonzero(~sure), known, "unsure", owners)
+        self._correct(found, boxes, owners, now_s, at)
+        ended += self._drop_uncertain(now_s)
+        new = [index for index, one in enumerate(found) if one.score >= threshold and owners[index] is None]
+        self._begin(found, boxes, new, owners, now_s, at)
+        return Step(now_s, at, owners, ended)
+
+    def _match(
+        self,
+        found: Sequence[Detection],
+        boxes: Array,
+        columns: Array,
+        rows: Array,
+        stage: str,
+        owners: list[Track | None],
+    ) -> Array:
+        """Give those of the detections `columns` that fit to the tracks `rows`; the tracks that are left."""
+        if not len(rows) or not len(columns):
+            return rows
+        from lap import lapjv
+
+        motion = self._motion
+        spread, there = motion.spread()[rows], motion.at[rows]
+        seen = boxes[columns]
+        x, y, w, h = np.abs(seen.T[:, None] - there.T[:, :, None]) / spread.T[:, :, None]
+        away = np.maximum(x, y)
+        overlap = _overlaps(there, seen, WIDER * spread)
+        fits = (away < NEAR) & (np.maximum(w, h) < ALIKE) & (overlap > LEAST[stage])
+        names, known = [found[column].label for column in columns], [self.tracks[row].label for row in rows]
+        if len({*names, *known}) > 1:
+            fits &= np.array(known)[:, None] == np.array(names)[None]
+        cost = np.where(fits, 1 - overlap + AWAY * away, REFUSED)
+        _, chosen, _ = lapjv(cost, extend_cost=True, cost_limit=REFUSED / 2)
+        taken = np.zeros(len(rows), bool)
+        for place, column in enumerate(chosen.tolist()):
+            if column >= 0:
+                owners[columns[column]] = self.tracks[rows[place]]
+                taken[place] = True
+        return rows[~taken]
+
+    def _correct(
+        self, found: Sequence[Detection], boxes: Array, owners: list[Track | None], now_s: float, at: float
+    ) -> None:
+        place = {track.id: row for row, track in enumerate(self.tracks)}
+        pairs = [(index, track) for index, track in enumerate(owners) if track is not None]
+        if not pairs:
+            return
+        which, chosen = [place[track.id] for _, track in pairs], [index for index, _ in pairs]
+        self._motion.correct(np.array(which), boxes[chosen])
+        speeds = np.hypot(*self._motion.speed[which, :2].T).tolist()
+        smooth, off = self._motion.at[which].tolist(), (boxes[chosen] - self._motion.at[which]).tolist()
+        for number, (index, track) in enumerate(pairs):
+            track.count(found[index].label)
+            track.hits += 1
+            track.seen, track.seen_s, track.speed = at, now_s, speeds[number]
+            self._rest(track, smooth[number], math.hypot(*off[number][:2]), now_s)
+
+    def _rest(self, track: Track, at: Sequence[float], off: float, now_s: float) -> None:
+        """Is it at rest? It is while it stays near its anchor, and moves again once it has left."""
+        track.jitter += 0.1 * (off - track.jitter)
+        away = math.hypot(at[0] - track.anchor[0], at[1] - track.anchor[1])
+        if away > max(AT_REST * math.sqrt(max(at[2] * at[3], 1.0)), 3 * track.jitter):
+            track.anchor, track.resting_s, track.stationary = (at[0], at[1]), now_s, False
+        elif now_s - track.resting_s >= self._stationary_s:
+            track.stationary = True
+
+    def _begin(
+        self,
+        found: Sequence[Detection],
+        boxes: Array,
+        new: list[int],
+        owners: list[Track | None],
+        now_s: float,
+        at: float,
+    ) -> None:
+        new = new[: max(0, MAX_TRACKS - len(self.tracks))]
+        for index in new:
+            track = Track(self._number(), at, at, now_s, found[index].label)
+            track.count(track.label)
+            track.anchor, track.resting_s = (float(boxes[index, 0]), float(boxes[index, 1])), now_s
+            owners[index] = track
+            self.tracks.append(track)
+        if new:
+            self._motion.add(boxes[new])
+
+    def _forget(self, now_s: float) -> list[Track]:
+        """End what was not seen for too long."""
+        limit = max(self._lost_s, FRAMES_LOST * self._step_s)
+        return self._keep([now_s - track.seen_s <= limit for track in self.tracks])
+
+    def _drop_uncertain(self, now_s: float) -> list[Track]:
+        return self._keep([track.hits >= CERTAIN or track.seen_s == now_s for track in self.tracks])
+
+    def _keep(self, which: list[bool]) -> list[Track]:
+        if all(which):
+            return []
+        gone = [track for track, kept in zip(self.tracks, which, strict=True) if not kept]
+        self._motion.keep(np.array(which, bool))
+        self.tracks = [track for track, kept in zip(self.tracks, which, strict=True) if kept]
+        return gone
+
+
+def _overlaps(one: Array, other: Array, wider: Array) -> Array:
+    """Intersection over union [n, m] of boxes by centre, each pair widened on each side by `wider` [n, 4] of `one`."""
+    centres, sides = np.abs(other.T[:2, None] - one.T[:2, :, None]), (one.T[2:, :, None], other.T[2:, None])
+    more = 2 * wider.T[:2, :, None]
+    first, second = sides[0] + more, sides[1] + more
+    shared = np.minimum(np.minimum(first, second), np.maximum((first + second) / 2 - centres, 0))
+    inner = shared[0] * shared[1]
+    return np.asarray(inner / (first[0] * first[1] + second[0] * second[1] - inner))
