@@ -1,6 +1,6 @@
 """Sequences of boxes whose tracks are known, made worse as a detector and a camera would, and how well ids were kept.
 
-Needs NumPy, SciPy and trackeval alone, so that another tracker's environment can use it.
+Another tracker is given the same ones by peers/trackers_reference.py.
 """
 
 import functools
