@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from edgeml.ipc import Handler
     from edgeml.outbox import Outbox
     from edgeml.s3 import Uploader
-    from inferencer.tracking import Tracking
     from inferencer.writer import Writer
 
     Topics = Sequence[tuple[str, Handler]]
@@ -50,7 +49,7 @@ class Pipeline(Protocol):
     def verdict_every_s(self) -> float: ...
 
     @property
-    def tracking(self) -> Tracking | None: ...
+    def tracking(self) -> TrackingSettings | None: ...
 
 
 @dataclass(frozen=True)
@@ -134,6 +133,17 @@ class BackendSettings(Settings, frozen=True):
         return 1
 
     def open(self, place: Place) -> Model:
+        raise NotImplementedError
+
+
+class TrackingSettings(msgspec.Struct, frozen=True):
+    @property
+    def lowest(self) -> float:
+        """The score from which on it wants to see detections."""
+        raise NotImplementedError
+
+    def around(self, model: Model, place: Place) -> Model:
+        """`model`, whose detections get tracks."""
         raise NotImplementedError
 
 

@@ -13,11 +13,10 @@ from edgeml.errors import BackendError, EdgemlError
 from edgeml.messages import Detection, InferenceResult, ModelRef, Regression, Source
 from edgeml.models import Task
 from edgeml.numbers import number
+from inferencer.tracks import Step
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from inferencer.tracking.tracker import Step
 
     Array = np.ndarray[Any, Any]
 else:

@@ -21,7 +21,8 @@ from inferencer.sources.camera import CameraSource
 from inferencer.sources.request import RequestSource
 from inferencer.tracking import Tracking, tracker
 from inferencer.tracking.tracked import Ids, Tracked
-from inferencer.tracking.tracker import Step, Tracker
+from inferencer.tracking.tracker import Tracker
+from inferencer.tracks import Step
 from inferencer_support import make_context, picture, place
 from inferencer_support import pipeline as pipeline_of
 

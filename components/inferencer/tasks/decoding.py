@@ -47,7 +47,7 @@ class DecodingRunner(Runner):
         manifest = bundle.manifest
         own = manifest.thresholds.get("score", manifest.output.parameters.get("threshold", DEFAULT_THRESHOLD))
         self._threshold = pipeline.score_threshold or float(own if isinstance(own, float | int) else own[0])
-        lowest = self._threshold if pipeline.tracking is None else min(pipeline.tracking.low_score, self._threshold)
+        lowest = self._threshold if pipeline.tracking is None else min(pipeline.tracking.lowest, self._threshold)
         self._wanted = Wanted(lowest, pipeline.top_k)
         try:
             self._preprocess = None if manifest.input.layout == "tensor" else Preprocessor(manifest.input)

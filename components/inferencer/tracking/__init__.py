@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 from msgspec import Meta
+
+from inferencer.parts import TrackingSettings
 
 if TYPE_CHECKING:
     from inferencer.parts import Model, Place
 
 
-class Tracking(msgspec.Struct, frozen=True):
+class Tracking(TrackingSettings, frozen=True):
     # (A docstring would become the schema's description.)
     lost_s: Annotated[
         float, Meta(gt=0, le=60, description="Seconds for which an object that is not seen may come back")
@@ -24,8 +25,11 @@ class Tracking(msgspec.Struct, frozen=True):
         Meta(ge=0, le=1, description="Detections from here to the threshold go on with an object, and begin none"),
     ] = 0.1
 
+    @property
+    def lowest(self) -> float:
+        return self.low_score
+
     def around(self, model: Model, place: Place) -> Model:
-        """`model`, whose detections get tracks."""
         from inferencer.tracking.tracked import Tracked
 
         return Tracked(model, self, place)

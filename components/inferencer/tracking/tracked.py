@@ -13,7 +13,8 @@ from edgeml.files import write_atomic
 from edgeml.log import kv
 from inferencer.parts import Model
 from inferencer.sample import Outcome, Sample
-from inferencer.tracking.tracker import Track, Tracker
+from inferencer.tracking.tracker import Tracker
+from inferencer.tracks import Track
 
 if TYPE_CHECKING:
     from pathlib import Path
