@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from edgeml.log import kv
 from log_shipper.identity import MIN_CONTENT, Key, Mark, Seen
 from log_shipper.logfile import LogFile
-from log_shipper.orphans import Orphan, Orphans
+from log_shipper.origins import Names, Origins, is_copy
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +22,6 @@ MAX_OPEN = 32  # files of one log held open because they have something undelive
 MAX_FOLLOWED = 2_000  # files of one log; more of them only while they are being delivered
 MAX_NAMED = 100  # files that cannot be read
 _TAKE_IN_S = 1.0  # at a time
-_PATIENCE = 3  # scans that the copy of a truncated file has to appear
-_PATIENCE_AT_START = 86_400  # the same for what an earlier run knew: its disk may be mounted later
 
 
 @dataclass
@@ -44,7 +42,7 @@ class Tail:
         self.lost_bytes = 0  # vanished before they were delivered
         self.unreadable: dict[str, str] = {}  # why, by path
         self._recall = recall
-        self._orphans = Orphans(Orphan(key, found, 0, _PATIENCE_AT_START) for key, found in marks.items())
+        self._origins = Origins(marks)
 
     def update(self, seen: Iterable[Seen]) -> Changes:
         """Take over what a scan saw."""
@@ -56,7 +54,7 @@ class Tail:
             if key in self.settled and not self._wakes(key, item):
                 continue
             file = self.files.get(key)
-            if file is None or self._too_young(file):
+            if file is None or self._forgets_young(file):
                 fresh.append(item)
             else:
                 self._check(file, item)
@@ -161,9 +159,8 @@ class Tail:
         if file.goes_on(item.size):
             file.size, file.mtime = item.size, item.mtime
             return
-        undelivered = file.undelivered
-        log.info("file was truncated or replaced %s", kv(file=file.path, undelivered_bytes=undelivered))
-        self._orphans.add(Orphan(file.key, file.mark, undelivered, _PATIENCE, file.head_size, file.head))
+        log.info("file was truncated or replaced %s", kv(file=file.path, undelivered_bytes=file.undelivered))
+        self._origins.truncated(file)
         fresh = LogFile(item)
         fresh.fd, file.fd, file.gone = file.fd, -1, True
         fresh.begins_as_before()
@@ -199,7 +196,7 @@ class Tail:
             self.settled[file.key] = Seen(file.key, file.path, file.size, file.mtime)
             del self.files[file.key]
 
-    def _too_young(self, file: LogFile) -> bool:
+    def _forgets_young(self, file: LogFile) -> bool:
         """Forget a file that had too little in it to tell whether it is a copy, so that it is looked at again."""
         if file.size >= MIN_CONTENT or file.position or file.copy_of:
             return False
@@ -213,10 +210,7 @@ class Tail:
             file = LogFile(item)
             if not self._opens(file):
                 continue
-            own = self._orphans.of(file.key)
-            if own is not None and own.mark.fits(file.fd, file.size):
-                self._orphans.remove(own)
-                file.resume(own.mark)
+            if self._origins.resumes(file):
                 self.files[file.key] = file
                 if not file.unread:
                     file.rest()
@@ -224,12 +218,12 @@ class Tail:
                 unknown.append(file)
             if number >= MAX_OPEN:
                 file.close()
-        originals = self._names() if unknown else {}
+        names = Names(self.files.values() if unknown else ())
         for number, file in enumerate(sorted(unknown, key=lambda file: file.mtime)):
             if not file.open():
                 continue  # the next scan finds it elsewhere, or another in its place
             if not self._adopt(file, changes):
-                file.copy_of = next((other for other in _sources(file, originals) if _is_copy(file, other)), None)
+                file.copy_of = names.original(file)
             self.files[file.key] = file
             if number >= MAX_OPEN:
                 file.close()
@@ -249,28 +243,11 @@ class Tail:
         if len(self.unreadable) < MAX_NAMED:
             self.unreadable[file.path] = file.reason
 
-    def _names(self) -> dict[str, list[LogFile]]:
-        """Files by their names, and by what comes before the last dot."""
-        found: dict[str, list[LogFile]] = {}
-        for file in self.files.values():
-            name = os.path.basename(file.path)  # noqa: PTH119  (there may be thousands)
-            for key in {name, name.rpartition(".")[0] or name}:
-                found.setdefault(key, []).append(file)
-        return found
-
     def _adopt(self, file: LogFile, changes: Changes) -> bool:
-        """Find the file again by what it holds: it was moved, or is what copytruncate left of a truncated one."""
-        file.size = os.fstat(file.fd).st_size
-        for orphan in self._orphans.like(file.fd):
-            if orphan.mark.offset and not orphan.mark.fits(file.fd, file.size):
-                continue
-            self._orphans.remove(orphan)
-            if not orphan.mark.offset:
-                return False  # nothing had been delivered: its copy is read from the start
-            file.resume(orphan.mark)
-            changes.adopted[file.key] = orphan.mark
-            return True
-        return False
+        found = self._origins.adopts(file)
+        if found:
+            changes.adopted[file.key] = file.mark
+        return found
 
     def _resolve_copies(self, changes: Changes) -> None:
         """A copy takes its original's place when that is truncated or deleted; if it grows by itself it is none."""
@@ -281,7 +258,7 @@ class Tail:
             if original.gone:
                 copy.copy_of = None
                 self._adopt(copy, changes)
-            elif not _is_copy(copy, original):
+            elif not is_copy(copy, original):
                 copy.copy_of = None
 
     def _vanish(self, picture: dict[Key, Seen], changes: Changes) -> None:
@@ -303,17 +280,13 @@ class Tail:
             changes.forgotten.add(key)
 
     def _expire(self, changes: Changes) -> None:
-        for orphan in self._orphans:
-            orphan.patience -= 1
-            if orphan.patience > 0:
-                continue
+        for orphan in self._origins.expire():
             if orphan.undelivered:
                 self.lost_bytes += orphan.undelivered
                 log.error(
                     "a file was truncated and no copy of its undelivered lines was found %s",
                     kv(bytes=orphan.undelivered),
                 )
-            self._orphans.remove(orphan)
             if orphan.key not in self.files and orphan.key not in self.settled:
                 changes.forgotten.add(orphan.key)
 
@@ -337,28 +310,3 @@ class Tail:
 def marks_of(files: Iterable[LogFile]) -> dict[Key, Mark]:
     """What to record once everything that was read of `files` has been delivered."""
     return {file.key: file.reached() for file in files}
-
-
-def _is_copy(copy: LogFile, original: LogFile) -> bool:
-    """Whether one is copytruncate's copy (`app.log.1` of `app.log`) of the other, perhaps still in the making.
-
-    Its lines would be sent twice. A new file that only begins like an older one does not end like it.
-    """
-    name, source = os.path.basename(copy.path), os.path.basename(original.path)  # noqa: PTH119
-    if not name.startswith((f"{source}.", f"{source}-", f"{source.rpartition('.')[0] or source}-")):
-        return False
-    if copy.size < MIN_CONTENT or not original.open():
-        return False
-    if original.holds(copy):
-        return True
-    # The original has been truncated since the scan: what has been delivered of it must be in its copy.
-    intact = os.fstat(original.fd).st_size >= copy.size and original.begins_as_before()
-    return not intact and original.mark.head_size >= MIN_CONTENT and original.mark.fits(copy.fd, copy.size)
-
-
-def _sources(copy: LogFile, originals: dict[str, list[LogFile]]) -> Iterator[LogFile]:
-    """Those of the files that a copy may be one of, by its name."""
-    name = os.path.basename(copy.path)  # noqa: PTH119
-    for index, character in enumerate(name):
-        if character in ".-":
-            yield from originals.get(name[:index], ())
