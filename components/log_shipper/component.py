@@ -9,15 +9,10 @@ import msgspec
 
 from edgeml import messages
 from edgeml.component import Component, Context
-from edgeml.errors import ConfigError, EdgemlError
-from log_shipper import __version__, privileges
-from log_shipper.cloudwatch import CloudWatch
-from log_shipper.cloudwatch_sink import CloudWatchSink
+from edgeml.errors import EdgemlError
+from log_shipper import __version__, privileges, sinks
 from log_shipper.config import Config, Files
-from log_shipper.destination import Names
 from log_shipper.emf import HealthLog
-from log_shipper.iot_core import IotCoreSink
-from log_shipper.refused import Send
 from log_shipper.scan import Scanner
 from log_shipper.shipper import Shipper
 
@@ -34,7 +29,7 @@ class LogShipper(Component[Config]):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._shipper: Shipper | None = None
-        self._iot: IotCoreSink | None = None
+        self._sinks: dict[str, sinks.Sink] = {}
         self._health_log: HealthLog | None = None
         self._listening = False
         self._refused: set[str] = set()
@@ -54,10 +49,9 @@ class LogShipper(Component[Config]):
         context.health.note("logs", "" if journal or logs_folder.is_dir() else f"no folder {logs_folder} yet")
         scanner = Scanner(config, logs_folder.resolve())
         self._tell_refused(scanner)
-        sinks: dict[str, Send] = {
-            sink: self._cloudwatch(config) if sink == "cloudwatch" else self._iot_core(config) for sink in config.sinks
-        }
-        shipper = self._shipper = Shipper(config, scanner, sinks, context, journal)
+        for kind in dict.fromkeys(config.sinks):
+            self._sinks[kind] = sinks.make(kind, config, context)
+        shipper = self._shipper = Shipper(config, scanner, self._sinks, context, journal)
         context.health.gauge("backlog_bytes", shipper.backlog)
         context.health.gauge("lost_bytes", shipper.lost)
         context.health.gauge("logs", lambda: len(shipper))
@@ -73,9 +67,9 @@ class LogShipper(Component[Config]):
     def _stop(self, timeout: float) -> None:
         if self._shipper is not None:
             self._shipper.stop(timeout)
-        if self._iot is not None:
-            self._iot.close()
-            self._iot = None
+        for sink in self._sinks.values():
+            sink.close()
+        self._sinks = {}
 
     def _tell_refused(self, scanner: Scanner) -> None:
         """Regular expressions that cannot be used cost their own logs, or the joining of their lines, and no more."""
@@ -85,21 +79,6 @@ class LogShipper(Component[Config]):
         for where, text in scanner.refused_patterns.items():
             problems.found("log_refused", where, text)
         self._refused = set(scanner.refused_patterns)
-
-    def _cloudwatch(self, config: Config) -> Send:
-        region = config.region or os.environ.get("AWS_REGION", "") or os.environ.get("AWS_DEFAULT_REGION", "")
-        if not region:
-            raise ConfigError("region", "neither set here nor as AWS_REGION")
-        client = CloudWatch(region, config.retention_days, self.context.health.problems)
-        names = Names(config.log_group, config.log_stream, region, self.context.thing_name)
-        return CloudWatchSink(client, names, self.context.health).put
-
-    def _iot_core(self, config: Config) -> Send:
-        context = self.context
-        path = context.work / "iot_core.db"
-        sink = self._iot = IotCoreSink(config.iot_core, context.ipc, context.thing_name, path, context.health)
-        self.context.health.gauge("iot_core_spool_bytes", lambda: sink.spool.bytes)
-        return lambda log, batch: sink.put(log.name, batch)
 
     def _listen(self, config: Config) -> Files:
         health_log = HealthLog(self.context.work / "health", config.health_metrics.namespace, self.context.thing_name)

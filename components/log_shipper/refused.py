@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -15,13 +15,12 @@ from log_shipper.batch import Batch
 from log_shipper.errors import BatchRefused, DeliveryError
 from log_shipper.records import Records
 from log_shipper.scan import Log
+from log_shipper.sinks import Sink
 
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 4 << 20
 _SUBJECT = "quarantine"
-
-Send = Callable[[Log, Batch], None]
 
 
 class Refused:
@@ -64,7 +63,7 @@ class Refused:
             self._health.count("quarantine_dropped", lost)
         self._health.problems.found("quarantined", _SUBJECT, f"{source.name}: {reason} {kv(folder=self._folder)}")
 
-    def again(self, sinks: dict[str, Send], stopping: threading.Event) -> None:
+    def again(self, sinks: Mapping[str, Sink], stopping: threading.Event) -> None:
         """Send each once more; what is refused again stays, and an outage leaves the rest for the next start."""
         with self._lock:
             quarantine = self._quarantine
@@ -79,11 +78,11 @@ class Refused:
             except DeliveryError:
                 return
 
-    def _once_more(self, name: str, sinks: dict[str, Send]) -> None:
+    def _once_more(self, name: str, sinks: Mapping[str, Sink]) -> None:
         with self._lock:
             entry = self._quarantine.read(name) if self._quarantine else None
-        send = sinks.get(entry.note["topic"]) if entry else None
-        if entry is None or send is None:
+        sink = sinks.get(entry.note["topic"]) if entry else None
+        if entry is None or sink is None:
             return
         batch = Batch()
         now = int(time.time() * 1000)
@@ -94,7 +93,7 @@ class Refused:
             return
         batch.add(Records([now] * len(texts), texts, list(range(len(texts)))))
         if batch.times:
-            send(source, batch)
+            sink.put(source, batch)
         with self._lock:
             if self._quarantine:
                 self._quarantine.remove(name)

@@ -8,7 +8,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,9 +26,10 @@ from log_shipper.journald import JournalSource
 from log_shipper.obstacles import Obstacles
 from log_shipper.parse import Parser
 from log_shipper.pipeline import SCAN_INTERVAL_S, Pipeline
-from log_shipper.refused import Refused, Send
+from log_shipper.refused import Refused
 from log_shipper.scan import Log, Scanner
-from log_shipper.times import TAKEN_DAYS, Correction, Window, Zone, ZoneError
+from log_shipper.sinks import Sink
+from log_shipper.times import Correction, Window, Zone, ZoneError
 from log_shipper.units import Units, all_units
 
 log = logging.getLogger(__name__)
@@ -40,10 +41,10 @@ _REOPEN_S = 2.0
 
 
 class Shipper:
-    """Runs from `start` until `stop`. `sinks` are functions that deliver a batch of a log or raise DeliveryError."""
+    """Runs from `start` until `stop`. `sinks` by their names."""
 
     def __init__(
-        self, config: Config, scanner: Scanner, sinks: dict[str, Send], context: Context, journal: bool
+        self, config: Config, scanner: Scanner, sinks: Mapping[str, Sink], context: Context, journal: bool
     ) -> None:
         self._config, self._scanner, self._sinks, self._context = config, scanner, sinks, context
         self._journal = journal
@@ -226,9 +227,7 @@ class Shipper:
             return Zone()
 
     def _window(self, sink: str) -> Window:
-        """What is older than CloudWatch or the group keeps must not go with its own time; IoT Core takes any."""
-        days = min(TAKEN_DAYS, self._config.retention_days or TAKEN_DAYS) if sink == "cloudwatch" else 0
-        return Window(days, correction=self._correction)
+        return Window(self._sinks[sink].keeps_days, correction=self._correction)
 
     def _add_unit(self, unit: str) -> None:
         found = self._units.log_of(unit)
@@ -243,7 +242,7 @@ class Shipper:
     def _pipeline(self, source: FileSource | JournalSource, sink: str, found: Log) -> Pipeline:
         return Pipeline(
             source,
-            lambda batch: self._sinks[sink](found, batch),
+            lambda batch: self._sinks[sink].put(found, batch),
             lambda batch, reason: self._refused.keep(sink, found, batch, reason),
             self._context.health,
             self._config.interval_s,

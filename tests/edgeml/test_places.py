@@ -19,7 +19,7 @@ from edgeml.ipc import StandaloneIpc
 from inferencer.assembly import check as check_inferencer
 from inferencer.config import Config as Inferencer
 from log_shipper.config import Config as Shipper
-from log_shipper.iot_core import IotCoreSink
+from log_shipper.sinks.iot_core import IotCoreSink
 from serial_scraper.config import Config as Serial
 from serial_scraper.service import plans
 

@@ -17,7 +17,7 @@ from edgeml.config import load
 from edgeml.errors import ConfigError
 from edgeml.health import Health
 from edgeml.messages import encode
-from log_shipper import copier, emf, entry, iot_core, parse
+from log_shipper import copier, emf, entry, parse
 from log_shipper.batch import BUDGET, MAX_MESSAGE, OVERHEAD, Batch, pieces, whole_lines
 from log_shipper.checkpoint import Checkpoint
 from log_shipper.config import Config
@@ -25,9 +25,10 @@ from log_shipper.emf import HealthLog
 from log_shipper.entry import entry_of
 from log_shipper.files import FileSource, _with_line_ends
 from log_shipper.identity import Seen
-from log_shipper.iot_core import record_of
 from log_shipper.parse import Parser
 from log_shipper.records import Attach, Records
+from log_shipper.sinks import iot_core
+from log_shipper.sinks.iot_core import record_of
 from log_shipper.times import EARLIEST_MS, Window
 
 NOW = 1_795_255_200

@@ -22,9 +22,19 @@ from log_shipper.credentials import Signer
 from log_shipper.errors import DeliveryError
 from log_shipper.files import FileSource
 from log_shipper.logfile import LogFile
-from log_shipper.refused import Send
 from log_shipper.scan import Log, Scanner
 from support import eventually
+
+
+class To:
+    """A sink that is a function."""
+
+    keeps_days = 14
+
+    def __init__(self, put: Callable[[Log, Batch], None]) -> None:
+        self.put = put
+
+    def close(self) -> None: ...
 
 
 class Rig:
@@ -43,10 +53,10 @@ class Rig:
     def start(self, *, journal: bool = False) -> None:
         context = Context(StandaloneIpc.__new__(StandaloneIpc), self.health, self.work, self.logs, "thing")
         scanner = Scanner(self.config, self.logs)
-        self.shipper = shipper.Shipper(self.config, scanner, {"cloudwatch": self._put}, context, journal)
+        self.shipper = shipper.Shipper(self.config, scanner, {"cloudwatch": To(self.put)}, context, journal)
         self.shipper.start()
 
-    def _put(self, log: Log, batch: Batch) -> None:
+    def put(self, log: Log, batch: Batch) -> None:
         self.send(log, batch)
         self.delivered += [(log.name, text) for text in batch.texts]
 
@@ -224,7 +234,7 @@ def test_a_destination_that_hangs_takes_no_sender_from_the_other(tmp_path: Path)
     def hang(log: Log, batch: Batch) -> None:
         hanging.wait(20)
 
-    sinks: dict[str, Send] = {"cloudwatch": hang, "iot_core": one._put}
+    sinks = {"cloudwatch": To(hang), "iot_core": To(one.put)}
     for number in range(20):
         one.write(f"log-{number}", "line")
     one.shipper = shipper.Shipper(one.config, Scanner(one.config, one.logs), sinks, context, False)

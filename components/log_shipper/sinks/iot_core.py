@@ -1,11 +1,10 @@
-"""The second sink: lines as messages to AWS IoT Core, through a durable spool.
+"""Lines as messages to AWS IoT Core, through a durable spool.
 
 A message is `{"thing", "component", "lines": [{"timestamp", "message"}]}` or, for records, `"records": [{"timestamp",
 "level", "thread", "logger", "message"}]`; timestamps are Unix milliseconds. A line counts as delivered when its message
 is in the spool. While the spool is half full lines wait in their files, so none is dropped.
 """
 
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import msgspec
 
 from edgeml.clock import CLOCK, UNSYNCHRONISED
+from edgeml.component import Context
 from edgeml.drainer import Drainer
 from edgeml.errors import IpcError, RefusedError, SpoolError
 from edgeml.fields import check_topic, topic_problem
@@ -21,11 +21,10 @@ from edgeml.health import Health
 from edgeml.ipc import Ipc
 from edgeml.spool import Item, Spool
 from log_shipper.batch import Batch, pieces
-from log_shipper.config import IotCore
+from log_shipper.config import Config, IotCore
 from log_shipper.copier import output_of
 from log_shipper.errors import BatchRefused, DeliveryError
-
-log = logging.getLogger(__name__)
+from log_shipper.scan import Log
 
 _HEADER_BYTES = 512  # room for thing and component in a message
 _FLUSH_S = 1.0
@@ -35,6 +34,8 @@ _TEXT = re.compile(r"\S+ \[(?P<level>\w+)\] \((?P<thread>[^)]*)\) (?P<logger>[^:
 class IotCoreSink:
     """Puts batches into the spool at `path`, and publishes from there. Raises SpoolError if that cannot be opened."""
 
+    keeps_days = 0
+
     def __init__(self, config: IotCore, ipc: Ipc, thing: str, path: Path, health: Health | None = None) -> None:
         self._config, self._ipc, self._thing = config, ipc, thing
         check_topic("iotCore.topic", self._topic("a"))
@@ -42,7 +43,7 @@ class IotCoreSink:
         self.spool = Spool(path, max_bytes=config.spool_bytes, problems=problems, subject="iot_core")
         self._drainer = Drainer(self.spool, self._publish, transient=(IpcError,))
 
-    def put(self, component: str, batch: Batch) -> None:
+    def put(self, log: Log, batch: Batch) -> None:
         """Raises DeliveryError if the spool is too full to take the batch without dropping an older one.
 
         All of the batch is stored or nothing: it is given again, and must not be there in part already.
@@ -51,12 +52,12 @@ class IotCoreSink:
             raise DeliveryError(
                 f"{self.spool.bytes} bytes wait for IoT Core, lines stay in their files until they are out"
             )
-        topic = self._topic(component)
+        topic = self._topic(log.name)
         if problem := topic_problem(topic):
             raise BatchRefused(f"iotCore.topic: {problem}, in {topic[:300]!r}")
         limit = min(self._ipc.max_iot_bytes, self._config.spool_bytes // 4) - _HEADER_BYTES
         try:
-            payloads = list(self._messages(component, batch, limit))
+            payloads = list(self._messages(log.name, batch, limit))
             size = sum(len(payload) + _HEADER_BYTES for payload in payloads)
             if size > self._config.spool_bytes // 2:
                 raise BatchRefused(f"{size} bytes are more than half of the spool")
@@ -106,6 +107,13 @@ class IotCoreSink:
         if not CLOCK.believed():
             message["clock"] = UNSYNCHRONISED
         return msgspec.json.encode(message)
+
+
+def make(config: Config, context: Context) -> IotCoreSink:
+    path = context.work / "iot_core.db"
+    sink = IotCoreSink(config.iot_core, context.ipc, context.thing_name, path, context.health)
+    context.health.gauge("iot_core_spool_bytes", lambda: sink.spool.bytes)
+    return sink
 
 
 def record_of(time_ms: int, text: str) -> dict[str, Any]:
