@@ -55,7 +55,7 @@ def _below(component: str, path: str, info: Any, build: Build) -> Iterator[Place
     elif isinstance(info, inspect.DictType):
         yield from _below(component, f"{path}.x", info.value_type, lambda value: build({"x": value}))
     elif isinstance(info, inspect.CollectionType):
-        yield from _below(component, f"{path}.0", info.item_type, lambda value: build([value]))
+        yield from _below(component, f"{path}.0", info.item_type, lambda value: build([value, *example(info)[1:]]))
     elif isinstance(info, inspect.StructType):
         for field in info.fields:
             at = f"{path}.{field.encode_name}".removeprefix(".")
@@ -85,4 +85,8 @@ def example(info: Any) -> Any:
         return info.le if info.le is not None else 1.0
     if isinstance(info, inspect.BoolType):
         return True
-    return {} if isinstance(info, inspect.DictType) else []
+    if isinstance(info, inspect.TupleType):
+        return [example(item) for item in info.item_types]
+    if isinstance(info, inspect.CollectionType):
+        return [example(info.item_type)] * (info.min_length or 0)
+    return {}

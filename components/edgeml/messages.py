@@ -29,6 +29,10 @@ def inference(pipeline: str) -> str:
     return f"edgeml/inference/{pipeline}"
 
 
+def event(pipeline: str) -> str:
+    return f"edgeml/event/{pipeline}"
+
+
 def serial_record(port: str) -> str:
     return f"edgeml/serial/{port}/record"
 
@@ -186,6 +190,48 @@ class InferenceResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     request_id: str = ""
     error: str = ""
     truncated: int = 0
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What happened to an object that is followed, or in a zone. Times are Unix time, in seconds.
+
+    `id` is this event's own; `begun` is that of the event that it ends: `left` ends `appeared`, `left_zone` ends
+    `entered`, `interrupted` either of them, when the component ended before it could see the end. `since` is when the
+    object was first seen, `seconds` how long what ended or goes on has lasted. `position` and `start`, where it is and
+    where it was first seen, are fractions of the picture; `box` is in source pixels. `count_changed` has no track.
+    """
+
+    event: Literal[
+        "appeared",
+        "left",
+        "entered",
+        "left_zone",
+        "crossed",
+        "dwelled",
+        "stopped",
+        "count_changed",
+        "interrupted",
+    ]
+    id: str
+    pipeline: str
+    device: str
+    at: float
+    begun: str = ""
+    track: int = 0
+    label: str = ""
+    score: float = 0.0
+    since: float = 0.0
+    seconds: float = 0.0
+    zone: str = ""
+    line: str = ""
+    direction: Literal["", "left", "right"] = ""
+    count: int | None = None
+    position: tuple[float, float] | None = None
+    start: tuple[float, float] | None = None
+    box: tuple[float, float, float, float] | None = None
+    source: Source | None = None
+    picture: str = ""
+    clip: str = ""
 
 
 class ModelActivate(msgspec.Struct, frozen=True, kw_only=True):

@@ -85,8 +85,7 @@ class Assembly:
 def check(pipelines: Mapping[str, Pipeline], thing: str) -> None:
     """What a type cannot say about a configuration. Raises ConfigError, before anything is touched."""
     for name, pipeline in pipelines.items():
-        if pipeline.tracking is not None and not pipeline.source.moving:
-            raise ConfigError(f"pipelines.{name}.tracking", "expected a source of frames: a camera or a timer")
+        _check_tracking(f"pipelines.{name}", pipeline)
         parts: dict[str, Settings | None] = {
             "source": pipeline.source,
             "backend": pipeline.backend,
@@ -96,3 +95,18 @@ def check(pipelines: Mapping[str, Pipeline], thing: str) -> None:
         for place, settings in parts.items():
             if settings is not None:
                 checked(settings, f"pipelines.{name}.{place}", thing)
+
+
+def _check_tracking(path: str, pipeline: Pipeline) -> None:
+    events, iot_core = pipeline.events, pipeline.iot_core
+    wants_events = iot_core.enabled and iot_core.when == "events"
+    if wants_events and not events.enabled:
+        raise ConfigError(f"{path}.iot_core.when", "expected events.enabled, it is false")
+    if pipeline.tracking is not None:
+        if not pipeline.source.moving:
+            raise ConfigError(f"{path}.tracking", "expected a source of frames: a camera or a timer")
+        return
+    needing = {"events.zones": events.zones, "events.lines": events.lines, "iot_core.when": wants_events}
+    for place, named in needing.items():
+        if named:
+            raise ConfigError(f"{path}.{place}", 'needs objects that are followed: add "tracking": {}')

@@ -9,6 +9,7 @@ from edgeml.fields import ClockWait, Name
 from inferencer import backends, sinks, sources
 from inferencer.parts import BackendSettings, SinkSettings, SourceSettings, union
 from inferencer.sinks.crops import Crops
+from inferencer.sinks.events import Events
 from inferencer.sinks.iot_core import IotCore
 from inferencer.sinks.local import Local
 from inferencer.tasks.turbine import VerdictEvery
@@ -40,6 +41,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     local: Annotated[Local, Meta(description="Results on local topics")] = Local()
     iot_core: Annotated[IotCore, Meta(description="Results on AWS IoT Core")] = IotCore(enabled=False)
     crops: Annotated[Crops, Meta(description="Crops of detections in S3")] = Crops()
+    events: Annotated[Events, Meta(description="What happens to objects, where there is tracking")] = Events()
     telemetry: Annotated[Telemetry, Meta(description="Turbine readings and verdicts")] = Telemetry()
     sinks: Annotated[dict[Name, Sink], Meta(description="Further places for results, by a name of your own")] = {}
 

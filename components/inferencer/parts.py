@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Union
 
 import msgspec
 
 from edgeml.errors import ConfigError
-from edgeml.messages import InferenceResult
+from edgeml.messages import Event, InferenceResult
 from inferencer.sample import Outcome, Sample
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Place:
     outbox: Outbox
     uploader: Callable[[], Uploader]
     writer: Callable[[], Writer]  # the pipeline's own
+    listeners: list[Callable[[Event], None]] = field(default_factory=list)  # told of its events; they may use a disk
 
 
 class Part(Protocol):

@@ -5,8 +5,8 @@ import msgspec
 from edgeml import messages
 from edgeml.messages import InferenceResult
 
-# Times in what goes to IoT Core, results and telemetry alike, in seconds.
-TIMES = {"source.captured_at": 1, "ts": 1, "data.ts": 1}
+# Times in what goes to IoT Core, results, events and telemetry alike, in seconds.
+TIMES = {"source.captured_at": 1, "at": 1, "since": 1, "results.since": 1, "ts": 1, "data.ts": 1}
 
 
 def fitted(result: InferenceResult, limit: int) -> bytes:

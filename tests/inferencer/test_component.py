@@ -100,14 +100,7 @@ def test_a_slow_pipeline_does_not_stall_another_and_sigterm_is_quick(tmp_path: P
 
 def test_crops_wait_for_s3_and_none_is_lost(tmp_path: Path) -> None:
     """Every frame is a detection of a whole-frame box; S3 refuses until late, across a restart."""
-    bundle = classifier(
-        tmp_path / "b",
-        task="detection",
-        output={"decoder": "yolo", "parameters": {"layout": "v8"}},
-        input={"name": "input", "layout": "NCHW", "size": [8, 8], "color": "bgr"},
-        labels=["thing"],
-    )
-    detector(bundle)
+    bundle = detects(tmp_path / "b")
     with endpoint() as s3:
         s3.behave = lambda body: Answer(503)
         env = {
@@ -136,6 +129,52 @@ def test_crops_wait_for_s3_and_none_is_lost(tmp_path: Path) -> None:
                 eventually(lambda: len({path for path, _, _ in s3.requests}) == 12, 20, "all crops")
                 assert running.stop() == 0
         assert all(b"\xff\xd8\xff" in body for _, _, body in s3.requests)
+
+
+def test_an_object_is_told_of_and_interrupted_by_the_end_of_the_process(tmp_path: Path) -> None:
+    bundle = detects(tmp_path / "b")
+    pipeline = {
+        "source": {"type": "camera", "camera": "c", "policy": "every"},
+        "backend": {"type": "onnx", "model": "Tiny", "path": str(bundle)},
+        "tracking": {},
+        "iot_core": {"when": "events", "topic": "events"},
+        "events": {"zones": {"all": {"points": [[0, 0], [1, 0], [1, 1], [0, 1]]}}},
+    }
+    config = {"pipelines": {"p": pipeline}, "ring_directory": str(tmp_path)}
+    with FrameWriter("c", width=32, height=32, directory=tmp_path) as writer:
+        with Standalone("inferencer", config, tmp_path / "w") as running:
+            running.logged("model loaded")
+            for number in range(1, 6):
+                writer.write(picture(blue=200, size=(32, 32)))
+                running.message("edgeml/inference/p", count=number)
+            assert running.message("edgeml/inference/p", count=5)["results"][0]["track"] == 1
+            begun = running.message("edgeml/event/p", count=2)
+            assert begun["event"] == "entered"
+            assert running.message("events", count=2) == begun
+            eventually(lambda: begun["id"] in (tmp_path / "w/pipelines.p.events").read_text(), 5, "a kept event")
+            running.process.kill()
+            running.process.wait()
+        with Standalone("inferencer", config, tmp_path / "w") as running:
+            ended = running.message("edgeml/event/p", count=2)
+            assert ended["event"] == "interrupted"
+            assert running.message("events", count=2) == ended
+            running.logged("model loaded")
+            writer.write(picture(blue=200, size=(32, 32)))
+            assert running.message("edgeml/inference/p")["results"][0]["track"] > 1
+            assert running.stop() == 0
+
+
+def detects(folder: Path) -> Path:
+    """A bundle of `detector`."""
+    bundle = classifier(
+        folder,
+        task="detection",
+        output={"decoder": "yolo", "parameters": {"layout": "v8"}},
+        input={"name": "input", "layout": "NCHW", "size": [8, 8], "color": "bgr"},
+        labels=["thing"],
+    )
+    detector(bundle)
+    return bundle
 
 
 def detector(bundle: Path) -> None:

@@ -8,6 +8,7 @@ FIELDS = (
     "telemetry",  # of a wind turbine: tasks.turbine.telemetry
     "iot_core",  # AWS IoT Core
     "crops",  # pictures of what was detected
+    "events",  # what happens to objects; the last, because it tells those before it
 )
 
 KINDS = {  # the module, and its settings in the configuration

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inferencer.tracking.motion import Array, Motion
+from inferencer.tracking.motion import SEEN, Array, Motion
 from inferencer.tracks import Step, Track
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ class Tracker:
         for index in new:
             track = Track(self._number(), at, at, now_s, found[index].label)
             track.count(track.label)
+            track.jitter = SEEN * float(boxes[index, 2:].max())
             track.anchor, track.resting_s = (float(boxes[index, 0]), float(boxes[index, 1])), now_s
             owners[index] = track
             self.tracks.append(track)
