@@ -119,6 +119,10 @@ class Standalone:
         except AssertionError as error:
             raise AssertionError(f"{error}; log:\n{self.log}") from error
 
+    def last(self, topic: str) -> Any:
+        """Payload of the last message published on `topic` until now."""
+        return [line["payload"] for line in list(self.lines) if line["topic"] == topic][-1]
+
     def logged(self, text: str, timeout: float = 30.0) -> None:
         """Wait until the log holds `text`."""
         try:

@@ -264,7 +264,7 @@ def _tell_unknown(unknown: dict[str, str], context: Context) -> None:
 
 
 def _until_stopped(component: Component[C], config_type: type[C], context: Context, kept: LastGood | None) -> int:
-    due = time.monotonic() + HEALTH_INTERVAL_S
+    due = time.monotonic()  # the first report says that it runs
     while True:
         try:
             event = context._events.get(timeout=max(0.0, due - time.monotonic()))

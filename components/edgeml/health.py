@@ -1,4 +1,4 @@
-"""What a component says about itself every ten seconds on `edgeml/health/<component>`."""
+"""What a component says about itself at its start and every ten seconds on `edgeml/health/<component>`."""
 
 import logging
 import math

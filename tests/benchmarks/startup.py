@@ -68,14 +68,6 @@ with Broker() as broker, LocalCore(Path(sys.argv[1]), mqtt_url=broker.url) as co
     sys.stdout.flush()
     sys.stdin.read()
 """
-# A component as its recipe runs it, but that its first report is sent at once, not after ten seconds.
-_HASTY = """
-import os, runpy, sys
-sys.path.insert(0, sys.argv.pop(1))
-import edgeml.component
-edgeml.component.HEALTH_INTERVAL_S = 0.001
-runpy.run_module(os.environ["PACKAGE"], run_name="__main__")
-"""
 
 
 @dataclass(frozen=True)
@@ -198,12 +190,12 @@ def _wall_ms(command: list[str]) -> float:
 
 
 def _publish_ms(component: Installed, reports: Reports, environment: dict[str, str]) -> float:
-    command = [*component.python, "-u", "-c", _HASTY, str(component.code)]
+    command = [*component.python, "-u", str(component.code)]
     topic = f"edgeml/health/{component.name.removeprefix('edgeml.')}"
     while not reports.empty():  # what others said while they were stopped
         reports.get()
     began = time.perf_counter()
-    with _running(command, component, {**environment, "PACKAGE": component.package}):
+    with _running(command, component, environment):
         try:
             while reports.get(timeout=TIMEOUT_S) != topic:
                 pass

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from edgeml.component import HEALTH_INTERVAL_S
 from edgeml.ipc import INBOX
 from support import Standalone
 
@@ -100,8 +101,9 @@ def test_messages_come_in_order_on_both_channels(package: Path) -> None:
 def test_sigterm_stops_flushes_and_exits_with_zero(package: Path) -> None:
     with echo(package) as running:
         running.logged("started component=edgeml.Echo version=1.0.0")
+        assert running.message("edgeml/health/Echo", timeout=HEALTH_INTERVAL_S - 2)["problems"] == []  # at once
         assert running.stop() == 0
-    assert [line["topic"] for line in running.lines] == ["stopped", "edgeml/health/Echo"]
+    assert [line["topic"] for line in running.lines] == ["edgeml/health/Echo", "stopped", "edgeml/health/Echo"]
 
 
 def test_a_stop_that_hangs_is_cut_short(package: Path) -> None:
@@ -143,7 +145,7 @@ def test_messages_that_come_faster_than_they_are_handled_are_counted_in_health(p
         running.logged("inbox full")
         (package / "w" / "go").touch()
         assert running.stop() == 0
-        report = running.message("edgeml/health/Echo")
+        report = running.last("edgeml/health/Echo")
     assert 0 < report["gauges"]["messages.dropped"] <= 500
 
 
@@ -178,7 +180,7 @@ def test_a_handler_that_fails_again_and_again_does_not_flood_the_log(package: Pa
         assert running.message("said") == "fine"
         assert running.stop() == 0
     assert running.log.count("handler failed") == 7
-    assert running.message("edgeml/health/Echo")["counters"]["messages.failed"] == 100
+    assert running.last("edgeml/health/Echo")["counters"]["messages.failed"] == 100
 
 
 def test_a_thread_that_fails_leaves_the_others_at_work(package: Path) -> None:
@@ -188,7 +190,7 @@ def test_a_thread_that_fails_leaves_the_others_at_work(package: Path) -> None:
         running.send("say/it", 1)
         assert running.message("said") == 1
         assert running.stop() == 0
-    report = running.message("edgeml/health/Echo")
+    report = running.last("edgeml/health/Echo")
     assert [(problem["code"], problem["subject"]) for problem in report["problems"]] == [("worker_failed", "worker")]
 
 
@@ -291,7 +293,7 @@ def test_a_line_on_stdin_is_for_a_local_topic_unless_it_says_otherwise(package: 
         lines = "\n".join(nobody).encode() + b'\n\xff\n{"topic": "say/it", "payload": "here"}\n'
         os.write(running.process.stdin.fileno(), lines)
         assert running.message("said") == "here"
-        assert [line["payload"] for line in running.lines] == ["here"]
+        assert [line["payload"] for line in running.lines if line["topic"] == "said"] == ["here"]
         assert "channel: expected local or iot_core, found 'iot'" in running.log
         assert "stdin line for nobody channel=local topic=other" in running.log
 

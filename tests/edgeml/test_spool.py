@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -215,8 +214,7 @@ def test_kill_9_at_any_moment_loses_nothing_that_put_returned(tmp_path: Path) ->
     for _ in range(24):
         with subprocess.Popen([sys.executable, "-c", PUT_FOR_EVER, path], stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
-            lines = [child.stdout.readline()]
-            time.sleep(chance.uniform(0, 0.06))
+            lines = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
             child.send_signal(signal.SIGKILL)
             lines += child.stdout.readlines()
         told = [(verb, int(number)) for verb, number in (line.split() for line in lines if line.endswith("\n"))]
