@@ -17,6 +17,7 @@ TESTS = Path(__file__).parent
 SHM = Path("/dev/shm")
 LONGEST_ID = 80  # characters of one value within the name of a test
 LONGEST = ("cloud", "integration", "localdev/cloud", "localdev/demo")  # folders whose files take longest
+PER_CORE = 2  # workers: half of the time a test waits for a process, a broker or a time-out
 MOST_WORKERS = 4  # beyond that, the longest file decides
 WORTHWHILE = 8  # files; for fewer, workers take longer to start than they save
 
@@ -37,13 +38,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Workers for `--numprocesses=auto`: as many as cores, 0 where one process does better or its output is wanted."""
+    """Workers for `--numprocesses=auto`: two for each core, 0 where one process does better or its output is wanted."""
     chosen = any(config.getoption(option, False) for option in ("keyword", "markexpr", "lf", "trace", "soak"))
     files = sum(len([*Path(path).rglob("test_*.py")]) if Path(path).is_dir() else 1 for path in config.args)
     cores = len(os.sched_getaffinity(0))
     if chosen or config.getoption("capture") == "no" or files < WORTHWHILE or cores < 2:
         return 0
-    return min(cores, MOST_WORKERS)
+    return min(PER_CORE * cores, MOST_WORKERS)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

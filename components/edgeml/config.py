@@ -8,8 +8,9 @@ null is not there, a field that is null has its default. `accessControl` belongs
 """
 
 import difflib
+import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,13 +22,13 @@ from edgeml.errors import ConfigError
 C = TypeVar("C")
 
 CORE_KEYS = frozenset({"accessControl"})
+# Milliseconds for a large Config, and each reading of one asks several times.
+_info: Callable[[Any], Any] = functools.lru_cache(maxsize=1)(msgspec.inspect.type_info)
 
 
 def load(kind: type[C], raw: Mapping[str, Any]) -> C:
     """`raw` as a `kind`. Raises ConfigError with the dotted path, what was found there and what is allowed."""
-    values = settled(
-        msgspec.inspect.type_info(kind), {key: value for key, value in raw.items() if key not in CORE_KEYS}
-    )
+    values = settled(_info(kind), {key: value for key, value in raw.items() if key not in CORE_KEYS})
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -39,7 +40,7 @@ def unknown_keys(kind: Any, raw: Any) -> list[tuple[str, str]]:
 
     Greengrass keeps the keys of earlier deployments, so these are worth a problem and never an error.
     """
-    return list(_unknown(msgspec.inspect.type_info(kind), raw, ()))
+    return list(_unknown(_info(kind), raw, ()))
 
 
 def allowed(kind: Any, raw: Any, message: str) -> str:
@@ -47,7 +48,7 @@ def allowed(kind: Any, raw: Any, message: str) -> str:
     place = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", message.partition(" - at `$")[2])
     path = tuple(int(index) if index else name for name, index in place)
     try:
-        words = choices(msgspec.inspect.type_info(kind), raw, path) if message.startswith("Invalid ") else []
+        words = choices(_info(kind), raw, path) if message.startswith("Invalid ") else []
     except (LookupError, TypeError):  # below the entry of a map, which msgspec does not name
         words = []
     return f", expected {listed(words)}" if words else ""
@@ -93,7 +94,7 @@ def _explained(kind: Any, values: Mapping[str, Any], raw: Mapping[str, Any], mes
     for step in path:
         found = found[step]
     expected = re.sub(", got `.*`", "", problem[:1].lower() + problem[1:]).replace("`", "")
-    if expected.startswith("invalid ") and (allowed := choices(msgspec.inspect.type_info(kind), values, tuple(path))):
+    if expected.startswith("invalid ") and (allowed := choices(_info(kind), values, tuple(path))):
         expected = f"{cut(expected)}, expected {listed(allowed)}"
     return ConfigError(dotted(path), f"{expected}, found {shown(path[-1] if of_key else found)}")
 

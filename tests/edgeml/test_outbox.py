@@ -27,6 +27,12 @@ class Core(StandaloneIpc):
         self.taken.append((topic, payload, qos))
 
 
+@pytest.fixture(autouse=True)
+def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeml.outbox.LOOK_AGAIN_S", 0.02)
+    monkeypatch.setattr("edgeml.outbox.CLOSE_TIMEOUT_S", 0.2)
+
+
 def outbox(folder: Path, core: Core, qos: int = 1) -> Outbox:
     return Outbox(folder / "outbox.spool", core, Health("test", "1"), max_bytes=1 << 20, qos=qos)
 

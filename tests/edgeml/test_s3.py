@@ -158,7 +158,10 @@ def test_a_bucket_that_refuses_keeps_no_other_waiting(s3: Bucket, tmp_path: Path
 
 
 @pytest.mark.parametrize("synchronises", [True, False])
-def test_a_name_that_carries_a_time_waits_for_the_right_one(s3: Bucket, tmp_path: Path, synchronises: bool) -> None:
+def test_a_name_that_carries_a_time_waits_for_the_right_one(
+    s3: Bucket, tmp_path: Path, synchronises: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeml.s3.LOOK_AGAIN_S", 0.02)
     clock = FakeClock(1000.0, uptime=10.0)
     uploader = Uploader(context(tmp_path), max_bytes=1 << 20, clock=clock)
     uploader.put("b", literal("a%Y") + "/%Y/%m/%d/%H%M%S%f-1.jpg", b"x", "image/jpeg", at=999.5)
