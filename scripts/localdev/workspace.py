@@ -2,6 +2,7 @@
 
 import atexit
 import fcntl
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import build as build_script
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "venvs"
+BUILDS = ROOT / ".cache" / "builds"
 BUNDLES = ROOT / ".cache" / "bundles"
 BUILD_LOCK = ROOT / ".cache" / "build.lock"
 BUILD_TIMEOUT_S = 600  # the first build of a model bundle downloads a package
@@ -34,7 +36,7 @@ class Gathered:
 
 
 class Workspace:
-    """Builds each component at most once, the same way as `scripts/build` and GDK do.
+    """Builds each component the same way as `scripts/build` and GDK do, and once for all processes until it changes.
 
     It hands out copies that last as long as the process: another process may build the same component anew meanwhile.
     """
@@ -54,8 +56,7 @@ class Workspace:
         copy = Path(tempfile.mkdtemp(prefix="edgeml-build-"))
         atexit.register(shutil.rmtree, copy, ignore_errors=True)
         with _locked(BUILD_LOCK, BUILD_TIMEOUT_S):
-            build = build_script.build(build_script.component_folders()[package])
-            return Path(shutil.copytree(build, copy, dirs_exist_ok=True))
+            return Path(shutil.copytree(_built(package), copy, dirs_exist_ok=True))
 
     def gather(self, packages: Iterable[str], target: Path) -> Gathered:
         """Build components and link the results into `target`, for one deployment of them all."""
@@ -139,17 +140,47 @@ def bundle(package: str) -> Path:
     return target
 
 
+def _built(package: str) -> Path:
+    """What greengrass-build holds of a component, built if it is another one than that of the last time."""
+    folder, kept = build_script.component_folders()[package], BUILDS / package
+    made_of, stamp = _digest(folder), BUILDS / f"{package}.sha256"
+    if not stamp.exists() or stamp.read_text() != made_of or not kept.is_dir():
+        stamp.unlink(missing_ok=True)
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(build_script.build(folder), kept)
+        stamp.write_text(made_of)
+    return kept
+
+
+def _digest(folder: Path) -> str:
+    """Of all that a build of `folder` reads, and of what builds."""
+    digest = hashlib.sha256(sys.version.encode())
+    for source in (folder, ROOT / "components" / "edgeml", ROOT / "scripts" / "bundles", Path(build_script.__file__)):
+        for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            parts = path.relative_to(source).parts
+            if path.is_file() and not {"__pycache__", "greengrass-build", "zip-build"} & set(parts):
+                digest.update(f"{parts} {path.stat().st_size}\n".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def _environment(archive: Path, python: str) -> Path | None:
     """The environment for an artifact, from the cache or made now; None for artifacts without a lock."""
     place = CACHE / f"{archive.stem}-{python.strip('/').replace('/', '-')}"
-    with tempfile.TemporaryDirectory(prefix="edgeml-install-") as artifact:
-        with zipfile.ZipFile(archive) as zipped:
-            if "requirements.lock" not in zipped.namelist():
-                return None
-            zipped.extractall(artifact)
-        place.mkdir(parents=True, exist_ok=True)
-        install = [python, "-I", f"{artifact}/edgeml/install.py"]
-        subprocess.run(install, cwd=place, check=True, timeout=INSTALL_TIMEOUT_S, stdout=subprocess.DEVNULL)
+    with zipfile.ZipFile(archive) as zipped:
+        if "requirements.lock" not in zipped.namelist():
+            return None
+        sources = [f"{shutil.which(python)}".encode(), *map(zipped.read, ("requirements.lock", "edgeml/install.py"))]
+        made_of = hashlib.sha256(b"\n".join(sources)).hexdigest()
+        stamp = place / "venv" / "lent"  # goes with the environment
+        if not stamp.exists() or stamp.read_text() != made_of:
+            with tempfile.TemporaryDirectory(prefix="edgeml-install-") as artifact:
+                zipped.extractall(artifact)
+                place.mkdir(parents=True, exist_ok=True)
+                install = [python, "-I", f"{artifact}/edgeml/install.py"]
+                subprocess.run(install, cwd=place, check=True, timeout=INSTALL_TIMEOUT_S, stdout=subprocess.DEVNULL)
+            stamp.unlink(missing_ok=True)
+            stamp.write_text(made_of)
     return (place / "venv").resolve()
 
 

@@ -4,6 +4,7 @@ import fcntl
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,13 @@ import pytest
 from localdev import workspace
 
 MANY = """
-import sys, zipfile
+import shutil, sys, zipfile
+from pathlib import Path
+from localdev import workspace
 from localdev.workspace import Workspace
-for _ in range(20):
+workspace.BUILDS = Path(sys.argv[1])
+for _ in range(10):
+    shutil.rmtree(workspace.BUILDS, ignore_errors=True)
     (build,) = Workspace().build(["serial_scraper"])
     (archive,) = build.glob("artifacts/*/*/*.zip")
     assert zipfile.ZipFile(archive).testzip() is None
@@ -22,12 +27,42 @@ print(build)
 """
 
 
-def test_processes_that_build_the_same_component_at_once_each_have_it_whole_until_they_end() -> None:
-    command = [sys.executable, "-c", MANY]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+def test_processes_that_build_the_same_component_at_once_each_have_it_whole_until_they_end(
+    tmp_path: Path,
+) -> None:
+    commands = [[sys.executable, "-c", MANY, str(tmp_path / name)] for name in ("one", "other")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
     outputs = [process.communicate(timeout=60)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert not [folder for folder in outputs if Path(folder.strip()).exists()]
+
+
+def test_a_component_is_built_again_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "serial_scraper"
+    source = workspace.ROOT / "components" / "serial_scraper"
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("greengrass-build"))
+    monkeypatch.setattr(workspace, "BUILDS", tmp_path / "builds")
+    monkeypatch.setattr("build.component_folders", lambda: {"serial_scraper": folder})
+
+    def sources() -> list[str]:
+        """What the archive of a new process' build holds of the component's own code, by name and size."""
+        (build,) = workspace.Workspace().build(["serial_scraper"])
+        with zipfile.ZipFile(next(build.glob("artifacts/*/*/*.zip"))) as archive:
+            return [f"{each.filename} {each.CRC}" for each in archive.infolist() if "serial_scraper" in each.filename]
+
+    first, made = sources(), (tmp_path / "builds" / "serial_scraper").stat().st_mtime_ns
+    (folder / "__pycache__").mkdir(exist_ok=True)
+    (folder / "__pycache__" / "x.pyc").write_bytes(b"x")
+    assert (sources(), (tmp_path / "builds" / "serial_scraper").stat().st_mtime_ns) == (first, made)
+    (folder / "more.py").write_text("")
+    assert sources() == sorted([*first, "serial_scraper/more.py 0"])
+    (folder / "more.py").write_text("#")
+    changed = sources()
+    assert (len(changed), "serial_scraper/more.py 0" in changed) == (len(first) + 1, False)
+    (folder / "more.py").unlink()
+    assert sources() == first
+    shutil.rmtree(tmp_path / "builds" / "serial_scraper")
+    assert sources() == first
 
 
 def test_a_lock_that_is_never_given_back_is_an_error_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
