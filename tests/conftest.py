@@ -16,7 +16,20 @@ import pytest
 TESTS = Path(__file__).parent
 SHM = Path("/dev/shm")
 LONGEST_ID = 80  # characters of one value within the name of a test
-LONGEST = ("cloud", "integration", "localdev/cloud", "localdev/demo")  # folders whose files take longest
+LONGEST = (  # the first to run; those that wait most beside those that compute most
+    "localdev/demo",
+    "model_updater/test_updater.py",
+    "log_shipper/test_delivery.py",
+    "inferencer/test_component.py",
+    "cloud/test_load.py",
+    "integration/test_upgrade.py",
+    "integration",
+    "localdev/cloud",
+    "cloud",
+    "edgeml/test_install.py",
+    "log_shipper",
+    "localdev/core",
+)
 PER_CORE = 2  # workers: half of the time a test waits for a process, a broker or a time-out
 MOST_WORKERS = 4  # beyond that, the longest file decides
 WORTHWHILE = 8  # files; for fewer, workers take longer to start than they save
@@ -59,8 +72,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if item.get_closest_marker("soak"):
                 item.add_marker(skip)
     if hasattr(config, "workerinput"):  # short files last, so that no worker ends alone with a long one
-        longest = tuple(str(TESTS / folder) for folder in LONGEST)
-        items.sort(key=lambda item: not str(item.path).startswith(longest))
+        ranks = [str(TESTS / name) for name in LONGEST]
+        items.sort(
+            key=lambda item: next((n for n, top in enumerate(ranks) if str(item.path).startswith(top)), len(ranks))
+        )
 
 
 def pytest_runtest_setup() -> None:
