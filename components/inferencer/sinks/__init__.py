@@ -14,4 +14,5 @@ FIELDS = (
 KINDS = {  # the module, and its settings in the configuration
     "mqtt": "MqttSink",  # a broker on the LAN
     "webhook": "WebhookSink",  # HTTPS POST
+    "stream_manager": "StreamManagerSink",  # AWS Greengrass Stream Manager, which exports to the cloud
 }
