@@ -1,6 +1,6 @@
 """Edge Impulse's own Python SDK drives our stand-in, and must see what our client sees.
 
-Needs a Python that can import `edge_impulse_linux` (pip install --no-deps edge-impulse-linux, with numpy and
+Needs a Python that can import `edge_impulse_linux.runner` (pip install --no-deps edge-impulse-linux, with numpy and
 opencv-python-headless): this one, or the one that EDGEML_PEER_PYTHON names.
 """
 
@@ -59,12 +59,14 @@ json.dump(features, sys.stdout)
 def sdk() -> None:
     try:
         found = subprocess.run(
-            [PYTHON, "-c", STUB + "import edge_impulse_linux"], capture_output=True, text=True, timeout=60
+            [PYTHON, "-c", STUB + "import edge_impulse_linux.runner"], capture_output=True, text=True, timeout=60
         )
     except OSError as error:
         pytest.skip(f"EDGEML_PEER_PYTHON: {error}")
     if found.returncode:
-        pytest.skip(f"{PYTHON} cannot import edge_impulse_linux: {(found.stderr or found.stdout).splitlines()[-1]}")
+        pytest.skip(
+            f"{PYTHON} cannot import edge_impulse_linux.runner: {(found.stderr or found.stdout).splitlines()[-1]}"
+        )
 
 
 def driven(code: str, *arguments: str) -> Any:
