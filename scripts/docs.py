@@ -12,6 +12,7 @@ import json
 import re
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ GDK_VERSION = re.compile(r"(\"version\": )\"[^\"]*\"")
 DEFAULTS = re.compile(r"(?<=^  DefaultConfiguration:\n)(?:    (?!accessControl:).*\n)*", re.MULTILINE)
 MARKERS = re.compile(r"(<!-- config -->\n).*?(<!-- /config -->)", re.DOTALL)
 
+Row = tuple[str, str, str, str]
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -46,13 +49,28 @@ def main() -> int:
         problems += written(recipe, with_defaults(with_version(recipe, RECIPE_VERSION, version), kind), check)
         gdk = (folder.parent / "gdk-config.json").resolve()
         problems += written(gdk, with_version(gdk, GDK_VERSION, version), check)
-        schema = json.dumps(msgspec.json.schema(kind), indent=2) + "\n"
-        problems += written(ROOT / "recipes" / "schema" / f"{recipe.stem}.json", schema, check)
+        problems += written(ROOT / "recipes" / "schema" / f"{recipe.stem}.json", schema_of(kind), check)
         problems += written(folder.parent / "README.md", with_table(folder.parent / "README.md", kind), check)
     problems += [problem for path in sorted((ROOT / "recipes").glob("*.yaml")) for problem in recipe_problems(path)]
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0
+
+
+def schema_of(kind: Any) -> str:
+    """JSON Schema; a struct that needs no tag does not ask for one either, and nothing else may come without."""
+    schema = msgspec.json.schema(kind)
+    types = [kind]
+    while types:
+        info = types.pop()
+        info = inspect.type_info(info) if isinstance(info, type) else info
+        if isinstance(info, inspect.StructType):
+            if info.tag_field and _is_untagged(info):
+                schema["$defs"][info.cls.__name__]["required"].remove(info.tag_field)
+            types += [field.type for field in info.fields]
+        types += [inner for name in ("type", "value_type", "item_type") if (inner := getattr(info, name, None))]
+        types += getattr(info, "types", ())
+    return json.dumps(schema, indent=2) + "\n"
 
 
 def recipe_problems(path: Path) -> list[str]:
@@ -132,14 +150,15 @@ def with_table(readme: Path, kind: Any) -> str:
     return MARKERS.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
 
 
-def rows(kind: Any, prefix: str = "", whole: Any = None) -> Iterator[tuple[str, str, str, str]]:
+def rows(kind: Any, prefix: str = "", whole: Any = None) -> Iterator[Row]:
     """(key, type, default, description) of each field, nested ones after their parent.
 
     `whole` is what the struct is when it is left out: a field may then be something else than where it is given.
     """
     info: Any = inspect.type_info(kind) if isinstance(kind, type) else kind
     if info.tag_field is not None and prefix:
-        yield f"{prefix}{info.tag_field}", "text", f"`{info.tag}`", f"chooses {info.tag}"
+        words = f"chooses {info.tag}" + (", as does no word at all" if _is_untagged(info) else "")
+        yield f"{prefix}{info.tag_field}", "text", f"`{info.tag}`", words
     for field in info.fields:
         key = f"{prefix}{field.encode_name}"
         meta = field.type if isinstance(field.type, inspect.Metadata) else None
@@ -151,8 +170,22 @@ def rows(kind: Any, prefix: str = "", whole: Any = None) -> Iterator[tuple[str, 
         if not nested and without != default:
             default += f", {without} where `{prefix.rstrip('.').rpartition('.')[2]}` is left out"
         yield key, _type_name(inner), default, described.replace("|", "\\|")
-        for member, path in nested:
-            yield from rows(member, path, field.default if isinstance(field.default, msgspec.Struct) else None)
+        whole_of = field.default if isinstance(field.default, msgspec.Struct) else None
+        yield from _once([list(rows(member, path, whole_of)) for member, path in nested])
+
+
+def _once(kinds: list[list[Row]]) -> Iterator[Row]:
+    """The rows of each of several kinds, and at the end those of a key of all kinds that most of them share."""
+    keys = set.intersection(*({row[0] for row in kind} for kind in kinds)) if len(kinds) > 1 else set()
+    often = Counter(row for kind in kinds for row in kind)
+    shared = [row for row, count in often.items() if row[0] in keys and 2 * count > len(kinds)]
+    for kind in kinds:
+        yield from (row for row in kind if row not in shared)
+    yield from shared
+
+
+def _is_untagged(info: inspect.StructType) -> bool:
+    return bool(getattr(info.cls, "untagged", False))
 
 
 def _nested(kind: Any, key: str) -> Iterator[tuple[Any, str]]:

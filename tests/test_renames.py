@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from camera_capture import component as cameras
-from camera_capture.config import Camera
 from camera_capture.config import Config as Cameras
+from camera_support import configured
 from edge_impulse_linux import component as studio
 from edge_impulse_linux.config import Config as Studio
 from edge_impulse_linux.config import Sensor
@@ -48,7 +48,7 @@ def context(ipc: Counting, tmp_path: Path) -> Context:
 
 def test_a_camera(ipc: Counting, context: Context, tmp_path: Path) -> None:
     capture = cameras.CameraCapture(context)
-    off = Camera(type="test_pattern", enabled=False)
+    off = configured(type="test_pattern", enabled=False)
     try:
         capture.start(Cameras(cameras={"a": off, "b": off}, ring_directory=str(tmp_path)))
         assert sorted(ipc.heard) == ["edgeml/camera/a/command", "edgeml/camera/b/command"]

@@ -5,10 +5,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from camera_capture.config import Camera
+from camera_capture.camera import Camera
 from camera_capture.pace import Pace
 from camera_capture.source import Source, UndecodableError, reason, translated
-from camera_capture.sources import open_source
 from edgeml import redact
 from edgeml.component import Context
 from edgeml.errors import EdgemlError, SourceError
@@ -62,20 +61,20 @@ class Attempt(threading.Thread):
 
     def run(self) -> None:
         try:
-            self._source = open_source(self._camera)
+            self._source = self._camera.open()
             try:
                 self._source.open()
                 self._read(self._source)
             finally:
                 self._source.close()
         except Exception as error:  # noqa: BLE001  (what drivers and decoders raise is this camera's failure alone)
-            self.error = self.error or reason(error, self._camera)
+            self.error = self.error or reason(error, self._camera.where)
             self.unexpected = None if isinstance(error, EdgemlError) else error
 
     def _read(self, source: Source) -> None:
         worker, camera = self._worker, self._camera
-        where = redact.location(str(camera.location))
-        log.info("source open %s", kv(camera=worker.name, type=camera.type, location=where))
+        where = redact.location(camera.where)
+        log.info("source open %s", kv(camera=worker.name, type=camera.kind, location=where))
         self._health.note(self._prefix, "")
         pace = Pace(camera.fps if source.live else camera.fps or source.fps, live=source.live)
         while worker.is_current(self):
@@ -115,7 +114,7 @@ class Attempt(threading.Thread):
             self._health.error(f"camera {self._worker.name}: {error}")
             return None
         self._undecodable, self._last_good = 0, time.monotonic()
-        with translated(self._camera):
+        with translated(self._camera.where):
             return shaped(image, self._camera)
 
     def _put(self, image: "Image", captured_ns: int) -> bool:

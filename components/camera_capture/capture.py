@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from camera_capture.attempt import Attempt
-from camera_capture.config import Camera
+from camera_capture.camera import Camera
 from edgeml.backoff import Backoff
 from edgeml.component import Context
 from edgeml.errors import FrameError, SourceError

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from camera_capture import __version__
+from camera_capture.camera import Camera
 from camera_capture.capture import CameraWorker
-from camera_capture.config import Camera, Config
+from camera_capture.config import Config
 from camera_capture.snapshots import SnapshotTaker, check_places
 from edgeml import messages, redact
 from edgeml.component import Component, Context

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from camera_capture.config import Camera, Snapshots
+from camera_capture.camera import Camera, Snapshots
 from edgeml.component import Context
 from edgeml.errors import EdgemlError, SourceError
 from edgeml.fields import check_key

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from camera_capture.config import Camera
 from edgeml import redact
 from edgeml.errors import EdgemlError, SourceError
 
@@ -50,21 +49,9 @@ class Source:
         """Release what is held."""
 
 
-def location_of(camera: Camera) -> str:
-    """Where the source is, as text that foreign code can be given. Raises SourceError."""
-    where = str(camera.location)
-    try:
-        where.encode()
-    except UnicodeEncodeError as error:
-        raise SourceError("location: expected text that UTF-8 can hold") from error
-    if "\0" in where:
-        raise SourceError("location: expected text without NUL")
-    return where
-
-
 @contextmanager
-def translated(camera: Camera) -> Iterator[None]:
-    """What OpenCV and the system raise, as SourceError without the secrets of the camera's location."""
+def translated(where: str) -> Iterator[None]:
+    """What OpenCV and the system raise, as SourceError without the secrets of the camera's place."""
     import cv2
 
     try:
@@ -72,11 +59,11 @@ def translated(camera: Camera) -> Iterator[None]:
     except EdgemlError:
         raise
     except (cv2.error, OSError, ValueError, MemoryError) as error:
-        raise SourceError(f"{redact.location(str(camera.location))}: {reason(error, camera)}") from error
+        raise SourceError(f"{redact.location(where)}: {reason(error, where)}") from error
 
 
-def reason(error: BaseException, camera: Camera) -> str:
+def reason(error: BaseException, where: str) -> str:
     """An error in one line that can be logged."""
     text = " ".join(str(error).split()) or "no further words"
     text = text if isinstance(error, EdgemlError) else f"{type(error).__name__}: {text}"
-    return redact.text(text, str(camera.location))[:400]
+    return redact.text(text, where)[:400]

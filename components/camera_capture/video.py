@@ -1,13 +1,14 @@
 """Devices, files and streams, through OpenCV."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from camera_capture.config import Camera
+from camera_capture.camera import Camera, LocatedCamera
 from camera_capture.file_sizes import FileSizes
 from camera_capture.http_address import escaped
-from camera_capture.source import Source, UndecodableError, location_of, translated
+from camera_capture.source import Source, UndecodableError, translated
 from edgeml import redact
 from edgeml.errors import SourceError
 
@@ -18,15 +19,17 @@ MAX_FPS = 240.0  # files with frames at irregular times say 1000 and mean nothin
 
 
 class Video(Source):
-    """A file plays by its own timestamps, and is opened anew to begin again: not every file can be wound back."""
+    """A file plays by its own timestamps, and is opened anew to begin again: not every file can be wound back.
 
-    def __init__(self, camera: Camera) -> None:
-        self._camera = camera
-        self._shown = redact.location(location_of(camera))
-        self._loop = camera.type == "file" and camera.loop
-        self.live = camera.type != "file"
-        if camera.type == "file" and not Path(str(camera.location)).is_file():
-            raise SourceError(f"{self._shown}: no such file")
+    `capture` makes OpenCV's reader, from OpenCV itself.
+    """
+
+    def __init__(
+        self, camera: Camera, capture: Callable[[Any], Any], *, file: Path | None = None, loop: bool = False
+    ) -> None:
+        self._camera, self._made, self._file, self._loop = camera, capture, file, loop
+        self._shown = redact.location(camera.where)
+        self.live = file is None
         self._frames = 0
         self._sizes: FileSizes | None = None
         self._capture = self._opened()
@@ -34,14 +37,14 @@ class Video(Source):
     def _opened(self) -> Any:
         import cv2
 
-        with translated(self._camera):
-            capture = _capture(cv2, self._camera)
+        with translated(self._camera.where):
+            capture = self._made(cv2)
             if not capture.isOpened():
                 capture.release()
-                raise SourceError(f"{self._shown}: cannot be opened as {self._camera.type}")
+                raise SourceError(f"{self._shown}: cannot be opened as {self._camera.kind}")
             fps = capture.get(cv2.CAP_PROP_FPS)
-            if self._camera.type == "file":
-                self._sizes = FileSizes(Path(str(self._camera.location)), capture)
+            if self._file is not None:
+                self._sizes = FileSizes(self._file, capture)
         self.fps = fps if 0.1 <= fps <= MAX_FPS else 0.0
         return capture
 
@@ -63,7 +66,7 @@ class Video(Source):
     def _grabbed(self) -> bool:
         import cv2
 
-        with translated(self._camera):
+        with translated(self._camera.where):
             if not self._capture.grab():
                 return False
             if not self.live:
@@ -75,7 +78,7 @@ class Video(Source):
     def retrieve(self) -> "Image":
         import cv2
 
-        with translated(self._camera):
+        with translated(self._camera.where):
             ok, image = self._capture.retrieve()
             size = self._sizes.at(self.position or 0.0) if self._sizes is not None else None
             if ok and image is not None and size is not None:
@@ -91,19 +94,14 @@ class Video(Source):
             self._sizes.close()
 
 
-def _capture(cv2: Any, camera: Camera) -> Any:
-    if camera.type == "device":
-        text = str(camera.location)
-        location: int | str = int(text) if text.isascii() and text.isdigit() else text
-        capture = cv2.VideoCapture(location, cv2.CAP_V4L2)
-        for prop, value in ((cv2.CAP_PROP_FRAME_WIDTH, camera.width), (cv2.CAP_PROP_FRAME_HEIGHT, camera.height)):
-            if value:
-                capture.set(prop, value)
-        if camera.fps:
-            capture.set(cv2.CAP_PROP_FPS, camera.fps)
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        return capture
+def by_ffmpeg(cv2: Any, camera: Camera, place: str) -> Any:
+    """OpenCV's reader of a file or URL."""
     timeout_ms = int(camera.stall_timeout_s * 1000)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-    where = str(camera.location) if camera.type == "file" else escaped(str(camera.location))
-    return cv2.VideoCapture(where, cv2.CAP_FFMPEG, limits)
+    return cv2.VideoCapture(place, cv2.CAP_FFMPEG, limits)
+
+
+def streamed(camera: LocatedCamera) -> Video:
+    """What is at the camera's URL. Raises SourceError."""
+    url = escaped(camera.place())
+    return Video(camera, lambda cv2: by_ffmpeg(cv2, camera, url))

@@ -25,7 +25,10 @@ def unwrapped(info: Any) -> Any:
 
 
 def member(union: inspect.UnionType, raw: Any) -> Any:
-    """The type of `union` that the object or list `raw` is for: the struct it names by its tag, or the only one."""
+    """The type of `union` that the object or list `raw` is for: the struct it names by its tag, or the only one.
+
+    Without a tag it is for the struct that says `untagged`, where there is one.
+    """
     kinds = [unwrapped(kind) for kind in union.types]
     wanted = inspect.CollectionType if isinstance(raw, list) else inspect.DictType | inspect.StructType
     fitting = [kind for kind in kinds if isinstance(kind, wanted)]
@@ -33,7 +36,13 @@ def member(union: inspect.UnionType, raw: Any) -> Any:
         tag_field = getattr(kind, "tag_field", None)
         if tag_field is not None and raw.get(tag_field) == getattr(kind, "tag", None):
             return kind
+        if tag_field is not None and raw.get(tag_field) is None and _is_untagged(kind):
+            return kind
     return next((kind for kind in fitting if not getattr(kind, "tag_field", None)), None)
+
+
+def _is_untagged(kind: Any) -> bool:
+    return bool(getattr(kind.cls, "untagged", False))
 
 
 def settled(info: Any, value: Any, path: Path = ()) -> Any:
@@ -63,6 +72,8 @@ def _object(info: Any, value: Mapping[str, Any], path: Path) -> dict[str, Any]:
         kind = _field_type(info, key)
         if each is not None or _takes_null(kind):
             found[key] = settled(kind, each, (*path, key))
+    if isinstance(info, inspect.StructType) and info.tag_field and _is_untagged(info):
+        found.setdefault(info.tag_field, info.tag)
     return found
 
 

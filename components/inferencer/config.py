@@ -6,8 +6,9 @@ import msgspec
 from msgspec import Meta
 
 from edgeml.fields import ClockWait, Name
+from edgeml.kinds import union
 from inferencer import backends, sinks, sources
-from inferencer.parts import BackendSettings, SinkSettings, SourceSettings, union
+from inferencer.parts import BackendSettings, SinkSettings, SourceSettings
 from inferencer.sinks.crops import Crops
 from inferencer.sinks.events import Events
 from inferencer.sinks.iot_core import IotCore

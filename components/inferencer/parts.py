@@ -6,11 +6,10 @@ imported with the configuration, so each imports a heavy library where it uses i
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Union
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import msgspec
 
@@ -152,12 +151,6 @@ class SinkSettings(Settings, frozen=True):
     def open(self, place: Place) -> Sink | None:
         """The sink, or None where it is turned off."""
         raise NotImplementedError
-
-
-def union(package: str, kinds: Mapping[str, str]) -> Any:
-    """The settings of all kinds of a table, {module: class}, as one type."""
-    found = [getattr(importlib.import_module(f"{package}.{module}"), name) for module, name in kinds.items()]
-    return Union[tuple(found)]  # noqa: UP007  (not known before)
 
 
 def check(settings: Settings, path: str, thing: str) -> None:

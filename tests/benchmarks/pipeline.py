@@ -28,8 +28,7 @@ FLAT_OUT_FPS, CALM_FPS = 250, 10
 ONE_PROCESS = """
 import json, sys, time
 from pathlib import Path
-from camera_capture.config import Camera
-from camera_capture.sources import open_source
+from camera_capture.kinds.test_pattern import PatternCamera
 from edgeml import messages, models
 from edgeml.messages import Source
 from inferencer.backends.onnx import OnnxBackend
@@ -40,7 +39,7 @@ from inferencer.sample import Sample
 fps, bundle = float(sys.argv[1]), models.load(Path(sys.argv[2]))
 pipeline = Pipeline(source=CameraSource(camera="c"), backend=OnnxBackend(model="FaceDetector"))
 runner = runner_of(bundle, models.open_session(bundle, threads=1), pipeline)
-source = open_source(Camera(type="test_pattern", width=int(sys.argv[3]), height=int(sys.argv[4])))
+source = PatternCamera(width=int(sys.argv[3]), height=int(sys.argv[4])).open()
 due = time.monotonic()
 while True:
     due += 1 / fps

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from camera_capture import attempt, capture, component, snapshots
+from camera_capture.camera import Camera, Snapshots
 from camera_capture.component import CameraCapture
-from camera_capture.config import Camera, Config, Snapshots
-from camera_capture.pattern import Pattern
-from camera_capture.sources import Source
+from camera_capture.config import Config
+from camera_capture.kinds.test_pattern import Pattern, PatternCamera
+from camera_capture.source import Source
+from camera_support import configured
 from edgeml import messages
 from edgeml.component import Context
 from edgeml.errors import RefusedError, SpoolError
@@ -35,8 +37,8 @@ ERRORS: list[Callable[[], Exception]] = [
     lambda: UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates"),
 ]
 NAMES = ["cv2", "os", "value", "memory", "runtime", "key", "recursion", "unicode"]
-BAD = Camera(type="test_pattern", width=33, height=17, fps=50, reconnect_min_s=0.01, reconnect_max_s=0.02)
-GOOD = Camera(type="test_pattern", width=32, height=16, fps=50)
+BAD = configured(type="test_pattern", width=33, height=17, fps=50, reconnect_min_s=0.01, reconnect_max_s=0.02)
+GOOD = configured(type="test_pattern", width=32, height=16, fps=50)
 
 
 class Core:
@@ -105,7 +107,7 @@ class Faulty(Pattern):
     fault: Exception | None = None
     border = ""
 
-    def __init__(self, camera: Camera) -> None:
+    def __init__(self, camera: PatternCamera) -> None:
         super().__init__(camera)
         self._is_bad = camera.width == 33
         self._fail("constructor")
@@ -129,12 +131,17 @@ class Faulty(Pattern):
         self._fail("close")
 
 
+def faulty_source(camera: PatternCamera) -> Faulty:
+    """As a method of the settings."""
+    return Faulty(camera)
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=NAMES)
 @pytest.mark.parametrize("border", ["constructor", "open", "grab", "retrieve"])
 def test_a_source_that_raises_anything_is_opened_again(
     running: Running, monkeypatch: pytest.MonkeyPatch, border: str, error: Callable[[], Exception]
 ) -> None:
-    monkeypatch.setattr(attempt, "open_source", Faulty)
+    monkeypatch.setattr(PatternCamera, "open", faulty_source)
     monkeypatch.setattr(Faulty, "border", border)
     monkeypatch.setattr(Faulty, "fault", error())
     running.start()
@@ -150,7 +157,7 @@ def test_a_source_that_raises_anything_is_opened_again(
 def test_an_unexpected_fault_has_its_traceback_in_the_log_once(
     running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(attempt, "open_source", Faulty)
+    monkeypatch.setattr(PatternCamera, "open", faulty_source)
     monkeypatch.setattr(Faulty, "border", "grab")
     monkeypatch.setattr(Faulty, "fault", KeyError("surprise"))
     with caplog.at_level(logging.ERROR):
@@ -193,7 +200,7 @@ def test_what_fails_around_a_source_is_tried_again(
 
     monkeypatch.setattr(place, name, faulty)
     if name == "_failed":
-        monkeypatch.setattr(attempt, "open_source", Faulty)
+        monkeypatch.setattr(PatternCamera, "open", faulty_source)
         monkeypatch.setattr(Faulty, "border", "grab")
         monkeypatch.setattr(Faulty, "fault", ValueError("x"))
         running.start()
@@ -306,7 +313,7 @@ def test_snapshots_by_the_clock_go_on_after_any_failure(running: Running, monkey
     shots = Snapshots(every_s=0.02, directory=str(running.context.work / "shots"))
     with monkeypatch.context() as patch:
         patch.setattr(snapshots, "encode_jpeg", faulty)
-        running.start(Camera(type="test_pattern", width=33, height=17, fps=50, snapshots=shots))
+        running.start(configured(type="test_pattern", width=33, height=17, fps=50, snapshots=shots))
         eventually(lambda: len(failed) > 2, what="failures")
     eventually(lambda: running.count("cameras.bad.snapshots") > 1, what="snapshots")
     assert running.is_alive()
@@ -315,7 +322,7 @@ def test_snapshots_by_the_clock_go_on_after_any_failure(running: Running, monkey
 def test_a_folder_for_snapshots_that_cannot_be_is_a_problem_of_snapshots_alone(running: Running) -> None:
     (running.context.work / "file").touch()
     shots = Snapshots(every_s=0.02, directory=str(running.context.work / "file" / "folder"))
-    running.start(Camera(type="test_pattern", width=33, height=17, fps=50, snapshots=shots))
+    running.start(configured(type="test_pattern", width=33, height=17, fps=50, snapshots=shots))
     eventually(lambda: ("source_failed", "cameras.bad.snapshots") in running.codes(), what="a problem")
     running.delivers("bad")
 
@@ -327,7 +334,7 @@ def test_uploads_that_cannot_be_prepared_are_prepared_later(running: Running, mo
     shots = Snapshots(every_s=1000, s3_bucket="a-bucket")
     with monkeypatch.context() as patch:
         patch.setattr(component, "Uploader", full)
-        running.start(Camera(type="test_pattern", width=33, height=17, fps=50, snapshots=shots))
+        running.start(configured(type="test_pattern", width=33, height=17, fps=50, snapshots=shots))
         assert ("disk_full", "snapshots") in running.codes()
         running.delivers("bad")
     eventually(lambda: ("disk_full", "snapshots") not in running.codes(), what="the end of the problem")
@@ -356,7 +363,7 @@ class Hanging(Source):
     live = True
     released = threading.Event()
 
-    def __init__(self, camera: Camera) -> None:
+    def __init__(self, camera: PatternCamera) -> None:
         self._hangs = camera.width == 33
 
     def grab(self) -> bool:
@@ -373,12 +380,12 @@ def test_reads_that_hang_end_the_process_only_where_no_other_camera_suffers(
     running: Running, monkeypatch: pytest.MonkeyPatch, alone: bool
 ) -> None:
     Hanging.released.clear()
-    hanging = Camera(type="test_pattern", width=33, height=17, stall_timeout_s=0.02, reconnect_min_s=0.01)
+    hanging = configured(type="test_pattern", width=33, height=17, stall_timeout_s=0.02, reconnect_min_s=0.01)
 
-    def source(camera: Camera) -> Source:
-        return Hanging(camera) if camera.width == 33 else Pattern(camera)
+    def source(settings: PatternCamera) -> Source:
+        return Hanging(settings) if settings.width == 33 else Pattern(settings)
 
-    monkeypatch.setattr(attempt, "open_source", source)
+    monkeypatch.setattr(PatternCamera, "open", source)
     try:
         if alone:
             config = Config(cameras={"bad": hanging}, ring_directory=str(running.rings))
@@ -418,8 +425,8 @@ class Ended:
 
 def test_pauses_grow_for_a_source_that_gives_a_frame_and_ends(tmp_path: Path) -> None:
     running = Running(tmp_path)
-    camera = Camera(type="test_pattern", reconnect_min_s=1, reconnect_max_s=30)
-    worker = capture.CameraWorker("c", camera, running.context, running.rings, lambda frame: None)
+    slow = configured(type="test_pattern", reconnect_min_s=1, reconnect_max_s=30)
+    worker = capture.CameraWorker("c", slow, running.context, running.rings, lambda frame: None)
     pauses = []
     for _ in range(8):
         ended: Any = Ended(frames=1, seconds=0.0)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from camera_capture.attempt import shaped
-from camera_capture.config import Camera
-from camera_capture.gstreamer import GStreamer
+from camera_capture.camera import Camera
+from camera_capture.kinds.gstreamer import GStreamer, GStreamerCamera
+from camera_support import configured, source_of
 from edgeml.errors import SourceError
 from support import eventually
 
@@ -32,10 +33,10 @@ def test_frames_are_those_of_the_pipeline_at_every_width(width: int, height: int
     command = ["gst-launch-1.0", "-q", *picture.split(), "!", caps, "!", "fdsink", "fd=1"]
     plain = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=20).stdout
     expected = np.frombuffer(plain, np.uint8).reshape(2, height, width, 4)[..., :3]
-    camera = Camera(
+    camera = configured(
         type="gstreamer", location=f"{picture} ! {caps}", width=width, height=height, pixel_format=pixel_format
     )
-    source = GStreamer(camera)
+    source: Any = camera.open()
     try:
         for frame in expected:
             assert source.grab()
@@ -65,7 +66,8 @@ def script(tool: Path, body: str) -> None:
 
 
 def opened(location: str = "any", **options: float) -> GStreamer:
-    return GStreamer(Camera(type="gstreamer", location=location, width=4, height=2, **options))  # type: ignore[arg-type]
+    made: GStreamer = source_of(type="gstreamer", location=location, width=4, height=2, **options)
+    return made
 
 
 def test_what_elements_print_shifts_no_frame_and_blocks_nobody(tool: Path) -> None:
@@ -142,18 +144,17 @@ def test_cancel_ends_a_waiting_read_and_close_may_come_twice_in_a_row(tool: Path
 @pytest.mark.parametrize(
     ("camera", "reason"),
     [
-        (Camera(type="gstreamer", location="x 'y", width=4, height=2), "No closing quotation"),
-        (Camera(type="gstreamer", location="x\0y", width=4, height=2), "without NUL"),
-        (Camera(type="gstreamer", location="x\udcff", width=4, height=2), "UTF-8"),
-        (Camera(type="gstreamer", location="x"), "need width and height"),
+        (GStreamerCamera(location="x 'y", width=4, height=2), "No closing quotation"),
+        (GStreamerCamera(location="x\0y", width=4, height=2), "without NUL"),
+        (GStreamerCamera(location="x\udcff", width=4, height=2), "UTF-8"),
     ],
-    ids=range(4),
+    ids=range(3),
 )
 def test_a_pipeline_that_cannot_be_is_refused_in_words(tool: Path, camera: Camera, reason: str) -> None:
     script(tool, "exit 0\n")
     before = descriptors()
     with pytest.raises(SourceError, match=reason):
-        GStreamer(camera)
+        camera.open()
     assert descriptors() == before
 
 

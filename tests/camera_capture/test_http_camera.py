@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from camera_capture.config import Camera
 from camera_capture.http_address import Address
-from camera_capture.http_camera import HttpCamera
+from camera_capture.kinds.http import HttpPictures
 from camera_capture.multipart import MAX_LINE, Multipart
-from camera_capture.sources import UndecodableError, open_source
+from camera_capture.source import UndecodableError
+from camera_support import source_of
 from edgeml.errors import SourceError
 from hostile_http import ENDLESS, OK, Behaviour, RawServer, endless, raw_server, sends
 from support import Standalone
@@ -118,7 +118,7 @@ def multipart(boundary: str, data: bytes) -> bytes:
     return OK + f"Content-Type: multipart/x-mixed-replace; boundary={boundary}\r\n\r\n".encode() + data
 
 
-def seen(source: HttpCamera, count: int) -> list[int]:
+def seen(source: HttpPictures, count: int) -> list[int]:
     found: list[int] = []
     while len(found) < count:
         assert source.grab()
@@ -132,11 +132,11 @@ def server() -> Iterator[RawServer]:
         yield running
 
 
-def camera(server: RawServer, path: str = "/v", user: str = "", **options: float) -> HttpCamera:
+def camera(server: RawServer, path: str = "/v", user: str = "", **options: float) -> HttpPictures:
     url = server.url.replace("://", f"://{user}@") if user else server.url
     options = {"stall_timeout_s": 2, **options}
-    source = open_source(Camera(type="http", location=f"{url}{path}", **options))  # type: ignore[arg-type]
-    assert isinstance(source, HttpCamera)
+    source = source_of(type="http", location=f"{url}{path}", **options)
+    assert isinstance(source, HttpPictures)
     return source
 
 
@@ -372,7 +372,7 @@ def test_ffmpeg_is_told_a_user_as_people_write_it(server: RawServer) -> None:
     server.behave = behave
     place = server.url.removeprefix("http://")
     with pytest.raises(SourceError, match="cannot be opened as rtsp") as caught:
-        open_source(Camera(type="rtsp", location=f"rtsp://me:p w/@#1%40@{place}/one", stall_timeout_s=2))
+        source_of(type="rtsp", location=f"rtsp://me:p w/@#1%40@{place}/one", stall_timeout_s=2)
     assert "p w" not in str(caught.value)
     told = re.findall(rb"Authorization: Basic (\S+)", b"".join(asked))
     assert told
@@ -400,7 +400,7 @@ def test_urls_are_understood_as_people_write_them(location: str, url: str, user:
 @pytest.mark.parametrize("location", ["h/v", "rtsp://h/v", "http://", "http://me:s3cret@/v", "http://a b/v", "0"])
 def test_what_is_no_http_url_is_refused(location: str) -> None:
     with pytest.raises(SourceError, match="expected http://") as caught:
-        open_source(Camera(type="http", location=location))
+        source_of(type="http", location=location)
     assert "s3cret" not in str(caught.value)
 
 

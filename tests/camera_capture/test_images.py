@@ -2,13 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from camera_capture.config import Camera
-from camera_capture.images import Images
+from camera_support import source_of
 from edgeml.errors import SourceError
 
 
@@ -39,7 +39,7 @@ BAD = {
 }
 
 
-def taken(source: Images, count: int) -> list[int]:
+def taken(source: Any, count: int) -> list[int]:
     found: list[int] = []
     while len(found) < count and source.grab():
         found.append(int(source.retrieve().mean()))
@@ -51,7 +51,7 @@ def test_bad_pictures_are_passed_over_in_each_round_and_the_first_is_told(tmp_pa
         (tmp_path / name).write_bytes(data)
     for value in (10, 50):
         (tmp_path / f"{'a' if value == 10 else 'z'}.png").write_bytes(png(value))
-    source = Images(Camera(type="images", location=str(tmp_path)))
+    source = source_of(type="images", location=str(tmp_path))
     assert taken(source, 4) == [10, 50] * 2
     assert source.passed == 2 * len(BAD)
     assert source.trouble.startswith(f"passed over: {tmp_path}/a bomb.jpg: 60000x60000 pixels")
@@ -66,7 +66,7 @@ def test_a_name_that_is_no_utf8_is_a_picture_like_others(tmp_path: Path) -> None
     folder = os.fsencode(tmp_path)
     Path(os.fsdecode(folder + b"/caf\xe9.png")).write_bytes(png(7))
     Path(os.fsdecode(folder + b"/\xff bad.png")).write_bytes(b"x")
-    source = Images(Camera(type="images", location=str(tmp_path)))
+    source = source_of(type="images", location=str(tmp_path))
     assert taken(source, 3) == [7, 7, 7]
     assert "/\\xff bad.png: not a" in source.trouble
     assert source.trouble.encode()
@@ -77,7 +77,7 @@ def test_pipes_and_links_to_nowhere_do_not_stop_it(tmp_path: Path) -> None:
     (tmp_path / "b.png").symlink_to("nowhere")
     (tmp_path / "c.png").mkdir()
     (tmp_path / "d.png").write_bytes(png(3))
-    source = Images(Camera(type="images", location=str(tmp_path), loop=False))
+    source = source_of(type="images", location=str(tmp_path), loop=False)
     assert taken(source, 9) == [3]
     assert source.passed == 3
 
@@ -85,7 +85,7 @@ def test_pipes_and_links_to_nowhere_do_not_stop_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loop", [True, False])
 def test_a_folder_in_which_nothing_is_good_says_why(tmp_path: Path, loop: bool) -> None:
     (tmp_path / "a.png").write_bytes(png(3)[:-20])
-    source = Images(Camera(type="images", location=str(tmp_path), loop=loop))
+    source = source_of(type="images", location=str(tmp_path), loop=loop)
     with pytest.raises(SourceError, match=r"no readable picture .*a\.png: not a readable image: cut off"):
         source.grab()
 
@@ -93,7 +93,7 @@ def test_a_folder_in_which_nothing_is_good_says_why(tmp_path: Path, loop: bool) 
 def test_a_folder_that_vanishes_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "a.png").write_bytes(png(3))
-    source = Images(Camera(type="images", location=str(tmp_path / "p")))
+    source = source_of(type="images", location=str(tmp_path / "p"))
     assert taken(source, 1) == [3]
     (tmp_path / "p" / "a.png").unlink()
     (tmp_path / "p").rmdir()

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from camera_capture.config import Camera
-from camera_capture.sources import GStreamer, Images, Pattern, Video, open_source, redacted
+from camera_capture.video import Video
+from camera_support import source_of
 from edgeml.errors import SourceError
+from edgeml.redact import location as redacted
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def test_a_file_ends_once_and_loops_on_demand(clip: Path) -> None:
-    once = open_source(Camera(type="file", location=str(clip), loop=False))
+    once = source_of(type="file", location=str(clip), loop=False)
     assert isinstance(once, Video)
     assert once.fps == 25.0
     brightness = []
@@ -32,19 +33,19 @@ def test_a_file_ends_once_and_loops_on_demand(clip: Path) -> None:
     once.close()
     assert len(brightness) == 10
     assert brightness == sorted(brightness)
-    looped = open_source(Camera(type="file", location=str(clip)))
+    looped = source_of(type="file", location=str(clip))
     assert all(looped.grab() for _ in range(25))
     looped.close()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"nothing\.mp4: no such file"):
-        open_source(Camera(type="file", location=str(tmp_path / "nothing.mp4")))
+        source_of(type="file", location=str(tmp_path / "nothing.mp4"))
 
 
 def test_a_missing_device_is_named() -> None:
     with pytest.raises(SourceError, match="/dev/video63: cannot be opened as device"):
-        open_source(Camera(type="device", location="/dev/video63"))
+        source_of(type="device", location="/dev/video63")
 
 
 @pytest.mark.parametrize("kept", [0, 100, 5000])
@@ -52,7 +53,7 @@ def test_a_truncated_or_foreign_file_is_an_error_and_no_crash(clip: Path, kept: 
     data = clip.read_bytes()
     clip.write_bytes(data[:kept] if kept < 5000 else os.urandom(kept))
     with pytest.raises(SourceError, match=r"clip\.avi: (cannot be opened|no frame can be decoded)"):
-        source = open_source(Camera(type="file", location=str(clip)))
+        source = source_of(type="file", location=str(clip))
         source.grab()
 
 
@@ -63,7 +64,7 @@ def test_pictures_come_by_name_and_bad_ones_are_passed_over(tmp_path: Path) -> N
     (tmp_path / "empty.png").touch()
     (tmp_path / "garbage.jpg").write_bytes(b"not a picture")
     (tmp_path / "notes.txt").write_text("not looked at")
-    source = Images(Camera(type="images", location=str(tmp_path), loop=False))
+    source = source_of(type="images", location=str(tmp_path), loop=False)
     seen = []
     while source.grab():
         seen.append(int(source.retrieve().mean()))
@@ -73,11 +74,11 @@ def test_pictures_come_by_name_and_bad_ones_are_passed_over(tmp_path: Path) -> N
 
 def test_a_folder_without_pictures_says_what_counts_as_one(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no readable picture \(\.bmp, \.jpeg"):
-        Images(Camera(type="images", location=str(tmp_path))).grab()
+        source_of(type="images", location=str(tmp_path)).grab()
 
 
 def test_a_pattern_moves() -> None:
-    source = Pattern(Camera(type="test_pattern", width=320, height=240))
+    source = source_of(type="test_pattern", width=320, height=240)
     source.grab()
     first = source.retrieve()
     source.grab()
@@ -88,8 +89,7 @@ def test_a_pattern_moves() -> None:
 def test_a_pipeline_gives_raw_frames() -> None:
     if not _has_gstreamer():
         pytest.skip("gst-launch-1.0 is not installed (gstreamer1.0-tools, gstreamer1.0-plugins-base)")
-    camera = Camera(type="gstreamer", location="videotestsrc num-buffers=3 pattern=white", width=64, height=48)
-    source = GStreamer(camera)
+    source = source_of(type="gstreamer", location="videotestsrc num-buffers=3 pattern=white", width=64, height=48)
     try:
         assert all(source.grab() for _ in range(3))
         assert source.retrieve().shape == (48, 64, 3)
@@ -103,7 +103,7 @@ def test_a_pipeline_gives_raw_frames() -> None:
 def test_a_pipeline_that_cannot_start_says_why() -> None:
     if not _has_gstreamer():
         pytest.skip("gst-launch-1.0 is not installed")
-    source = GStreamer(Camera(type="gstreamer", location="nosuchelement", width=64, height=48))
+    source = source_of(type="gstreamer", location="nosuchelement", width=64, height=48)
     try:
         with pytest.raises(SourceError, match="nosuchelement"):
             source.grab()
@@ -129,7 +129,7 @@ def test_passwords_stay_out_of_logs(location: str) -> None:
 def test_a_picture_that_vanishes_is_passed_over(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
-    source = Images(Camera(type="images", location=str(tmp_path), loop=False))
+    source = source_of(type="images", location=str(tmp_path), loop=False)
     (tmp_path / "a.png").unlink()
     assert source.grab()
     assert not source.grab()

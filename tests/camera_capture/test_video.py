@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from camera_capture import pace
-from camera_capture.config import Camera
 from camera_capture.file_sizes import _CODECS, _checked
+from camera_capture.kinds.device import DeviceCamera
+from camera_capture.kinds.file import FileCamera
+from camera_capture.kinds.rtsp import RtspCamera
 from camera_capture.pace import Pace
-from camera_capture.video import Video
+from camera_support import source_of
 from edgeml.errors import SourceError
 from media_support import vp8, webm
 
@@ -26,7 +28,7 @@ def flat(value: int) -> Any:
 
 
 def positions(path: Path, count: int, *, loop: bool = False) -> list[float]:
-    source = Video(Camera(type="file", location=str(path), loop=loop))
+    source = source_of(type="file", location=str(path), loop=loop)
     try:
         found: list[float] = []
         while len(found) < count and source.grab():
@@ -59,7 +61,7 @@ def test_a_file_with_irregular_times_is_played_by_them(tmp_path: Path, monkeypat
         )
         places = positions(path, 100)
         assert places == [ms / 1000 for ms in IRREGULAR]
-        source = Video(Camera(type="file", location=str(path)))
+        source = source_of(type="file", location=str(path))
         shown = Clock(monkeypatch).play(Pace(source.fps, live=False), places)
         source.close()
         assert shown == [round(1000 + place, 3) for place in places]
@@ -124,7 +126,7 @@ def test_every_kind_of_file_begins_again(tmp_path: Path, suffix: str) -> None:
         for picture in pictures:
             writer.write(picture)
         writer.release()
-    source = Video(Camera(type="file", location=str(path), loop=True))
+    source = source_of(type="file", location=str(path), loop=True)
     try:
         seen = []
         for _ in range(10):
@@ -137,7 +139,7 @@ def test_every_kind_of_file_begins_again(tmp_path: Path, suffix: str) -> None:
 
 def test_a_file_that_is_gone_at_its_end_is_told_in_words(tmp_path: Path) -> None:
     path = webm(tmp_path / "a.webm", [(0, vp8(flat(9))), (40, vp8(flat(99)))])
-    source = Video(Camera(type="file", location=str(path)))
+    source = source_of(type="file", location=str(path))
     assert source.grab()
     assert source.grab()
     path.write_bytes(b"something else")
@@ -149,10 +151,9 @@ def test_a_file_that_is_gone_at_its_end_is_told_in_words(tmp_path: Path) -> None
 def test_a_name_that_is_no_utf8_is_an_error_and_never_a_crash(tmp_path: Path) -> None:
     path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.webm")
     webm(Path(path), [(0, vp8(flat(9)))])
-    kinds: tuple[Any, ...] = ("file", "device", "rtsp")
-    for kind in kinds:
+    for camera in (FileCamera(location=path), DeviceCamera(location=path), RtspCamera(location=path)):
         with pytest.raises(SourceError, match="UTF-8"):
-            Video(Camera(type=kind, location=path))
+            camera.open()
     link = tmp_path / "link.webm"
     link.symlink_to(path)
     assert positions(link, 5) == [0]
@@ -180,7 +181,7 @@ def write(path: Path, kind: str) -> None:
 def test_a_size_that_changes_midway_is_the_size_of_the_frames(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{'webm' if kind == 'vp8' else 'mjpeg'}"
     write(path, kind)
-    source = Video(Camera(type="file", location=str(path), loop=True))
+    source = source_of(type="file", location=str(path), loop=True)
     try:
         for width, height in SIZES * 2:
             assert source.grab()

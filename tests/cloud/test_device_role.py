@@ -9,7 +9,7 @@ import pytest
 import yaml
 from botocore import xform_name
 
-from camera_capture.config import Snapshots
+from camera_capture.camera import Snapshots
 from inferencer.sinks.crops import Crops
 from localdev.cloud import iam
 from localdev.cloud.cloud import TEMPLATE

@@ -48,7 +48,7 @@ def loaded(place: Place, value: Any) -> Any:
 def test_the_walk_reaches_every_component_and_depth() -> None:
     paths = {place.id for place in INTEGERS}
     assert {"log_shipper.retentionDays", "inferencer.pipelines.x.backend<sagemaker>.breaker.failures"} <= paths
-    assert {"camera_capture.cameras.x.location", "camera_capture.cameras.x.snapshots.keep"} <= paths
+    assert {"camera_capture.cameras.x<device>.location", "camera_capture.cameras.x<http>.snapshots.keep"} <= paths
     assert len({place.component for place in INTEGERS}) >= 7
 
 

@@ -13,11 +13,12 @@ import inferencer.tasks
 from edgeml import models
 from edgeml.config import load
 from edgeml.errors import BundleError, ConfigError
+from edgeml.kinds import union
 from inferencer import backends, sources
 from inferencer.assembly import check
 from inferencer.backends.onnx import OnnxBackend
 from inferencer.config import Config
-from inferencer.parts import SourceSettings, union
+from inferencer.parts import SourceSettings
 from inferencer.sample import Outcome, Sample, Timer
 from inferencer.sources.camera import CameraSource
 from inferencer.sources.mqtt import MqttSource

@@ -10,10 +10,12 @@ import signal
 import subprocess
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from camera_capture.config import Camera
-from camera_capture.source import Source, location_of
+from msgspec import Meta
+
+from camera_capture.camera import LocatedCamera
+from camera_capture.source import Source
 from edgeml import redact
 from edgeml.errors import SourceError
 
@@ -26,19 +28,27 @@ TERM_S = 1.0
 _WORDS = ("ERROR", "WARNING")
 
 
+class GStreamerCamera(LocatedCamera, frozen=True, kw_only=True, tag="gstreamer"):
+    location: Annotated[str | int, Meta(description="gstreamer: pipeline without its sink")]
+    width: Annotated[int, Meta(ge=1, le=7680, description="gstreamer: width of frames in pixels")]
+    height: Annotated[int, Meta(ge=1, le=4320, description="gstreamer: height of frames in pixels")]
+
+    def open(self) -> "GStreamer":
+        """Raises SourceError."""
+        return GStreamer(self)
+
+
 class GStreamer(Source):
     """Frames come through a pipe of their own: what elements print goes elsewhere, and shifts none of them."""
 
     live = True
 
-    def __init__(self, camera: Camera) -> None:
+    def __init__(self, camera: GStreamerCamera) -> None:
         import numpy as np
 
         tool = shutil.which("gst-launch-1.0")
         if tool is None:
             raise SourceError("gst-launch-1.0 is not installed (Debian: gstreamer1.0-tools)")
-        if not (camera.width and camera.height):
-            raise SourceError("gstreamer sources need width and height in the configuration")
         self._camera = camera
         self._limit_s = camera.stall_timeout_s * 2 + 1  # the supervisor is a little faster
         self._lock = threading.Lock()
@@ -110,7 +120,7 @@ class GStreamer(Source):
             return self._telling
         lines = self._log.decode(errors="replace").splitlines()
         telling = next((line for line in lines if line.startswith(_WORDS)), "")
-        return redact.text(telling, str(self._camera.location), *_words(self._camera))[:300]
+        return redact.text(telling, self._camera.where, *_words(self._camera))[:300]
 
     def _reason(self) -> str:
         """Why the pipeline ended, in words."""
@@ -141,7 +151,7 @@ class GStreamer(Source):
         return self._process.returncode
 
 
-def _started(tool: str, camera: Camera) -> tuple["subprocess.Popen[bytes]", int]:
+def _started(tool: str, camera: GStreamerCamera) -> tuple["subprocess.Popen[bytes]", int]:
     """The process in a group of its own, and the end of the pipe from which its frames are read."""
     words = _words(camera)
     reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -168,8 +178,8 @@ def _started(tool: str, camera: Camera) -> tuple["subprocess.Popen[bytes]", int]
     return process, reading
 
 
-def _words(camera: Camera) -> list[str]:
+def _words(camera: GStreamerCamera) -> list[str]:
     try:
-        return shlex.split(location_of(camera))
+        return shlex.split(camera.place())
     except ValueError as error:
         raise SourceError(f"the pipeline's text is wrong: {error}") from error

@@ -6,13 +6,15 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from camera_capture.config import Camera
+from msgspec import Meta
+
+from camera_capture.camera import LocatedCamera
 from camera_capture.http_address import Address, authorization
 from camera_capture.multipart import MAX_PART, Multipart
-from camera_capture.source import Source, UndecodableError, location_of
-from camera_capture.video import Video
+from camera_capture.source import Source, UndecodableError
+from camera_capture.video import Video, streamed
 from edgeml import http, pictures, redact
 from edgeml.errors import SourceError
 
@@ -25,13 +27,24 @@ _BOUNDARY = re.compile(r"boundary\s*=\s*(\"[^\"]*\"|[^;\s]*)", re.IGNORECASE)
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF")
 
 
-class HttpCamera(Source):
+class HttpCamera(LocatedCamera, frozen=True, kw_only=True, tag="http"):
+    location: Annotated[str | int, Meta(description="http: URL")]
+    every_s: Annotated[
+        float, Meta(ge=0, le=86400, description="http: seconds between two pictures of a snapshot URL; 0 takes 1 s")
+    ] = 0
+
+    def open(self) -> "HttpPictures":
+        """Raises SourceError."""
+        return HttpPictures(self)
+
+
+class HttpPictures(Source):
     """`multipart/...` is a stream, `image/...` a snapshot that is asked for again and again."""
 
-    def __init__(self, camera: Camera) -> None:
+    def __init__(self, camera: HttpCamera) -> None:
         self._camera = camera
-        self._shown = redact.url(location_of(camera))
-        self._address = Address.of(str(camera.location))
+        self._shown = redact.url(camera.place())
+        self._address = Address.of(camera.where)
         self._header = ""  # shown only to a server that asks, and as it asks
         self._closing = contextlib.ExitStack()
         self._stream: http.Stream | None = None
@@ -60,7 +73,7 @@ class HttpCamera(Source):
             raise SourceError(f"{self._shown}: answers with a page, not with pictures; is the path right?")
         else:
             self._end()
-            self._video = Video(self._camera)
+            self._video = streamed(self._camera)
             self.live, self.fps = self._video.live, self._video.fps
 
     def grab(self) -> bool:
@@ -132,7 +145,7 @@ class HttpCamera(Source):
             )
             self._stream = self._closing.enter_context(opened)
         except http.HttpError as error:
-            raise SourceError(redact.text(str(error), str(self._camera.location))) from error
+            raise SourceError(redact.text(str(error), self._camera.where)) from error
         return self._stream
 
     def _bound(self) -> None:
@@ -145,7 +158,7 @@ class HttpCamera(Source):
         try:
             return stream.read1()
         except http.HttpError as error:
-            raise SourceError(redact.text(str(error), str(self._camera.location))) from error
+            raise SourceError(redact.text(str(error), self._camera.where)) from error
 
     def _rest(self, stream: http.Stream) -> bytes:
         data = bytearray()

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from camera_capture.config import Camera
-from camera_capture.source import Source, location_of, translated
+from msgspec import Meta
+
+from camera_capture.camera import LocatedCamera
+from camera_capture.source import Source, translated
 from edgeml import pictures, redact
 from edgeml.errors import SourceError
 
@@ -15,14 +17,23 @@ if TYPE_CHECKING:
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
+class ImagesCamera(LocatedCamera, frozen=True, kw_only=True, tag="images"):
+    location: Annotated[str | int, Meta(description="images: folder")]
+    loop: Annotated[bool, Meta(description="images: begin again at the end instead of stopping there")] = True
+
+    def open(self) -> "Images":
+        """Raises SourceError."""
+        return Images(self)
+
+
 class Images(Source):
     """The pictures of a folder in the order of their names. Unreadable ones are passed over, and told of."""
 
     fps = 1.0
 
-    def __init__(self, camera: Camera) -> None:
+    def __init__(self, camera: ImagesCamera) -> None:
         self._camera = camera
-        where = location_of(camera)
+        where = camera.place()
         self._folder, self._shown = Path(where), redact.location(where)
         if not self._folder.is_dir():
             raise SourceError(f"{self._shown}: no such folder")
@@ -33,7 +44,7 @@ class Images(Source):
         self._some_bad = False
 
     def _listed(self) -> Iterator[Path]:
-        with translated(self._camera):
+        with translated(self._camera.where):
             return iter(sorted(p for p in self._folder.iterdir() if p.suffix.lower() in PICTURES))
 
     def grab(self) -> bool:

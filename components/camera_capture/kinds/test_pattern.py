@@ -3,11 +3,16 @@
 import time
 from typing import TYPE_CHECKING
 
-from camera_capture.config import Camera
+from camera_capture.camera import Camera
 from camera_capture.source import Source
 
 if TYPE_CHECKING:
     from camera_capture.source import Image
+
+
+class PatternCamera(Camera, frozen=True, kw_only=True, tag="test_pattern"):
+    def open(self) -> "Pattern":
+        return Pattern(self)
 
 
 class Pattern(Source):

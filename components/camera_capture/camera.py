@@ -1,0 +1,85 @@
+"""What every camera is told. What one kind alone is told stands in its module of `kinds`."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from camera_capture.source import Source
+from edgeml.errors import SourceError
+from edgeml.fields import BucketOrNone, KeyPrefix
+
+
+class Snapshots(msgspec.Struct, frozen=True):
+    every_s: Annotated[float, Meta(ge=0, le=86400, description="Seconds between snapshots; 0 takes none by itself")] = 0
+    keep: Annotated[int, Meta(ge=1, le=100000, description="Files kept in the folder, the oldest go first")] = 50
+    directory: Annotated[str, Meta(description="Folder; default snapshots/<camera> in the work folder")] = ""
+    quality: Annotated[int, Meta(ge=10, le=100, description="JPEG quality")] = 90
+    s3_bucket: Annotated[BucketOrNone, Meta(description="Bucket for the periodic snapshots; empty uploads nothing")] = (
+        ""
+    )
+    s3_prefix: Annotated[KeyPrefix, Meta(description="Key prefix: <prefix>/<thing>/<camera>/<time>.jpg")] = "snapshots"
+
+
+class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    enabled: Annotated[bool, Meta(description="Off releases the source; the command `start` turns it on")] = True
+    fps: Annotated[float, Meta(ge=0, le=1000, description="Frames per second; 0 keeps the source's own rate")] = 0
+    width: Annotated[int, Meta(ge=0, le=7680, description="Width of frames in pixels; 0 keeps the source's")] = 0
+    height: Annotated[int, Meta(ge=0, le=4320, description="Height of frames in pixels; 0 keeps the source's")] = 0
+    pixel_format: Annotated[Literal["bgr24", "rgb24", "gray8"], Meta(description="Layout of frames in the ring")] = (
+        "bgr24"
+    )
+    slots: Annotated[int, Meta(ge=2, le=64, description="Frames the ring holds")] = 4
+    announce_every: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100000,
+            description="Publish FrameReady for each Nth frame; 0 for none. Readers of the ring need none",
+        ),
+    ] = 1
+    stall_timeout_s: Annotated[
+        float, Meta(gt=0, le=600, description="A source that gives nothing for so long is abandoned and opened anew")
+    ] = 5.0
+    reconnect_min_s: Annotated[
+        float, Meta(gt=0, le=600, description="First pause before opening a failed source again")
+    ] = 0.5
+    reconnect_max_s: Annotated[
+        float, Meta(gt=0, le=3600, description="Longest pause; pauses double and are jittered")
+    ] = 30.0
+    snapshots: Annotated[Snapshots, Meta(description="Pictures on command and by the clock")] = Snapshots()
+
+    @property
+    def kind(self) -> str:
+        return str(self.__struct_config__.tag)
+
+    @property
+    def where(self) -> str:
+        """Where the source is, with its secrets; empty for a kind that is nowhere."""
+        return ""
+
+    def open(self) -> Source:
+        """The source. Raises SourceError saying what cannot be opened and why.
+
+        Those that connect to something do that in `Source.open`, or with the first `grab`.
+        """
+        raise NotImplementedError
+
+
+class LocatedCamera(Camera, frozen=True, kw_only=True):
+    """Subclasses have `location`."""
+
+    @property
+    def where(self) -> str:
+        return str(self.location)  # type: ignore[attr-defined]
+
+    def place(self) -> str:
+        """`where` as text that foreign code can be given. Raises SourceError."""
+        where = self.where
+        try:
+            where.encode()
+        except UnicodeEncodeError as error:
+            raise SourceError("location: expected text that UTF-8 can hold") from error
+        if "\0" in where:
+            raise SourceError("location: expected text without NUL")
+        return where

@@ -1,0 +1,23 @@
+"""A video file."""
+
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
+
+from camera_capture.camera import LocatedCamera
+from camera_capture.video import Video, by_ffmpeg
+from edgeml import redact
+from edgeml.errors import SourceError
+
+
+class FileCamera(LocatedCamera, frozen=True, kw_only=True, tag="file"):
+    location: Annotated[str | int, Meta(description="file: path")]
+    loop: Annotated[bool, Meta(description="file: begin again at the end instead of stopping there")] = True
+
+    def open(self) -> Video:
+        """Raises SourceError."""
+        path = Path(self.place())
+        if not path.is_file():
+            raise SourceError(f"{redact.location(self.where)}: no such file")
+        return Video(self, lambda cv2: by_ffmpeg(cv2, self, str(path)), file=path, loop=self.loop)

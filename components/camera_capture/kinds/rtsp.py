@@ -1,0 +1,16 @@
+"""A network camera that FFmpeg reads by its URL."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from camera_capture.camera import LocatedCamera
+from camera_capture.video import Video, streamed
+
+
+class RtspCamera(LocatedCamera, frozen=True, kw_only=True, tag="rtsp"):
+    location: Annotated[str | int, Meta(description="rtsp: URL")]
+
+    def open(self) -> Video:
+        """Raises SourceError."""
+        return streamed(self)

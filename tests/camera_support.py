@@ -1,0 +1,17 @@
+"""Cameras as they are configured."""
+
+from typing import Any
+
+from camera_capture.camera import Camera
+from camera_capture.config import Config
+from edgeml.config import load
+
+
+def configured(**settings: Any) -> Camera:
+    """One camera's settings. Raises ConfigError."""
+    return load(Config, {"cameras": {"c": settings}}).cameras["c"]
+
+
+def source_of(**settings: Any) -> Any:
+    """The source of a camera, of whatever class. Raises ConfigError and SourceError."""
+    return configured(**settings).open()
