@@ -5,157 +5,25 @@ The artifact is a small one, with the real module in it; what it runs tells who 
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from edgeml._last_good import LastGood
-from edgeml.config import load
 from localdev.core import Profile, check_recipe
 from log_shipper import privileges
-from log_shipper.config import Config
+from privileged_support import NAME, NOBODY, Device, untouched
 from support import ROOT
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be attacked by another user")
-
-NAME = "edgeml.LogShipper"
-NOBODY = 65534
-SHIPPER = ROOT / "components" / "log_shipper"
-PROBE = """
-import json, os, sys
-status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
-print(json.dumps(dict(uid=os.getuid(), cwd=os.getcwd(), file=os.path.realpath(__file__), argv=sys.argv[1:],
-    python=sys.prefix, path=sys.path, no_new_privs=status["NoNewPrivs"].strip(), token=os.environ.get("SVCUID"),
-    socket=os.path.realpath(os.environ.get("AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT", "")),
-    files=sorted(os.listdir("."))), default=str))
-"""
-EVIL = "import os, sys\nopen(%r, 'a').write('%%d %%s\\n' %% (os.geteuid(), sys.argv))\n"
-
-
-class Device:
-    """A core's folders, as the Java nucleus leaves them after a deployment."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        root.chmod(0o755)
-        self.artifacts = root / "packages" / "artifacts" / NAME / "1.0.0"
-        self.unpacked = root / "packages" / "artifacts-unarchived" / NAME / "1.0.0" / "log_shipper"
-        self.work = root / "work" / NAME
-        self.private = root / "private"
-        self.loot = root / "loot"
-        self.archive = self.artifacts / "log_shipper.zip"
-        self.owner = NOBODY
-
-    def deploy(self, note: str = "", *, owner: int = NOBODY) -> None:
-        """Bring the artifact anew; all that other tests did to it is gone."""
-        self.owner = owner
-        for folder in (self.root / "packages", self.root / "work"):
-            shutil.rmtree(folder, ignore_errors=True)
-        self.loot.unlink(missing_ok=True)
-        for folder in (self.artifacts, self.unpacked, self.work):
-            folder.mkdir(parents=True)
-        with zipfile.ZipFile(self.archive, "w") as archive:
-            archive.writestr("__main__.py", f"{PROBE}\n# {note}")
-            archive.writestr("requirements.lock", "# nothing\n")
-            archive.writestr("wheels/none.txt", "")
-            archive.writestr("log_shipper/__init__.py", "")
-            archive.writestr("edgeml/__init__.py", "")
-            archive.write(SHIPPER / "privileged.py", "log_shipper/privileged.py")
-            archive.write(ROOT / "components" / "edgeml" / "install.py", "edgeml/install.py")
-        with zipfile.ZipFile(self.archive) as archive:
-            archive.extractall(self.unpacked)
-        self.digest = hashlib.sha256(self.archive.read_bytes()).hexdigest()
-        for folder in (self.root / "packages", self.work):
-            for path in [folder, *folder.rglob("*")]:
-                os.chown(path, owner, owner)
-        self.work.chmod(0o700)
-
-    def step(
-        self, step: str, recipe: dict[str, Any] | None = None, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        lifecycle = (recipe or yaml.safe_load((ROOT / "recipes" / f"{NAME}.yaml").read_text()))["Manifests"][0]
-        script = lifecycle["Lifecycle"][step]["Script"]
-        for variable, value in (
-            ("{artifacts:path}", self.artifacts),
-            ("{artifacts:decompressedPath}", self.unpacked.parent),
-            ("{kernel:rootPath}", self.root),
-            ("{work:path}", self.work),
-            ("SHA256_OF_ZIP", self.digest),
-        ):
-            script = script.replace(variable, str(value))
-        return subprocess.run(
-            ["sh", "-c", script],
-            cwd=self.work,
-            env={
-                "PATH": os.environ["PATH"],
-                "SVCUID": "token",
-                "EDGEML_PRIVATE": str(self.private),
-                "PYTHONPATH": str(self.work),
-                "PIP_CONFIG_FILE": str(self.work / "pip.conf"),
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    def run(self) -> dict[str, Any]:
-        done = self.step("run")
-        assert done.returncode == 0, done.stderr
-        return dict(json.loads(done.stdout.splitlines()[-1]))
-
-    def forget(self) -> None:
-        """Remove root's copies, but for the environment, which takes seconds to make."""
-        for path in self.private.iterdir():
-            if path.name.startswith("code-") or path.name.endswith(".zip") or path.name == "state":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    def attack(self, *lines: str) -> None:
-        """Python of the components' user; what it cannot do it leaves."""
-        code = f"import os, shutil\nos.setgroups([]), os.setgid({NOBODY}), os.setuid({NOBODY})\n"
-        code += "".join(f"try:\n    {line}\nexcept OSError: pass\n" for line in lines)
-        subprocess.run([sys.executable, "-I", "-c", code], cwd="/", check=True, timeout=30)
-
-    def evil(self) -> str:
-        return EVIL % str(self.loot)
-
-
-@pytest.fixture(scope="module")
-def folders() -> Iterator[Device]:
-    with tempfile.TemporaryDirectory(prefix="edgeml-root-") as folder:
-        made = Device(Path(folder))
-        made.deploy("first")
-        poisoned = (
-            f"open({str(made.work / 'pip.conf')!r}, 'w').write('[global]\\nlog = {made.loot}\\nindex-url = http://[::1]:9\\n')",
-            *(f"open({str(made.work / name)!r}, 'w').write({made.evil()!r})" for name in ("pip.py", "ensurepip.py")),
-        )
-        made.attack(*poisoned)
-        done = made.step("install", HOME=str(made.work), TMPDIR=str(made.work), PIP_LOG=str(made.loot))
-        assert done.returncode == 0, done.stderr
-        assert not made.loot.exists()
-        yield made
-
-
-@pytest.fixture
-def device(folders: Device, request: pytest.FixtureRequest) -> Device:
-    folders.forget()
-    folders.deploy(request.node.name)
-    return folders
-
-
-def untouched(device: Device) -> None:
-    assert not device.loot.exists(), device.loot.read_text()
 
 
 def test_root_runs_its_own_copy_from_its_own_folder(device: Device) -> None:
@@ -281,67 +149,6 @@ def test_an_archive_that_is_exchanged_all_the_time_runs_only_as_it_was_built(dev
     untouched(device)
 
 
-def test_state_of_version_1_0_is_taken_over_once(device: Device) -> None:
-    for name in ("checkpoint.db", "checkpoint.db-wal", "iot_core.db"):
-        (device.work / name).write_text(name)
-    assert device.run()["files"] == ["checkpoint.db", "checkpoint.db-wal", "iot_core.db"]
-    state = device.private / "state"
-    (state / "checkpoint.db").write_text("newer")
-    device.run()
-    assert (state / "checkpoint.db").read_text() == "newer"
-    assert (state / "iot_core.db").read_text() == "iot_core.db"
-
-
-def test_state_that_another_user_may_have_made_is_not_taken_over(device: Device) -> None:
-    secret = device.root / "secret"
-    secret.write_text("of root")
-    secret.chmod(0o600)
-    work = str(device.work)
-    device.attack(
-        f"os.symlink({str(secret)!r}, {work!r} + '/checkpoint.db')",
-        f"os.mkfifo({work!r} + '/checkpoint.db-wal')",
-        f"open({work!r} + '/iot_core.db', 'w').write('of nobody')",
-    )
-    os.link(secret, device.work / "iot_core.db-wal")  # as where the kernel does not protect hard links
-    assert device.run()["files"] == []
-    assert secret.read_text() == "of root"
-    secret.unlink()
-
-
-def test_root_takes_its_state_back_before_it_uses_it_and_only_plain_files(device: Device) -> None:
-    device.run()
-    state, secret = device.private / "state", device.root / "secret"
-    secret.write_text("of root")
-    (state / "health").mkdir()
-    (state / "health" / "health.log").write_text("kept")
-    LastGood(state, "1.0.0").keep({"region": "kept"})
-    os.link(secret, state / "checkpoint.db")  # as where the kernel does not protect hard links
-    (state / "iot_core.db").symlink_to(secret)
-    (state / "health" / "there").symlink_to(device.root)
-    os.mkfifo(state / "pipe")
-    for path in (state, *state.rglob("*")):
-        if path.name != "checkpoint.db":
-            os.chown(path, privileges.UID, privileges.UID, follow_symlinks=False)
-    assert device.run()["files"] == ["health", "last-good-1.0.0.json"]
-    assert {path.lstat().st_uid for path in (state, *state.rglob("*"))} == {0}
-    assert LastGood(state, "1.0.0").load() == {"region": "kept"}
-    assert [path.read_text() for path in (state / "health").iterdir()] == ["kept"]
-    secret.unlink()
-
-
-def test_nobody_else_can_hold_a_lock_that_root_waits_for(device: Device) -> None:
-    (device.private / "lock").chmod(0o644)
-    device.run()
-    assert [(device.private / name).stat().st_mode & 0o777 for name in ("lock", ".venv.lock")] == [0o600] * 2
-
-
-def test_a_socket_that_the_core_names_relative_to_the_work_folder_is_found_and_is_the_cores(device: Device) -> None:
-    device.attack(f"os.symlink('/etc', {str(device.work)!r} + '/core')")
-    done = device.step("run", AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT="../../ipc.socket")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["socket"] == os.path.realpath(device.root / "ipc.socket")
-
-
 def test_the_user_of_its_own_is_none_that_systemd_gives_to_services() -> None:
     assert privileges.UID not in range(61_184, 65_520)
     assert privileges.UID < 65_534
@@ -379,16 +186,6 @@ def test_where_all_is_roots_nothing_is_copied(device: Device) -> None:
     assert not list(device.private.glob("code-*"))
     os.chown(device.unpacked / "edgeml" / "install.py", NOBODY, NOBODY)  # one file is enough to be wary
     assert device.run()["cwd"] == str(device.private / "state")
-
-
-def test_what_another_user_left_in_roots_work_folder_is_refused(device: Device) -> None:
-    device.deploy(owner=0)
-    (device.work / "venv").symlink_to((device.private / "venv").resolve())
-    (device.work / "checkpoint.db").write_text("")
-    os.chown(device.work / "checkpoint.db", NOBODY, NOBODY)
-    done = device.step("run")
-    assert done.returncode != 0
-    assert "checkpoint.db is not root's alone" in done.stderr
 
 
 def test_the_version_before_is_kept_and_older_ones_are_removed(device: Device) -> None:
@@ -459,75 +256,3 @@ def test_the_unprivileged_installation_lets_lite_read_the_journal_and_does_the_r
     if lite:
         assert drop_in.read_text() == "[Service]\nSupplementaryGroups=systemd-journal\n"
         shutil.rmtree(units)
-
-
-REDUCED = """
-import os, subprocess, sys
-from pathlib import Path
-from log_shipper import privileges
-secret, state = Path(sys.argv[1]), Path(sys.argv[2])
-os.environ[privileges.MARK] = str(state)
-assert privileges.reduce(may_delete=True)
-assert os.geteuid() == 0
-assert privileges.reduce(may_delete=False)
-assert os.getresuid() == os.getresgid() == (privileges.UID,) * 3 and os.getgroups() == []
-assert secret.read_text() == "of root"
-assert subprocess.run(["cat", secret], capture_output=True, check=True).stdout == b"of root"  # as journalctl
-(state / "before").write_text("x")
-(state / "new").write_text("x")
-def attempt(what):
-    try:
-        what()
-    except OSError:
-        return
-    raise AssertionError(what)
-attempt(lambda: secret.write_text("x"))
-attempt(secret.unlink)
-attempt(lambda: (secret.parent / "new").write_text("x"))
-attempt(lambda: os.setuid(0))
-attempt(lambda: os.kill(os.getppid(), 0))
-assert os.stat("/proc/self/status").st_uid == 0  # not dumpable: nobody may look into it or trace it
-assert privileges.reduce(may_delete=False)
-assert not privileges.reduce(may_delete=True)
-print("done")
-"""
-
-
-def test_what_reads_and_sends_may_read_everything_and_write_nothing_but_its_records(device: Device) -> None:
-    if not int(Path("/proc/self/status").read_text().split("CapPrm:")[1].split()[0], 16) & 4:
-        pytest.skip("root has no capability DAC_READ_SEARCH here")
-    state, secret = device.root / "reduced", device.root / "secret"
-    state.mkdir(mode=0o700)
-    (state / "before").write_text("")
-    secret.write_text("of root")
-    secret.chmod(0o600)
-    command = [sys.executable, "-P", "-c", REDUCED, str(secret), str(state)]
-    environment = {"PATH": os.environ["PATH"]}
-    done = subprocess.run(command, cwd=state, env=environment, capture_output=True, text=True, timeout=30)
-    assert done.stdout == "done\n", done.stderr
-    assert (state / "before").stat().st_uid == privileges.UID
-    shutil.rmtree(state)
-    secret.unlink()
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        ({}, False),
-        ({"healthMetrics": {"enabled": True}}, False),
-        ({"files": {"a": {"path": "/a/*"}}}, False),
-        ({"files": {"a": {"path": "/a/*", "deleteLogFileAfterCloudUpload": True}}}, True),
-        ({"logsUploaderConfiguration": {"systemLogsConfiguration": {"diskSpaceLimit": 1}}}, True),
-        ({"logsUploaderConfiguration": {"componentLogsConfigurationMap": {"a": {"diskSpaceLimit": 1}}}}, True),
-        (
-            {
-                "logsUploaderConfiguration": {
-                    "componentLogsConfiguration": [{"componentName": "a", "deleteLogFileAfterCloudUpload": True}]
-                }
-            },
-            True,
-        ),
-    ],
-)
-def test_rights_to_delete_are_kept_only_where_files_are_to_be_deleted(config: dict[str, Any], expected: bool) -> None:
-    assert privileges.deletes(load(Config, config)) is expected

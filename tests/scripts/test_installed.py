@@ -29,7 +29,7 @@ EXCEPTIONS = {
     "tests/ota_support.py": AS_LAMBDA,
     "scripts/build.py": AS_ON_A_DEVICE,
     "tests/benchmarks/startup.py": AS_ON_A_DEVICE,
-    "tests/log_shipper/test_privileged.py": AS_ON_A_DEVICE,
+    "tests/privileged_support.py": AS_ON_A_DEVICE,
     "scripts/localdev/core/engine.py": NOT_PASSED_ON,
     "scripts/localdev/core/users.py": NOT_PASSED_ON,
     "tests/edgeml/test_install.py": NOT_PASSED_ON,
