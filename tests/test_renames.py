@@ -2,7 +2,6 @@
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -14,11 +13,11 @@ from edge_impulse_linux import component as studio
 from edge_impulse_linux.config import Config as Studio
 from edge_impulse_linux.config import Sensor
 from edgeml.component import Context
+from edgeml.edge_impulse.listener import CommandListener, Device
 from edgeml.health import Health
 from edgeml.ipc import Handler, StandaloneIpc, Subscription
 from sample_requester import component as requests
 from sample_requester.config import Config as Requests
-from serial_scraper.commands import Commands
 from support import eventually
 
 
@@ -74,27 +73,13 @@ def test_a_sensor_of_studio(ipc: Counting, context: Context) -> None:
         assert sorted(ipc.heard) == [f"t/{name}" for name in names]
 
 
-def test_a_device_on_a_serial_port(ipc: Counting, context: Context) -> None:
-    commands = Commands(context)
+def test_a_device_that_takes_commands(ipc: Counting, context: Context, tmp_path: Path) -> None:
+    listener = CommandListener(context)
     for names in (["a", "b"], ["b", "c"], ["a"], []):
-        commands.route([_service(name) for name in names])
+        listener.listen({f"c/{name}": Device(tmp_path / name, lambda payload: None) for name in names})
         wanted = [f"c/{name}" for name in names]
         eventually(functools.partial(_hears, ipc, wanted))
 
 
 def _hears(ipc: Counting, topics: list[str]) -> bool:
     return sorted(ipc.heard) == topics
-
-
-def _service(name: str) -> Any:
-    class Named:
-        command_input = f"c/{name}"
-
-    class Plan:
-        topics = Named
-        name = "port"
-
-    class Service:
-        plan = Plan
-
-    return Service

@@ -1,6 +1,5 @@
 """Lives of the runner one after the other, and the commands that reach the one of the moment."""
 
-import functools
 import logging
 import threading
 
@@ -11,16 +10,13 @@ from edge_impulse_runner.models import ModelSource
 from edge_impulse_runner.process import sweep
 from edge_impulse_runner.s3_cache import S3Cache
 from edge_impulse_runner.senses import Senses
-from edgeml.backoff import Backoff
 from edgeml.component import Component, Context
 from edgeml.edge_impulse.cache import Cache, FileCache
 from edgeml.edge_impulse.device import Topics, default_mac, device_name
+from edgeml.edge_impulse.listener import CommandListener, Device
 from edgeml.edge_impulse.parameters import Settings, interpret
 from edgeml.edge_impulse.reporter import TIMES, Reporter, s3_prefix
-from edgeml.edge_impulse.retained import RetainedGuard
 from edgeml.edge_impulse.studio import Studio
-from edgeml.errors import IpcError, SpoolError
-from edgeml.ipc import Subscription
 from edgeml.log import kv
 from edgeml.outbox import Outbox
 from edgeml.secrets import api_key
@@ -28,7 +24,6 @@ from edgeml.secrets import api_key
 log = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 1.0
-FIRST_PAUSE_S = 0.5  # before commands are subscribed to again
 
 
 class EdgeImpulseRunner(Component[Config]):
@@ -47,7 +42,7 @@ class EdgeImpulseRunner(Component[Config]):
         super().__init__(context)
         self._senses = Senses(context.ipc, context.health)
         self._lock = threading.Lock()
-        self._commands: tuple[str, Subscription | None] | None = None  # of the topic of the day
+        self._commands = CommandListener(context)
         self._s3: S3Cache | None = None
 
     def start(self, config: Config) -> None:
@@ -95,13 +90,8 @@ class EdgeImpulseRunner(Component[Config]):
             self._life = self._new_life()
             topic = self._topics.command_input
         log.info("topics %s", kv(inference=self._topics.inference, commands=topic))
-        former = self._commands
-        if former is None or former[0] != topic:  # before the new life says that it has started
-            self._commands = topic, None
-            if former is not None and former[1] is not None:
-                former[1].close()
-            if not self._subscribe(topic):
-                self.context.spawn("commands", lambda: self._insist(topic))
+        device = Device(self.context.work / "last-command", self._command)
+        self._commands.listen({topic: device}, at_once=True)  # before the new life says that it has started
 
     def _run(self) -> None:
         while not self.context.stopping.is_set():
@@ -151,45 +141,10 @@ class EdgeImpulseRunner(Component[Config]):
         """Not in the thread that commands arrive in: the next one must not wait until the model has ended."""
         self.context.spawn("restart", self._life.stop, again=False)
 
-    def _subscribe(self, topic: str) -> bool:
-        guard = RetainedGuard(self.context.work / "last-command")
-        try:
-            subscription = self.context.ipc.subscribe_iot(topic, functools.partial(self._command, guard))
-        except Exception as error:
-            self.context.health.count("subscriptions_failed")
-            self.context.health.error(error)
-            trace = None if isinstance(error, IpcError) else error
-            log.error("commands cannot be received yet %s", kv(topic=topic, reason=error), exc_info=trace)
-            return False
+    def _command(self, payload: bytes) -> None:
         with self._lock:
-            current = self._commands is not None and self._commands[0] == topic
-            if current:
-                self._commands = topic, subscription
-        if not current:  # the name changed while we asked
-            subscription.close()
-        return True
-
-    def _insist(self, topic: str) -> None:
-        """Subscribe as soon as the core lets us: IoT Core may be out of reach now."""
-        backoff = Backoff(FIRST_PAUSE_S)
-        while not self.context.stopping.wait(backoff.next()) and self._commands and self._commands[0] == topic:
-            if self._subscribe(topic):
-                return
-
-    def _command(self, guard: RetainedGuard, topic: str, payload: bytes) -> None:
-        with self._lock:
-            if topic != self._topics.command_input:
-                return  # of a name that this device no longer has
             reporter = self._life.reporter
-        try:
-            if payload and guard.repeated(payload):
-                log.info("retained command was carried out before %s", kv(payload=payload[:200]))
-                return
-            reporter.command(payload)
-        except (OSError, SpoolError) as error:
-            self.context.health.count("commands_failed")
-            self.context.health.error(error)
-            log.error("command not answered %s", kv(payload=payload[:200], reason=error))
+        reporter.command(payload)
 
 
 def topics(config: Config, settings: Settings) -> Topics:

@@ -5,12 +5,12 @@ import time
 
 from edgeml.component import Component, Context
 from edgeml.edge_impulse.device import default_mac
+from edgeml.edge_impulse.listener import CommandListener, Device
 from edgeml.edge_impulse.parameters import Settings, interpret
 from edgeml.edge_impulse.reporter import TIMES
 from edgeml.log import kv
 from edgeml.outbox import Outbox
 from serial_scraper import __version__
-from serial_scraper.commands import Commands
 from serial_scraper.config import Config
 from serial_scraper.service import Plan, Service, new_format, plans
 
@@ -30,7 +30,7 @@ class SerialScraper(Component[Config]):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._services: dict[str, Service] = {}
-        self._commands = Commands(context)
+        self._commands = CommandListener(context)
         self._notes: tuple[str, ...] = ()
 
     def start(self, config: Config) -> None:
@@ -77,7 +77,13 @@ class SerialScraper(Component[Config]):
         new = [plan for name, plan in planned.items() if name not in self._services]
         started = {plan.name: Service(plan, self.context, self._outbox.send) for plan in new}
         self._services |= started
-        self._commands.route(list(self._services.values()))
+        self._commands.listen(
+            {
+                service.plan.topics.command_input: Device(self.context.work / f"last-command-{name}", service.command)
+                for name, service in self._services.items()
+                if service.plan.topics
+            }
+        )
         for service in started.values():
             topics = service.plan.topics
             log.info("port %s", kv(name=service.plan.name, inference=topics.inference if topics else ""))

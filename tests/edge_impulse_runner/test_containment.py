@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_impulse_runner import audio, component, images, inputs, life, senses
+from edge_impulse_runner import audio, images, inputs, life, senses
 from edge_impulse_runner.component import EdgeImpulseRunner
 from edge_impulse_runner.config import Config, Input
 from edge_impulse_runner.eim import Eim
@@ -22,7 +22,7 @@ from edge_impulse_runner.protocol import CAMERA, MICROPHONE, Hello, Inference, M
 from edgeml import _worker
 from edgeml.backoff import Backoff
 from edgeml.component import Context
-from edgeml.edge_impulse import reporter
+from edgeml.edge_impulse import listener, reporter
 from edgeml.edge_impulse.cache import FileCache
 from edgeml.edge_impulse.parameters import Parameters
 from edgeml.edge_impulse.results import Result, Timing
@@ -151,7 +151,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
     monkeypatch.setattr(life, "Backoff", lambda: Backoff(0.01, 0.01))
     monkeypatch.setattr(_worker, "FLOOR_S", 0.01)
     monkeypatch.setattr(_worker, "CEILING_S", 0.01)
-    monkeypatch.setattr(component, "Backoff", lambda first: Backoff(0.01, 0.01))
+    monkeypatch.setattr(listener, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(life, "Eim", Model)
     monkeypatch.setattr(life, "MODEL_CHECK_S", 0.01)
     with wave.open(str(tmp_path / "a.wav"), "wb") as file:
