@@ -31,8 +31,8 @@ import numpy as np
 from botocore.config import Config
 
 import packing
+from edgeml.bundle import version_key
 from edgeml.errors import EdgemlError
-from edgeml.models import version_key
 from edgeml.onnx_session import runtime
 
 MAX_ARCHIVE_BYTES = 512 * 2**20

@@ -5,12 +5,11 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgeml.bundle import Bundle, Input
 from edgeml.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     import onnxruntime as ort
-
-    from edgeml.models import Bundle, Input
 
 MAX_TENSOR = 1 << 28  # numbers of an input: 1 GiB of float32
 _TYPES = {"float32": "float", "float16": "float16", "uint8": "uint8", "int8": "int8"}  # ours and ONNX Runtime's
@@ -29,7 +28,7 @@ def runtime() -> Any:
 
 
 def open_session(
-    bundle: "Bundle",
+    bundle: Bundle,
     *,
     providers: Sequence[str] = ("CPUExecutionProvider",),
     threads: int = 0,
@@ -74,7 +73,7 @@ def open_session(
     return session
 
 
-def probe(session: "ort.InferenceSession", bundle: "Bundle") -> None:
+def probe(session: "ort.InferenceSession", bundle: Bundle) -> None:
     """Run the model once on zeros and compare its outputs with what model.json declares. Raises BundleError."""
     import numpy as np
 
@@ -92,7 +91,7 @@ def probe(session: "ort.InferenceSession", bundle: "Bundle") -> None:
             raise BundleError(f"{bundle.model}: output {declared.name} has shape {array.shape}, expected {expected}")
 
 
-def probe_shape(declared: "Input") -> tuple[int, ...]:
+def probe_shape(declared: Input) -> tuple[int, ...]:
     """A shape with batch 1 that the input accepts; a dynamic image size becomes the smallest sensible one.
 
     Raises BundleError for one that no memory holds.
@@ -112,7 +111,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
 
 
-def _check_input(session: "ort.InferenceSession", bundle: "Bundle") -> None:
+def _check_input(session: "ort.InferenceSession", bundle: Bundle) -> None:
     """Compare the model's inputs with model.json. Raises BundleError saying what is there and what was expected."""
     declared, inputs = bundle.manifest.input, session.get_inputs()
     names = [tensor.name for tensor in inputs]

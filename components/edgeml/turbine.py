@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pywt
 
+from edgeml.bundle import Bundle
 from edgeml.errors import BackendError, BundleError
-from edgeml.models import Bundle
 from edgeml.numbers import measured
 
 Vector = npt.NDArray[np.float64]

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edgeml.models import Input
+from edgeml.bundle import Input
 
 Array = np.ndarray[Any, Any]
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from edgeml.bundle import Task
 from edgeml.errors import BackendError, EdgemlError
 from edgeml.messages import Detection, InferenceResult, ModelRef, Regression, Source
-from edgeml.models import Task
 from edgeml.numbers import number
 from inferencer.tracks import Step
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from edgeml.bundle import Name, Sha256, version_key
 from edgeml.errors import ConfigError
-from edgeml.models import Name, Sha256, version_key
 from model_updater.errors import UpdateError
 
 OPERATION = "update_model"

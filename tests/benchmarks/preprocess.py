@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from benchmarks.harness import Row, interleave, percentile
-from edgeml.models import Input
+from edgeml.bundle import Input
 from inferencer.preprocess import Preprocessor
 
 TIMES = 100

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeml import models, onnx_file
+from edgeml import bundle, models, onnx_file
 from edgeml.errors import BundleError
 
 ROOT = Path(__file__).parents[2]
@@ -226,13 +226,13 @@ def test_every_file_has_a_limit_in_bytes(tmp_path: Path, monkeypatch: pytest.Mon
     described(folder, files={name: models.sha256(folder / name) for name in ("labels.txt", "mean.npy")})
     for limit, words in (("MAX_MODEL_BYTES", "model.onnx"), ("MAX_LABELS_BYTES", "labels.txt")):
         with monkeypatch.context() as patch:
-            patch.setattr(models, limit, 60)
+            patch.setattr(bundle, limit, 60)
             assert f"{words}: more than 60 bytes" in refused(folder)
     for limit in ("MAX_MANIFEST_BYTES", "MAX_FILE_BYTES", "MAX_FILES"):
         with monkeypatch.context() as patch:
-            patch.setattr(models, limit, 1)
+            patch.setattr(bundle, limit, 1)
             assert "1 " in refused(folder)
-    monkeypatch.setattr(models, "MAX_ARRAY_BYTES", 1000)
+    monkeypatch.setattr(bundle, "MAX_ARRAY_BYTES", 1000)
     with pytest.raises(BundleError, match=r"mean\.npy: more than 1000 bytes"):
         models.load(folder).array("mean.npy")
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeml.models import Input
+from edgeml.bundle import Input
 from inferencer.preprocess import Preprocessor
 
 RNG = np.random.default_rng(7)

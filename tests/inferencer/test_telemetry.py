@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edgeml.models import load
+from edgeml.bundle import load
 from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
 from inferencer.backends.onnx import OnnxBackend

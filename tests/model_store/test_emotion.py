@@ -4,7 +4,7 @@ import pytest
 
 from bundles.clips import face_clip
 from edgeml import models
-from edgeml.models import Bundle
+from edgeml.bundle import Bundle
 from model_store.emotion.build import build
 
 

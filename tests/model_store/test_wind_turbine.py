@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from edgeml import models
-from edgeml.models import Bundle
+from edgeml.bundle import Bundle
 from edgeml.turbine import FEATURES, RING, Statistics, TurbineFeatures, errors
 from localdev.simulators.turbine import Fault, readings
 from model_store.wind_turbine.build import HERE

@@ -13,7 +13,7 @@ from edgeml.errors import BundleError
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-    from edgeml.models import Bundle
+    from edgeml.bundle import Bundle
     from inferencer.parts import Pipeline
     from inferencer.tasks.runner import Runner
 

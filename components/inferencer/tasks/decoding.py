@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeml.bundle import Bundle
 from edgeml.errors import BackendError, BundleError
 from edgeml.messages import Source
-from edgeml.models import Bundle
 from inferencer.preprocess import Array, Geometry, Preprocessor
 from inferencer.sample import Outcome, Sample, Timer, ordered
 from inferencer.tasks.outputs import Fit, plan, table

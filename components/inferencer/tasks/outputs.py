@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeml.bundle import Bundle
 from edgeml.errors import BundleError
-from edgeml.models import Bundle
 from inferencer.preprocess import Array
 
 SLACK = 1e-3  # of a probability in half precision

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgeml.bundle import Bundle
 from edgeml.errors import BackendError
-from edgeml.models import Bundle
 from edgeml.onnx_session import first_line
 from inferencer.sample import Array, Outcome, Sample
 from inferencer.tasks.outputs import Output

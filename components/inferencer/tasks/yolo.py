@@ -16,7 +16,7 @@ from inferencer.tasks.outputs import SLACK, Misfit, Output, Plan
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-    from edgeml.models import Bundle
+    from edgeml.bundle import Bundle
     from inferencer.parts import Pipeline
     from inferencer.tasks.runner import Runner
 

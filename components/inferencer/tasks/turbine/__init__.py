@@ -9,7 +9,7 @@ from msgspec import Meta
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-    from edgeml.models import Bundle
+    from edgeml.bundle import Bundle
     from inferencer.parts import Pipeline
     from inferencer.tasks.runner import Runner
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeml.bundle import Bundle
 from edgeml.errors import BackendError, BundleError
 from edgeml.messages import Anomaly
-from edgeml.models import Bundle
 from edgeml.pace import following
 from edgeml.turbine import FEATURES, Statistics, TurbineFeatures, errors
 from inferencer.sample import Outcome, Sample, Timer
