@@ -44,6 +44,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     },
     "log_shipper": {},
     "model_updater": {},
+    "monitor": {},
     "sample_requester": {"interval_s": 5},
     "serial_scraper": {"ports": {"p": {"device": "/dev/ttyNowhere*"}}},
 }

@@ -39,6 +39,7 @@ ADVICE = {
     "too_large": "Make it smaller, or raise the limit that the text names.",
     "disk_full": "Free disk space, or lower the caps of the component.",
     "clock": "Let the device reach a time server.",
+    "address_in_use": "End the program that has the port, or configure another one; the component keeps trying.",
     "child_failed": "Look at the program's output in the log; it is started again.",
 }
 

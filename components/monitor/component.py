@@ -1,0 +1,81 @@
+"""Serves a page about this device to browsers on it."""
+
+import logging
+import threading
+from pathlib import Path
+
+from edgeml.backoff import Backoff
+from edgeml.component import Component, Context
+from edgeml.log import kv
+from monitor import __version__
+from monitor.app import application
+from monitor.config import Config
+from monitor.server import Server, ServerError
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).resolve().parent / "static"
+
+
+class Monitor(Component[Config]):
+    """Shows in a browser what the device sees and how it does."""
+
+    name = "edgeml.Monitor"
+    version = __version__
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._config = Config()
+        self._changed = threading.Event()
+        self._lock = threading.Lock()
+        self._server: Server | None = None
+        self._backoff = Backoff(first_s=1.0, ceiling_s=30.0, floor_s=0.2)
+
+    def start(self, config: Config) -> None:
+        self._config = config
+        self.context.spawn("server", self._serve_for_ever)
+
+    def reconfigure(self, config: Config) -> None:
+        with self._lock:
+            moved, self._config = config != self._config, config
+        if moved:
+            self._again()
+
+    def stop(self) -> None:
+        self._again()
+
+    def _again(self) -> None:
+        """End what serves now, or the pause before the next attempt."""
+        self._changed.set()
+        with self._lock:
+            if self._server is not None:
+                self._server.stop()
+
+    def _serve_for_ever(self) -> None:
+        problems = self.context.health.problems
+        while not self.context.stopping.is_set():
+            self._changed.clear()
+            try:
+                self._serve()
+                self._backoff.reset()
+            except ServerError as error:
+                problems.found("address_in_use", "page", str(error))
+                self._changed.wait(self._backoff.next())
+
+    def _serve(self) -> None:
+        """Serve until the configuration changes or the component stops. Raises ServerError."""
+        config = self._config
+        app = application(STATIC, self.context.health.problems.current)
+        with Server(app, config.port) as server:
+            self.context.health.problems.cleared("address_in_use", "page")
+            log.info("page %s", kv(address=server.address))
+            with self._lock:
+                self._server = server
+                # What changed or stopped before the server was there could not tell it.
+                if self._changed.is_set() or self.context.stopping.is_set() or config != self._config:
+                    server.stop()
+            try:
+                server.run()
+            finally:
+                with self._lock:
+                    self._server = None

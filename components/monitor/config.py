@@ -1,0 +1,12 @@
+"""Configuration of edgeml.Monitor."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class Config(msgspec.Struct, frozen=True):
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port of the page on 127.0.0.1; 0 takes a free one, which the log tells")
+    ] = 8484

@@ -1,0 +1,130 @@
+"""One HTTP server in a thread of its own, on a loopback address, whose connections are bounded in number and time."""
+
+import asyncio
+import socket
+from types import TracebackType
+from typing import Any, Self
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from edgeml.errors import EdgemlError
+
+HOST = "127.0.0.1"
+MAX_CONNECTIONS = 64
+MAX_HEADER_BYTES = 16384
+REQUEST_S = 10.0  # from the beginning of a connection or request to the request's end
+UNREAD_S = 10.0  # that a client may leave an answer unread
+KEEP_ALIVE_S = 20
+STOP_S = 1  # what is under way may end in this time
+
+
+class ServerError(EdgemlError):
+    """The address cannot be listened on."""
+
+
+class BoundedProtocol(H11Protocol):
+    """uvicorn's protocol, whose clients may neither dawdle with a request nor leave its answer unread.
+
+    uvicorn itself waits for ever for headers, a body or a reader, and takes any number of connections that say nothing.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._late: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        self._refused = len(self.connections) >= MAX_CONNECTIONS
+        if self._refused:
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self._late = self.loop.call_later(REQUEST_S, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._in_time()
+        if self._unread is not None:
+            self._unread.cancel()
+        if not self._refused:
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        super().data_received(data)
+        if self.conn.their_state not in {h11.IDLE, h11.SEND_BODY}:  # the request is here as a whole
+            self._in_time()
+        elif self._late is None:
+            self._late = self.loop.call_later(REQUEST_S, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _in_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+
+class Server:
+    """Serves `app` on 127.0.0.1 at `port` while the block lasts and `run` runs. Raises ServerError.
+
+    `stop`, from any thread, ends `run`, also one that has not begun.
+    """
+
+    def __init__(self, app: ASGIApp, port: int) -> None:
+        self._socket = _listen(port)
+        self._server = uvicorn.Server(uvicorn.Config(app, **_settings()))
+        self.address = f"http://{HOST}:{self._socket.getsockname()[1]}/"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+    def run(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "http": BoundedProtocol,
+        "ws": "none",
+        "loop": "asyncio",
+        "lifespan": "off",
+        "log_config": None,  # the component's own
+        "access_log": False,
+        "log_level": "warning",
+        "proxy_headers": False,
+        "server_header": False,
+        "h11_max_incomplete_event_size": MAX_HEADER_BYTES,
+        "timeout_keep_alive": KEEP_ALIVE_S,
+        "timeout_graceful_shutdown": STOP_S,
+    }
+
+
+def _listen(port: int) -> socket.socket:
+    listening = socket.socket()
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by connections: what was closed with an unread rest does not stay for ever either.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_S * 1000))
+        listening.bind((HOST, port))
+        listening.listen(MAX_CONNECTIONS)
+    except OSError as error:
+        listening.close()
+        raise ServerError(f"{HOST}:{port} cannot be listened on: {error.strerror}") from error
+    return listening

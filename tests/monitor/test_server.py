@@ -1,0 +1,120 @@
+"""The bounds of connections, in this process, where their times can be made short."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from edgeml.messages import Problem
+from monitor import server
+from monitor.app import application
+from monitor.server import Server, ServerError
+
+PROBLEM = Problem(code="clock", subject="device", text="not set", since=1.0)
+
+
+@contextmanager
+def serving(static: Path, *problems: Problem) -> Iterator[tuple[str, int]]:
+    """The address of a server of `static`."""
+    with Server(application(static, lambda: problems), 0) as running:
+        thread = threading.Thread(target=running.run)
+        thread.start()
+        try:
+            url = httpx.URL(running.address)
+            yield url.host, url.port or 0
+        finally:
+            running.stop()
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def get(address: tuple[str, int], path: str) -> httpx.Response:
+    with httpx.Client(trust_env=False, timeout=10) as client:
+        return client.get(f"http://{address[0]}:{address[1]}{path}")
+
+
+def test_the_folder_is_the_page_and_problems_are_health(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<!doctype html>")
+    (tmp_path / "app.js").write_text("export {}")
+    with serving(tmp_path, PROBLEM) as address:
+        assert get(address, "/").text == "<!doctype html>"
+        assert get(address, "/static/app.js").headers["content-type"].startswith("text/javascript")
+        health = get(address, "/healthz")
+        assert (health.status_code, health.text) == (503, "clock device: not set\n")
+
+
+SLOW = {
+    "says nothing": b"",
+    "half a request line": b"GET /hea",
+    "headers without an end": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n",
+    "a body without an end": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\nx",
+    "a second request": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea",
+}
+
+
+def test_who_dawdles_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "REQUEST_S", 0.3)
+    monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.3)
+    with serving(tmp_path) as address:
+        peers = {case: socket.create_connection(address, timeout=10) for case in SLOW}
+        for case, peer in peers.items():
+            peer.sendall(SLOW[case])
+        for case, peer in peers.items():
+            with peer:
+                assert ended(peer), case
+
+
+def test_who_does_not_read_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "UNREAD_S", 0.3)
+    with (tmp_path / "large.js").open("wb") as large:
+        large.truncate(64_000_000)
+    with serving(tmp_path) as address, socket.create_connection(address, timeout=10) as peer:
+        peer.sendall(b"GET /static/large.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert threading.Event().wait(1.0) is False  # a reader that comes too late
+        received = 0
+        with_reset = False
+        try:
+            while data := peer.recv(1 << 20):
+                received += len(data)
+        except ConnectionResetError:
+            with_reset = True
+        assert with_reset or received < 64_000_000
+
+
+def test_connections_are_bounded_and_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+    with serving(tmp_path) as address:
+        peers = [socket.create_connection(address, timeout=10) for _ in range(4)]
+        with pytest.raises(httpx.TransportError):
+            get(address, "/healthz")
+        for peer in peers:
+            peer.close()
+        assert answered(address)
+
+
+def test_an_address_in_use_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ServerError, match=r"127\.0\.0\.1:\d+ cannot"):
+        Server(application(Path(), tuple), other.getsockname()[1])
+
+
+def ended(peer: socket.socket) -> bool:
+    """Whether the other side ends the connection before the peer's own timeout."""
+    try:
+        while peer.recv(65536):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def answered(address: tuple[str, int]) -> bool:
+    for _ in range(100):
+        try:
+            return get(address, "/healthz").status_code == 200
+        except httpx.TransportError:  # the closed ones are not yet noticed
+            continue
+    return False
