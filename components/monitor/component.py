@@ -8,6 +8,7 @@ from edgeml.backoff import Backoff
 from edgeml.component import Component, Context
 from edgeml.log import kv
 from monitor import __version__
+from monitor.access import Access, AccessError, password_of
 from monitor.app import application
 from monitor.config import Config
 from monitor.server import Server, ServerError
@@ -29,6 +30,7 @@ class Monitor(Component[Config]):
         self._changed = threading.Event()
         self._lock = threading.Lock()
         self._server: Server | None = None
+        self._access: Access | None = None  # kept while the server moves, and the sessions with it
         self._backoff = Backoff(first_s=1.0, ceiling_s=30.0, floor_s=0.2)
 
     def start(self, config: Config) -> None:
@@ -61,11 +63,15 @@ class Monitor(Component[Config]):
             except ServerError as error:
                 problems.found("address_in_use", "page", str(error))
                 self._changed.wait(self._backoff.next())
+            except AccessError as error:
+                problems.found("file_refused", "password", str(error))
+                self._changed.wait(self._backoff.next())
 
     def _serve(self) -> None:
-        """Serve until the configuration changes or the component stops. Raises ServerError."""
+        """Serve until the configuration changes or the component stops. Raises ServerError, AccessError."""
         config = self._config
-        app = application(STATIC, self.context.health.problems.current)
+        access = None if config.auth == "off" else self._asked()
+        app = application(STATIC, self.context.health.problems.current, access)
         with Server(app, config.port) as server:
             self.context.health.problems.cleared("address_in_use", "page")
             log.info("page %s", kv(address=server.address))
@@ -79,3 +85,11 @@ class Monitor(Component[Config]):
             finally:
                 with self._lock:
                     self._server = None
+
+    def _asked(self) -> Access:
+        if self._access is None:
+            file = self.context.work / "password"
+            self._access = Access(password_of(file))
+            self.context.health.problems.cleared("file_refused", "password")
+            log.info("the password is in %s", file)
+        return self._access

@@ -1,6 +1,6 @@
 """Configuration of edgeml.Monitor."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -10,3 +10,7 @@ class Config(msgspec.Struct, frozen=True):
     port: Annotated[
         int, Meta(ge=0, le=65535, description="Port of the page on 127.0.0.1; 0 takes a free one, which the log tells")
     ] = 8484
+    auth: Annotated[
+        Literal["password", "off"],
+        Meta(description="Ask for the password in the work folder's file `password`; off lets every local user look"),
+    ] = "password"

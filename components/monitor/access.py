@@ -1,0 +1,107 @@
+"""Who may look: one password, and a session for each browser that gave it."""
+
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edgeml.errors import EdgemlError
+from edgeml.files import read_regular, write_atomic
+
+PASSWORD_BYTES = 15  # random, 20 characters
+MAX_PASSWORD = 1024  # bytes of a password that somebody gives
+SCRYPT = {"n": 2**14, "r": 8, "p": 1}  # 16 MB and some 50 ms for an attempt
+MAX_SESSIONS = 32
+SESSION_S = 12 * 3600.0
+ATTEMPTS, ATTEMPT_S = 10, 6.0  # so many at once, and one more after so many seconds
+
+
+class AccessError(EdgemlError):
+    """The password's file cannot be made or is not to be trusted."""
+
+
+def password_of(file: Path) -> str:
+    """The password in `file`; where there is none, one is made, for its owner alone. Raises AccessError."""
+    try:
+        status = file.lstat()
+    except FileNotFoundError:
+        return _generated(file)
+    except OSError as error:
+        raise AccessError(f"{file}: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise AccessError(f"{file}: expected a file of this component's user that nobody else may read (0600)")
+    try:
+        password = read_regular(file, MAX_PASSWORD, follow=False).decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AccessError(f"{file}: {error}") from error
+    if not password:
+        raise AccessError(f"{file}: expected a password, found none; remove the file, and a new one is made")
+    return password
+
+
+def _generated(file: Path) -> str:
+    password = secrets.token_urlsafe(PASSWORD_BYTES)
+    try:
+        write_atomic(file, f"{password}\n", mode=0o600)
+    except OSError as error:
+        raise AccessError(f"{file}: {error.strerror}") from error
+    return password
+
+
+class Access:
+    """The hash of the password, the sessions and the attempts of one process; thread-safe. `clock` is monotonic."""
+
+    def __init__(self, password: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._salt = secrets.token_bytes(16)
+        self._hash = self._hashed(password)
+        self._lock = threading.Lock()
+        self._sessions: dict[bytes, float] = {}  # by the hash of the token, the oldest first; when it ends
+        self._attempts, self._refilled = float(ATTEMPTS), self._clock()
+
+    def sign_in(self, password: str) -> str | None:
+        """A new session's token if the password is right."""
+        if not hmac.compare_digest(self._hashed(password), self._hash):
+            return None
+        token = secrets.token_urlsafe(32)
+        with self._lock:
+            while len(self._sessions) >= MAX_SESSIONS:
+                del self._sessions[next(iter(self._sessions))]
+            self._sessions[_key(token)] = self._clock() + SESSION_S
+            self._attempts = min(float(ATTEMPTS), self._attempts + 1)  # what was right does not count
+        return token
+
+    def attempt(self) -> bool:
+        """Whether one more attempt to sign in is allowed now; it counts."""
+        with self._lock:
+            now = self._clock()
+            self._attempts = min(float(ATTEMPTS), self._attempts + (now - self._refilled) / ATTEMPT_S)
+            self._refilled = now
+            if self._attempts < 1:
+                return False
+            self._attempts -= 1
+            return True
+
+    def valid(self, token: str) -> bool:
+        with self._lock:
+            end = self._sessions.get(_key(token), 0.0)
+            if end and end <= self._clock():
+                del self._sessions[_key(token)]
+                return False
+            return end > 0
+
+    def sign_out(self, token: str) -> None:
+        with self._lock:
+            self._sessions.pop(_key(token), None)
+
+    def _hashed(self, password: str) -> bytes:
+        return hashlib.scrypt(password.encode(errors="replace"), salt=self._salt, **SCRYPT)
+
+
+def _key(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="replace")).digest()

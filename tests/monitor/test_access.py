@@ -1,0 +1,143 @@
+"""Who may look: the password's file, signing in and out, and what counts as an attempt."""
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from monitor import access as rules
+from monitor.access import Access, AccessError, password_of
+from monitor.signing import COOKIE
+from support import Standalone, eventually
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("monitor")
+
+
+@pytest.fixture(scope="module")
+def base(work: Path) -> Iterator[str]:
+    with Standalone("monitor", {"port": 0}, work) as running:
+        eventually(lambda: "address=http://" in running.log, what="the page's address")
+        yield running.log.partition("address=")[2].split()[0].rstrip("/")
+        password = (work / "password").read_text().strip()
+        assert str(work / "password") in running.log
+        assert password not in running.log
+
+
+@pytest.fixture
+def client(base: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=base, timeout=10, trust_env=False) as client:
+        yield client
+
+
+def test_the_page_is_for_who_signs_in_until_he_signs_out(client: httpx.Client, base: str, work: Path) -> None:
+    refused = client.get("/")
+    assert (refused.status_code, refused.headers["location"]) == (302, "/sign-in")
+    assert 'name="password"' in client.get("/sign-in").text
+    assert client.post("/sign-in", data={"password": "wrong"}).status_code == 401
+    password = (work / "password").read_text().strip()
+    taken = client.post("/sign-in", data={"password": password}, headers={"Origin": base})
+    assert (taken.status_code, taken.headers["location"]) == (303, "/")
+    cookie = taken.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert client.get("/").status_code != 302
+    token = client.cookies[COOKIE]
+    client.post("/sign-out")
+    assert client.get("/", headers={"Cookie": f"{COOKIE}={token}"}).status_code == 302
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1", "http://127.0.0.1:1", ""])
+@pytest.mark.parametrize("path", ["/sign-in", "/sign-out"])
+def test_another_page_cannot_sign_in_or_out(client: httpx.Client, origin: str, path: str) -> None:
+    assert client.post(path, data={"password": "x"}, headers={"Origin": origin}).status_code == 403
+
+
+FORMS = {
+    "nothing": b"",
+    "no field": b"password",
+    "another field": b"user=x",
+    "two fields": b"password=x&user=y",
+    "no text": b"password=%ff",
+    "no UTF-8": b"password=\xff",
+    "too long": b"password=" + b"x" * 5000,
+    "json": b'{"password": "x"}',
+}
+
+
+@pytest.mark.parametrize("case", FORMS)
+def test_what_is_no_form_is_refused_and_is_no_attempt(client: httpx.Client, case: str) -> None:
+    assert client.post("/sign-in", content=FORMS[case]).status_code == 400
+
+
+@pytest.mark.parametrize("token", ["", "x", "x" * 4000, "é", '"a;b"'])
+def test_a_cookie_of_ones_own_making_is_no_session(client: httpx.Client, token: str) -> None:
+    assert client.get("/", headers=[(b"Cookie", f"{COOKIE}={token}".encode())]).status_code == 302
+
+
+def test_nobody_is_asked_where_auth_is_off(tmp_path: Path) -> None:
+    with Standalone("monitor", {"port": 0, "auth": "off"}, tmp_path / "work") as running:
+        eventually(lambda: "address=http://" in running.log, what="the page's address")
+        base = running.log.partition("address=")[2].split()[0]
+        assert httpx.get(base, trust_env=False).status_code != 302
+        assert not (tmp_path / "work" / "password").exists()
+
+
+def test_attempts_are_limited_and_a_right_one_does_not_count() -> None:
+    now = [1000.0]
+    access = Access("right", lambda: now[0])
+    for _ in range(2 * rules.ATTEMPTS):
+        assert access.attempt()
+        assert access.sign_in("right")
+    assert [access.attempt() for _ in range(rules.ATTEMPTS + 1)] == [True] * rules.ATTEMPTS + [False]
+    now[0] += rules.ATTEMPT_S
+    assert [access.attempt(), access.attempt()] == [True, False]
+
+
+def test_sessions_end_by_time_and_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(rules, "MAX_SESSIONS", 2)
+    access = Access("right", lambda: now[0])
+    first, second, third = (access.sign_in("right") or "" for _ in range(3))
+    assert [access.valid(token) for token in (first, second, third)] == [False, True, True]
+    now[0] += rules.SESSION_S
+    assert [access.valid(token) for token in (second, third)] == [False, False]
+
+
+def test_the_generated_password_is_kept_and_for_its_owner_alone(tmp_path: Path) -> None:
+    password = password_of(tmp_path / "password")
+    assert len(password) == 20
+    assert stat.S_IMODE((tmp_path / "password").stat().st_mode) == 0o600
+    assert password_of(tmp_path / "password") == password
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644, 0o666])
+def test_a_password_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "password"
+    file.write_text("secret")
+    file.chmod(mode)
+    with pytest.raises(AccessError, match="0600") as refused:
+        password_of(file)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff", b"x" * 2000])
+def test_a_file_that_holds_no_password_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    with pytest.raises(AccessError, match="password"):
+        password_of(file)
+
+
+def test_a_link_or_folder_in_its_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("secret")
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    (tmp_path / "folder").mkdir()
+    for name in ("link", "folder"):
+        with pytest.raises(AccessError, match="0600"):
+            password_of(tmp_path / name)
