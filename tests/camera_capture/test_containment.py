@@ -24,6 +24,7 @@ from edgeml.errors import RefusedError, SpoolError
 from edgeml.frames import FrameReader, FrameWriter
 from edgeml.health import Health
 from edgeml.messages import CameraCommand
+from ipc_support import FakeIpc
 from support import eventually
 
 ERRORS: list[Callable[[], Exception]] = [
@@ -41,38 +42,25 @@ BAD = configured(type="test_pattern", width=33, height=17, fps=50, reconnect_min
 GOOD = configured(type="test_pattern", width=32, height=16, fps=50)
 
 
-class Core:
-    """An Ipc that keeps what is published, and refuses the topics in `refused`."""
-
-    def __init__(self) -> None:
-        self.published: list[tuple[str, Any]] = []
-        self.handlers: dict[str, Any] = {}
-        self.refused: set[str] = set()
-        self.fault: Exception | None = None
-
-    def publish(self, topic: str, payload: bytes, *, wait: float = 0.0) -> None:
-        if self.fault is not None and "/bad/" in topic:
-            raise self.fault
-        self.published.append((topic, payload))
-
-    def subscribe(self, topic: str, handler: Any) -> None:
-        if topic in self.refused:
-            raise RefusedError("not allowed")
-        self.handlers[topic] = handler
-
-
 class Running:
     def __init__(self, tmp_path: Path) -> None:
-        self.core = Core()
+        self.refused: set[str] = set()
+        self.fault: Exception | None = None
+        self.core = FakeIpc(self._called)
         self.rings = tmp_path / "rings"
         self.rings.mkdir()
-        ipc: Any = self.core
         health = Health("edgeml.CameraCapture", "1")
-        self.context = Context(ipc=ipc, health=health, work=tmp_path, root=tmp_path, thing_name="t")
+        self.context = Context(ipc=self.core, health=health, work=tmp_path, root=tmp_path, thing_name="t")
         self.component = CameraCapture(self.context)
 
     def start(self, bad: Camera = BAD) -> None:
         self.component.start(Config(cameras={"bad": bad, "good": GOOD}, ring_directory=str(self.rings)))
+
+    def _called(self, call: str, topic: str) -> None:
+        if call == "subscribe" and topic in self.refused:
+            raise RefusedError("not allowed")
+        if call == "publish" and self.fault is not None and "/bad/" in topic:
+            raise self.fault
 
     def count(self, name: str) -> int:
         return self.context.health.counter(name)
@@ -280,7 +268,7 @@ def test_a_ring_that_somebody_takes_away_is_made_anew(
 def command(running: Running, camera: str, text: str) -> Any:
     topic = messages.camera_command(camera)
     running.core.handlers[topic](topic, messages.encode(CameraCommand(command=text, request_id="7")))  # type: ignore[arg-type]
-    replies = [messages.decode(p, dict) for t, p in running.core.published if t == messages.camera_reply(camera)]
+    replies = [messages.decode(p, dict) for t, p in running.core.local if t == messages.camera_reply(camera)]
     return replies[-1]
 
 
@@ -341,18 +329,18 @@ def test_uploads_that_cannot_be_prepared_are_prepared_later(running: Running, mo
 
 
 def test_a_topic_that_is_refused_costs_its_commands_and_no_frame(running: Running) -> None:
-    running.core.refused = {messages.camera_command("bad")}
+    running.refused = {messages.camera_command("bad")}
     running.start()
     assert ("unauthorized", "cameras.bad.command") in running.codes()
     running.delivers("bad")
 
 
 def test_announcements_that_fail_in_any_way_cost_nothing_else(running: Running) -> None:
-    running.core.fault = KeyError("surprise")
+    running.fault = KeyError("surprise")
     running.start()
     eventually(lambda: running.count("cameras.bad.reconnects") > 1, what="failures")
     running.delivers("good")
-    running.core.fault = None
+    running.fault = None
     running.delivers("bad")
     assert running.is_alive()
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,20 +22,13 @@ from edgeml.component import Context
 from edgeml.edge_impulse.studio import Studio, StudioError
 from edgeml.frames import FrameReader, FrameWriter
 from edgeml.health import Health
-from edgeml.ipc import Subscription
+from ipc_support import UNEXPECTED, FakeIpc
 from localdev.simulators.studio import FakeStudio
 from support import eventually
 
 ERRORS: dict[str, Callable[[], Exception]] = {
-    "value": lambda: ValueError("x"),
-    "type": lambda: TypeError("x"),
-    "overflow": lambda: OverflowError("x"),
-    "recursion": RecursionError,
-    "unicode": lambda: UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates"),
-    "memory": MemoryError,
+    **UNEXPECTED,
     "runtime": lambda: RuntimeError("can't start new thread"),
-    "io": lambda: OSError(5, "Input/output error"),
-    "struct": lambda: struct.error("x"),
     "handshake": lambda: InvalidHandshake("x"),
     "protocol": lambda: ProtocolError("x"),
     "payload": lambda: PayloadTooBig("x"),
@@ -44,25 +36,12 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 KEY = "ei_test"
 
 
-class Core:
-    """An Ipc that knows the API key and keeps the handlers."""
-
-    def __init__(self) -> None:
-        self.handlers: dict[str, Any] = {}
-
-    def secret(self, secret_id: str) -> str:
-        return json.dumps({"ei_api_key": KEY})
-
-    def subscribe(self, topic: str, handler: Any) -> Subscription:
-        self.handlers[topic] = handler
-        return Subscription(lambda received: None, handler)
-
-
 class Device:
     """A device with a camera and two sensors of one topic, connected to a Studio of its own."""
 
     def __init__(self, folder: Path, studio: FakeStudio) -> None:
-        self.studio, self.core = studio, Core()
+        self.studio = studio
+        self.core = FakeIpc(secret=json.dumps({"ei_api_key": KEY}))
         ipc: Any = self.core
         self.health = Health("edgeml.EdgeImpulseLinux", "1")
         self.context = Context(ipc=ipc, health=self.health, work=folder, root=folder, thing_name="t")

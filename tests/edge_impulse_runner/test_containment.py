@@ -1,7 +1,5 @@
 """What goes wrong at one border ends nothing: an unexpected exception at each of them, and the results after it."""
 
-import json
-import struct
 import threading
 import wave
 from collections.abc import Callable, Iterator
@@ -28,19 +26,12 @@ from edgeml.edge_impulse.parameters import Parameters
 from edgeml.edge_impulse.results import Result, Timing
 from edgeml.frames import FrameReader, FrameWriter
 from edgeml.health import Health
-from edgeml.ipc import Subscription
 from edgeml.outbox import Outbox
+from ipc_support import UNEXPECTED, FakeIpc
 from support import eventually
 
 ERRORS: dict[str, Callable[[], Exception]] = {
-    "value": lambda: ValueError("x"),
-    "type": lambda: TypeError("x"),
-    "overflow": lambda: OverflowError("x"),
-    "recursion": RecursionError,
-    "unicode": lambda: UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates"),
-    "memory": MemoryError,
-    "io": lambda: OSError(5, "Input/output error"),
-    "struct": lambda: struct.error("x"),
+    **UNEXPECTED,
     "cv2": lambda: cv2.error("x"),
     "wave": lambda: wave.Error("x"),
 }
@@ -75,32 +66,11 @@ class Model:
     def close(self) -> None: ...
 
 
-class Core:
-    """An Ipc that keeps the results of the device and the handlers."""
-
-    max_iot_bytes = 128 << 10
-
-    def __init__(self) -> None:
-        self.results: list[Any] = []
-        self.handlers: dict[str, Any] = {}
-
-    def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
-        if topic.endswith("inference/output"):
-            self.results.append(json.loads(payload))
-
-    def subscribe(self, topic: str, handler: Any) -> Subscription:
-        self.handlers[topic] = handler
-        return Subscription(lambda received: None, handler)
-
-    def subscribe_iot(self, topic: str, handler: Any, *, qos: int = 1) -> Subscription:
-        return self.subscribe(topic, handler)
-
-
 class Running:
     """The component with a camera, a sound or a sensor that never ends."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        self.core, self.folder, self.patch = Core(), folder, patch
+        self.core, self.folder, self.patch = FakeIpc(), folder, patch
         ipc: Any = self.core
         self.health = Health("edgeml.EdgeImpulseRunner", "1")
         self.context = Context(ipc=ipc, health=self.health, work=folder, root=folder, thing_name="t")
@@ -132,8 +102,8 @@ class Running:
                     self.core.handlers["t"]("t", b"1,2")
 
     def deliver(self) -> None:
-        before = len(self.core.results)
-        eventually(lambda: len(self.core.results) > before + 2, 5, "results")
+        before = len(self.core.answers("inference/output"))
+        eventually(lambda: len(self.core.answers("inference/output")) > before + 2, 5, "results")
 
     def codes(self) -> set[str]:
         return {problem.code for problem in self.health.problems.current()}
@@ -189,7 +159,7 @@ BORDERS = [
     (SOUND_MODEL, wave, "open", "failures", "source_failed"),
     (SOUND_MODEL, audio.WavFile, "read", "failures", "source_failed"),
     (SENSOR_MODEL, inputs, "measured", "input_rejected", ""),
-    (SENSOR_MODEL, Core, "subscribe_iot", "subscriptions_failed", ""),
+    (SENSOR_MODEL, FakeIpc, "subscribe_iot", "subscriptions_failed", ""),
     (SENSOR_MODEL, Outbox, "send", "", ""),
     (SENSOR_MODEL, reporter, "encode", "", ""),
 ]

@@ -6,25 +6,26 @@ import pytest
 from clock_support import FakeClock
 from edgeml.errors import IpcError, UnauthorizedError
 from edgeml.health import Health
-from edgeml.ipc import StandaloneIpc
 from edgeml.outbox import Outbox
 from edgeml.spool import Spool
+from ipc_support import FakeIpc
 from support import eventually
 
 
-class Core(StandaloneIpc):
+class Core(FakeIpc):
     """A core that can be offline, as Nucleus Lite is: it then refuses at once. Keeps what it took."""
 
-    def __init__(self, online: bool) -> None:
-        self.online, self.max_iot_bytes = online, 7000
+    def __init__(self, online: bool, refused: tuple[str, ...] = ()) -> None:
+        super().__init__(self._asked, max_iot_bytes=7000)
+        self.online, self.refused = online, refused
         self.attempts = 0
-        self.taken: list[tuple[str, bytes, int]] = []
 
-    def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
+    def _asked(self, call: str, topic: str) -> None:
         self.attempts += 1
         if not self.online:
             raise IpcError("publish to IoT Core: offline (ServiceError)")
-        self.taken.append((topic, payload, qos))
+        if topic in self.refused:
+            raise UnauthorizedError("")  # Nucleus Lite's messages are empty
 
 
 @pytest.fixture(autouse=True)
@@ -44,13 +45,13 @@ def test_what_is_sent_offline_waits_on_disk_and_goes_out_in_order(tmp_path: Path
         box.send("t", b"%d" % number)
     eventually(lambda: offline.attempts, what="an attempt")
     box.close()
-    assert offline.taken == []
+    assert offline.iot == []
     online = Core(online=True)
     box = outbox(tmp_path, online, qos=0)
     box.send("t", b"20")
-    eventually(lambda: len(online.taken) == 21, what="all messages")
+    eventually(lambda: len(online.iot) == 21, what="all messages")
     box.close()
-    assert online.taken == [("t", b"%d" % number, 0) for number in range(21)]
+    assert online.iot == [("t", b"%d" % number, 0) for number in range(21)]
 
 
 def test_what_this_core_never_takes_does_not_block_the_rest(tmp_path: Path) -> None:
@@ -58,34 +59,26 @@ def test_what_this_core_never_takes_does_not_block_the_rest(tmp_path: Path) -> N
     box = outbox(tmp_path, core)
     box.send("t", b"x" * 7001)
     box.send("t", b"small")
-    eventually(lambda: core.taken, what="the small one")
+    eventually(lambda: core.iot, what="the small one")
     box.close()
-    assert core.taken == [("t", b"small", 1)]
+    assert core.iot == [("t", b"small", 1)]
 
 
 def test_topics_are_lanes_and_what_is_refused_comes_again_when_the_configuration_changes(tmp_path: Path) -> None:
-    class Refusing(Core):
-        refused: tuple[str, ...] = ("bad",)
-
-        def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
-            if topic in self.refused:
-                raise UnauthorizedError("")  # Nucleus Lite's messages are empty
-            super().publish_iot(topic, payload, qos=qos)
-
-    core, health = Refusing(online=True), Health("test", "1")
+    core, health = Core(online=True, refused=("bad",)), Health("test", "1")
     box = Outbox(tmp_path / "outbox.spool", core, health, max_bytes=1 << 20)
     for number in range(2):
         box.send("bad", b"%d" % number)
         box.send("good", b"%d" % number, qos=0)
-    eventually(lambda: len(core.taken) == 2, what="the good ones")
+    eventually(lambda: len(core.iot) == 2, what="the good ones")
     eventually(lambda: health.report().gauges["outbox.quarantined"] == 2, what="the refused ones")
     codes = {(problem.code, problem.subject) for problem in health.problems.current()}
     assert codes == {("refused", "outbox.bad"), ("quarantined", "outbox")}
     core.refused = ()
     box.configure(max_bytes=1 << 20, qos=1)
-    eventually(lambda: len(core.taken) == 4, what="all")
+    eventually(lambda: len(core.iot) == 4, what="all")
     box.close()
-    assert core.taken[2:] == [("bad", b"0", 1), ("bad", b"1", 1)]
+    assert core.iot[2:] == [("bad", b"0", 1), ("bad", b"1", 1)]
     assert health.problems.current() == ()
 
 
@@ -97,7 +90,7 @@ def test_a_topic_from_an_old_spool_that_can_never_work_asks_nobody(tmp_path: Pat
     spool.put("t", b"new", headers={"qos": "seven"})
     spool.close()
     box = Outbox(tmp_path / "outbox.spool", core, health, max_bytes=1 << 20)
-    eventually(lambda: core.taken == [("t", b"new", 1)])
+    eventually(lambda: core.iot == [("t", b"new", 1)])
     eventually(lambda: health.report().gauges["outbox.quarantined"] == 1)
     box.close()
     assert core.attempts == 1
@@ -121,12 +114,12 @@ def test_messages_of_a_wrong_clock_wait_for_the_right_time(tmp_path: Path, wrong
     box = opened()
     clock.pass_s(10)
     box.send("t", json.dumps({"ts": int(wrong * 1000) + 10_000, "n": 1}).encode())
-    assert core.taken == []
+    assert core.iot == []
     clock.synchronise(TRUE)
     box.send("t", json.dumps({"at": TRUE, "n": 2}).encode())
-    eventually(lambda: len(core.taken) == 3)
+    eventually(lambda: len(core.iot) == 3)
     box.close()
-    found = [json.loads(payload) for _, payload, _ in core.taken]
+    found = [json.loads(payload) for _, payload, _ in core.iot]
     assert found == [{"at": TRUE - 10, "n": 0}, {"ts": int(TRUE * 1000), "n": 1}, {"at": TRUE, "n": 2}]
     assert health.problems.current() == ()
 
@@ -138,13 +131,13 @@ def test_a_clock_that_is_never_set_holds_messages_for_a_while_and_marks_them(tmp
     )
     box.send("t", b'{"at":1000.0}')
     eventually(lambda: box._drainer._lanes, what="being held")
-    assert core.taken == []
+    assert core.iot == []
     clock.pass_s(56)
     box.send("t", b'{"at":1056.0}')
-    eventually(lambda: len(core.taken) == 2)
+    eventually(lambda: len(core.iot) == 2)
     box.close()
     marked = [{"at": at, "clock": "unsynchronised"} for at in (1000.0, 1056.0)]
-    assert [json.loads(payload) for _, payload, _ in core.taken] == marked
+    assert [json.loads(payload) for _, payload, _ in core.iot] == marked
 
 
 def test_what_another_boot_left_is_marked_and_not_held(tmp_path: Path) -> None:
@@ -153,6 +146,6 @@ def test_what_another_boot_left_is_marked_and_not_held(tmp_path: Path) -> None:
     spool.close()
     core, clock = Core(online=True), FakeClock(TRUE, synchronised=True)
     box = Outbox(tmp_path / "o.spool", core, Health("t", "1"), max_bytes=1 << 20, times={"at": 1}, clock=clock)
-    eventually(lambda: len(core.taken) == 1)
+    eventually(lambda: len(core.iot) == 1)
     box.close()
-    assert json.loads(core.taken[0][1]) == {"at": 1000.0, "clock": "unsynchronised"}
+    assert json.loads(core.iot[0][1]) == {"at": 1000.0, "clock": "unsynchronised"}

@@ -4,12 +4,13 @@ import boto3
 import pytest
 
 from edgeml.errors import DisconnectedError, IpcError, NotFoundError
-from edgeml.ipc import StandaloneIpc, secret_text
+from edgeml.ipc import secret_text
 from edgeml.secrets import api_key
+from ipc_support import FakeIpc
 from localdev.cloud.aws import LocalAws
 
 
-class Core(StandaloneIpc):
+class Core(FakeIpc):
     """A core that answers or refuses GetSecretValue; the rest of Ipc is not asked."""
 
     def __init__(self, answer: str | IpcError) -> None:

@@ -8,8 +8,8 @@ from typing import get_args
 import msgspec
 import pytest
 
-from edgeml.ipc import StandaloneIpc
 from edgeml.spool import Spool
+from ipc_support import FakeIpc
 from log_shipper.batch import Batch
 from log_shipper.config import Config, IotCore, Sink
 from log_shipper.errors import BatchRefused, DeliveryError
@@ -19,14 +19,14 @@ from log_shipper.sinks import KINDS
 from log_shipper.sinks.iot_core import IotCoreSink
 
 
-class Silent(StandaloneIpc):
+class Silent(FakeIpc):
     """A core that sends nothing: what is put stays in the spool."""
 
     def __init__(self) -> None:
-        self.max_iot_bytes = 131_072
+        super().__init__(self._wait)
         self.ended = threading.Event()
 
-    def publish_iot(self, topic: str, payload: bytes, qos: int = 1) -> None:
+    def _wait(self, call: str, topic: str) -> None:
         self.ended.wait(10)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from edgeml.errors import IpcError
-from edgeml.ipc import Handler, StandaloneIpc, Subscription, matches
+from edgeml.ipc import matches
+from ipc_support import FakeIpc
 from model_updater import jobs as module
 from model_updater.jobs import Execution, JobGone, Jobs, shallow
 
@@ -20,40 +21,39 @@ EXECUTION = {"jobId": "j", "status": "IN_PROGRESS", "executionNumber": 3, "jobDo
 Answer = tuple[str, dict[str, Any]]  # accepted or rejected, body
 
 
-class Cloud(StandaloneIpc):
+class Cloud(FakeIpc):
     """A connection on which a reply goes to those who are subscribed to its topic, and to nobody else."""
 
     def __init__(self, *answers: Answer | None) -> None:
-        self.answers = list(answers)  # None: there is none
+        super().__init__(self._away)
+        self.replies = list(answers)  # None: there is none
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.qos: set[int] = set()
         self.subscribed: list[str] = []
         self.offline_at = ""
-        self._open: dict[str, Handler] = {}
 
-    def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> Subscription:
-        if self.offline_at and topic.endswith(self.offline_at):
-            raise IpcError("no answer in 10 s")
-        self.subscribed.append(topic.removeprefix(f"{BASE}/"))
-        self._open[topic] = handler
-        return Subscription(lambda received: None, handler)
+    def _away(self, call: str, topic: str) -> None:
+        if call == "subscribe_iot":
+            if self.offline_at and topic.endswith(self.offline_at):
+                raise IpcError("no answer in 10 s")
+            self.subscribed.append(topic.removeprefix(f"{BASE}/"))
 
     def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
         request = json.loads(payload)
         self.asked.append((topic.removeprefix(f"{BASE}/"), request))
         self.qos.add(qos)
-        if (answer := self.answers.pop(0)) is not None:
+        if (answer := self.replies.pop(0)) is not None:
             verdict, body = answer
             self.send(f"{topic}/{verdict}", {**body, "clientToken": request["clientToken"]})
 
     def send(self, topic: str, body: dict[str, Any]) -> None:
-        for pattern, handler in self._open.items():
+        for pattern, handler in list(self.handlers.items()):
             if matches(pattern, topic):
                 handler(topic, json.dumps(body).encode())
 
     def forget(self) -> None:
         """What Nucleus Lite does when its connection's process restarts."""
-        self._open.clear()
+        self.handlers.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -3,15 +3,14 @@
 import errno
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from edgeml.component import Context
 from edgeml.errors import DisconnectedError
 from edgeml.health import Health
-from edgeml.ipc import Handler, StandaloneIpc, Subscription
 from edgeml.messages import ModelActivate
+from ipc_support import FakeIpc
 from model_updater.config import Config
 from model_updater.document import parse
 from model_updater.errors import UpdateError
@@ -22,27 +21,9 @@ from support import eventually
 from updater_support import BASE, THING
 
 
-class Mute(StandaloneIpc):
-    """A connection over which AWS IoT never answers."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-
-    def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> Subscription:
-        return Subscription(lambda received: None, handler)
-
-    def publish(self, topic: str, payload: bytes, *, wait: float = 0) -> None: ...
-
-    def subscribe(self, topic: str, handler: Handler) -> Subscription:
-        return Subscription(lambda received: None, handler)
-
-    def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
-        self.asked.append((topic, json.loads(payload)))
-
-
 @pytest.fixture
-def worker(tmp_path: Path) -> tuple[Updater, Mute]:
-    ipc = Mute()
+def worker(tmp_path: Path) -> tuple[Updater, FakeIpc]:
+    ipc = FakeIpc()
     context = Context(ipc=ipc, health=Health("a", "1"), work=tmp_path, root=tmp_path, thing_name=THING)
     return Updater(context, Config()), ipc
 
@@ -53,7 +34,7 @@ def job_in_hand() -> Journal:
 
 
 def test_a_download_waits_for_an_unanswered_report_once_in_an_interval(
-    worker: tuple[Updater, Mute], monkeypatch: pytest.MonkeyPatch
+    worker: tuple[Updater, FakeIpc], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     updater, ipc = worker
     monkeypatch.setattr("model_updater.updater.PROGRESS_S", 0.2)
@@ -61,10 +42,11 @@ def test_a_download_waits_for_an_unanswered_report_once_in_an_interval(
     held = job_in_hand()
     assert held.document is not None
     progress = updater._installation(held, held.document)._tools.progress
-    eventually(lambda: progress(1) or ipc.asked, 5, "a report")
+    eventually(lambda: progress(1) or ipc.iot, 5, "a report")
     progress(1)
     progress(1)
-    ((topic, report),) = ipc.asked
+    ((topic, payload, _),) = ipc.iot
+    report = json.loads(payload)
     assert (topic, report["status"]) == (f"{BASE}/j/update", "IN_PROGRESS")
     details = {"step": "download", "progress": "25 %", "model": MODEL, "from_version": "none", "to_version": "2.0.0"}
     assert report["statusDetails"] == details
@@ -75,13 +57,13 @@ def activation() -> ModelActivate:
 
 
 @pytest.mark.parametrize("required", [True, False])
-def test_silence_is_consent_where_configured(worker: tuple[Updater, Mute], required: bool) -> None:
+def test_silence_is_consent_where_configured(worker: tuple[Updater, FakeIpc], required: bool) -> None:
     updater, _ = worker
     updater._rules = Config(confirmation_timeout_s=0.1, require_confirmation=required)
     assert updater._confirm(activation()) == (f"nobody who uses {MODEL} answered within 0.1 s" if required else "")
 
 
-def test_the_core_that_goes_away_is_no_fault_of_the_job(worker: tuple[Updater, Mute], tmp_path: Path) -> None:
+def test_the_core_that_goes_away_is_no_fault_of_the_job(worker: tuple[Updater, FakeIpc], tmp_path: Path) -> None:
     updater, _ = worker
     held = job_in_hand()
     held.interruptions = 1
@@ -97,7 +79,7 @@ def test_the_core_that_goes_away_is_no_fault_of_the_job(worker: tuple[Updater, M
 
 
 def test_an_outcome_for_which_there_is_no_room_takes_that_of_the_download(
-    worker: tuple[Updater, Mute], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    worker: tuple[Updater, FakeIpc], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     updater, _ = worker
     part = tmp_path / "job" / "artifact"

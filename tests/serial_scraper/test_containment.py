@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import select
-import struct
 import termios
 import threading
 import tty
@@ -19,8 +18,8 @@ import serial
 from edgeml._inbox import Inbox
 from edgeml.component import Context
 from edgeml.health import Health
-from edgeml.ipc import Subscription
 from edgeml.outbox import Outbox
+from ipc_support import UNEXPECTED, FakeIpc
 from serial_scraper import component, link, outlets, port, records, service
 from serial_scraper.component import SerialScraper
 from serial_scraper.config import Config, IotCore, Port
@@ -29,41 +28,10 @@ from serial_scraper.records import EdgeImpulse
 from support import eventually
 
 ERRORS: dict[str, Callable[[], Exception]] = {
-    "value": lambda: ValueError("x"),
-    "type": lambda: TypeError("x"),
-    "overflow": lambda: OverflowError("x"),
-    "recursion": RecursionError,
-    "unicode": lambda: UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates"),
-    "memory": MemoryError,
-    "io": lambda: OSError(5, "Input/output error"),
+    **UNEXPECTED,
     "termios": lambda: termios.error(5, "Input/output error"),
-    "struct": lambda: struct.error("x"),
 }
 BLOCK = b"Predictions (DSP: 2 ms., Classification: 14 ms., Anomaly: 0 ms.):\n    door: 0.75\n    idle: 0.25\n"
-
-
-class Core:
-    """An Ipc that keeps what is published by topic."""
-
-    max_iot_bytes = 7000
-
-    def __init__(self, crossed: Callable[[str, str], None]) -> None:
-        self.crossed = crossed
-        self.local: list[str] = []
-        self.sent: list[tuple[str, Any]] = []
-        self.handlers: dict[str, Any] = {}
-
-    def publish(self, topic: str, payload: bytes, *, wait: float = 0.0) -> None:
-        self.crossed("local", topic.split("/")[2])
-        self.local.append(topic.split("/")[2])
-
-    def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
-        self.sent.append((topic, json.loads(payload)))
-
-    def subscribe_iot(self, topic: str, handler: Any, *, qos: int = 1) -> Subscription:
-        self.crossed("subscribe", _device(topic, "command/input"))
-        self.handlers[topic] = handler
-        return Subscription(lambda received: None, handler)
 
 
 class Ports:
@@ -71,7 +39,7 @@ class Ports:
 
     def __init__(self, folder: Path) -> None:
         self.fault, self.crossings = "", dict[str, int]()
-        self.core = Core(self.crossed)
+        self.core = FakeIpc(self._called, max_iot_bytes=7000)
         ipc: Any = self.core
         health = Health("edgeml.SerialScraper", "1")
         self.context = Context(ipc=ipc, health=health, work=folder, root=folder, thing_name="t")
@@ -100,6 +68,12 @@ class Ports:
         ports = {name: Port(device=path, device_name=f"D_{name}", **shared) for path, name in self.slaves.items()}
         self.component.start(Config(ports=ports))
 
+    def _called(self, call: str, topic: str) -> None:
+        if call == "publish":
+            self.crossed("local", topic.split("/")[2])
+        elif call == "subscribe_iot":
+            self.crossed("subscribe", _device(topic, "command/input"))
+
     def crossed(self, border: str, name: str) -> None:
         if border == self.fault and name in ERRORS:
             self.crossings[name] = self.crossings.get(name, 0) + 1
@@ -119,7 +93,11 @@ class Ports:
     def deliver(self, *names: str) -> None:
         """All of them, from now on."""
         before = len(self.core.local)
-        eventually(lambda: set(names) <= set(self.core.local[before:]), 5, f"records of {names}")
+        eventually(
+            lambda: set(names) <= {topic.split("/")[2] for topic, _ in self.core.local[before:]},
+            5,
+            f"records of {names}",
+        )
 
     def problems(self) -> set[tuple[str, str]]:
         return {(problem.code, problem.subject) for problem in self.context.health.problems.current()}
@@ -238,7 +216,7 @@ def test_metrics_and_subscriptions_that_fail_are_tried_again(ports: Ports, borde
     if border == "subscribe":
         eventually(lambda: len(ports.core.handlers) == len(ERRORS) + 1, 5, "all subscriptions")
     else:
-        eventually(lambda: len({topic for topic, _ in ports.core.sent if "metrics" in topic}) == len(ERRORS) + 1, 5)
+        eventually(lambda: len({topic for topic, *_ in ports.core.iot if "metrics" in topic}) == len(ERRORS) + 1, 5)
     assert ports.context._events.empty()
 
 
@@ -247,15 +225,15 @@ def test_a_command_that_fails_is_counted_and_the_next_is_answered(ports: Ports) 
     try:
         ports.start("")
         eventually(lambda: len(ports.core.handlers) == len(ERRORS) + 1, 5, "all subscriptions")
-        eventually(lambda: len({topic for topic, _ in ports.core.sent if "metrics" in topic}) == len(ERRORS) + 1, 5)
+        eventually(lambda: len({topic for topic, *_ in ports.core.iot if "metrics" in topic}) == len(ERRORS) + 1, 5)
         for fault in ("answer", ""):
             ports.fault = fault
-            ports.core.sent.clear()
+            ports.core.iot.clear()
             for topic, handler in ports.core.handlers.items():
                 inbox.put(handler, topic, json.dumps({"cmd": "get_model_info", "fault": fault}).encode())
-            eventually(lambda: any("command/output" in topic for topic, _ in ports.core.sent), 5, "the good answer")
+            eventually(lambda: any("command/output" in topic for topic, *_ in ports.core.iot), 5, "the good answer")
             eventually(lambda: ports.count("messages.failed") + ports.count("commands_failed") == len(ERRORS), 5)
-        eventually(lambda: sum("command/output" in topic for topic, _ in ports.core.sent) == len(ERRORS) + 1, 5)
+        eventually(lambda: sum("command/output" in topic for topic, *_ in ports.core.iot) == len(ERRORS) + 1, 5)
     finally:
         inbox.close()
     ports.deliver(*ERRORS)
