@@ -1,0 +1,123 @@
+// Results of one pipeline as they come, its charts, and what another threshold would have shown.
+import { Chart } from "./chart.js";
+import { h, list, say, toggle } from "./dom.js";
+import { Screen } from "./draw.js";
+import { clock, ms, number, summary } from "./words.js";
+
+const KEPT = 300;
+const ROWS = 25;
+const BELOW = "What lies below the deployed threshold does not reach this page.";
+
+/** What a chart shows of a result: {values, dashed}; null where there is nothing to draw. */
+export function figures(result, labels = []) {
+  const found = result?.results;
+  if (Array.isArray(found)) {
+    const best = {};
+    for (const { label, score } of found) if (Number.isFinite(score)) best[label] = Math.max(best[label] ?? 0, score);
+    return { values: best, dashed: [] };
+  }
+  if (Array.isArray(found?.values)) {
+    const values = {};
+    const dashed = [];
+    found.values.slice(0, 6).forEach((value, at) => {
+      const name = String(labels[at] ?? `feature ${at + 1}`);
+      values[name] = value;
+      if (Number.isFinite(found.thresholds?.[at])) {
+        values[`${name} limit`] = found.thresholds[at];
+        dashed.push(`${name} limit`);
+      }
+    });
+    return { values, dashed };
+  }
+  if (Number.isFinite(found?.value)) {
+    return { values: { value: found.value, ...(Number.isFinite(found.measured) ? { "value measured": found.measured } : {}) }, dashed: ["value measured"] };
+  }
+  return null;
+}
+
+export class PipelineView {
+  constructor(shared, name) {
+    Object.assign(this, { shared, name, title: name, pipeline: null, results: [] });
+    this.facts = h("p", { className: "dim" });
+    this.last = h("p", { className: "last", role: "status" });
+    this.canvas = h("canvas", { width: 480, height: 270, role: "img", "aria-label": `Live picture with what ${name} found` });
+    this.frame = h("div", { className: "frame", hidden: true }, this.canvas);
+    this.screen = new Screen(this.canvas, () => ({ least: Number(this.slider.value) }));
+    this.chart = new Chart("Over time");
+    this.rows = h("tbody");
+    const head = h("tr", {}, ...["Time", "Found", "Took"].map((title) => h("th", { scope: "col" }, title)));
+    this.table = h("table", {}, h("caption", {}, "Newest results"), h("thead", {}, head), this.rows);
+    this.node = h("div", { className: "pipeline-view" }, h("h1", {}, name), this.facts, this.last, this.frame, this.#threshold(), this.chart.node, h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Newest results" }, this.table));
+  }
+
+  #threshold() {
+    this.slider = h("input", { type: "range", id: "threshold", min: "0.01", max: "1", step: "0.01", value: "0.01", oninput: () => this.#tried() });
+    this.shown = h("output", { for: "threshold" });
+    this.json = h("pre", { tabIndex: 0, role: "region", "aria-label": "Configuration" });
+    this.copy = h("button", { type: "button", onclick: () => this.#copy() }, "Copy");
+    this.box = h("section", { className: "threshold", hidden: true, "aria-label": "Score threshold" }, h("label", { for: "threshold" }, "Try a score threshold"), this.slider, this.shown, this.json, this.copy);
+    return this.box;
+  }
+
+  #tried() {
+    const least = Number(this.slider.value);
+    const all = this.results.flatMap((result) => (Array.isArray(result.results) ? result.results : []));
+    const below = all.every(({ score }) => score >= least);
+    const kept = all.filter(({ score }) => score >= least).length;
+    say(this.shown, `At ${least.toFixed(2)}: ${kept} of ${all.length} found in the last ${this.results.length} results. ${below ? BELOW : ""}`);
+    say(this.json, JSON.stringify({ pipelines: { [this.name]: { score_threshold: least } } }, null, 2));
+    this.screen.again();
+  }
+
+  async #copy() {
+    try {
+      await navigator.clipboard.writeText(this.json.textContent);
+      this.shared.announce("Configuration copied");
+    } catch {
+      getSelection().selectAllChildren(this.json); // no clipboard without TLS: it is selected instead
+      this.shared.announce("Configuration selected: copy it now");
+    }
+  }
+
+  wishes() {
+    const camera = this.pipeline?.camera;
+    return { follow: [this.name], watch: camera ? { [camera]: { max_width: 480 } } : {} };
+  }
+
+  state(state) {
+    this.pipeline = list(state.pipelines).find((one) => one.name === this.name) ?? null;
+    const p = this.pipeline;
+    say(this.facts, p ? `${p.model ?? ""} ${p.model_version ?? ""} · ${number(p.fps)}/s · p50 ${ms(p.p50_ms)} · p99 ${ms(p.p99_ms)}` : "There is no such pipeline now");
+    if (p && !this.results.length) say(this.last, p.last);
+    toggle(this.frame, Boolean(p?.camera));
+  }
+
+  result({ pipeline, result }) {
+    if (pipeline !== this.name || !result || typeof result !== "object") return;
+    const labels = list(this.pipeline?.features ?? this.pipeline?.labels);
+    this.results.push(result);
+    if (this.results.length > KEPT) this.results.shift();
+    const at = result.source?.captured_at || Date.now() / 1000;
+    const text = summary(result, labels);
+    say(this.last, text);
+    const took = Object.values(result.latency_ms ?? {}).reduce((sum, value) => sum + (Number.isFinite(value) ? value : 0), 0);
+    this.rows.prepend(h("tr", {}, h("td", {}, clock(at)), h("td", {}, text), h("td", {}, ms(took || null))));
+    while (this.rows.rows.length > ROWS) this.rows.lastChild.remove();
+    const drawn = figures(result, labels);
+    if (drawn) this.chart.add(at, drawn.values, drawn.dashed);
+    if (Array.isArray(result.results)) {
+      toggle(this.box, true);
+      this.#tried();
+    }
+  }
+
+  async picture(picture) {
+    if (picture.header.camera !== this.pipeline?.camera) return;
+    const results = list(picture.header.results).filter((one) => one.pipeline === this.name);
+    await this.screen.show({ ...picture, header: { ...picture.header, results } });
+  }
+
+  close() {
+    this.chart.close();
+  }
+}

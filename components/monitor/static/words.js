@@ -1,0 +1,41 @@
+// Numbers and times as a person reads them.
+const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+
+export function number(value, digits = 1) {
+  if (!isNumber(value)) return value === null || value === undefined ? "–" : String(value).slice(0, 200);
+  const size = Math.abs(value);
+  return value.toLocaleString("en", { maximumFractionDigits: size >= 100 ? 0 : size >= 1 || size === 0 ? digits : 3 });
+}
+
+export const percent = (value) => (isNumber(value) ? `${Math.round(value * 100)} %` : "–");
+export const ms = (value) => (isNumber(value) ? `${number(value)} ms` : "–");
+
+/** How long ago Unix time `since` is at Unix time `now`, both in seconds. */
+export function ago(since, now) {
+  if (!isNumber(since) || since <= 0) return "";
+  const s = Math.max(0, now - since);
+  if (s < 90) return `${Math.round(s)} s`;
+  if (s < 5400) return `${Math.round(s / 60)} min`;
+  return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} days`;
+}
+
+export const clock = (at) => (isNumber(at) ? new Date(at * 1000).toLocaleTimeString("en-GB") : "");
+
+const short = (results) =>
+  results
+    .slice(0, 3)
+    .map((one) => `${one?.label ?? "?"} ${percent(one?.score)}`)
+    .join(", ") + (results.length > 3 ? ` and ${results.length - 3} more` : "");
+
+/** One line about a result; `names` are the features of an anomaly. */
+export function summary(result, names = []) {
+  const found = result?.results;
+  if (result?.error) return `error: ${String(result.error).slice(0, 200)}`;
+  if (Array.isArray(found)) return found.length ? short(found) : "nothing";
+  if (Array.isArray(found?.anomalies)) {
+    const odd = found.anomalies.flatMap((is, at) => (is ? [String(names[at] ?? `feature ${at + 1}`)] : []));
+    return odd.length ? `anomaly: ${odd.join(", ")}` : "as usual";
+  }
+  if (isNumber(found?.value)) return number(found.value, 2) + (isNumber(found.measured) ? `, measured ${number(found.measured, 2)}` : "");
+  return JSON.stringify(found ?? null).slice(0, 200);
+}
