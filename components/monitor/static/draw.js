@@ -43,7 +43,7 @@ function detection(context, found, scale, line, size) {
   if (size) caption(context, `${track}${String(found.label).slice(0, 40)} ${percent(found.score)}`, x, y, color, size);
 }
 
-function places(context, named, line, closed) {
+function places(context, named, line, size, closed) {
   const { width, height } = context.canvas;
   for (const { name, points } of named ?? []) {
     if (!Array.isArray(points)) continue;
@@ -55,7 +55,7 @@ function places(context, named, line, closed) {
     if (closed) context.closePath();
     context.stroke();
     context.setLineDash([]);
-    if (points[0]) caption(context, String(name).slice(0, 40), points[0][0] * width, points[0][1] * height, "#fff", line * 5);
+    if (size && points[0]) caption(context, String(name).slice(0, 40), points[0][0] * width, points[0][1] * height, "#fff", size);
   }
 }
 
@@ -68,10 +68,11 @@ export function draw(canvas, bitmap, header, { zones = [], lines = [], least = 0
   const context = canvas.getContext("2d");
   context.drawImage(bitmap, 0, 0);
   const scale = [bitmap.width / (header.source_width || header.width), bitmap.height / (header.source_height || header.height)];
-  const line = Math.max(2, bitmap.width / 320);
-  const size = captions ? Math.max(11, bitmap.width / 56) : 0;
-  places(context, zones, line, true);
-  places(context, lines, line, false);
+  const shown = bitmap.width / (canvas.clientWidth || bitmap.width); // frame pixels to one of the page
+  const line = shown * Math.max(2, canvas.clientWidth / 400);
+  const size = captions ? shown * Math.max(12, canvas.clientWidth / 65) : 0;
+  places(context, zones, line, size, true);
+  places(context, lines, line, size, false);
   for (const { result } of header.results ?? []) {
     for (const found of Array.isArray(result?.results) ? result.results : []) {
       if (isBox(found?.box) && !(found.score < least)) detection(context, found, scale, line, size);

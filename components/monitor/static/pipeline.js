@@ -47,7 +47,7 @@ export class PipelineView {
     this.rows = h("tbody");
     const head = h("tr", {}, ...["Time", "Found", "Took"].map((title) => h("th", { scope: "col" }, title)));
     this.table = h("table", {}, h("caption", {}, "Newest results"), h("thead", {}, head), this.rows);
-    this.node = h("div", { className: "pipeline-view" }, h("h1", {}, name), this.facts, this.last, this.frame, this.#threshold(), this.chart.node, h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Newest results" }, this.table));
+    this.node = h("div", { className: "pipeline-view" }, h("h1", {}, name), this.facts, this.last, h("div", { className: "beside" }, this.frame, this.#threshold()), this.chart.node, h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Newest results" }, this.table));
   }
 
   #threshold() {

@@ -1,6 +1,6 @@
 // Dark or light: as the browser prefers, until somebody chooses.
 const NEXT = { "": "dark", dark: "light", light: "" };
-const WORDS = { "": "Auto", dark: "Dark", light: "Light" };
+const WORDS = { "": "◐ Auto", dark: "● Dark", light: "○ Light" };
 
 function kept() {
   try {
@@ -18,7 +18,7 @@ export function chooseTheme(button = null) {
     else delete document.documentElement.dataset.theme;
     if (button) {
       button.textContent = WORDS[theme];
-      button.setAttribute("aria-label", `${WORDS[theme]} theme, change`);
+      button.setAttribute("aria-label", `${WORDS[theme].slice(2)} theme, change`);
     }
     document.dispatchEvent(new Event("theme"));
   };
