@@ -63,6 +63,7 @@ function told({ detail: { state } }) {
   shared.state = state;
   say(element("thing"), state.thing ?? "Monitor");
   document.title = `${view.title} · ${state.thing ?? "Monitor"}`;
+  element("out").hidden = state.auth === "off";
   const online = state.core?.online !== false;
   element("lamp").className = `lamp ${!online || state.attention?.length ? "warn" : "good"}`;
   say(element("link"), online ? "Live" : "Live, core is offline");
@@ -89,7 +90,7 @@ link.addEventListener("down", () => {
   document.body.classList.add("stale");
 });
 link.addEventListener("up", () => {
-  say(element("link"), "Live");
+  say(element("link"), "Connected");
   document.body.classList.remove("stale");
 });
 

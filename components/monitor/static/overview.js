@@ -149,7 +149,7 @@ export class Overview {
   }
 
   #top() {
-    this.well = h("p", { className: "well" }, "Nothing needs attention");
+    this.well = h("p", { className: "well", hidden: true }, "Nothing needs attention");
     const problems = h("ul", { className: "problems" });
     const vitals = h("dl", { className: "vitals" });
     this.problems = new Keyed(problems, (p) => `${p.component} ${p.code} ${p.subject}`, () => new Problem());
