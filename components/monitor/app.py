@@ -1,8 +1,8 @@
 """What answers to which path."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -10,14 +10,14 @@ from starlette.responses import FileResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from edgeml.messages import Problem
 from monitor import signing
 from monitor.access import Access
 from monitor.guard import Guard
+from monitor.state import State
 
 
-def application(static: Path, problems: Callable[[], Sequence[Problem]], access: Access | None = None) -> ASGIApp:
-    """The page of the folder `static`; `problems` are asked for at each look at /healthz.
+def application(static: Path, state: State, access: Access | None = None) -> ASGIApp:
+    """The page of the folder `static` and what `state` knows.
 
     Without `access` nobody is asked for a password.
     """
@@ -25,8 +25,11 @@ def application(static: Path, problems: Callable[[], Sequence[Problem]], access:
     # Listed once: nothing that a request says becomes a path.
     files = {str(path.relative_to(static)): path for path in static.rglob("*") if path.is_file()}
 
+    def signed_in(request: Request) -> bool:
+        return signing.signed_in(request, access)
+
     async def index(request: Request) -> Response:
-        return sent("index.html") if signing.signed_in(request, access) else RedirectResponse("/sign-in", 302)
+        return sent("index.html") if signed_in(request) else RedirectResponse("/sign-in", 302)
 
     async def file(request: Request) -> Response:
         return sent(request.path_params["path"])
@@ -36,14 +39,22 @@ def application(static: Path, problems: Callable[[], Sequence[Problem]], access:
             raise HTTPException(404)
         return FileResponse(files[name])
 
+    async def api_state(request: Request) -> Response:
+        if not signed_in(request):
+            return PlainTextResponse("sign in first\n", 401)
+        return Response(msgspec.json.encode(state.snapshot()), media_type="application/json")
+
     async def healthz(request: Request) -> Response:
-        """200 while nothing needs attention, else 503 with a line for each reason."""
-        found = [f"{problem.code} {problem.subject}: {problem.text}\n" for problem in problems()]
-        return PlainTextResponse("".join(found) or "ok\n", status_code=503 if found else 200)
+        """200 while nothing needs attention, else 503 with a line for each reason: to strangers without its text."""
+        told = signed_in(request)
+        lines = [f"{item.component} {item.code} {item.subject}: {item.text}" for item in state.attention()]
+        words = "\n".join(" ".join((line if told else line.split(" ", 2)[0]).split()) for line in lines)
+        return PlainTextResponse(f"{words or 'ok'}\n", status_code=503 if lines else 200)
 
     routes = [
         Route("/", index),
         Route("/healthz", healthz),
+        Route("/api/state", api_state),
         Route("/static/{path:path}", file),
         *signing.routes(access, files.get("sign-in.html")),
     ]

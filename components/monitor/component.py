@@ -4,6 +4,7 @@ import logging
 import threading
 from pathlib import Path
 
+from edgeml import messages
 from edgeml.backoff import Backoff
 from edgeml.component import Component, Context
 from edgeml.log import kv
@@ -12,6 +13,7 @@ from monitor.access import Access, AccessError, password_of
 from monitor.app import application
 from monitor.config import Config
 from monitor.server import Server, ServerError
+from monitor.state import State
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ class Monitor(Component[Config]):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._config = Config()
+        self._state = State(context.thing_name, __version__, context.health.problems.current)
         self._changed = threading.Event()
         self._lock = threading.Lock()
         self._server: Server | None = None
@@ -35,6 +38,7 @@ class Monitor(Component[Config]):
 
     def start(self, config: Config) -> None:
         self._config = config
+        self.context.ipc.subscribe(messages.health("+"), self._heard)
         self.context.spawn("server", self._serve_for_ever)
 
     def reconfigure(self, config: Config) -> None:
@@ -45,6 +49,9 @@ class Monitor(Component[Config]):
 
     def stop(self) -> None:
         self._again()
+
+    def _heard(self, topic: str, payload: bytes) -> None:
+        self.context.health.count("reports" if self._state.heard(topic, payload) else "reports.refused")
 
     def _again(self) -> None:
         """End what serves now, or the pause before the next attempt."""
@@ -71,7 +78,7 @@ class Monitor(Component[Config]):
         """Serve until the configuration changes or the component stops. Raises ServerError, AccessError."""
         config = self._config
         access = None if config.auth == "off" else self._asked()
-        app = application(STATIC, self.context.health.problems.current, access)
+        app = application(STATIC, self._state, access)
         with Server(app, config.port) as server:
             self.context.health.problems.cleared("address_in_use", "page")
             log.info("page %s", kv(address=server.address))

@@ -1,5 +1,6 @@
 """The built component on both kinds of core."""
 
+import json
 import re
 from urllib.request import ProxyHandler, build_opener
 
@@ -11,11 +12,16 @@ from support import eventually
 
 
 @pytest.mark.parametrize("profile", ["java", "lite"])
-def test_the_page_is_served_where_the_log_says(start: Start, profile: str) -> None:
-    with start({"monitor": {"port": 0}}, profile=profile) as core:
+def test_it_tells_of_its_neighbours_where_the_log_says(start: Start, profile: str) -> None:
+    components = {"monitor": {"port": 0, "auth": "off"}, "sample_requester": {"interval_s": 3600}}
+    with start(components, profile=profile) as core:
         address = page(core)
-        with build_opener(ProxyHandler({})).open(f"{address}healthz", timeout=10) as answer:
-            assert (answer.status, answer.read()) == (200, b"ok\n")
+
+        def names() -> list[str]:
+            with build_opener(ProxyHandler({})).open(f"{address}api/state", timeout=10) as answer:
+                return [component["name"] for component in json.load(answer)["components"]]
+
+        eventually(lambda: names() == ["edgeml.SampleRequester"], 20, "the neighbour's report")
         assert core.state("edgeml.Monitor") == "RUNNING"
 
 

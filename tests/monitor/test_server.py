@@ -13,6 +13,7 @@ from edgeml.messages import Problem
 from monitor import server
 from monitor.app import application
 from monitor.server import Server, ServerError
+from monitor.state import State
 
 PROBLEM = Problem(code="clock", subject="device", text="not set", since=1.0)
 
@@ -20,7 +21,7 @@ PROBLEM = Problem(code="clock", subject="device", text="not set", since=1.0)
 @contextmanager
 def serving(static: Path, *problems: Problem) -> Iterator[tuple[str, int]]:
     """The address of a server of `static`."""
-    with Server(application(static, lambda: problems), 0) as running:
+    with Server(application(static, State("thing", "1", lambda: problems)), 0) as running:
         thread = threading.Thread(target=running.run)
         thread.start()
         try:
@@ -44,7 +45,7 @@ def test_the_folder_is_the_page_and_problems_are_health(tmp_path: Path) -> None:
         assert get(address, "/").text == "<!doctype html>"
         assert get(address, "/static/app.js").headers["content-type"].startswith("text/javascript")
         health = get(address, "/healthz")
-        assert (health.status_code, health.text) == (503, "clock device: not set\n")
+        assert (health.status_code, health.text) == (503, "edgeml.Monitor clock device: not set\n")
 
 
 SLOW = {
@@ -66,6 +67,23 @@ def test_who_dawdles_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         for case, peer in peers.items():
             with peer:
                 assert ended(peer), case
+
+
+TRICKLES = [
+    "GET /healthz HTTP/1.1\r\nX: ",
+    "POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("begin", TRICKLES, ids=["headers", "body"])
+def test_who_says_a_byte_now_and_then_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str) -> None:
+    monkeypatch.setattr(server, "REQUEST_S", 0.3)
+    with serving(tmp_path) as address, socket.create_connection(address, timeout=10) as peer:
+        peer.sendall(begin.encode())
+        with pytest.raises(ConnectionError):
+            for _ in range(200):  # of 0.05 s, in each of which a byte comes
+                peer.sendall(b"x")
+                threading.Event().wait(0.05)
 
 
 def test_who_does_not_read_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +116,7 @@ def test_connections_are_bounded_and_free_again(tmp_path: Path, monkeypatch: pyt
 
 def test_an_address_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ServerError, match=r"127\.0\.0\.1:\d+ cannot"):
-        Server(application(Path(), tuple), other.getsockname()[1])
+        Server(application(Path(), State("thing", "1", tuple)), other.getsockname()[1])
 
 
 def ended(peer: socket.socket) -> bool:
