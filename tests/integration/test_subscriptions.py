@@ -105,7 +105,7 @@ def test_a_component_may_prove_what_it_hears(start: Start) -> None:
         core.wait_state("edgeml.SampleRequester", "RUNNING")
         echoes = core._engine.pubsub._subscriptions
         eventually(lambda: [*echoes.matches("edgeml/echo/SampleRequester")], what="the loop-back")
-        assert core._engine.authorizer.allows(
+        assert core._engine.state.authorizer.allows(
             "edgeml.SampleRequester", PUBSUB, "PublishToTopic", "edgeml/echo/SampleRequester"
         )
 
@@ -138,7 +138,7 @@ def test_a_change_of_configuration_that_nobody_told_of_is_found(lite: LocalCore)
     with client_of(lite, "ok/*") as client:
         client.configuration()
         client.on_configuration(lambda: changed.put(None))
-        store = lite._engine.store
+        store = lite._engine.state.store
         store._listeners.clear()
         store.update("edgeml.Client", (), {"x": 1}, 2.0)
         changed.get(timeout=5)

@@ -8,9 +8,10 @@ import signal
 import sys
 
 from localdev.core.client import CliError, publish_credentials, withdraw_credentials
-from localdev.core.engine import CoreError, Engine, Settings
+from localdev.core.engine import CoreError, Engine
 from localdev.core.message_commands import ending
 from localdev.core.profiles import CLI, Profile
+from localdev.core.state import Settings
 
 BANNER = """\
 A local Greengrass core ({profile} profile): a stand-in for development, never for production.
@@ -61,14 +62,20 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     engine = Engine(settings)
+    core = engine.state
     try:
         await engine.start()
-        publish_credentials(engine.root, engine.socket, engine.token(CLI), os.getpid())
-        how = "Ctrl-C" if ending() == "Ctrl-C" else f"`scripts/core stop --root {engine.root}`"
-        facts = {"profile": engine.profile, "root": engine.root, "socket": engine.socket, "note": engine.users.note}
+        publish_credentials(core.root, core.socket, core.token(CLI), os.getpid())
+        how = "Ctrl-C" if ending() == "Ctrl-C" else f"`scripts/core stop --root {core.root}`"
+        facts = {
+            "profile": core.profile,
+            "root": core.root,
+            "socket": core.socket,
+            "note": core.users.note,
+        }
         print(BANNER.format(**facts, iot=settings.mqtt_url or "offline", ending=how), flush=True)
         await stop.wait()
         print("Stopping", file=sys.stderr, flush=True)
     finally:
-        withdraw_credentials(engine.root)
+        withdraw_credentials(core.root)
         await engine.close()

@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from localdev.core.deployment_model import Deployment, DeploymentError, Request
-from localdev.core.engine import CoreError, Engine, Settings
+from localdev.core.engine import CoreError, Engine
 from localdev.core.lifecycle import Component
 from localdev.core.logs import FILE_BYTES, TOTAL_BYTES, LogFormat
 from localdev.core.operations.pubsub import binary_message, json_message, payload_of
 from localdev.core.profiles import CLI, Profile
+from localdev.core.state import Settings
 from localdev.core.states import State
 
 T = TypeVar("T")
@@ -99,7 +100,7 @@ class LocalCore:
     @property
     def socket(self) -> Path:
         """The IPC socket, for AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT."""
-        return self._engine.socket
+        return self._engine.state.socket
 
     @property
     def online(self) -> bool:
@@ -109,12 +110,12 @@ class LocalCore:
     @property
     def root(self) -> Path:
         """The root folder, resolved."""
-        return self._engine.root
+        return self._engine.state.root
 
     @property
     def note(self) -> str:
         """In one line, as whom components run, and why not as another user."""
-        return self._engine.users.note
+        return self._engine.state.users.note
 
     def deploy(
         self,
@@ -137,13 +138,13 @@ class LocalCore:
         request = Request(*folders, merge or {}, list(remove), update_config or {}, run_with or {}, rollback)
 
         async def run() -> Deployment:
-            deployment = self._engine.deploy(request)
+            deployment = self._engine.deployments.deploy(request)
             try:
                 async with asyncio.timeout(timeout):
-                    await self._engine.until(lambda: deployment.ended)
+                    await self._engine.state.until(lambda: deployment.ended)
             except TimeoutError as error:
-                await self._engine.give_up(deployment.id)
-                states = {component.name: component.state.value for component in self._engine.components.values()}
+                await self._engine.deployments.give_up(deployment.id)
+                states = {component.name: component.state.value for component in self._engine.state.components.values()}
                 raise DeploymentError(f"the deployment has not finished in {timeout:g} s: {states}") from error
             return deployment
 
@@ -154,11 +155,11 @@ class LocalCore:
 
     def state(self, name: str) -> str:
         """State of a component. KeyError if it is not deployed."""
-        return self._engine.components[name].state.value
+        return self._engine.state.components[name].state.value
 
     def names(self) -> list[str]:
         """Names of the deployed components, those of the core itself included."""
-        return list(self._engine.components)
+        return list(self._engine.state.components)
 
     def wait_state(self, name: str, state: str, timeout: float = 10.0) -> None:
         """Waits until a component has a state. TimeoutError, with the end of its log, if it does not."""
@@ -166,15 +167,15 @@ class LocalCore:
 
     def pid(self, name: str) -> int | None:
         """Process id of a component's shell, None if no step of it runs."""
-        return self._engine.components[name].pid
+        return self._engine.state.components[name].pid
 
     def stop_component(self, name: str) -> None:
         """Stops a component; on return it has no process."""
-        self._call(self._engine.components[name].stop())
+        self._call(self._engine.state.components[name].stop())
 
     def restart_component(self, name: str, timeout: float = 15.0) -> None:
         """Restarts a component and waits until it runs again or has finished."""
-        component = self._engine.components[name]
+        component = self._engine.state.components[name]
         starts = component.starts
         self._loop.call_soon_threadsafe(component.restart)
         settled = (State.RUNNING, State.FINISHED)
@@ -182,20 +183,20 @@ class LocalCore:
 
     def log(self, name: str) -> str:
         """Text of a component's current log file, or of the core's own (`greengrass`); empty if there is none."""
-        path = self._engine.logs.folder / f"{name}.log"
+        path = self._engine.state.logs.folder / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def token(self, name: str) -> str:
         """IPC token (SVCUID) with which a test client acts as that component."""
-        return self._call(_result(lambda: self._engine.token(name)))
+        return self._call(_result(lambda: self._engine.state.token(name)))
 
     def add_principal(self, name: str, access_control: Mapping[str, Any]) -> str:
         """Makes a name known that has no recipe, with these policies; the answer is its IPC token."""
-        return self._call(_result(lambda: self._engine.add_principal(name, access_control)))
+        return self._call(_result(lambda: self._engine.state.add_principal(name, access_control)))
 
     def configuration(self, name: str) -> Any:
         """A component's whole configuration, as plain JSON."""
-        return self._call(_result(lambda: self._engine.store.snapshot(name)))
+        return self._call(_result(lambda: self._engine.state.store.snapshot(name)))
 
     def publish(self, topic: str, message: bytes | Mapping[str, Any]) -> None:
         """Publishes on a local topic, as the core's CLI would."""
@@ -221,19 +222,19 @@ class LocalCore:
 
     def _wait(self, name: str, fits: Callable[[Component], bool], what: str, timeout: float) -> None:
         def probe() -> bool:
-            component = self._engine.components.get(name)
+            component = self._engine.state.components.get(name)
             return component is not None and fits(component)
 
         async def wait() -> None:
             async with asyncio.timeout(timeout):
-                await self._engine.until(probe)
+                await self._engine.state.until(probe)
 
         try:
             self._call(wait())
         except TimeoutError as error:
-            component = self._engine.components.get(name)
+            component = self._engine.state.components.get(name)
             state = component.state.value if component else "absent"
-            tail = self._engine.logs.tail(name)
+            tail = self._engine.state.logs.tail(name)
             raise TimeoutError(f"{name} is {state}, {what}, after {timeout:g} s. Its log:\n{tail}") from error
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:

@@ -8,9 +8,10 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localdev.core.deployment_model import Deployment, Request
+from localdev.core.deployments import Deployments
 from localdev.core.lifecycle import Component
 from localdev.core.operations.requests import Body
 from localdev.core.policy import CLI_SERVICE, LIFECYCLE
@@ -18,10 +19,8 @@ from localdev.core.profiles import Profile
 from localdev.core.resolve import BUILTIN_VERSIONS
 from localdev.core.rpc import invalid_arguments, not_found, service_error, unauthorized
 from localdev.core.server import Handler, Stream
+from localdev.core.state import CoreState
 from localdev.core.states import State
-
-if TYPE_CHECKING:
-    from localdev.core.engine import Engine
 
 DEBUG_PASSWORD_SECONDS = 8 * 3600
 UTC_FORMAT = "%d-%m-%Y %H:%M:%S UTC"
@@ -29,11 +28,11 @@ _UUID = re.compile(r"[0-9a-fA-F]{1,8}(?:-[0-9a-fA-F]{1,4}){3}-[0-9a-fA-F]{1,12}"
 
 
 class Components:
-    """Operations on the engine's components and deployments."""
+    """Operations on the core's components and deployments."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
-        self._lite = engine.profile is Profile.LITE
+    def __init__(self, core: CoreState, deployments: Deployments) -> None:
+        self._core, self._deployments = core, deployments
+        self._lite = core.profile is Profile.LITE
 
     def handlers(self) -> dict[str, Handler]:
         """The operations of aws.greengrass.Cli, and those on the state of components."""
@@ -54,7 +53,7 @@ class Components:
 
     def _update_state(self, stream: Stream, body: Body) -> Body:
         state = body.get("state")
-        component = self._engine.components.get(stream.principal)
+        component = self._core.components.get(stream.principal)
         if component is None:
             raise not_found("Component with given name not found", resourceType="Component")
         if state not in ("RUNNING", "ERRORED"):
@@ -81,7 +80,7 @@ class Components:
         if not name:
             raise invalid_arguments("Component name is required.")
         self._authorize(stream, name, LIFECYCLE)
-        component = self._engine.components.get(name)
+        component = self._core.components.get(name)
         if component is None:
             raise not_found("")
         if name in BUILTIN_VERSIONS:
@@ -90,7 +89,7 @@ class Components:
 
     def _list(self, stream: Stream, _body: Body) -> Body:
         self._authorize(stream, "*")
-        listed = [self._describe(component) for component in self._engine.components.values()]
+        listed = [self._describe(component) for component in self._core.components.values()]
         services = [] if self._lite else [{"componentName": name, **_SERVICE} for name in _SERVICES]
         return {"components": services + listed}
 
@@ -102,7 +101,7 @@ class Components:
             "componentName": component.name,
             "version": str(component.recipe.version),
             "state": component.state.value,
-            "configuration": self._engine.store.snapshot(component.name),
+            "configuration": self._core.store.snapshot(component.name),
         }
 
     def _restart(self, stream: Stream, body: Body) -> Body:
@@ -126,7 +125,7 @@ class Components:
         if not name:
             raise invalid_arguments("Component name cannot be empty")
         self._authorize(stream, name)
-        component = self._engine.components.get(name)
+        component = self._core.components.get(name)
         if component is None:
             raise not_found(f"Component with name {name} not found in Greengrass")
         return component
@@ -153,36 +152,36 @@ class Components:
             },
             rollback=str(body.get("failureHandlingPolicy", "")).upper() == "ROLLBACK",
         )
-        return {"deploymentId": self._engine.deploy(request).id}
+        return {"deploymentId": self._deployments.deploy(request).id}
 
     def _authorize_lite_deployment(self, stream: Stream) -> None:
-        if not self._engine.authorizer.allows(stream.principal, CLI_SERVICE, stream.operation, ""):
+        if not self._core.authorizer.allows(stream.principal, CLI_SERVICE, stream.operation, ""):
             raise service_error("IPC Operation not authorized.")
 
     def _cancel(self, stream: Stream, body: Body) -> Body:
         deployment_id = _uuid(body)
         self._authorize(stream, "*")
-        if deployment_id not in self._engine.deployments:
+        if deployment_id not in self._deployments.all:
             raise not_found(
                 f"Cannot find the deployment id provided {deployment_id}",
                 resourceType="LocalDeployment",
                 resourceName=deployment_id,
             )
-        if not self._engine.cancel(deployment_id):
+        if not self._deployments.cancel(deployment_id):
             return {"message": "Cancellation request is not processed because deployment is already finished"}
         return {"message": f"Cancel request submitted. Deployment ID: {deployment_id}"}
 
     def _deployment_status(self, stream: Stream, body: Body) -> Body:
         deployment_id = _uuid(body)
         self._authorize(stream, deployment_id)
-        deployment = self._engine.deployments.get(deployment_id)
+        deployment = self._deployments.all.get(deployment_id)
         if deployment is None:
             raise not_found("Cannot find deployment", resourceType="LocalDeployment", resourceName=deployment_id)
         return {"deployment": _summary(deployment) | _details(deployment)}
 
     def _list_deployments(self, stream: Stream, _body: Body) -> Body:
         self._authorize(stream, "*")
-        return {"localDeployments": [_summary(deployment) for deployment in self._engine.deployments.values()]}
+        return {"localDeployments": [_summary(deployment) for deployment in self._deployments.all.values()]}
 
     def _debug_password(self, stream: Stream, _body: Body) -> Body:
         self._authorize(stream, "*")
@@ -193,7 +192,7 @@ class Components:
         }
 
     def _authorize(self, stream: Stream, resource: str, service: str = CLI_SERVICE) -> None:
-        if not self._engine.authorizer.allows(stream.principal, service, stream.operation, resource):
+        if not self._core.authorizer.allows(stream.principal, service, stream.operation, resource):
             raise unauthorized(
                 f"Principal {stream.principal} is not authorized to perform "
                 f"{service}:aws.greengrass#{stream.operation} on resource {resource}"
