@@ -5,14 +5,16 @@ from pathlib import Path
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
 
 from monitor import signing
 from monitor.access import Access
 from monitor.guard import Guard
+from monitor.live import Live
 from monitor.state import State
 
 
@@ -25,8 +27,13 @@ def application(static: Path, state: State, access: Access | None = None) -> ASG
     # Listed once: nothing that a request says becomes a path.
     files = {str(path.relative_to(static)): path for path in static.rglob("*") if path.is_file()}
 
-    def signed_in(request: Request) -> bool:
+    def signed_in(request: HTTPConnection) -> bool:
         return signing.signed_in(request, access)
+
+    live = Live(state)
+
+    async def socket(page: WebSocket) -> None:
+        await live.page(page, lambda: signing.same_origin(page) and signed_in(page))
 
     async def index(request: Request) -> Response:
         return sent("index.html") if signed_in(request) else RedirectResponse("/sign-in", 302)
@@ -53,6 +60,7 @@ def application(static: Path, state: State, access: Access | None = None) -> ASG
 
     routes = [
         Route("/", index),
+        WebSocketRoute("/ws", socket),
         Route("/healthz", healthz),
         Route("/api/state", api_state),
         Route("/static/{path:path}", file),

@@ -28,7 +28,7 @@ class Guard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in {"http", "websocket"}:
             return
 
         async def guarded(message: Message) -> None:
@@ -39,6 +39,8 @@ class Guard:
         hosts = Headers(scope=scope).getlist("host")
         if len(hosts) == 1 and host_name(hosts[0]) in NAMES:
             await self._app(scope, receive, guarded)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
         else:
             refusal = f"Host: expected one of {', '.join(sorted(NAMES))}\n"
             await PlainTextResponse(refusal, status_code=421)(scope, receive, guarded)

@@ -15,6 +15,7 @@ from edgeml.errors import EdgemlError
 HOST = "127.0.0.1"
 MAX_CONNECTIONS = 64
 MAX_HEADER_BYTES = 16384
+MAX_MESSAGE_BYTES = 4096  # from a page
 REQUEST_S = 10.0  # from the beginning of a connection or request to the request's end
 UNREAD_S = 10.0  # that a client may leave an answer unread
 KEEP_ALIVE_S = 20
@@ -102,7 +103,9 @@ class Server:
 def _settings() -> dict[str, Any]:
     return {
         "http": BoundedProtocol,
-        "ws": "none",
+        "ws": "websockets-sansio",
+        "ws_max_size": MAX_MESSAGE_BYTES,
+        "ws_per_message_deflate": False,
         "loop": "asyncio",
         "lifespan": "off",
         "log_config": None,  # the component's own

@@ -4,7 +4,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
@@ -18,7 +18,7 @@ BARE = (
 )
 
 
-def signed_in(request: Request, access: Access | None) -> bool:
+def signed_in(request: HTTPConnection, access: Access | None) -> bool:
     """Whether the request has a session; each one has where no password is asked for."""
     return access is None or access.valid(request.cookies.get(COOKIE, ""))
 
@@ -62,10 +62,10 @@ def routes(access: Access | None, form: Path | None) -> list[Route]:
     ]
 
 
-def same_origin(request: Request) -> bool:
+def same_origin(request: HTTPConnection) -> bool:
     """Whether this page sent the request, or no browser: those name the origin of what changes something."""
     origins = request.headers.getlist("origin")
-    return not origins or origins == [f"{request.url.scheme}://{request.headers.get('host', '')}"]
+    return not origins or origins == [f"{request.url.scheme.replace('ws', 'http')}://{request.headers.get('host', '')}"]
 
 
 async def _password(request: Request) -> str | None:
