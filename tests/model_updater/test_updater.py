@@ -138,7 +138,7 @@ def test_what_was_admitted_is_not_exchanged_over_a_restart(device: Device, step:
             has_ended(device, job_id, "FAILED")
             assert "signature does not fit" in device.details(job_id)["reason"]
             assert device.active == ""
-    assert device.idle()
+        eventually(device.idle, 5, "tidied up")
     assert not list(device.work.glob("models/*/versions/6*"))
 
 
