@@ -11,6 +11,7 @@ const element = (id) => document.getElementById(id);
 const main = element("main");
 const link = new Link();
 const shared = { link, state: null, latency: new Latency(), announce: (text) => say(element("said"), text) };
+const LISTS = { "#/cameras": ["cameras"], "#/pipelines": ["pipelines"], "#/devices": ["serial", "edge_impulse"] };
 let view = null;
 let attention = null;
 
@@ -34,6 +35,14 @@ function here() {
   for (const anchor of document.querySelectorAll("nav a")) {
     if (anchor.getAttribute("href") === section) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
+  }
+}
+
+/** A view of nothing is no place to go. */
+function offer(state) {
+  for (const anchor of document.querySelectorAll("nav a")) {
+    const lists = LISTS[anchor.getAttribute("href")];
+    if (lists) anchor.hidden = !lists.some((name) => state[name]?.length);
   }
 }
 
@@ -64,6 +73,7 @@ function told({ detail: { state } }) {
   say(element("thing"), state.thing ?? "Monitor");
   document.title = `${view.title} · ${state.thing ?? "Monitor"}`;
   element("out").hidden = state.auth === "off";
+  offer(state);
   const online = state.core?.online !== false;
   element("lamp").className = `lamp ${!online || state.attention?.length ? "warn" : "good"}`;
   say(element("link"), online ? "Live" : "Live, core is offline");
