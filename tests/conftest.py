@@ -30,7 +30,7 @@ LONGEST = (  # the first to run; those that wait most beside those that compute 
     "log_shipper",
     "localdev/core",
 )
-PER_CORE = 2  # workers: half of the time a test waits for a process, a broker or a time-out
+PER_CORE = 1  # workers: with more, tests of a core that installs and starts all wait too long for each other
 MOST_WORKERS = 4  # beyond that, the longest file decides
 WORTHWHILE = 8  # files; for fewer, workers take longer to start than they save
 
@@ -51,7 +51,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Workers for `--numprocesses=auto`: two for each core, 0 where one process does better or its output is wanted."""
+    """Workers for `--numprocesses=auto`: one for each core, 0 where one process does better or its output is wanted."""
     chosen = any(config.getoption(option, False) for option in ("keyword", "markexpr", "lf", "trace", "soak"))
     files = sum(len([*Path(path).rglob("test_*.py")]) if Path(path).is_dir() else 1 for path in config.args)
     cores = len(os.sched_getaffinity(0))

@@ -58,6 +58,9 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
         """Where the source is, with its secrets; empty for a kind that is nowhere."""
         return ""
 
+    def check(self, path: str) -> None:
+        """Raises ConfigError for what a type cannot say; asked of cameras that are to run."""
+
     def open(self) -> Source:
         """The source. Raises SourceError saying what cannot be opened and why.
 

@@ -110,10 +110,12 @@ class SnapshotTaker:
 
 
 def check_places(cameras: Mapping[str, Camera], thing: str) -> None:
-    """Raises ConfigError for keys that can never work once the thing's name is in them."""
+    """Raises ConfigError for cameras that can never work, and for keys, once the thing's name is in them."""
     for name, camera in cameras.items():
         file = f"{thing}/{name}/20000101T000000.000Z-{name}-{2**64}.jpg"
         check_key(f"cameras.{name}.snapshots.s3_prefix", camera.snapshots.s3_prefix, file)
+        if camera.enabled:
+            camera.check(f"cameras.{name}")
 
 
 def _moment(frame: Frame) -> datetime:

@@ -71,6 +71,8 @@ def _unknown(info: Any, raw: Any, path: tuple[str | int, ...]) -> Iterator[tuple
         for key, value in raw.items():
             if key in fields:
                 yield from _unknown(fields[key], value, (*path, key))
+            elif value is None:
+                continue  # null is how a key that another version or kind had is taken back
             elif path or key not in CORE_KEYS:
                 where = dotted((*path, key)).encode(errors="backslashreplace").decode()
                 near = _nearest(str(key), list(fields))

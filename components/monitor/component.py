@@ -78,6 +78,7 @@ class Monitor(Component[Config]):
         """Serve until the configuration changes or the component stops. Raises ServerError, AccessError."""
         config = self._config
         access = None if config.auth == "off" else self._asked()
+        self.context.health.problems.cleared("file_refused", "password")
         app = application(STATIC, self._state, access)
         with Server(app, config.port) as server:
             self.context.health.problems.cleared("address_in_use", "page")
@@ -97,6 +98,5 @@ class Monitor(Component[Config]):
         if self._access is None:
             file = self.context.work / "password"
             self._access = Access(password_of(file))
-            self.context.health.problems.cleared("file_refused", "password")
             log.info("the password is in %s", file)
         return self._access

@@ -7,6 +7,7 @@ import pytest
 
 from camera_capture.config import Config
 from camera_capture.kinds import KINDS
+from camera_capture.snapshots import check_places
 from camera_support import configured
 from edgeml.config import unknown_keys
 from edgeml.errors import ConfigError
@@ -26,16 +27,15 @@ def test_a_camera_without_a_type_is_a_device_as_ever(settings: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"type": "gstreamer", "location": "videotestsrc"}, "cameras.c: object missing required field width"),
+        ({"type": "gstreamer", "location": "videotestsrc"}, "cameras.c.width: expected int >= 1"),
         (
             {"type": "gstreamer", "location": "x", "width": 0, "height": 2},
-            "c.width: expected int >= 1, found 0",
+            "c.width: expected int >= 1, as gstreamer needs it, found 0",
         ),
         (
             {"type": "gstreamer", "location": "x", "width": 2, "height": 0},
-            "c.height: expected int >= 1, found 0",
+            "c.height: expected int >= 1, as gstreamer needs it, found 0",
         ),
-        ({"type": "file"}, "cameras.c: object missing required field location"),
         (
             {"type": "rtps", "location": "rtsp://h"},
             "c.type: invalid value 'rtps', expected one of device",
@@ -47,8 +47,21 @@ def test_a_camera_without_a_type_is_a_device_as_ever(settings: dict[str, Any]) -
 )
 def test_what_can_never_work_is_refused_as_configuration(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        configured(**settings)
+        check_places({"c": configured(**settings)}, "thing")
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"type": "gstreamer", "location": "libcamerasrc", "enabled": False},
+        *({"type": kind, "location": None} for kind in ("http", "file", "rtsp", "images")),
+    ],
+    ids=str,
+)
+def test_what_never_ran_is_no_reason_to_refuse_the_others(settings: dict[str, Any]) -> None:
+    """As it may stand in deployed configurations: it fails where it is opened, and alone."""
+    check_places({"c": configured(**settings)}, "thing")
 
 
 def test_what_another_kind_is_told_is_no_error_where_it_does_nothing() -> None:

@@ -30,7 +30,7 @@ EXCEPTIONS = {
     "scripts/build.py": AS_ON_A_DEVICE,
     "tests/benchmarks/startup.py": AS_ON_A_DEVICE,
     "tests/privileged_support.py": AS_ON_A_DEVICE,
-    "scripts/localdev/core/engine.py": NOT_PASSED_ON,
+    "scripts/localdev/core/state.py": NOT_PASSED_ON,
     "scripts/localdev/core/users.py": NOT_PASSED_ON,
     "tests/edgeml/test_install.py": NOT_PASSED_ON,
     "tests/localdev/cloud/test_lambdas.py": NOT_PASSED_ON,

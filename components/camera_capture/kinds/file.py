@@ -12,7 +12,7 @@ from edgeml.errors import SourceError
 
 
 class FileCamera(LocatedCamera, frozen=True, kw_only=True, tag="file"):
-    location: Annotated[str | int, Meta(description="file: path")]
+    location: Annotated[str | int, Meta(description="file: path")] = "0"
     loop: Annotated[bool, Meta(description="file: begin again at the end instead of stopping there")] = True
 
     def open(self) -> Video:

@@ -17,7 +17,7 @@ from msgspec import Meta
 from camera_capture.camera import LocatedCamera
 from camera_capture.source import Source
 from edgeml import redact
-from edgeml.errors import SourceError
+from edgeml.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
     from camera_capture.source import Image
@@ -29,9 +29,14 @@ _WORDS = ("ERROR", "WARNING")
 
 
 class GStreamerCamera(LocatedCamera, frozen=True, kw_only=True, tag="gstreamer"):
-    location: Annotated[str | int, Meta(description="gstreamer: pipeline without its sink")]
-    width: Annotated[int, Meta(ge=1, le=7680, description="gstreamer: width of frames in pixels")]
-    height: Annotated[int, Meta(ge=1, le=4320, description="gstreamer: height of frames in pixels")]
+    location: Annotated[str | int, Meta(description="gstreamer: pipeline without its sink")] = "0"
+    width: Annotated[int, Meta(ge=0, le=7680, description="gstreamer: width of frames in pixels, needed")] = 0
+    height: Annotated[int, Meta(ge=0, le=4320, description="gstreamer: height of frames in pixels, needed")] = 0
+
+    def check(self, path: str) -> None:
+        for name in ("width", "height"):
+            if not getattr(self, name):
+                raise ConfigError(f"{path}.{name}", "expected int >= 1, as gstreamer needs it, found 0")
 
     def open(self) -> "GStreamer":
         """Raises SourceError."""

@@ -28,7 +28,7 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF")
 
 
 class HttpCamera(LocatedCamera, frozen=True, kw_only=True, tag="http"):
-    location: Annotated[str | int, Meta(description="http: URL")]
+    location: Annotated[str | int, Meta(description="http: URL")] = "0"
     every_s: Annotated[
         float, Meta(ge=0, le=86400, description="http: seconds between two pictures of a snapshot URL; 0 takes 1 s")
     ] = 0

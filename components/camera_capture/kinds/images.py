@@ -18,7 +18,7 @@ PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
 class ImagesCamera(LocatedCamera, frozen=True, kw_only=True, tag="images"):
-    location: Annotated[str | int, Meta(description="images: folder")]
+    location: Annotated[str | int, Meta(description="images: folder")] = "0"
     loop: Annotated[bool, Meta(description="images: begin again at the end instead of stopping there")] = True
 
     def open(self) -> "Images":

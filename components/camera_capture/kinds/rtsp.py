@@ -9,7 +9,7 @@ from camera_capture.video import Video, streamed
 
 
 class RtspCamera(LocatedCamera, frozen=True, kw_only=True, tag="rtsp"):
-    location: Annotated[str | int, Meta(description="rtsp: URL")]
+    location: Annotated[str | int, Meta(description="rtsp: URL")] = "0"
 
     def open(self) -> Video:
         """Raises SourceError."""

@@ -38,12 +38,13 @@ class CommandListener:
     def listen(self, devices: Mapping[str, Device], *, at_once: bool = False) -> None:
         """From now on these take commands, by topic, and no others; `at_once` tries before it returns."""
         with self._lock:
-            new = devices.keys() - self._devices.keys()
-            self._devices = dict(devices)
+            former, self._devices = self._devices, dict(devices)
             gone = [self._subscriptions.pop(topic) for topic in self._subscriptions.keys() - devices.keys()]
         for subscription in gone:
             subscription.close()
-        for topic in new:
+        for topic in former.keys() - devices.keys():
+            self._context.health.problems.cleared("worker_failed", topic)
+        for topic in devices.keys() - former.keys():
             if not (at_once and self._tries(topic)):
                 self._context.spawn("commands", functools.partial(self._insist, topic))
 
@@ -60,7 +61,7 @@ class CommandListener:
             self._context.health.count("subscriptions_failed")
             self._context.health.error(error)
             expected = isinstance(error, IpcError)
-            if not expected:
+            if not expected and topic in self._devices:
                 problems.found("worker_failed", topic, f"commands: {type(error).__name__}: {error}")
             log.error(
                 "commands cannot be received yet %s",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edgeml.messages import Detection, Source
     from inferencer.tracks import Step, Track
 
+MAX_HELD = 100  # events of an object that is not told of yet
 TREMBLES = 4.0  # times an object's own jitter that it must be beyond a border to have left
 
 
@@ -100,7 +101,7 @@ class Story:
         if track.stationary != life.stopped:
             life.stopped = track.stationary
             events += [self._event("stopped", life, step.at)] if life.stopped else []
-        life.held += events
+        life.held = [*life.held, *events][-MAX_HELD:]
         if not life.told and self._worth(life):
             life.told = True
             appeared = self._event("appeared", life, step.at)
@@ -165,7 +166,7 @@ class Story:
                 count.told = now
                 yield Event(
                     event="count_changed",
-                    id=f"{zone or 'all'}-{round(step.at * 1000)}",
+                    id=f"{zone or ':all'}-{round(step.at * 1000)}",
                     pipeline=self._pipeline,
                     device=self._device,
                     at=_ms(step.at),
