@@ -53,6 +53,8 @@ class BoundedProtocol(H11Protocol):
         if self._refused:
             return
         super().data_received(data)
+        if self.conn.trailing_data[0]:  # a request before the last one's answer: no browser sends that
+            self.transport.abort()
         if self.conn.their_state not in {h11.IDLE, h11.SEND_BODY}:  # the request is here as a whole
             self._in_time()
         elif self._late is None:

@@ -72,3 +72,5 @@ def test_what_another_kind_is_told_is_no_error_where_it_does_nothing() -> None:
         "cameras.c.loop",
         "cameras.c.every_s",
     ]
+    taken_back = settings | {"loop": None, "every_s": None}
+    assert list(unknown_keys(Config, {"cameras": {"c": taken_back}})) == []

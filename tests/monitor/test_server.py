@@ -69,6 +69,16 @@ def test_who_dawdles_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 assert ended(peer), case
 
 
+def test_a_second_request_before_the_first_is_answered_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "REQUEST_S", 0.3)
+    with serving(tmp_path) as address, socket.create_connection(address, timeout=2) as peer:
+        first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        peer.sendall(first + b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")
+        assert ended(peer)
+
+
 TRICKLES = [
     "GET /healthz HTTP/1.1\r\nX: ",
     "POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n",
