@@ -1,15 +1,19 @@
 """Who may look: the password's file, signing in and out, and what counts as an attempt."""
 
+import asyncio
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from monitor import access as rules
 from monitor.access import Access, AccessError, password_of
+from monitor.app import application
 from monitor.signing import COOKIE
+from monitor.state import State
 from support import Standalone, eventually
 
 
@@ -85,6 +89,38 @@ def test_nobody_is_asked_where_auth_is_off(tmp_path: Path) -> None:
         base = running.log.partition("address=")[2].split()[0]
         assert httpx.get(base, trust_env=False).status_code != 302
         assert not (tmp_path / "work" / "password").exists()
+
+
+def test_a_file_that_is_refused_is_no_problem_where_nobody_is_asked(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "password").write_text("x")
+    (work / "password").chmod(0o644)
+    with Standalone("monitor", {"port": 0}, work) as running:
+        eventually(lambda: "code=file_refused" in running.log, what="the problem")
+        running.config_file.write_text('{"port": 0, "auth": "off"}')
+        eventually(lambda: "problem is over code=file_refused" in running.log, what="its end")
+
+
+def test_a_form_that_is_cut_off_is_none(tmp_path: Path) -> None:
+    """As it arrives from a client that is gone in the middle: no error of ours, with a traceback for each."""
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"pass", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/sign-in", "query_string": b"", "scheme": "http"}
+    scope |= {"headers": [(b"host", b"localhost")], "http_version": "1.1", "root_path": "", "server": ("127.0.0.1", 1)}
+    app: Any = application(tmp_path, State("thing", "1", lambda: ()), Access("right"))
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 400
 
 
 def test_attempts_are_limited_and_a_right_one_does_not_count() -> None:
