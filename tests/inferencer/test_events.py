@@ -31,7 +31,7 @@ from inferencer.assembly import check
 from inferencer.backends.onnx import OnnxBackend
 from inferencer.config import Config
 from inferencer.events.places import Line, Zone
-from inferencer.events.story import Rules, Story
+from inferencer.events.story import MAX_HELD, Rules, Story
 from inferencer.parts import Place, Sink
 from inferencer.sample import Outcome, Sample, Timer
 from inferencer.sinks.events import Events
@@ -92,6 +92,24 @@ def test_a_walk_through_a_zone_and_over_a_line(rate: float) -> None:
     assert left.start == pytest.approx((0.1, 0.8))
     assert len({event.id for event in events}) == 5
     assert {event.track for event in events} == {1}
+
+
+def test_a_zone_of_any_name_has_counts_of_its_own() -> None:
+    frames = [(at, [box(0.5, 0.8)]) for at in np.arange(0, 5, 0.1)]
+    found = [e for e in told(frames, count_after_s=1.0, zones={"all": YARD}) if e.event == "count_changed"]
+    assert [event.zone for event in found] == ["", "all"]
+    assert len({event.id for event in found}) == 2
+
+
+def test_what_waits_to_be_told_of_an_object_is_bounded() -> None:
+    """Somebody who walks to and fro over a line for long, and is sure enough only in the end."""
+    held = Story("p", "t", Rules({}, {"gate": GATE}, min_scores={"person": 0.9}, min_seen=1, count_after_s=0.0))
+    step = Tracker(itertools.count(1).__next__).update([box(0.3, 0.8)], 0.5, 0.0, 1e9)
+    for number in range(2 * MAX_HELD):
+        found = [box(0.3 if number % 2 else 0.7, 0.8, score=0.6)]
+        assert held.next(step, found, SIZE, Source(camera="c")) == []
+    events = held.next(step, [box(0.3, 0.8, score=0.95)], SIZE, Source(camera="c"))
+    assert (kinds(events)[0], len(events)) == ("appeared", 1 + MAX_HELD)
 
 
 def test_the_way_back_is_the_other_direction() -> None:

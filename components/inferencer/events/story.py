@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ class Life:
     stopped: bool = False
     stays: dict[str, Stay] = field(default_factory=dict)
     sides: dict[str, tuple[float, Point]] = field(default_factory=dict)  # of each line, where it was clearly last
-    held: list[Event] = field(default_factory=list)
+    held: deque[Event] = field(default_factory=lambda: deque(maxlen=MAX_HELD))
     latest: dict[str, Any] = field(default_factory=dict)  # where it was seen last, as events say it
 
 
@@ -62,7 +63,6 @@ class Count:
     told: int = 0
     now: int = 0
     since_s: float = 0.0
-    number: int = 0
 
 
 class Story:
@@ -101,14 +101,15 @@ class Story:
         if track.stationary != life.stopped:
             life.stopped = track.stationary
             events += [self._event("stopped", life, step.at)] if life.stopped else []
-        life.held = [*life.held, *events][-MAX_HELD:]
-        if not life.told and self._worth(life):
-            life.told = True
-            appeared = self._event("appeared", life, step.at)
-            life.begun, life.held = appeared.id, [appeared, *life.held]
-        if not life.told:
+        if life.told:
+            return events
+        life.held += events
+        if not self._worth(life):
             return []
-        events, life.held = life.held, []
+        appeared = self._event("appeared", life, step.at)
+        life.told, life.begun = True, appeared.id
+        events = [appeared, *life.held]
+        life.held.clear()
         return events
 
     def _worth(self, life: Life) -> bool:
