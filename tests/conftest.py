@@ -30,8 +30,7 @@ LONGEST = (  # the first to run; those that wait most beside those that compute 
     "log_shipper",
     "localdev/core",
 )
-PER_CORE = 1  # workers: with more, tests of a core that installs and starts all wait too long for each other
-MOST_WORKERS = 4  # beyond that, the longest file decides
+MOST_WORKERS = 4  # beyond that, the longest file decides; more than cores wait for each other beyond time-outs
 WORTHWHILE = 8  # files; for fewer, workers take longer to start than they save
 
 shared_before = pytest.StashKey[set[Path]]()
@@ -57,7 +56,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     cores = len(os.sched_getaffinity(0))
     if chosen or config.getoption("capture") == "no" or files < WORTHWHILE or cores < 2:
         return 0
-    return min(PER_CORE * cores, MOST_WORKERS)
+    return min(cores, MOST_WORKERS)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -71,12 +71,11 @@ def test_workers_that_collect_other_tests_fail_ci(tmp_path: Path) -> None:
 
 
 def test_content_that_differs_between_workers_makes_no_other_tests(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    (tmp_path / "test_odd.py").write_text(
+    with_our_conftest(
+        tmp_path,
         "import os, pytest\n"
         "@pytest.mark.parametrize('content', [b'x', os.urandom(9), 'a' * 80 + str(os.getpid())])\n"
-        "def test_it(content): pass\n"
+        "def test_it(content): pass\n",
     )
     done = run(tmp_path, sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-n", "2")
     assert done.stdout.splitlines()[-1].startswith("3 passed in"), done.stdout
@@ -99,10 +98,16 @@ def ci(folder: Path, test: str) -> Path:
     return Path(shutil.copy(ROOT / ".ci" / "tests", folder / ".ci" / "tests"))
 
 
+def with_our_conftest(folder: Path, test: str) -> None:
+    """A folder with that test, and what this suite does to any."""
+    shutil.copy(ROOT / "tests" / "conftest.py", folder)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "test_odd.py").write_text(test)
+
+
 def test_text_that_utf_8_cannot_hold_ends_no_run(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    (tmp_path / "test_odd.py").write_text(
+    with_our_conftest(
+        tmp_path,
         "import logging, pytest\n"
         "def test_log(record_property):\n"
         "    logging.getLogger().warning('log \\udcff'); print('out \\udcfe'); record_property('a', '\\udcfd')\n"
@@ -110,7 +115,7 @@ def test_text_that_utf_8_cannot_hold_ends_no_run(tmp_path: Path) -> None:
         "def test_skip(): pytest.skip('skip \\udcfb')\n"
         "@pytest.fixture\n"
         "def broken(): raise ValueError('fixture \\udcfa')\n"
-        "def test_fixture(broken): pass\n"
+        "def test_fixture(broken): pass\n",
     )
     done = run(tmp_path, sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-n", "1", "-rA")
     assert done.stdout.splitlines()[-1].startswith("1 failed, 1 passed, 1 skipped, 1 error in"), done.stdout

@@ -70,11 +70,11 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class LocatedCamera(Camera, frozen=True, kw_only=True):
-    """Subclasses have `location`."""
+    location: str | int = "0"  # each kind says what it means by it
 
     @property
     def where(self) -> str:
-        return str(self.location)  # type: ignore[attr-defined]
+        return str(self.location)
 
     def place(self) -> str:
         """`where` as text that foreign code can be given. Raises SourceError."""

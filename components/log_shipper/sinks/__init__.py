@@ -8,10 +8,10 @@ from log_shipper.batch import Batch
 from log_shipper.config import Config
 from log_shipper.scan import Log
 
-KINDS = {
-    "cloudwatch": "log_shipper.sinks.cloudwatch",  # CloudWatch Logs
-    "iot_core": "log_shipper.sinks.iot_core",  # messages to AWS IoT Core, through a spool
-}
+KINDS = (
+    "cloudwatch",  # CloudWatch Logs
+    "iot_core",  # messages to AWS IoT Core, through a spool
+)
 
 
 class Sink(Protocol):
@@ -27,5 +27,5 @@ class Sink(Protocol):
 
 def make(kind: str, config: Config, context: Context) -> Sink:
     """Raises ConfigError for what cannot work."""
-    made: Sink = importlib.import_module(KINDS[kind]).make(config, context)
+    made: Sink = importlib.import_module(f"{__name__}.{kind}").make(config, context)
     return made
