@@ -1,0 +1,173 @@
+"""The tests' own house: they ask what any user of a part may ask, and a file of them is read in one sitting."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from support import ROOT
+
+TESTS = ROOT / "tests"
+LINES = 300
+PUBLIC = {"_asdict", "_exit", "_fields", "_make", "_replace"}  # of the standard library, by its documentation
+SETTERS = {"delattr", "getattr", "hasattr", "setattr"}
+OURS = {path.stem for top in ("components", "scripts", "tests", "cloud/training") for path in (ROOT / top).iterdir()}
+
+# What is left to be mended; these lists only become shorter.
+READ: dict[str, str] = {
+    "benchmarks/pipeline.py": "_from",
+    "bundles/test_torch_file.py": "_Pickler",
+    "camera_capture/test_containment.py": "_backoff _events _failed _pause _size _workers",
+    "camera_capture/test_gstreamer.py": "_limit_s _log",
+    "camera_capture/test_video.py": "_CODECS _checked",
+    "cloud/test_rekognize_emotions.py": "_process _workers",
+    "config_support.py": "_settled",
+    "conftest.py": "_cache",
+    "edge_impulse_linux/test_containment.py": "_LOOK_S _at _ended _events _feeds _rest _samples _subscribe _thread _worker",  # noqa: E501
+    "edge_impulse_runner/test_component.py": "_process",
+    "edge_impulse_runner/test_containment.py": "_events _last_words _socket _worker",
+    "edge_impulse_runner/test_life.py": "_features _serve",
+    "edge_impulse_runner/test_models.py": "_downloaded",
+    "edgeml/test_credentials.py": "_watched",
+    "edgeml/test_every_config.py": "_settled",
+    "edgeml/test_frames.py": "_CHECK_S _futex _number",
+    "edgeml/test_http.py": "_addresses _http_connection _redirected",
+    "edgeml/test_lanes.py": "_db",
+    "edgeml/test_outbox.py": "_drainer _lanes",
+    "edgeml/test_pictures.py": "_picture_header",
+    "edgeml/test_redact.py": "_ByLevel",
+    "edgeml/test_ring.py": "_futex _ring_header",
+    "edgeml/test_spool.py": "_db",
+    "inferencer/test_containment.py": "_client _each _in_packet _packet_handle _running _session",
+    "integration/test_inferencer_requests.py": "_call _engine _server",
+    "integration/test_refused_configuration.py": "_engine _loop",
+    "integration/test_subscriptions.py": "_drop _ears _engine _listeners _loop _publish _server _subscribe _subscriptions",  # noqa: E501
+    "localdev/core/test_topics.py": "_children",
+    "localdev/demo/test_stages.py": "_begun _invocations _points _result _verdicts",
+    "log_shipper/test_any_bytes.py": "_JSON_LEVEL _ROTATE_BYTES _parsed _with_line_ends",
+    "log_shipper/test_containment.py": "_pipelines",
+    "log_shipper/test_journald.py": "_RETRY_S",
+    "log_shipper/test_privileged_state.py": "_last_good",
+    "model_updater/test_installation.py": "_ntuple_diskusage",
+    "model_updater/test_jobs.py": "_detail",
+    "model_updater/test_probe.py": "_CODE _ring_header",
+    "model_updater/test_silence.py": "_confirm _failed _installation _rules _take _tools",
+    "scripts/test_deploy_errors.py": "_plain",
+    "serial_scraper/test_containment.py": "_FIRST_PAUSE_S _LONGEST_PAUSE_S _events _inbox _parser",
+    "test_renames.py": "_subscribe",
+    "updater_support.py": "_cloud",
+}
+LONG: set[str] = {
+    "benchmarks/log_rig.py",
+    "camera_capture/test_containment.py",
+    "camera_capture/test_http_camera.py",
+    "cloud/test_template.py",
+    "cloud/test_update_deployment.py",
+    "cloud/training/test_export_onnx.py",
+    "edge_impulse_linux/test_component.py",
+    "edgeml/test_bundle_trust.py",
+    "edgeml/test_component.py",
+    "edgeml/test_install.py",
+    "edgeml/test_lanes.py",
+    "edgeml/test_spool.py",
+    "inferencer/test_containment.py",
+    "inferencer/test_events.py",
+    "inferencer/test_remote.py",
+    "inferencer/test_streams.py",
+    "integration/test_soak.py",
+    "localdev/cloud/test_iot_jobs.py",
+    "localdev/core/test_cli.py",
+    "localdev/core/test_deployment.py",
+    "localdev/core/test_lifecycle.py",
+    "localdev/core/test_nucleus_rules.py",
+    "model_updater/test_download.py",
+    "model_updater/test_installation.py",
+    "ota_support.py",
+    "parity_operations.py",
+    "serial_scraper/test_edge_impulse.py",
+}
+
+
+def test_no_test_reads_the_private_names_of_another_part() -> None:
+    found = {name: " ".join(sorted(names)) for name, tree in trees().items() if (names := set(private(name, tree)))}
+    assert found == READ
+
+
+def test_a_file_of_tests_is_read_in_one_sitting() -> None:
+    lengths = {name: len((TESTS / name).read_text(encoding="utf-8").splitlines()) for name in trees()}
+    assert {name for name, lines in lengths.items() if lines > LINES} == LONG
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("self._a; cls._a; super()._a; a.__name__; a.b; a._replace(b=1)", set()),
+        ("a._b; a.c._d()", {"_b", "_d"}),
+        ("getattr(a, '_b'); patch.setattr(a, '_c', 1); patch.setattr('edgeml.ipc._d', 1)", {"_b", "_c", "_d"}),
+        ("patch.setattr(a, 'b', 1); setattr(a, name, '_b')", set()),
+        ("import _socket; from _socket import _x; from os import _exit", set()),
+        ("from edgeml import _a, b", {"_a"}),
+        ("import edgeml._a", {"_a"}),
+        ("from edgeml._worker import W; from edgeml import _worker", {"_worker"}),
+        ("from support import _a", {"_a"}),
+    ],
+)
+def test_what_is_private(source: str, names: set[str]) -> None:
+    assert set(private("folder/test_it.py", ast.parse(source))) == names
+
+
+def test_a_private_module_may_have_a_test_of_its_own() -> None:
+    tree = ast.parse("from edgeml import _worker; from edgeml._worker import Worker")
+    assert set(private("edgeml/test_worker.py", tree)) == set()
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """The tests and what stands beside them, by their path below tests."""
+    found = (path for path in sorted(TESTS.rglob("*.py")) if not {".venv", "zip-build"} & {*path.parts})
+    return {str(path.relative_to(TESTS)): ast.parse(path.read_text(encoding="utf-8")) for path in found}
+
+
+def private(name: str, tree: ast.Module) -> Iterator[str]:
+    """Private names of other objects and of our modules, in the file of that name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and not _itself(node.value):
+            yield from _private(node.attr)
+        elif isinstance(node, ast.Call) and _called(node) in SETTERS:
+            for given in node.args[:2]:
+                if isinstance(given, ast.Constant) and isinstance(given.value, str):
+                    yield from _private(given.value.rpartition(".")[2])
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            for module in _imported(node):
+                package, _, rest = module.partition(".")
+                if package in OURS and not _mirrored(name, package, rest):
+                    yield from (part for word in rest.split(".") for part in _private(word))
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
+    within = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+    return [within + alias.name for alias in node.names]
+
+
+def _mirrored(name: str, package: str, module: str) -> bool:
+    """Whether a file is the unit test of a private module: tests/edgeml/test_worker.py of edgeml._worker."""
+    path = Path(name)
+    return (path.parts[0], path.stem) == (package, f"test{module.partition('.')[0]}")
+
+
+def _called(call: ast.Call) -> str:
+    """`b` of `b()` and of `a.b()`."""
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _itself(value: ast.expr) -> bool:
+    if isinstance(value, ast.Call):
+        return _called(value) == "super"
+    return isinstance(value, ast.Name) and value.id in ("self", "cls")
+
+
+def _private(name: str) -> list[str]:
+    return [name] if name.startswith("_") and not name.startswith("__") and name not in PUBLIC else []
