@@ -19,15 +19,12 @@ OURS = {path.stem for top in ("components", "scripts", "tests", "cloud/training"
 READ: dict[str, str] = {
     "benchmarks/pipeline.py": "_from",
     "bundles/test_torch_file.py": "_Pickler",
-    "camera_capture/test_containment.py": "_backoff _events _failed _pause _size _workers",
-    "camera_capture/test_gstreamer.py": "_limit_s _log",
-    "camera_capture/test_video.py": "_CODECS _checked",
     "cloud/test_rekognize_emotions.py": "_process _workers",
     "config_support.py": "_settled",
     "conftest.py": "_cache",
-    "edge_impulse_linux/test_containment.py": "_LOOK_S _at _ended _events _feeds _rest _samples _subscribe _thread _worker",  # noqa: E501
+    "edge_impulse_linux/test_containment.py": "_LOOK_S _at _ended _feeds _rest _samples _subscribe _thread _worker",
     "edge_impulse_runner/test_component.py": "_process",
-    "edge_impulse_runner/test_containment.py": "_events _last_words _socket _worker",
+    "edge_impulse_runner/test_containment.py": "_last_words _socket _worker",
     "edge_impulse_runner/test_life.py": "_features _serve",
     "edge_impulse_runner/test_models.py": "_downloaded",
     "edgeml/test_credentials.py": "_watched",
@@ -43,7 +40,7 @@ READ: dict[str, str] = {
     "inferencer/test_containment.py": "_client _each _in_packet _packet_handle _running _session",
     "integration/test_inferencer_requests.py": "_call _engine _server",
     "integration/test_refused_configuration.py": "_engine _loop",
-    "integration/test_subscriptions.py": "_drop _ears _engine _listeners _loop _publish _server _subscribe _subscriptions",  # noqa: E501
+    "integration/test_subscriptions.py": "_drop _ears _engine _listeners _loop _publish _server _subscribe _subscriptions",
     "localdev/core/test_topics.py": "_children",
     "localdev/demo/test_stages.py": "_begun _invocations _points _result _verdicts",
     "log_shipper/test_any_bytes.py": "_JSON_LEVEL _ROTATE_BYTES _parsed _with_line_ends",
@@ -55,7 +52,7 @@ READ: dict[str, str] = {
     "model_updater/test_probe.py": "_CODE _ring_header",
     "model_updater/test_silence.py": "_confirm _failed _installation _rules _take _tools",
     "scripts/test_deploy_errors.py": "_plain",
-    "serial_scraper/test_containment.py": "_FIRST_PAUSE_S _LONGEST_PAUSE_S _events _inbox _parser",
+    "serial_scraper/test_containment.py": "_FIRST_PAUSE_S _LONGEST_PAUSE_S _inbox _parser",
     "test_renames.py": "_subscribe",
     "updater_support.py": "_cloud",
 }

@@ -12,7 +12,7 @@ from typing import Any
 from edgeml import _picture_header
 
 Size = tuple[int, int]
-_MAX_SIDE = 16384
+MAX_SIDE = 16384
 
 
 class FileSizes:
@@ -29,9 +29,9 @@ class FileSizes:
         self._known: list[tuple[float, Size]] = []
         self._read_to = -1.0
         fourcc = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
-        self._size_of = _CODECS.get(fourcc.to_bytes(4, "little").lower())
+        self._codec = fourcc.to_bytes(4, "little").lower()
         self._packets: Any = None
-        if self._size_of is not None:
+        if self._codec in _CODECS:
             self._packets = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
             if not (self._packets.isOpened() and self._packets.set(cv2.CAP_PROP_FORMAT, -1)):
                 self.close()
@@ -60,7 +60,7 @@ class FileSizes:
         if not self._packets.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME):
             return
         ok, data = self._packets.retrieve()
-        size = _checked(self._size_of, data.tobytes()) if ok and data is not None else None
+        size = size_in(self._codec, data.tobytes()) if ok and data is not None else None
         if size is not None:
             self._first = self._first or size
             self._known.append((self._read_to, size))
@@ -72,12 +72,13 @@ class FileSizes:
             packets.release()
 
 
-def _checked(size_of: Callable[[bytes], Size | None] | None, data: bytes) -> Size | None:
+def size_in(codec: bytes, packet: bytes) -> Size | None:
+    """Of the frame in a packet of a codec, by its four letters; None where the packet says nothing sane."""
     try:
-        size = size_of(data) if size_of is not None else None
+        size = _CODECS[codec](packet)
     except (IndexError, ValueError, StopIteration):  # a damaged packet, which the decoder may still make something of
         return None
-    return size if size is not None and all(0 < side <= _MAX_SIDE for side in size) else None
+    return size if size is not None and all(0 < side <= MAX_SIDE for side in size) else None
 
 
 def _vp8(data: bytes) -> Size | None:

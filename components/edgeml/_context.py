@@ -24,14 +24,14 @@ class Context:
     root: Path  # the core's root folder, under which other components' work folders lie
     thing_name: str
     stopping: threading.Event = field(default_factory=threading.Event)
-    _events: "queue.SimpleQueue[str | BaseException]" = field(default_factory=queue.SimpleQueue)
+    events: "queue.SimpleQueue[str | BaseException]" = field(default_factory=queue.SimpleQueue)  # that run() waits for
 
     def fail(self, error: BaseException) -> None:
         """End the process with an error, so that the core starts it anew. Any thread may call it.
 
         For what only a new process can cure: the connection to the core is lost, threads hang in a driver.
         """
-        self._events.put(error)
+        self.events.put(error)
 
     def __post_init__(self) -> None:
         self.workers = Workers(self.health, self.stopping, self.fail)

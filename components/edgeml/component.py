@@ -69,7 +69,7 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
         work=work,
         root=arguments.root or (arguments.work or Path.cwd()).absolute().parent.parent,
         thing_name=os.environ.get("AWS_IOT_THING_NAME", "") or "unknown-thing",
-        _events=events,
+        events=events,
     )
     credentials.watch(context)
     try:
@@ -150,7 +150,7 @@ def _arguments(kind: type[Component[C]], argv: list[str] | None) -> argparse.Nam
 def _run(kind: type[Component[C]], config_type: type[C], context: Context, kept: LastGood | None) -> int:
     try:
         # Subscribed first: a change made while this configuration is being read is not missed.
-        context.ipc.on_configuration(lambda: context._events.put(_CONFIGURATION))
+        context.ipc.on_configuration(lambda: context.events.put(_CONFIGURATION))
         component = _started(kind, config_type, context, kept)
     except Exception as error:  # noqa: BLE001  (whatever it is, it ends in words)
         context.stopping.set()
@@ -267,7 +267,7 @@ def _until_stopped(component: Component[C], config_type: type[C], context: Conte
     due = time.monotonic()  # the first report says that it runs
     while True:
         try:
-            event = context._events.get(timeout=max(0.0, due - time.monotonic()))
+            event = context.events.get(timeout=max(0.0, due - time.monotonic()))
         except queue.Empty:
             due += HEALTH_INTERVAL_S
             event = ""
@@ -301,7 +301,7 @@ def _stop_follows(context: Context) -> bool:
     end = time.monotonic() + STOP_FOLLOWS_S
     while (left := end - time.monotonic()) > 0:
         with contextlib.suppress(queue.Empty):
-            if context._events.get(timeout=left) == _STOP:
+            if context.events.get(timeout=left) == _STOP:
                 return True
     return False
 
@@ -309,11 +309,11 @@ def _stop_follows(context: Context) -> bool:
 def _reconfigure(component: Component[C], config_type: type[C], context: Context, kept: LastGood | None) -> None:
     time.sleep(SETTLE_S)
     others = []
-    while not context._events.empty():
-        if (event := context._events.get()) != _CONFIGURATION:
+    while not context.events.empty():
+        if (event := context.events.get()) != _CONFIGURATION:
             others.append(event)
     for event in others:
-        context._events.put(event)
+        context.events.put(event)
     if _STOP in others:
         return
     raw = _configuration(config_type, context)

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from camera_capture.kinds.test_pattern import Pattern, PatternCamera
 from camera_capture.source import Source
 from camera_support import configured
 from edgeml import messages
+from edgeml.backoff import Backoff
 from edgeml.component import Context
 from edgeml.errors import RefusedError, SpoolError
 from edgeml.frames import FrameReader, FrameWriter
@@ -73,7 +73,7 @@ class Running:
         return {(problem.code, problem.subject) for problem in self.context.health.problems.current()}
 
     def is_alive(self) -> bool:
-        return self.context._events.empty()
+        return self.context.events.empty()
 
 
 @pytest.fixture
@@ -163,9 +163,9 @@ def test_an_unexpected_fault_has_its_traceback_in_the_log_once(
         (FrameWriter, "__init__"),
         (FrameWriter, "resize"),
         (attempt, "shaped"),
-        (capture.CameraWorker, "_begin"),
-        (capture.CameraWorker, "_failed"),
+        (capture, "Attempt"),
         (attempt.Attempt, "start"),
+        (Backoff, "next"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
@@ -181,13 +181,14 @@ def test_what_fails_around_a_source_is_tried_again(
         mine = mine or any(isinstance(a, str) and a == "bad" for a in args)
         mine = mine or any(getattr(getattr(a, "path", None), "name", "") == "edgeml-bad" for a in args)
         mine = mine or any(getattr(a, "width", 0) == 33 for a in args)
+        mine = mine or any(getattr(a, "ceiling_s", 0) == 0.02 for a in args)
         if mine and len(failed) < 3:
             failed.append(name)
             raise error()
         return whole(*args, **options)
 
     monkeypatch.setattr(place, name, faulty)
-    if name == "_failed":
+    if name == "next":
         monkeypatch.setattr(PatternCamera, "open", faulty_source)
         monkeypatch.setattr(Faulty, "border", "grab")
         monkeypatch.setattr(Faulty, "fault", ValueError("x"))
@@ -197,7 +198,7 @@ def test_what_fails_around_a_source_is_tried_again(
     elif name == "resize":
         running.start()
         running.delivers("bad")
-        running.component._workers["bad"]._size = (1, 1)
+        monkeypatch.setattr(attempt, "shaped", lambda image, camera: image[:8])
         eventually(lambda: failed, what="failures")
     else:
         running.start()
@@ -378,7 +379,7 @@ def test_reads_that_hang_end_the_process_only_where_no_other_camera_suffers(
         if alone:
             config = Config(cameras={"bad": hanging}, ring_directory=str(running.rings))
             running.component.start(config)
-            error = running.context._events.get(timeout=10)
+            error = running.context.events.get(timeout=10)
             assert "3 reads hang in the driver" in str(error)
         else:
             config = Config(cameras={"good": GOOD}, ring_directory=str(running.rings))
@@ -399,33 +400,3 @@ def test_reads_that_hang_end_the_process_only_where_no_other_camera_suffers(
         Hanging.released.set()
     if not alone:
         running.delivers("bad")
-
-
-class Ended:
-    """An attempt that is over, after `seconds` and `frames`."""
-
-    unexpected = None
-    error = "the stream ended"
-
-    def __init__(self, frames: int, seconds: float) -> None:
-        self.frames, self.began = frames, time.monotonic() - seconds
-
-
-def test_pauses_grow_for_a_source_that_gives_a_frame_and_ends(tmp_path: Path) -> None:
-    running = Running(tmp_path)
-    slow = configured(type="test_pattern", reconnect_min_s=1, reconnect_max_s=30)
-    worker = capture.CameraWorker("c", slow, running.context, running.rings, lambda frame: None)
-    pauses = []
-    for _ in range(8):
-        ended: Any = Ended(frames=1, seconds=0.0)
-        worker._failed(ended)
-        pauses.append(worker._pause)
-    assert all(0.5 <= pause <= 30 for pause in pauses)  # never at once, whatever the jitter
-    assert worker._backoff.failures >= 7
-    ended = Ended(frames=100, seconds=60)
-    worker._failed(ended)
-    assert worker._backoff.failures == 1
-    for _ in range(3):
-        ended = Ended(frames=0, seconds=60)
-        worker._failed(ended)
-    assert worker._backoff.failures == 4

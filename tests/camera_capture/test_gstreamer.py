@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 
 from camera_capture.attempt import shaped
 from camera_capture.camera import Camera
-from camera_capture.kinds.gstreamer import GStreamer, GStreamerCamera
+from camera_capture.kinds import gstreamer
+from camera_capture.kinds.gstreamer import MAX_LOG, GStreamer, GStreamerCamera
 from camera_support import configured, source_of
 from edgeml.errors import SourceError
 from support import eventually
@@ -70,15 +72,20 @@ def opened(location: str = "any", **options: float) -> GStreamer:
     return made
 
 
-def test_what_elements_print_shifts_no_frame_and_blocks_nobody(tool: Path) -> None:
-    noise = "head -c 300000 /dev/zero | tr '\\0' x"  # more than any pipe holds
-    script(tool, f"{noise}\n{noise} >&2\nprintf abcdefghijklmnopqrstuvwx > $frames\n{noise}\nexec sleep 100\n")
+@pytest.mark.parametrize("lines", [0, 1, MAX_LOG // 1024, 20 * MAX_LOG // 1024])
+def test_what_elements_print_shifts_no_frame_blocks_nobody_and_is_not_kept(tool: Path, lines: int) -> None:
+    noise = f"yes {'x' * 1023} | head -n {lines}"  # at most more than any pipe holds
+    frame = "printf abcdefghijklmnopqrstuvwx > $frames"
+    script(tool, f"{noise}\n{noise} >&2\n{frame}\n{noise}\n{frame}\nexec sleep 100\n")
     source = opened()
+    tracemalloc.start()
     try:
-        assert source.grab()
-        assert source.retrieve().tobytes() == b"abcdefghijklmnopqrstuvwx"
-        assert len(source._log) <= 1 << 17
+        for _ in range(2):
+            assert source.grab()
+            assert source.retrieve().tobytes() == b"abcdefghijklmnopqrstuvwx"
+        assert tracemalloc.get_traced_memory()[0] < 4 * MAX_LOG
     finally:
+        tracemalloc.stop()
         source.close()
 
 
@@ -104,10 +111,12 @@ def test_why_it_ended_is_said(tool: Path, body: str, reason: str) -> None:
         source.close()
 
 
-def test_a_pipeline_that_gives_half_a_frame_and_no_more_is_given_up(tool: Path) -> None:
+def test_a_pipeline_that_gives_half_a_frame_and_no_more_is_given_up(
+    tool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gstreamer, "SPARE_S", 0.1)
     script(tool, "echo 'WARNING: nothing comes'; printf abcd > $frames\nexec sleep 100 > $frames\n")
-    source = opened(stall_timeout_s=0.05)
-    source._limit_s = 0.3
+    source = opened(stall_timeout_s=0.1)
     try:
         with pytest.raises(SourceError, match=r"no whole frame within 0\.3 s: WARNING: nothing comes"):
             source.grab()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from camera_capture import pace
-from camera_capture.file_sizes import _CODECS, _checked
+from camera_capture.file_sizes import MAX_SIDE, size_in
 from camera_capture.kinds.device import DeviceCamera
 from camera_capture.kinds.file import FileCamera
 from camera_capture.kinds.rtsp import RtspCamera
@@ -211,6 +211,11 @@ def sps(width: int, height: int, *, profile: int = 66, crop: tuple[int, int] = (
     return b"\0\0\0\1\x09\xf0\0\0\0\1\x67" + escaped + b"\0\0\1\x65" + bytes(20)
 
 
+def vp9(width: int, height: int) -> bytes:
+    """The start of a key frame in profile 0."""
+    return bytes.fromhex("82498342") + (0b001_0 << 36 | (width - 1) << 20 | (height - 1) << 4).to_bytes(5) + b"x"
+
+
 @pytest.mark.parametrize(
     ("packet", "codec", "size"),
     [
@@ -218,7 +223,7 @@ def sps(width: int, height: int, *, profile: int = 66, crop: tuple[int, int] = (
         (sps(1920, 1088, crop=(0, 4)), b"avc1", (1920, 1080)),
         (sps(1920, 1088, crop=(0, 2), fields=True), b"h264", (1920, 1080)),
         (sps(1280, 720, profile=100), b"h264", (1280, 720)),
-        (bytes.fromhex("82498342") + (0b001_0 << 36 | 639 << 20 | 479 << 4).to_bytes(5) + b"x", b"vp90", (640, 480)),
+        (vp9(640, 480), b"vp90", (640, 480)),
         (vp8(np.zeros((48, 80, 3), np.uint8)), b"vp80", (80, 48)),
         (b"", b"h264", None),
         (b"\0\0\1\x67", b"h264", None),
@@ -232,5 +237,25 @@ def sps(width: int, height: int, *, profile: int = 66, crop: tuple[int, int] = (
     ids=range(14),
 )
 def test_sizes_of_packets(packet: bytes, codec: bytes, size: tuple[int, int] | None) -> None:
-    found = _checked(_CODECS[codec], packet)
+    found = size_in(codec, packet)
     assert found == size or (size is None and packet.endswith(b"\xff"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (MAX_SIDE - 1, 1), (MAX_SIDE, MAX_SIDE), (1, MAX_SIDE)])
+def test_sides_up_to_what_a_frame_may_have(width: int, height: int) -> None:
+    assert size_in(b"vp90", vp9(width, height)) == (width, height)
+
+
+@pytest.mark.parametrize(
+    ("packet", "codec"),
+    [
+        (vp9(MAX_SIDE + 1, 1), b"vp90"),
+        (vp9(1, MAX_SIDE + 1), b"vp90"),
+        (vp9(1 << 16, 1 << 16), b"vp90"),
+        (bytes(3) + b"\x9d\x01\x2a" + bytes(4), b"vp80"),
+        (bytes(3) + b"\x9d\x01\x2a" + bytes([16, 0, 0, 0]), b"vp80"),
+    ],
+    ids=["wider", "higher", "the most that is written", "none", "no height"],
+)
+def test_sides_beyond_are_no_size(packet: bytes, codec: bytes) -> None:
+    assert size_in(codec, packet) is None

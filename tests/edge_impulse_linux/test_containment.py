@@ -85,7 +85,7 @@ class Device:
         self.component.stop()
         self._ended.set()
         self._camera.join()
-        assert self.context._events.empty()
+        assert self.context.events.empty()
 
 
 @pytest.fixture

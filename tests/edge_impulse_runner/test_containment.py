@@ -113,7 +113,7 @@ class Running:
         self.component.stop()
         self._ended.set()
         self._feeding.join()
-        assert self.context._events.empty()
+        assert self.context.events.empty()
 
 
 @pytest.fixture

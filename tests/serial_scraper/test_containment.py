@@ -202,7 +202,7 @@ def test_an_error_at_any_border_of_a_port_is_counted_told_and_tried_again(
     ports.fault = ""
     ports.deliver(*ERRORS)
     assert not [subject for found, subject in ports.problems() if found == "source_failed"]
-    assert ports.context._events.empty()
+    assert ports.context.events.empty()
 
 
 @pytest.mark.parametrize("border", ["metrics", "subscribe"])
@@ -217,7 +217,7 @@ def test_metrics_and_subscriptions_that_fail_are_tried_again(ports: Ports, borde
         eventually(lambda: len(ports.core.handlers) == len(ERRORS) + 1, 5, "all subscriptions")
     else:
         eventually(lambda: len({topic for topic, *_ in ports.core.iot if "metrics" in topic}) == len(ERRORS) + 1, 5)
-    assert ports.context._events.empty()
+    assert ports.context.events.empty()
 
 
 def test_a_command_that_fails_is_counted_and_the_next_is_answered(ports: Ports) -> None:
@@ -237,7 +237,7 @@ def test_a_command_that_fails_is_counted_and_the_next_is_answered(ports: Ports) 
     finally:
         inbox.close()
     ports.deliver(*ERRORS)
-    assert ports.context._events.empty()
+    assert ports.context.events.empty()
 
 
 @pytest.mark.parametrize("kind", ERRORS)

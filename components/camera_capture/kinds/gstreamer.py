@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PIPE_BYTES = 1 << 20
 MAX_LOG = 64 << 10  # bytes of the pipeline's output that are kept
 TERM_S = 1.0
+SPARE_S = 1.0  # beyond what the supervisor allows, which so is a little faster
 _WORDS = ("ERROR", "WARNING")
 
 
@@ -55,7 +56,7 @@ class GStreamer(Source):
         if tool is None:
             raise SourceError("gst-launch-1.0 is not installed (Debian: gstreamer1.0-tools)")
         self._camera = camera
-        self._limit_s = camera.stall_timeout_s * 2 + 1  # the supervisor is a little faster
+        self._limit_s = camera.stall_timeout_s * 2 + SPARE_S
         self._lock = threading.Lock()
         self._log = bytearray()
         self._telling = ""
