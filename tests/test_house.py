@@ -22,11 +22,6 @@ READ: dict[str, str] = {
     "cloud/test_rekognize_emotions.py": "_process _workers",
     "config_support.py": "_settled",
     "conftest.py": "_cache",
-    "edge_impulse_linux/test_containment.py": "_LOOK_S _at _ended _feeds _rest _samples _subscribe _thread _worker",
-    "edge_impulse_runner/test_component.py": "_process",
-    "edge_impulse_runner/test_containment.py": "_last_words _socket _worker",
-    "edge_impulse_runner/test_life.py": "_features _serve",
-    "edge_impulse_runner/test_models.py": "_downloaded",
     "edgeml/test_credentials.py": "_watched",
     "edgeml/test_every_config.py": "_settled",
     "edgeml/test_frames.py": "_CHECK_S _futex _number",
@@ -40,7 +35,7 @@ READ: dict[str, str] = {
     "inferencer/test_containment.py": "_client _each _in_packet _packet_handle _running _session",
     "integration/test_inferencer_requests.py": "_call _engine _server",
     "integration/test_refused_configuration.py": "_engine _loop",
-    "integration/test_subscriptions.py": "_drop _ears _engine _listeners _loop _publish _server _subscribe _subscriptions",
+    "integration/test_subscriptions.py": "_drop _ears _engine _listeners _loop _publish _server _subscribe _subscriptions",  # noqa: E501
     "localdev/core/test_topics.py": "_children",
     "localdev/demo/test_stages.py": "_begun _invocations _points _result _verdicts",
     "log_shipper/test_any_bytes.py": "_JSON_LEVEL _ROTATE_BYTES _parsed _with_line_ends",
@@ -53,7 +48,6 @@ READ: dict[str, str] = {
     "model_updater/test_silence.py": "_confirm _failed _installation _rules _take _tools",
     "scripts/test_deploy_errors.py": "_plain",
     "serial_scraper/test_containment.py": "_FIRST_PAUSE_S _LONGEST_PAUSE_S _inbox _parser",
-    "test_renames.py": "_subscribe",
     "updater_support.py": "_cloud",
 }
 LONG: set[str] = {

@@ -53,10 +53,14 @@ def test_a_reply_topic(ipc: FakeIpc, context: Context) -> None:
 
 def test_a_sensor_of_studio(ipc: FakeIpc, context: Context) -> None:
     linux = studio.EdgeImpulseLinux(context)
-    for names in (["a", "b"], ["b", "c"], []):
-        sensors = {name: Sensor(topic=f"t/{name}", axes=["x"]) for name in names}
-        linux._subscribe(Studio(sensors=sensors))
-        assert sorted(ipc.handlers) == [f"t/{name}" for name in names]
+    linux.start(Studio())
+    try:
+        for names in (["a", "b"], ["b", "c"], []):
+            sensors = {name: Sensor(topic=f"t/{name}", axes=["x"]) for name in names}
+            linux.reconfigure(Studio(sensors=sensors))
+            assert sorted(ipc.handlers) == [f"t/{name}" for name in names]
+    finally:
+        linux.stop()
 
 
 def test_a_device_that_takes_commands(ipc: FakeIpc, context: Context, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ PROTOCOL_VERSION = 4
 OPEN_TIMEOUT_S, CLOSE_TIMEOUT_S, HELLO_TIMEOUT_S = 10.0, 1.0, 10.0
 PING_INTERVAL_S, PONG_TIMEOUT_S = 30.0, 6.0
 JOIN_TIMEOUT_S = 1.0
-_LOOK_S = 0.2
+LOOK_S = 0.2
 _MAX_MESSAGE_BYTES = 1 << 20
 _LIVE_QUALITY = 75
 _HEIGHTS = {"low": 240, "high": 720}
@@ -104,7 +104,7 @@ class Session:
     def _serve(self, connection: Connection, is_over: Callable[[], bool]) -> None:
         while not is_over():
             try:
-                message = _parsed(connection.recv(timeout=_LOOK_S))
+                message = _parsed(connection.recv(timeout=LOOK_S))
             except TimeoutError:
                 continue
             try:

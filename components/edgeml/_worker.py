@@ -26,6 +26,8 @@ class Workers:
     stopping: threading.Event
     fail: Callable[[BaseException], None]
     first_s: float = FIRST_S
+    floor_s: float = FLOOR_S
+    ceiling_s: float = CEILING_S
     well_s: float = WELL_S
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _failed: "set[Worker]" = field(default_factory=set)
@@ -80,7 +82,7 @@ class Worker(threading.Thread):
         super().join(timeout)
 
     def run(self) -> None:
-        backoff = Backoff(self._workers.first_s, CEILING_S, FLOOR_S)
+        backoff = Backoff(self._workers.first_s, self._workers.ceiling_s, self._workers.floor_s)
         try:
             while not self._attempt(backoff):
                 self._wait(backoff.next())

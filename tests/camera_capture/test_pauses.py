@@ -14,7 +14,6 @@ from camera_capture import attempt, capture
 from camera_capture.kinds.test_pattern import PatternCamera
 from camera_capture.source import Source
 from camera_support import configured
-from edgeml import backoff
 from edgeml.component import Context
 from edgeml.errors import SourceError
 from edgeml.health import Health
@@ -66,7 +65,7 @@ def played(tmp_path: Path, patch: pytest.MonkeyPatch, attempts: list[tuple[int, 
     now = SimpleNamespace(monotonic=lambda: pauses.now, monotonic_ns=time.monotonic_ns, time_ns=time.time_ns)
     for module in (attempt, capture):
         patch.setattr(module, "time", now)
-    patch.setattr(backoff.random, "uniform", lambda low, high: low + share * (high - low))
+    patch.setattr("random.uniform", lambda low, high: low + share * (high - low))
     patch.setattr(PatternCamera, "open", lambda camera: Scripted(script, pauses))
     context = Context(ipc=FakeIpc(), health=Health("x", "1"), work=tmp_path, root=tmp_path, thing_name="t")
     worker = capture.CameraWorker("c", SLOW, context, tmp_path, lambda frame: None)

@@ -1,10 +1,12 @@
 """What goes wrong at one border costs one request or one connection: an unexpected exception at each of them."""
 
+import itertools
 import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,14 +18,14 @@ from websockets.sync.connection import Connection
 from edge_impulse_linux import component, session, sources
 from edge_impulse_linux.component import EdgeImpulseLinux
 from edge_impulse_linux.config import Config, Sensor
-from edgeml import _worker, http
+from edgeml import http, json_limits, numbers
 from edgeml.backoff import Backoff
 from edgeml.component import Context
 from edgeml.edge_impulse.studio import Studio, StudioError
 from edgeml.frames import FrameReader, FrameWriter
 from edgeml.health import Health
 from ipc_support import UNEXPECTED, FakeIpc
-from localdev.simulators.studio import FakeStudio
+from localdev.simulators.studio import FakeStudio, Request
 from support import eventually
 
 ERRORS: dict[str, Callable[[], Exception]] = {
@@ -34,6 +36,7 @@ ERRORS: dict[str, Callable[[], Exception]] = {
     "payload": lambda: PayloadTooBig("x"),
 }
 KEY = "ei_test"
+PARSER = SimpleNamespace(**vars(json_limits))  # of what Studio says on its connection
 
 
 class Device:
@@ -45,7 +48,7 @@ class Device:
         ipc: Any = self.core
         self.health = Health("edgeml.EdgeImpulseLinux", "1")
         self.context = Context(ipc=ipc, health=self.health, work=folder, root=folder, thing_name="t")
-        self.context.workers.first_s = 0.02
+        self.context.workers.floor_s = self.context.workers.ceiling_s = 0.01
         sensors = {name: Sensor(topic="t", axes=[name], frequency_hz=100) for name in ("a", "b")}
         self.config = Config(cameras=["front"], ring_directory=str(folder), device_id="d", sensors=sensors)
         self.component = EdgeImpulseLinux(self.context)
@@ -75,7 +78,7 @@ class Device:
     def uploads(self) -> None:
         """A sample of the camera is taken and arrives."""
         before = len(self.studio.uploads)
-        eventually(lambda: self.component._thread.is_alive() and self.studio.connected, 5, "a connection")
+        eventually(lambda: self.studio.connected, 5, "a connection")
         self.studio.sample("Camera (8x6)", "after")
         eventually(lambda: len(self.studio.uploads) > before, 5, "an upload")
         eventually(lambda: self.studio.heard_keys()[-1] == "sampleFinished", 5, "its end")
@@ -91,9 +94,7 @@ class Device:
 @pytest.fixture
 def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     monkeypatch.setattr(component, "Backoff", lambda: Backoff(0.01, 0.01))
-    monkeypatch.setattr(_worker, "FLOOR_S", 0.01)
-    monkeypatch.setattr(_worker, "CEILING_S", 0.01)
-    monkeypatch.setattr(session, "_LOOK_S", 0.01)
+    monkeypatch.setattr(session, "LOOK_S", 0.01)
     with FakeStudio() as studio:
         monkeypatch.setenv("EI_HOST", studio.host)
         made = Device(tmp_path, studio)
@@ -126,7 +127,7 @@ def failing(patch: pytest.MonkeyPatch, owner: Any, name: str, device: Device) ->
         (Connection, "send", "disconnects"),
         (Connection, "recv", "disconnects"),
         (component, "register", "disconnects"),
-        (session, "_parsed", "disconnects"),
+        (PARSER, "loads", "disconnects"),
         (component, "find_project", "workers.failed"),
         (component, "identity", "workers.failed"),
         (component, "api_key", "workers.failed"),
@@ -142,6 +143,7 @@ def test_an_error_at_any_border_of_a_connection_ends_it_and_it_is_made_again(
     counter: str,
 ) -> None:
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(session, "json_limits", PARSER)
         left = failing(patch, owner, name, device)
         device.start()
         eventually(lambda: not left, 5, "all errors")
@@ -155,7 +157,7 @@ def test_an_error_at_any_border_of_a_connection_ends_it_and_it_is_made_again(
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(FrameReader, "read"), (Image.Image, "save"), (http, "request"), (sources, "_encoded")],
+    [(FrameReader, "read"), (Image, "fromarray"), (Image.Image, "save"), (http, "request")],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_sample_that_fails_is_answered_so_and_the_next_one_is_taken(
@@ -176,18 +178,26 @@ def test_a_sample_that_fails_is_answered_so_and_the_next_one_is_taken(
     assert device.studio.connections == 1
 
 
-@pytest.mark.parametrize("name", ["_start_sampling", "_start_live", "_stream"])
+@pytest.mark.parametrize("asked", ["sample", "live view", "frame of the live view"])
 def test_a_request_that_fails_is_answered_so_and_the_connection_stays(
-    device: Device, monkeypatch: pytest.MonkeyPatch, name: str
+    device: Device, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
+    begun, unbegun, whole = threading.Event(), list(ERRORS.values()), device.context.spawn
+
+    def spawn(*given: Any, **options: Any) -> threading.Thread:
+        if begun.is_set() and unbegun and asked != "frame of the live view":
+            raise unbegun.pop()()
+        return whole(*given, **options)
+
+    monkeypatch.setattr(device.context, "spawn", spawn)
     device.start()
     device.connected()
-    owner, called = (sources.Camera, "jpeg") if name == "_stream" else (session.Session, name)
+    begun.set()
     with monkeypatch.context() as patch:
-        left = failing(patch, owner, called, device)
+        left = failing(patch, sources.Camera, "jpeg", device) if asked == "frame of the live view" else unbegun
         while left:
             before = len(device.refusals())
-            if name == "_start_sampling":
+            if asked == "sample":
                 device.studio.sample("a", "x")
             else:
                 device.studio.ask({"startSnapshot": True})
@@ -237,46 +247,45 @@ def test_a_camera_that_fails_takes_neither_sensors_nor_connection_with_it(
     device.uploads()
 
 
-@pytest.mark.parametrize("kind", ERRORS)
 def test_a_message_that_one_sensor_trips_over_is_heard_by_the_others(
-    device: Device, monkeypatch: pytest.MonkeyPatch, kind: str
+    device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = sources._at
+    whole, errors = numbers.measured, itertools.cycle(ERRORS.values())
+    sent = 0
 
-    def at(found: Any, path: str) -> Any:
-        if path == "a":
-            raise ERRORS[kind]()
-        return whole(found, path)
+    def measured(value: Any) -> float:
+        if value == "trips":
+            raise next(errors)()
+        return whole(value)
 
-    monkeypatch.setattr(sources, "_at", at)
-    device.component._subscribe(device.config)
-    device.component._ended, device.component._thread = threading.Event(), threading.Thread(target=int)
-    device.component._thread.start()
-    (first, second) = device.component._feeds["t"]
-    taken: list[Any] = []
-    collecting = threading.Thread(target=lambda: taken.append(second.collect(1, 5, threading.Event())))
-    collecting.start()
-    eventually(lambda: second._samples.maxlen == 1, 5, "a sensor that listens")
-    device.core.handlers["t"]("t", b'{"a": 1, "b": 2}')
-    collecting.join()
-    assert taken == [[[2.0]]]
-    assert device.health.counter("sensors.a.rejected") == 1
-    assert first.name == "a"
+    def arrived() -> bool:
+        nonlocal sent
+        sent += 1
+        device.core.handlers["t"]("t", b'{"a": "trips", "b": 2}')
+        return bool(device.studio.uploads) and sent > len(ERRORS)
+
+    monkeypatch.setattr(sources, "measured", measured)
+    device.start()
+    device.connected()
+    device.studio.sample("b", "x", length=20)
+    eventually(arrived, 5, "an upload of what the other sensor heard")
+    assert device.studio.uploads[0].content["payload"]["values"] == [[2.0]] * 2
+    assert device.health.counter("sensors.a.rejected") == sent
+    assert device.health.counter("sensors.b.rejected") == 0
 
 
 @pytest.mark.parametrize("payload", [b"[" * 200_000, b"1" + b"0" * 401, b'"\\ud800"', b'{"a": {}, "b": []}', b"\xff"])
 def test_values_that_are_none_are_counted(device: Device, payload: bytes) -> None:
-    device.component._subscribe(device.config)
-    device.component._ended, device.component._thread = threading.Event(), threading.Thread(target=int)
-    device.component._thread.start()
+    device.start()
     device.core.handlers["t"]("t", payload)
     assert device.health.counter("sensors.a.rejected") == device.health.counter("sensors.b.rejected") == 1
 
 
 @pytest.mark.parametrize("projects", [{"id": 1}, [1], [[]], [{}], [{"id": "x"}], [{"id": None}], "text", 7, []])
-def test_projects_that_are_not_understood_are_an_error_of_studio(
-    monkeypatch: pytest.MonkeyPatch, projects: Any
-) -> None:
-    monkeypatch.setattr(FakeStudio, "_rest", lambda *given: (200, {"success": True, "projects": projects}))
-    with FakeStudio() as studio, pytest.raises(StudioError):
+def test_projects_that_are_not_understood_are_an_error_of_studio(projects: Any) -> None:
+    class Odd(FakeStudio):
+        def answer(self, request: Request) -> tuple[int, Any]:
+            return 200, {"success": True, "projects": projects}
+
+    with Odd() as studio, pytest.raises(StudioError):
         Studio(KEY, f"http://{studio.host}:4800").project()

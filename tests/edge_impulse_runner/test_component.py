@@ -1,13 +1,11 @@
 import base64
 import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +13,16 @@ import numpy as np
 import pytest
 
 from edgeml.frames import FrameWriter
-from support import eventually
+from support import Standalone, eventually
 
 Launcher = Callable[..., Path]
 
 
-class Process:
-    """`python -m edge_impulse_runner --standalone`, and what it said on stdout."""
-
-    def __init__(self, folder: Path, configuration: dict[str, Any], path: str = "") -> None:
-        self.configuration = folder / "config.json"
-        self.configuration.write_text(json.dumps(configuration))
-        self.messages: list[dict[str, Any]] = []
-        self.log = folder / "log"
-        self._log = self.log.open("w")
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "edge_impulse_runner",
-                "--standalone",
-                "--config",
-                self.configuration,
-                "--work",
-                folder,
-            ],
-            cwd=folder,
-            env={
-                "PATH": f"{path}:{os.environ['PATH']}",
-                "TMPDIR": tempfile.gettempdir(),
-            },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        for line in self._process.stdout or ():
-            self.messages.append(json.loads(line))
+class Process(Standalone):
+    """The runner, and what it said of the device."""
 
     def topic(self, name: str) -> list[dict[str, Any]]:
-        return [message["payload"] for message in list(self.messages) if message["topic"].endswith(name)]
+        return [line["payload"] for line in list(self.lines) if line["topic"].endswith(name)]
 
     def results(self) -> list[dict[str, Any]]:
         return self.topic("inference/output")
@@ -66,29 +30,11 @@ class Process:
     def answers(self) -> list[dict[str, Any]]:
         return [payload["result"] for payload in self.topic("command/output")]
 
-    def send(self, topic: str, *payloads: Any, channel: str = "local") -> None:
-        lines = [json.dumps({"channel": channel, "topic": topic, "payload": payload}) + "\n" for payload in payloads]
-        assert self._process.stdin is not None
-        self._process.stdin.write("".join(lines))
-        self._process.stdin.flush()
-
     def command(self, *commands: dict[str, Any]) -> None:
         eventually(self.answers, what="a running component")
-        (device,) = {message["topic"].split("/")[3] for message in self.messages if "edgeimpulse" in message["topic"]}
-        self.send(f"/edgeimpulse/device/{device}/command/input", *commands, channel="iot_core")
-
-    def stop(self) -> int:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            return self._process.wait(timeout=6)
-        finally:
-            self._process.kill()
-            self._process.wait()
-            self._reader.join()
-            for stream in (self._process.stdin, self._process.stdout, self._log):
-                assert stream is not None
-                stream.close()
+        (device,) = {line["topic"].split("/")[3] for line in list(self.lines) if "edgeimpulse" in line["topic"]}
+        for command in commands:
+            self.send(f"/edgeimpulse/device/{device}/command/input", command, channel="iot_core")
 
 
 Run = Callable[..., Process]
@@ -96,23 +42,21 @@ Run = Callable[..., Process]
 
 @pytest.fixture
 def run(tmp_path: Path, no_leaks: None) -> Iterator[Run]:
-    folder = tmp_path / "work" / "edgeml.EdgeImpulseRunner"
-    folder.mkdir(parents=True)
-    started: list[Process] = []
+    with ExitStack() as stack:
 
-    def start(file: Path | str = "__none__", path: str = "", **configuration: Any) -> Process:
-        parameters = {
-            "device_name": "My Device",
-            "ei_local_model_file": str(file),
-            "iotcore_backoff": "0",
-            **configuration.pop("Parameters", {}),
-        }
-        started.append(Process(folder, {"Parameters": parameters, **configuration}, path))
-        return started[-1]
+        def start(file: Path | str = "__none__", path: str = "", **configuration: Any) -> Process:
+            parameters = {
+                "device_name": "My Device",
+                "ei_local_model_file": str(file),
+                "iotcore_backoff": "0",
+                **configuration.pop("Parameters", {}),
+            }
+            folder = tmp_path / "work" / "edgeml.EdgeImpulseRunner"
+            env = {"PATH": f"{path}:{os.environ['PATH']}", "TMPDIR": tempfile.gettempdir()}
+            given = {"Parameters": parameters, **configuration}
+            return stack.enter_context(Process("edge_impulse_runner", given, folder, env=env))
 
-    yield start
-    for process in started:
-        process.stop()
+        yield start
 
 
 @pytest.fixture
@@ -148,7 +92,7 @@ def test_camera_to_iot_core_with_image_metrics_and_cache(
     )
     eventually(lambda: len(process.results()) >= 3, what="results")
     results = process.results()
-    first = next(topic for each in process.messages if "/health/" not in (topic := each["topic"]))
+    first = next(topic for each in process.lines if "/health/" not in (topic := each["topic"]))
     assert first.startswith("/edgeimpulse/device/My_Device")
     assert process.answers()[0]["status"] == "started"
     assert process.topic("model/metrics")[0]["details"]["n"] == 0  # the first comes at once
@@ -190,13 +134,14 @@ def test_samples_from_a_topic_or_a_serial_port(run: Run, launcher: Launcher, tmp
     name = {"topic": "edgeml/sensor/arm", "serial_port": "ttyACM0"}[source]
     topic = {"topic": name, "serial_port": "edgeml/serial/ttyACM0/record"}[source]
     process = run(model, input={source: name, "axes": ["x", "y", "z"]})
-    eventually(lambda: "model runs" in process.log.read_text(), what="a running model")
+    process.logged("model runs")
 
     def answered() -> list[dict[str, Any]]:
         samples: list[dict[str, Any]] = [{"x": 1, "y": 2, "z": 3}, {"x": 4, "y": 5, "z": 6}]
         if source == "serial_port":
             samples = [{"port": name, "at": 0.0, "format": "csv", "record": sample} for sample in samples]
-        process.send(topic, *samples)
+        for sample in samples:
+            process.send(topic, sample)
         return process.results()
 
     eventually(answered, what="a result")  # sent until then: what comes before the subscription is lost
@@ -219,20 +164,19 @@ def test_a_microphone_model_listens_to_arecord(run: Run, launcher: Launcher, tmp
 def test_a_changed_configuration_is_taken_over(run: Run, launcher: Launcher, camera: str) -> None:
     process = run(launcher(kind="box"), input={"camera": camera, "max_fps": 20})
     eventually(process.results, what="results")
-    changed = json.loads(process.configuration.read_text())
+    changed = json.loads(process.config_file.read_text())
     changed["Parameters"]["ei_local_model_file"] = str(launcher(kind="grid"))
-    process.configuration.write_text(json.dumps(changed))
+    process.config_file.write_text(json.dumps(changed))
     eventually(lambda: any("grid" in result for result in process.results()), what="results of the other model")
 
 
 def test_stop_kills_a_hung_model_in_time(run: Run, launcher: Launcher, camera: str) -> None:
     process = run(launcher(misbehaves="hangs", record=""), input={"camera": camera}, model={"classify_timeout_s": 60.0})
-    eventually(lambda: "model runs" in process.log.read_text(), what="a running model")
+    process.logged("model runs")
     assert process.stop() == 0
 
 
 def test_a_wrong_value_ends_the_process_and_names_it(run: Run) -> None:
     process = run(input={"max_fps": -1})
-    eventually(lambda: process._process.poll() is not None, what="exit")
-    assert process.stop() == 78
-    assert "input.max_fps" in process.log.read_text()
+    assert process.ended() == 78
+    assert "input.max_fps" in process.log

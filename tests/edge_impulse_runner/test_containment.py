@@ -1,23 +1,24 @@
 """What goes wrong at one border ends nothing: an unexpected exception at each of them, and the results after it."""
 
+import socket
 import threading
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import cv2
 import numpy as np
 import pytest
 
-from edge_impulse_runner import audio, images, inputs, life, senses
+from edge_impulse_runner import audio, eim, images, inputs, life, process, senses
 from edge_impulse_runner.component import EdgeImpulseRunner
 from edge_impulse_runner.config import Config, Input
 from edge_impulse_runner.eim import Eim
 from edge_impulse_runner.models import ModelSource
 from edge_impulse_runner.process import EimGone
 from edge_impulse_runner.protocol import CAMERA, MICROPHONE, Hello, Inference, ModelParameters
-from edgeml import _worker
 from edgeml.backoff import Backoff
 from edgeml.component import Context
 from edgeml.edge_impulse import listener, reporter
@@ -74,7 +75,7 @@ class Running:
         ipc: Any = self.core
         self.health = Health("edgeml.EdgeImpulseRunner", "1")
         self.context = Context(ipc=ipc, health=self.health, work=folder, root=folder, thing_name="t")
-        self.context.workers.first_s = 0.01
+        self.context.workers.floor_s = self.context.workers.ceiling_s = 0.01
         self.component = EdgeImpulseRunner(self.context)
         self._ended = threading.Event()
         self._feeding = threading.Thread(target=self._feed)
@@ -119,8 +120,6 @@ class Running:
 @pytest.fixture
 def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     monkeypatch.setattr(life, "Backoff", lambda: Backoff(0.01, 0.01))
-    monkeypatch.setattr(_worker, "FLOOR_S", 0.01)
-    monkeypatch.setattr(_worker, "CEILING_S", 0.01)
     monkeypatch.setattr(listener, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(life, "Eim", Model)
     monkeypatch.setattr(life, "MODEL_CHECK_S", 0.01)
@@ -186,29 +185,29 @@ def test_after_an_error_at_any_border_results_go_on(
     eventually(lambda: running.codes() <= {"worker_failed"}, 5, "the end of the problem")
 
 
-class Wire:
-    """A model's socket that raises at one of its calls."""
+class Wire(socket.socket):
+    """A socket that raises at one of its calls."""
 
-    def __init__(self, whole: Any, border: str, error: Exception) -> None:
-        self._whole, self._border, self._error = whole, border, error
+    border = ""
+    error: Callable[[], Exception] | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        if name == self._border:
-            raise self._error
-        return getattr(self._whole, name)
+    def __getattribute__(self, name: str) -> Any:
+        if name == Wire.border and Wire.error is not None:
+            raise Wire.error()
+        return super().__getattribute__(name)
 
 
 @pytest.mark.parametrize("border", ["settimeout", "sendall", "recv_into"])
 def test_whatever_the_wire_of_a_model_raises_the_model_is_gone(
     opened: Callable[..., Eim], monkeypatch: pytest.MonkeyPatch, border: str
 ) -> None:
+    monkeypatch.setattr(eim, "socket", SimpleNamespace(**{**vars(socket), "socket": Wire}))
     model = opened(kind="box")
-    monkeypatch.setattr(model, "_last_words", str)  # which waits for the end of a process that lives
-    whole = model._socket
     features = np.zeros(model.hello.model_parameters.input_features_count, np.float32)
-    for error in ERRORS.values():
-        wire: Any = Wire(whole, border, error())
-        model._socket = wire
-        with pytest.raises(EimGone, match="the model is gone"):
-            model.classify(features)
-    model._socket = whole
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "STOP_TIMEOUT_S", 0.01)  # of the wait for the last words of one that lives
+        patch.setattr(Wire, "border", border)
+        for error in ERRORS.values():
+            patch.setattr(Wire, "error", error)
+            with pytest.raises(EimGone, match="the model is gone"):
+                model.classify(features)

@@ -30,7 +30,7 @@ class Ticks:
     def __init__(self, hello: Hello, windows: int = 1 << 30, continuous: bool = False) -> None:
         parameters = hello.model_parameters
         size = parameters.slice_size if continuous else parameters.input_features_count
-        self._features = np.zeros(size, dtype=np.float32)
+        self.features = np.zeros(size, dtype=np.float32)
         self._left, self._continuous = windows, continuous
         self.closed = False
 
@@ -38,7 +38,7 @@ class Ticks:
         self._left -= 1
         if self._left < 0:
             raise SourceError("the camera was unplugged")
-        return Window(self._features, time.monotonic(), self._continuous)
+        return Window(self.features, time.monotonic(), self._continuous)
 
     def close(self) -> None:
         self.closed = True
@@ -152,7 +152,7 @@ def test_a_refused_input_is_counted_and_the_model_kept(run: Run, launcher: Launc
     running = run(launcher(kind="audio", slice_size=4000), continuous=False)
     eventually(lambda: len(running.results) >= 2, what="results")
     pids = running.health.counter("failures")
-    running.inputs[-1]._features = np.zeros(5, dtype=np.float32)
+    running.inputs[-1].features = np.zeros(5, dtype=np.float32)
     eventually(lambda: running.health.counter("inferences_refused") >= 2, what="refusals")
     assert running.health.counter("failures") == pids == 0
 
@@ -245,7 +245,7 @@ def test_the_limit_of_inferences_a_second(run: Run, launcher: Launcher) -> None:
 def test_what_nobody_expected_leaves_no_second_thread_of_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Life, "_serve", lambda self: 1 / 0)
+    monkeypatch.setattr(ModelSource, "locate", lambda source, stopping: 1 / 0)
     for _ in range(2):  # as the worker that runs it does
         with pytest.raises(ZeroDivisionError):
             Running(tmp_path, begin=False).life.run()

@@ -204,7 +204,7 @@ def test_a_new_version_replaces_the_old_one(device: Device, studio: FakeStudio) 
 
 
 def test_a_model_that_was_never_built_is_built(
-    device: Device, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    device: Device, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(models, "BUILD_POLL_S", 0.01)
     studio.built = False
@@ -212,7 +212,7 @@ def test_a_model_that_was_never_built_is_built(
     assert ("POST", f"3/jobs/build-ondevice-model?type={TYPE}", "ei_good") in studio.requests
     studio.built = studio.builds_well = False
     with pytest.raises(StudioError, match="build job 12 of project 3 failed"):
-        models._downloaded(Studio("ei_good", studio.url), Model(deployment=TYPE), device.work, threading.Event())
+        located(Device(tmp_path / "another").source(api=studio.url))
 
 
 def test_without_studio_the_model_downloaded_before_is_used(device: Device, studio: FakeStudio) -> None:
