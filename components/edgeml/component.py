@@ -333,7 +333,11 @@ def _publish_health(component: Component[C], context: Context) -> None:
             report = msgspec.structs.replace(report, **{part: {}})
             data = messages.encode(report)
     if len(data) > messages.MAX_IPC_BYTES:
-        data = messages.encode(msgspec.structs.replace(report, problems=report.problems[:1]))
+        report = msgspec.structs.replace(report, problems=report.problems[:1])
+        data = messages.encode(report)
+    if len(data) > messages.MAX_IPC_BYTES:
+        bare = tuple(msgspec.structs.replace(each, labels=()) for each in report.privacy)
+        data = messages.encode(msgspec.structs.replace(report, privacy=bare))
     context.ipc.publish(messages.health(component.name.removeprefix("edgeml.")), data)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from edgeml import redact
 from edgeml.log import kv
-from edgeml.messages import HealthReport, Percentiles
+from edgeml.messages import HealthReport, Percentiles, Privacy
 from edgeml.problems import Problems
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class Health:
     def __init__(self, component: str, version: str) -> None:
         self._component, self._version = component, version
         self.problems = Problems()
+        self.privacy: tuple[Privacy, ...] = ()  # of whose pictures what is to be hidden
         self._lock = threading.Lock()
         self._counters: dict[str, int] = {}
         self._reported: dict[str, int] = {}
@@ -101,6 +102,7 @@ class Health:
             notes=notes,
             last_error=last_error,
             problems=self.problems.current()[:MAX_PROBLEMS],
+            privacy=self.privacy,
         )
 
     def _asked(self, gauges: dict[str, Callable[[], float]]) -> dict[str, float]:

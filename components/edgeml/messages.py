@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 M = TypeVar("M")
+Method = Literal["blur", "pixelate", "box"]  # of making something unrecognisable
+Region = tuple[int, int, int, int]  # x, y, width, height in pixels
 
 MAX_IPC_BYTES = 7000  # Nucleus Lite closes the connection on larger messages (10,000 with base64 and headers)
 
@@ -65,6 +67,18 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     since: float
 
 
+class Privacy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a pipeline makes unrecognisable in pictures of `camera`: objects of `labels`, of any where there are none.
+
+    No other picture of the camera is to be shown than of a frame whose result is there, without what it hides.
+    """
+
+    pipeline: str
+    camera: str
+    method: Method
+    labels: tuple[str, ...] = ()
+
+
 class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     """Published by every component on `edgeml/health/<component>`. `at` is Unix time in seconds."""
 
@@ -79,6 +93,7 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: dict[str, str]
     last_error: str | None
     problems: tuple[Problem, ...] = ()
+    privacy: tuple[Privacy, ...] = ()
 
 
 class FrameReady(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,10 +188,18 @@ class Regression(msgspec.Struct, frozen=True, omit_defaults=True):
     error: float | None = None
 
 
+class Hidden(msgspec.Struct, frozen=True):
+    """Regions of the source that pictures of it show only after edgeml.privacy.hide. They hold margins already."""
+
+    method: Method
+    regions: tuple[Region, ...]
+
+
 class InferenceResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One answer of one pipeline. `backend` says which backend answered when a pipeline has a fallback.
 
-    `truncated` results were left out, the least sure ones, because a message would have been too long.
+    `truncated` results were left out, the least sure ones, because a message would have been too long. `hidden` stands
+    there, be it without regions, where the pipeline has privacy.
     """
 
     pipeline: str
@@ -190,6 +213,7 @@ class InferenceResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     request_id: str = ""
     error: str = ""
     truncated: int = 0
+    hidden: Hidden | None = None
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

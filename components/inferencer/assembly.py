@@ -10,6 +10,7 @@ from edgeml.errors import ConfigError
 from edgeml.ipc import Handler
 from edgeml.outbox import Outbox
 from edgeml.s3 import Uploader
+from inferencer.backends.remote import Remote
 from inferencer.config import Pipeline
 from inferencer.fallback import WithFallback
 from inferencer.parts import Model, Place, Settings
@@ -71,12 +72,14 @@ class Assembly:
 
     @staticmethod
     def _model(place: Place) -> Model:
-        model, spare, tracking = place.pipeline.backend.open(place), place.pipeline.fallback, place.pipeline.tracking
+        model, spare = place.pipeline.backend.open(place), place.pipeline.fallback
         try:
             if spare is not None:
                 spare_model = spare.open(replace(place, prefix=f"{place.prefix}.fallback"))
                 model = WithFallback(place.name, model, spare_model)
-            return model if tracking is None else tracking.around(model, place)
+            for settings in (place.pipeline.privacy, place.pipeline.tracking):
+                model = model if settings is None else settings.around(model, place)
+            return model
         except Exception:
             model.close()
             raise
@@ -86,6 +89,7 @@ def check(pipelines: Mapping[str, Pipeline], thing: str) -> None:
     """What a type cannot say about a configuration. Raises ConfigError, before anything is touched."""
     for name, pipeline in pipelines.items():
         _check_tracking(f"pipelines.{name}", pipeline)
+        _check_privacy(f"pipelines.{name}", pipeline)
         parts: dict[str, Settings | None] = {
             "source": pipeline.source,
             "backend": pipeline.backend,
@@ -95,6 +99,16 @@ def check(pipelines: Mapping[str, Pipeline], thing: str) -> None:
         for place, settings in parts.items():
             if settings is not None:
                 checked(settings, f"pipelines.{name}.{place}", thing)
+
+
+def _check_privacy(path: str, pipeline: Pipeline) -> None:
+    """What is misspelt would be shown. What labels a bundle has is seen when it is loaded."""
+    for place, backend in (("backend", pipeline.backend), ("fallback", pipeline.fallback)):
+        if pipeline.privacy is None or not isinstance(backend, Remote):
+            continue
+        if missing := [label for label in pipeline.privacy.labels if label not in backend.labels]:
+            there = ", ".join(backend.labels[:20]) or "none"
+            raise ConfigError(f"{path}.privacy.labels", f"{missing[0]} is not in {path}.{place}.labels, there {there}")
 
 
 def _check_tracking(path: str, pipeline: Pipeline) -> None:

@@ -4,6 +4,7 @@ import functools
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from edgeml.errors import EdgemlError
 from edgeml.health import Health
 from edgeml.ipc import Handler, Subscription
 from edgeml.log import kv
+from edgeml.messages import Privacy
 from edgeml.outbox import Outbox
 from edgeml.s3 import Uploader
 from inferencer import __version__
@@ -90,6 +92,7 @@ class Inferencer(Component[Config]):
     def _apply(self, config: Config) -> None:
         with self._changing:
             self._config = config
+            self.context.health.privacy = tuple(_private(config))
             self._not_started = {name: why for name, why in self._not_started.items() if name in config.pipelines}
             self._prepare(config)
             if not self._start_missing() and self._retrying is None:
@@ -179,6 +182,14 @@ class Inferencer(Component[Config]):
                 self._subscriptions[topic] = self.context.ipc.subscribe(topic, listen)
                 self._handlers[topic] = handlers
             self._handlers[topic].append(handler)
+
+
+def _private(config: Config) -> Iterator[Privacy]:
+    """What pipelines hide in pictures of which camera, whether they run or not."""
+    for name, pipeline in config.pipelines.items():
+        camera, privacy = pipeline.source.seen, pipeline.privacy
+        if privacy is not None and camera:
+            yield Privacy(pipeline=name, camera=camera, method=privacy.method, labels=privacy.labels)
 
 
 def _each(health: Health, handlers: list[Handler], topic: str, payload: bytes) -> None:

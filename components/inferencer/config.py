@@ -9,6 +9,7 @@ from edgeml.fields import ClockWait, Name
 from edgeml.kinds import union
 from inferencer import backends, sinks, sources
 from inferencer.parts import BackendSettings, SinkSettings, SourceSettings
+from inferencer.privacy import Privacy
 from inferencer.sinks.crops import Crops
 from inferencer.sinks.events import Events
 from inferencer.sinks.iot_core import IotCore
@@ -38,6 +39,9 @@ class Pipeline(msgspec.Struct, frozen=True):
     top_k: Annotated[int, Meta(ge=1, le=1000, description="Classification: labels per result")] = 5
     tracking: Annotated[
         Tracking | None, Meta(description="Detections of a camera or timer: follow objects from frame to frame")
+    ] = None
+    privacy: Annotated[
+        Privacy | None, Meta(description="Detections: what is made unrecognisable in every picture, for good")
     ] = None
     local: Annotated[Local, Meta(description="Results on local topics")] = Local()
     iot_core: Annotated[IotCore, Meta(description="Results on AWS IoT Core")] = IotCore(enabled=False)

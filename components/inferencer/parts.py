@@ -48,7 +48,15 @@ class Pipeline(Protocol):
     def verdict_every_s(self) -> float: ...
 
     @property
-    def tracking(self) -> TrackingSettings | None: ...
+    def privacy(self) -> DetectionSettings | None: ...
+
+    @property
+    def tracking(self) -> DetectionSettings | None: ...
+
+
+def lowest(pipeline: Pipeline, threshold: float) -> float:
+    """The score from which on a model is to tell of detections: `threshold`, or lower where somebody needs them."""
+    return min([threshold, *(each.lowest for each in (pipeline.privacy, pipeline.tracking) if each is not None)])
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,11 @@ class Settings(msgspec.Struct, frozen=True):
 class SourceSettings(Settings, frozen=True):
     moving: ClassVar[bool] = False  # its samples are pictures of one place after another moment
 
+    @property
+    def seen(self) -> str:
+        """The camera whose frames it gives, if it does."""
+        return ""
+
     def open(self, place: Place) -> SampleSource:
         raise NotImplementedError
 
@@ -136,14 +149,21 @@ class BackendSettings(Settings, frozen=True):
         raise NotImplementedError
 
 
-class TrackingSettings(msgspec.Struct, frozen=True):
+class DetectionSettings(msgspec.Struct, frozen=True):
+    # What a pipeline does with its detections: it hides them, or follows objects.
+
     @property
     def lowest(self) -> float:
         """The score from which on it wants to see detections."""
         raise NotImplementedError
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Labels that the model must have."""
+        return ()
+
     def around(self, model: Model, place: Place) -> Model:
-        """`model`, whose detections get tracks."""
+        """`model`, whose answers say more."""
         raise NotImplementedError
 
 

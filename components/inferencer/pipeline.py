@@ -134,6 +134,7 @@ class PipelineWorker:
             device=self._context.thing_name,
             backend=outcome.backend,
             request_id=sample.request_id,
+            hidden=outcome.hidden,
         )
 
     def _refuse(self, sample: Sample, reason: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from edgeml.bundle import Task
 from edgeml.errors import BackendError, EdgemlError
-from edgeml.messages import Detection, InferenceResult, ModelRef, Regression, Source
+from edgeml.messages import Detection, Hidden, InferenceResult, ModelRef, Regression, Source
 from edgeml.numbers import number
 from inferencer.tracks import Step
 
@@ -79,8 +79,9 @@ class Timer:
 class Outcome:
     """A model's answer to one sample. `results` is what InferenceResult.results holds for the task.
 
-    `threshold` is the score below which detections are only there for whoever follows objects; with `tracking`, `step`
-    has the track of each of `results`, None for a sample that came too late to be followed.
+    `threshold` is the score below which detections are only there for whoever follows objects or hides them; with
+    `tracking`, `step` has the track of each of `results`, None for a sample that came too late to be followed. With
+    `privacy`, `hidden` says what no picture of the sample may show.
     """
 
     task: Task
@@ -90,6 +91,7 @@ class Outcome:
     backend: str = ""
     threshold: float = 0.0
     step: Step | None = None
+    hidden: Hidden | None = None
 
     @property
     def empty(self) -> bool:

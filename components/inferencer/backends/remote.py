@@ -15,7 +15,7 @@ from edgeml.errors import BackendError
 from edgeml.http import Limits
 from edgeml.log import kv
 from edgeml.messages import Classification, ModelRef
-from inferencer.parts import BackendSettings, Model
+from inferencer.parts import BackendSettings, Model, lowest
 from inferencer.sample import Outcome, Sample, Timer, foreign
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class RemoteModel(Model):
     def __init__(self, settings: Remote, pipeline: Pipeline, context: Context, prefix: str) -> None:
         self._settings, self._context = settings, context
         self._threshold = pipeline.score_threshold or DEFAULT_THRESHOLD
+        self._lowest = lowest(pipeline, self._threshold)  # of detections
         self._top_k = pipeline.top_k
         self._circuit = Circuit(settings.breaker, f"{prefix}.{self.name}", context)
 
@@ -131,7 +132,7 @@ class RemoteModel(Model):
             raise
         self._circuit.succeeded()
         timer.lap("postprocess")
-        return Outcome(self._settings.task, model, results, timer, backend=self.name)
+        return Outcome(self._settings.task, model, results, timer, self.name, self._threshold)
 
     @abstractmethod
     def encode(self, sample: Sample) -> bytes: ...

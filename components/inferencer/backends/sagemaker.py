@@ -112,7 +112,7 @@ class SageMakerModel(RemoteModel):
         found = []
         for kind, score, *corners in sorted(rows, key=lambda row: -row[1])[:MAX_BOXES]:
             left, top, right, bottom = (min(1.0, max(0.0, float(corner))) for corner in corners)
-            if score >= self._threshold:
+            if score >= self._lowest:
                 box = (left * width, top * height, (right - left) * width, (bottom - top) * height)
                 x, y, w, h = (round(side, 1) for side in box)
                 found.append(Detection(self.label(kind), round(float(score), 4), (x, y, w, h)))
@@ -122,7 +122,8 @@ class SageMakerModel(RemoteModel):
         kinds: dict[str, Any] = {"detection": list[Detection], "classification": list[Classification]}
         kind = kinds.get(self._settings.task, Regression)
         found = msgspec.convert(results, kind)
-        return [item for item in found if item.score >= self._threshold] if isinstance(found, list) else found
+        least = self._lowest if self._settings.task == "detection" else self._threshold
+        return [item for item in found if item.score >= least] if isinstance(found, list) else found
 
     def close(self) -> None:
         if "_sender" in vars(self):

@@ -75,8 +75,10 @@ class CropsSink(Sink):
 
 
 def cut(sample: Sample, outcome: Outcome, settings: Crops) -> list[Array]:
-    """A copy of each detection's pixels with its margin, in BGR or grey, clipped to the image."""
+    """A copy of each detection's pixels with its margin, in BGR or grey, clipped to the image, less what is hidden."""
     import cv2
+
+    from edgeml.privacy import hide
 
     image = sample.image
     height, width = image.shape[:2]
@@ -89,6 +91,10 @@ def cut(sample: Sample, outcome: Outcome, settings: Crops) -> list[Array]:
         right = min(width, int(x + w * (1 + settings.margin)) + 1)
         bottom = min(height, int(y + h * (1 + settings.margin)) + 1)
         part = image[top:bottom, left:right]
-        if part.size:
-            pictures.append(cv2.cvtColor(part, cv2.COLOR_RGB2BGR) if sample.pixel_format == "rgb24" else part.copy())
+        if not part.size:
+            continue
+        part = cv2.cvtColor(part, cv2.COLOR_RGB2BGR) if sample.pixel_format == "rgb24" else part.copy()
+        if outcome.hidden is not None:
+            hide(part, outcome.hidden, origin=(left, top))
+        pictures.append(part)
     return pictures

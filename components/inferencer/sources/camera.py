@@ -28,6 +28,10 @@ class CameraSource(SourceSettings, frozen=True, tag="camera", tag_field="type"):
     ] = "newest"
     max_fps: Annotated[float, Meta(ge=0, le=1000, description="At most so many frames per second; 0 for no limit")] = 0
 
+    @property
+    def seen(self) -> str:
+        return self.camera
+
     def open(self, place: Place) -> SampleSource:
         return CameraSamples(self, place.rings, place.context.health, place.prefix)
 

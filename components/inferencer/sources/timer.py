@@ -29,6 +29,10 @@ class TimerSource(SourceSettings, frozen=True, tag="timer", tag_field="type"):
     file: Annotated[str, Meta(description="Image, .npy or text file, read anew each time")] = ""
     camera: Annotated[str, Meta(description="Camera whose newest frame is taken, instead of a file")] = ""
 
+    @property
+    def seen(self) -> str:
+        return self.camera
+
     def check(self, path: str, thing: str) -> None:
         if bool(self.file) == bool(self.camera):
             raise ConfigError(path, "a timer needs either file or camera")

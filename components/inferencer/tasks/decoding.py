@@ -12,6 +12,7 @@ import numpy as np
 from edgeml.bundle import Bundle
 from edgeml.errors import BackendError, BundleError
 from edgeml.messages import Source
+from inferencer.parts import lowest
 from inferencer.preprocess import Array, Geometry, Preprocessor
 from inferencer.sample import Outcome, Sample, Timer, ordered
 from inferencer.tasks.outputs import Fit, plan, table
@@ -47,8 +48,7 @@ class DecodingRunner(Runner):
         manifest = bundle.manifest
         own = manifest.thresholds.get("score", manifest.output.parameters.get("threshold", DEFAULT_THRESHOLD))
         self._threshold = pipeline.score_threshold or float(own if isinstance(own, float | int) else own[0])
-        lowest = self._threshold if pipeline.tracking is None else min(pipeline.tracking.lowest, self._threshold)
-        self._wanted = Wanted(lowest, pipeline.top_k)
+        self._wanted = Wanted(_least(manifest.task, pipeline, self._threshold), pipeline.top_k)
         try:
             self._preprocess = None if manifest.input.layout == "tensor" else Preprocessor(manifest.input)
         except ValueError as error:
@@ -106,6 +106,10 @@ class DecodingRunner(Runner):
             return self._preprocess(image, sample.pixel_format)
         except Exception as error:
             raise BackendError(f"image {image.shape} {image.dtype} cannot be prepared: {error!r}") from error
+
+
+def _least(task: str, pipeline: Pipeline, threshold: float) -> float:
+    return lowest(pipeline, threshold) if task == "detection" else threshold
 
 
 def _features(bundle: Bundle, count: int) -> list[str]:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
-from inferencer.parts import TrackingSettings
+from inferencer.parts import DetectionSettings
 
 if TYPE_CHECKING:
     from inferencer.parts import Model, Place
 
 
-class Tracking(TrackingSettings, frozen=True):
+class Tracking(DetectionSettings, frozen=True):
     # (A docstring would become the schema's description.)
     lost_s: Annotated[
         float, Meta(gt=0, le=60, description="Seconds for which an object that is not seen may come back")
