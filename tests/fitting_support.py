@@ -1,6 +1,8 @@
 """Models that give what they are told, whatever they see, and what the Inferencer makes of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,11 +22,16 @@ LABELS = ["a", "b", "c"]
 Outputs = dict[str, Any]
 
 
-def exported(folder: Path, outputs: Outputs, end: str = "", **declared: Any) -> Path:
-    """A bundle of a model that gives these arrays whatever it sees; `end` is an operator behind each."""
+def exported(
+    folder: Path, outputs: Outputs, end: str = "", files: Mapping[str, Any] = MappingProxyType({}), **declared: Any
+) -> Path:
+    """A bundle of a model that gives these arrays whatever it sees; `end` is an operator behind each.
+
+    `files` are arrays that the bundle has besides.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     taken = declared.setdefault("input", IMAGE)
-    shape = [1, *taken["shape"]] if "shape" in taken else [1, 3, 8, 8]
+    shape = [1, *taken["shape"]] if "shape" in taken else [1, 3, *reversed(taken["size"])]
     nodes, constants, results = [], [], []
     for name, value in outputs.items():
         constants.append(numpy_helper.from_array(np.asarray(value), f"{name}_value"))
@@ -33,6 +40,10 @@ def exported(folder: Path, outputs: Outputs, end: str = "", **declared: Any) -> 
     nodes.append(helper.make_node("Identity", ["input"], ["unused"]))
     graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("input", 1, shape)], results, constants)
     save(graph, folder)
+    for name, value in files.items():
+        np.save(folder / name, value)
+    if files:
+        declared["files"] = {name: models.sha256(folder / name) for name in files}
     return describe(folder, "1.0.0", {"task": "classification", "labels": LABELS, **declared})
 
 

@@ -158,6 +158,9 @@ class Classification(msgspec.Struct, frozen=True):
 class Detection(msgspec.Struct, frozen=True, omit_defaults=True):
     """`box` is [x, y, width, height] in source pixels, `landmarks` are [x, y] in source pixels.
 
+    `visibility` from 0 to 1 has one number for each landmark where the model tells, `outlines` are polygons of [x, y]
+    in source pixels around the parts of the object, the largest first.
+
     Where objects are followed, `track` is the object's number, `since` when it was first seen (Unix time), `speed` that
     of its centre in source pixels per second, and `stationary` that it has not moved for a while.
     """
@@ -170,6 +173,8 @@ class Detection(msgspec.Struct, frozen=True, omit_defaults=True):
     since: float = 0.0
     speed: float = 0.0
     stationary: bool = False
+    visibility: list[float] = []
+    outlines: list[list[tuple[float, float]]] = []
 
 
 class Anomaly(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ LETTERBOX_GREY = 114  # the padding value that YOLO models are trained with
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """source = (model - offset) / scale, in pixels; `width` and `height` are the source's."""
+    """source = (model - offset) / scale, in pixels; `width` and `height` are the source's, `size` is the model's."""
 
     width: int
     height: int
@@ -25,6 +25,7 @@ class Geometry:
     scale_y: float = 1.0
     offset_x: float = 0.0
     offset_y: float = 0.0
+    size: tuple[int, int] = (0, 0)
 
     def to_source(self, points: Array) -> Array:
         """Points [..., 2] (x, y) of the model's input as source pixels."""
@@ -104,7 +105,7 @@ class Preprocessor:
             return _letterboxed(image, target_w, target_h)
         if declared.resize == "crop":
             return self._cropped(image, target_w, target_h)
-        geometry = Geometry(width, height, target_w / width, target_h / height)
+        geometry = Geometry(width, height, target_w / width, target_h / height, size=(target_w, target_h))
         if (target_w, target_h) == (width, height):
             return image, geometry
         return cv2.resize(image, (target_w, target_h), interpolation=cv2.INTER_LINEAR), geometry
@@ -129,7 +130,8 @@ class Preprocessor:
         if part.shape[:2] != (target_h, target_w):
             small = cv2.resize(part, (target_w, target_h), interpolation=cv2.INTER_LINEAR)
         scale_x, scale_y = target_w / crop_w, target_h / crop_h
-        return small, Geometry(width, height, scale_x, scale_y, -left * scale_x, -top * scale_y)
+        offset = -left * scale_x, -top * scale_y
+        return small, Geometry(width, height, scale_x, scale_y, *offset, (target_w, target_h))
 
 
 def _table(values: Array, dtype: str) -> Array:
@@ -156,7 +158,7 @@ def _letterboxed(image: Array, target_w: int, target_h: int) -> tuple[Array, Geo
     small = cv2.copyMakeBorder(
         small, top, target_h - inner_h - top, left, target_w - inner_w - left, cv2.BORDER_CONSTANT, value=grey
     )
-    return small, Geometry(width, height, inner_w / width, inner_h / height, left, top)
+    return small, Geometry(width, height, inner_w / width, inner_h / height, left, top, (target_w, target_h))
 
 
 def _grey(image: Array, pixel_format: str) -> Array:

@@ -26,7 +26,6 @@ from fitting_support import (
     floats,
     opened,
     save,
-    v8,
 )
 from inferencer.backends.onnx import OnnxBackend, OnnxModel
 from inferencer.sources.camera import CameraSource
@@ -61,45 +60,6 @@ MISFITS: dict[str, tuple[Outputs, dict[str, Any], str]] = {
     "several numbers": ({"out": floats(1, 3)}, REGRESSION, "expected one number; there is out float [1, 3]"),
     "no numbers": ({"out": np.array([["a"]], object)}, REGRESSION, "there is out string [1, 1]"),
     "an empty one": ({"out": floats(1, 0)}, REGRESSION, "there is out float [1, 0]"),
-    "boxes after suppression": ({"output0": floats(1, 300, 6)}, YOLO, "looks like boxes after suppression, which"),
-    "one class, or after suppression": (
-        {"output0": floats(1, 300, 6)},
-        {**YOLO, "labels": ["bolt"]},
-        "expected layout to be named in output.parameters, since v5 and boxes after suppression",
-    ),
-    "without labels, or after suppression": ({"o": floats(1, 300, 6)}, {**YOLO, "labels": []}, "layout to be named"),
-    "square without labels": ({"o": floats(1, 84, 84)}, {**YOLO, "labels": []}, "since v5 and v8 have this shape"),
-    "both layouts": ({"o": floats(1, 7, 8)}, YOLO, "since v5 and v8 have this shape"),
-    "named wrongly": ({"o": floats(1, 7, 50)}, v8(layout="v5"), "expected [1, n, 8] (v5) for 3 labels"),
-    "named otherwise": ({"o": floats(1, 7, 50)}, v8(layout="v10"), "expected v5 or v8 as layout, found 'v10'"),
-    "nms beyond sense": ({"o": floats(1, 7, 50)}, v8(nms=45), "expected 0 to 1 as nms, found 45"),
-    "nms in words": ({"o": floats(1, 7, 50)}, v8(nms="x"), "expected 0 to 1 as nms, found 'x'"),
-    "segmentation": (
-        {"output0": floats(1, 39, 50), "output1": floats(1, 32, 16, 16)},
-        YOLO,
-        "expected boxes alone, this is a segmentation model; there is output0 float [1, 39, 50], output1",
-    ),
-    "segmentation, boxes named": (
-        {"output0": floats(1, 39, 50), "output1": floats(1, 32, 16, 16)},
-        {**YOLO, "output": {"decoder": "yolo", "name": "output0"}},
-        "looks like masks (segmentation)",
-    ),
-    "pose": ({"output0": floats(1, 56, 80)}, {**YOLO, "labels": ["person"]}, "looks like keypoints (pose)"),
-    "rotated": ({"o": floats(1, 20, 80)}, {**YOLO, "labels": list("abcdefghijklmno")}, "looks like rotated boxes"),
-    "pose without labels": ({"o": floats(1, 56, 80, value=312)}, {**YOLO, "labels": []}, "0 to 1, found 312 to 312"),
-    "scores without sigmoid": ({"o": floats(1, 7, 50, value=-3)}, YOLO, "expected scores from 0 to 1, found -3 to -3"),
-    "boxes and classes apart": (
-        {"boxes": floats(1, 300, 4), "logits": floats(1, 300, 80)},
-        {**YOLO, "labels": [str(n) for n in range(80)]},
-        "expected [1, n, 85] (v5) or [1, 84, n] (v8) for 80 labels; there is boxes float [1, 300, 4], logits",
-    ),
-    "boxes without labels": ({"o": floats(1, 300, 4)}, {**YOLO, "labels": []}, "[1, n, 5 + classes] (v5) or [1, 4"),
-    "classes": ({"o": floats(1, 84, 50)}, YOLO, "expected [1, n, 8] (v5) or [1, 7, n] (v8) for 3 labels"),
-    "a flat output": ({"o": floats(1, 85)}, YOLO, "expected [1, n, 5 + classes] (v5) or [1, 4 + classes, n] (v8)"),
-    "raw heads": ({"o": floats(1, 3, 2, 2, 8)}, YOLO, "there is o float [1, 3, 2, 2, 8]"),
-    "no boxes": ({"o": floats(1, 0, 8)}, YOLO, "expected boxes, found an empty output"),
-    "suppressed to nothing": ({"o": floats(0, 7)}, YOLO, "there is o float [0, 7]"),
-    "whole numbers": ({"o": np.zeros((1, 7, 50), np.int64)}, YOLO, "there is o int64 [1, 7, 50]"),
     "no landmarks": (FACE, FACES, "landmarks [1, 10, h, w]; there is heatmap float [1, 1, 2, 2]"),
     "sizes that differ": ({**FACE, "landmarks": floats(1, 10, 4, 4)}, FACES, "expected heatmap [1, 1, h, w], scale"),
     "a vector under a turbine's decoder": (

@@ -18,9 +18,16 @@ if TYPE_CHECKING:
     from inferencer.tasks.runner import Runner
 
 DECODERS = {
-    "softmax": "softmax",  # classification
+    "softmax": "softmax",  # classification: one label of several
+    "sigmoid": "sigmoid",  # classification: each label for itself
     "centerface": "centerface",  # detection of faces
-    "yolo": "yolo",  # detection
+    "yolo": "yolo",  # detection: v3, v5, v7, v8, v9, v10, 11 and later
+    "yolo_pose": "yolo_pose",  # detection with keypoints
+    "yolo_segment": "yolo_segment",  # detection with outlines
+    "yolox": "yolox",  # detection
+    "ssd": "ssd",  # detection, with anchors or without
+    "detr": "detr",  # detection: DETR, RT-DETR, RF-DETR, D-FINE
+    "detections": "finished",  # detection: boxes, scores and classes after suppression
     "regression": "regression",  # a number
     "anomaly": "turbine",  # of a wind turbine
 }

@@ -147,4 +147,4 @@ def first(outputs: Outputs) -> Array:
 
 
 def label(labels: Sequence[str], index: int) -> str:
-    return labels[index] if index < len(labels) else str(index)
+    return labels[index] if 0 <= index < len(labels) else str(index)

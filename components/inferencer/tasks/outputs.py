@@ -77,6 +77,14 @@ def _named(name: str, outputs: Sequence[Output]) -> Sequence[Output]:
     return found
 
 
+def probabilities(output: Output) -> bool:
+    """Whether all that an output gave for the samples lies between 0 and 1."""
+    return all(
+        not value.size or (value.min() >= -SLACK and value.max() <= 1 + SLACK)
+        for value in map(np.asarray, output.values)
+    )
+
+
 def table(value: Any, keys: Sequence[Any]) -> Array:
     """An output as an array [1, n] or as it is: the scores of a map in the order of `keys`. Raises LookupError."""
     return np.array([[value[0][key] for key in keys]], np.float32) if keys else value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeml.messages import Classification
-from inferencer.preprocess import Geometry
+from inferencer.preprocess import Array, Geometry
 from inferencer.tasks.decoding import DecodingRunner, Outputs, Wanted, check, first, label
 from inferencer.tasks.outputs import SLACK, Misfit, Output, Plan, table
 
@@ -28,17 +28,10 @@ def runner(bundle: Bundle, session: ort.InferenceSession, pipeline: Pipeline) ->
 
 
 def fit(outputs: Sequence[Output], labels: Sequence[str], parameters: Mapping[str, Any]) -> Plan:
-    wanted = len(labels)
     apply = parameters.get("apply_softmax")
     if not isinstance(apply, bool | None):
         raise Misfit(f"expected true or false as apply_softmax, found {apply!r}")
-    counts = [(output, _scores(output)) for output in outputs]
-    fitting = [output for output, count in counts if count and count in (wanted, wanted or count)]
-    if not fitting:
-        expected = f"expected one score for each of {wanted} labels" if wanted else "expected [1, n] scores"
-        raise Misfit(expected + _almost([count for _, count in counts], wanted))
-    output = fitting[0]
-    keys = _keys(output, labels) if not output.kind.startswith("tensor") else ()
+    output, keys = scores_of(outputs, labels)
     if apply is None:
         apply = not _probabilities(output, keys)
     if apply and _scores(output) == 1:
@@ -46,6 +39,20 @@ def fit(outputs: Sequence[Output], labels: Sequence[str], parameters: Mapping[st
             "expected two scores or more, or one that ends in Sigmoid, since softmax makes 1.0 of any one score"
         )
     return Plan((output.name,), {**parameters, "apply_softmax": apply}, keys)
+
+
+def scores_of(outputs: Sequence[Output], labels: Sequence[str]) -> tuple[Output, tuple[Any, ...]]:
+    """The output that holds one score for each label, and its keys in the labels' order if it is a map.
+
+    Raises Misfit.
+    """
+    wanted = len(labels)
+    counts = [(output, _scores(output)) for output in outputs]
+    fitting = [output for output, count in counts if count and count in (wanted, wanted or count)]
+    if not fitting:
+        expected = f"expected one score for each of {wanted} labels" if wanted else "expected [1, n] scores"
+        raise Misfit(expected + _almost([count for _, count in counts], wanted))
+    return fitting[0], () if fitting[0].kind.startswith("tensor") else _keys(fitting[0], labels)
 
 
 def _scores(output: Output) -> int:
@@ -97,6 +104,11 @@ def decode(
     if parameters.get("apply_softmax", True):
         scores = np.exp(scores - scores.max())
         scores /= scores.sum()
+    return best(scores, labels, wanted)
+
+
+def best(scores: Array, labels: Sequence[str], wanted: Wanted) -> list[Classification]:
+    """The labels whose scores reach the threshold, best first, at most `top_k`."""
     found = np.flatnonzero(scores >= wanted.threshold)  # few of a thousand: sorting them all would take longer
-    best = sorted(zip(scores[found].tolist(), found.tolist(), strict=True), reverse=True)[: wanted.top_k]
-    return [Classification(label(labels, index), round(score, 6)) for score, index in best]
+    order = sorted(zip(scores[found].tolist(), found.tolist(), strict=True), reverse=True)[: wanted.top_k]
+    return [Classification(label(labels, index), round(score, 6)) for score, index in order]
