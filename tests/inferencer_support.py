@@ -56,7 +56,7 @@ class Recorder:
     def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> Subscription:
         return Subscription(lambda received: None, handler)
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self, component: str = "") -> dict[str, Any]:
         return {}
 
     def on_configuration(self, changed: Callable[[], None]) -> None: ...

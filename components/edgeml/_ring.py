@@ -23,8 +23,6 @@ Not covered: that it happens during a read (SIGBUS), which needs the same user a
 import fcntl
 import mmap
 import os
-import re
-import stat
 import struct
 import time
 from pathlib import Path
@@ -36,9 +34,11 @@ from edgeml import _futex
 from edgeml._ring_header import (
     HEADER,
     HEADER_BYTES,
+    NEWEST_AT,
     SLOT_HEADER_BYTES,
     Layout,
     Origin,
+    check_owner,
     has_magic,
     origin_of,
     pack,
@@ -46,18 +46,10 @@ from edgeml._ring_header import (
 )
 from edgeml.errors import FrameError, RingNotFoundError
 
-_NEWEST = 128 // 8
+_NEWEST = NEWEST_AT // 8
 _SEQUENCE = 136 // 4
 _CLOSED = 140 // 4
-MODE, GROUP_MODE = 0o600, 0o640  # a ring is its user's, or readable for the group
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def ring_path(directory: Path, camera: str) -> Path:
-    """Where the ring of `camera` lies. Raises FrameError for a name that could leave `directory`."""
-    if not _NAME.fullmatch(camera):
-        raise FrameError(f"camera name {camera!r}: allowed are 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or digit")
-    return directory / f"edgeml-{camera}"
+MODE = 0o600  # a ring is its user's, or GROUP_MODE: readable for the group
 
 
 class Ring:
@@ -192,7 +184,7 @@ def open_ring(path: Path) -> Ring:
     except OSError as error:
         raise FrameError(f"frame ring {path} cannot be opened: {error.strerror}") from error
     try:
-        _check_owner(path, os.fstat(descriptor))
+        check_owner(path, os.fstat(descriptor))
         layout, origin = parse(path, os.pread(descriptor, HEADER.size, 0), os.fstat(descriptor).st_size)
         if not origin.alive():
             raise RingNotFoundError(f"frame ring {path} was left by process {origin.pid}, which has died")
@@ -227,7 +219,7 @@ def _open_locked(path: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             status = os.fstat(descriptor)
             if _is_at(path, status):
-                _check_owner(path, status)
+                check_owner(path, status)
                 return descriptor
         except BlockingIOError:
             time.sleep(0.01)
@@ -236,19 +228,6 @@ def _open_locked(path: Path) -> int:
             raise
         os.close(descriptor)
     raise FrameError(f"another writer keeps {path} locked")
-
-
-def _check_owner(path: Path, status: os.stat_result) -> None:
-    """Shared memory is open to all users: a file that another one made or may write is not a ring of ours.
-
-    One of our group may share a ring with it: it is then readable for the group, and for nobody else.
-    """
-    groups = {os.getegid(), *os.getgroups()}
-    shared = stat.S_IMODE(status.st_mode) == GROUP_MODE and status.st_gid in groups
-    trusted = status.st_uid == os.geteuid() or os.geteuid() == 0 or shared
-    if not stat.S_ISREG(status.st_mode) or not trusted or status.st_mode & 0o022:
-        mode, owner = stat.filemode(status.st_mode), status.st_uid
-        raise FrameError(f"{path} is not a frame ring: expected a file of user {os.geteuid()}, found {mode} of {owner}")
 
 
 def _is_at(path: Path, status: os.stat_result) -> bool:

@@ -1,6 +1,8 @@
-"""The header of a frame ring: sizes, and whose it is, packed and checked."""
+"""The header of a frame ring: where it lies, sizes, and whose it is, packed and checked."""
 
 import os
+import re
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +15,12 @@ ABI = 1
 HEADER = struct.Struct("=8sIIQQIIIIIIQQQ")
 HEADER_BYTES = 4096
 SLOT_HEADER_BYTES = 64
+NEWEST_AT = 128  # offset of the newest frame's id, u64
+GROUP_MODE = 0o640
 PIXEL_FORMATS = {"bgr24": 3, "rgb24": 3, "gray8": 1}  # name -> bytes per pixel; the position is the code in the header
 _MAX_SIDE = 16384
 _MAX_SLOTS = 64
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -121,3 +126,23 @@ def start_time(pid: int) -> int:
     except OSError:  # no such process, or none that we may see
         return 0
     return 0 if len(fields) < 20 or fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def ring_path(directory: Path, camera: str) -> Path:
+    """Where the ring of `camera` lies. Raises FrameError for a name that could leave `directory`."""
+    if not _NAME.fullmatch(camera):
+        raise FrameError(f"camera name {camera!r}: allowed are 1 to 64 of A-Z a-z 0-9 . _ -, first a letter or digit")
+    return directory / f"edgeml-{camera}"
+
+
+def check_owner(path: Path, status: os.stat_result) -> None:
+    """Shared memory is open to all users: a file that another one made or may write is not a ring of ours.
+
+    One of our group may share a ring with it: it is then readable for the group, and for nobody else.
+    """
+    groups = {os.getegid(), *os.getgroups()}
+    shared = stat.S_IMODE(status.st_mode) == GROUP_MODE and status.st_gid in groups
+    trusted = status.st_uid == os.geteuid() or os.geteuid() == 0 or shared
+    if not stat.S_ISREG(status.st_mode) or not trusted or status.st_mode & 0o022:
+        mode, owner = stat.filemode(status.st_mode), status.st_uid
+        raise FrameError(f"{path} is not a frame ring: expected a file of user {os.geteuid()}, found {mode} of {owner}")

@@ -98,7 +98,9 @@ class StandaloneIpc:
             self._handlers = [*self._handlers, key]
         return Subscription(lambda received: None, handler, forget)
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self, component: str = "") -> dict[str, Any]:
+        if component:
+            raise NotFoundError(f"configuration of {component}: no other component runs beside this one")
         try:
             text = self._file.read_text()
             raw = tomllib.loads(text) if self._file.suffix == ".toml" else json_limits.loads(text, "configuration")

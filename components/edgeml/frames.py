@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import _futex
-from edgeml._ring import GROUP_MODE, MODE, Ring, create_ring, open_ring, ring_path
-from edgeml._ring_header import Layout, Origin
+from edgeml._ring import MODE, Ring, create_ring, open_ring
+from edgeml._ring_header import GROUP_MODE, Layout, Origin, ring_path
 from edgeml.errors import FrameError, RingNotFoundError
 
 DIRECTORY = Path("/dev/shm")  # noqa: S108  (shared memory is the point; _ring.py opens nothing it does not own)

@@ -64,7 +64,8 @@ class Ipc(Protocol):
     def subscribe_iot(self, topic: str, handler: Handler, *, qos: int = 1) -> Subscription:
         """As `subscribe`, to a topic of AWS IoT Core."""
 
-    def configuration(self) -> dict[str, Any]: ...
+    def configuration(self, component: str = "") -> dict[str, Any]:
+        """This component's configuration, or another one's. Raises IpcError; NotFoundError: there is no such one."""
 
     def on_configuration(self, changed: Callable[[], None]) -> None: ...
 
@@ -226,7 +227,10 @@ class GreengrassIpc:
         """Those of `local` topics, or of `iot_core`."""
         return [subscription for key, subscription in list(self._subscriptions.items()) if key[0] == channel]
 
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self, component: str = "") -> dict[str, Any]:
+        if component:
+            what, get = f"get configuration of {component}", self._client.get_configuration_async
+            return dict(self._call(what, get, key_path=[], component_name=component).value or {})
         value = self._call("get configuration", self._client.get_configuration_async, key_path=[]).value
         self._configured = dict(value or {})
         return dict(self._configured)

@@ -2,11 +2,12 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from edgeml import messages
 from edgeml.backoff import Backoff
 from edgeml.component import Component, Context
+from edgeml.errors import RefusedError
 from edgeml.log import kv
 from monitor import __version__
 from monitor.access import Access, AccessError, password_of
@@ -18,6 +19,7 @@ from monitor.state import State
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).resolve().parent / "static"
+ASK_S = 5.0  # between two looks at the configurations of others
 
 
 class Monitor(Component[Config]):
@@ -38,20 +40,38 @@ class Monitor(Component[Config]):
 
     def start(self, config: Config) -> None:
         self._config = config
-        self.context.ipc.subscribe(messages.health("+"), self._heard)
+        self._state.neighbours.place(Path(config.ring_directory))
+        for topic, take in self._state.topics().items():
+            self._subscribe(topic, take)
+        self.context.spawn("neighbours", self._ask_for_ever)
         self.context.spawn("server", self._serve_for_ever)
 
     def reconfigure(self, config: Config) -> None:
         with self._lock:
             moved, self._config = config != self._config, config
+        self._state.neighbours.place(Path(config.ring_directory))
         if moved:
             self._again()
 
     def stop(self) -> None:
         self._again()
 
-    def _heard(self, topic: str, payload: bytes) -> None:
-        self.context.health.count("reports" if self._state.heard(topic, payload) else "reports.refused")
+    def _subscribe(self, topic: str, take: Callable[[str, bytes], bool]) -> None:
+        """Hear a topic; one that an older deployment does not allow leaves the others worth having."""
+
+        def heard(topic: str, payload: bytes) -> None:
+            self.context.health.count("messages" if take(topic, payload) else "messages.refused")
+
+        try:
+            self.context.ipc.subscribe(topic, heard)
+        except RefusedError as error:
+            self.context.health.problems.found("unauthorized", topic, str(error))
+
+    def _ask_for_ever(self) -> None:
+        while True:
+            self._state.neighbours.ask(self.context.ipc)
+            if self.context.stopping.wait(ASK_S):
+                return
 
     def _again(self) -> None:
         """End what serves now, or the pause before the next attempt."""
@@ -77,6 +97,7 @@ class Monitor(Component[Config]):
     def _serve(self) -> None:
         """Serve until the configuration changes or the component stops. Raises ServerError, AccessError."""
         config = self._config
+        self._state.auth = config.auth
         access = None if config.auth == "off" else self._asked()
         self.context.health.problems.cleared("file_refused", "password")
         app = application(STATIC, self._state, access)

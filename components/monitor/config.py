@@ -14,3 +14,4 @@ class Config(msgspec.Struct, frozen=True):
         Literal["password", "off"],
         Meta(description="Ask for the password in the work folder's file `password`; off lets every local user look"),
     ] = "password"
+    ring_directory: Annotated[str, Meta(description="Folder of the frame rings, as CameraCapture has it")] = "/dev/shm"  # noqa: S108

@@ -7,7 +7,8 @@ from contextlib import suppress
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from monitor.state import DeviceState, State
+from monitor.state import State
+from monitor.views import DeviceState
 
 MAX_PAGES = 16
 EVERY_S = 1.0
@@ -58,4 +59,5 @@ class Live:
 def _timeless(state: DeviceState) -> DeviceState:
     components = [msgspec.structs.replace(component, seen=0.0) for component in state.components]
     attention = [msgspec.structs.replace(item, since=0.0) for item in state.attention]
-    return msgspec.structs.replace(state, time=0.0, components=components, attention=attention)
+    pipelines = [msgspec.structs.replace(pipeline, at=0.0) for pipeline in state.pipelines]
+    return msgspec.structs.replace(state, time=0.0, components=components, attention=attention, pipelines=pipelines)

@@ -1,65 +1,39 @@
-"""What the components said of themselves last: STATE of /api/state. Bounded, for anybody may publish on the core."""
+"""What the Monitor knows of its device: STATE of /api/state. Bounded, for anybody may publish on the core."""
 
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from edgeml import messages
-from edgeml.messages import HealthReport, Problem
-from edgeml.problems import ADVICE
+from edgeml.json_limits import too_deep
+from edgeml.messages import Event, HealthReport, InferenceResult, ModelStatus, Problem
+from monitor import views
+from monitor.kept import Kept
+from monitor.neighbours import Neighbours
+from monitor.reports import Attention, Reports
+from monitor.views import CameraState, DeviceState, EdgeImpulseState, PipelineState, SerialState
 
-MAX_REPORT_BYTES = 16384
-MAX_COMPONENTS, MAX_NAME, MAX_RATES, MAX_PROBLEMS = 64, 128, 32, 20
-HISTORY = 60  # values of each rate
-SILENT_S, FORGOTTEN_S = 35.0, 600.0  # without a report, which comes every 10 s
-SILENT = "Look at its state and its log; the core starts it again. One that was removed is forgotten after ten minutes."
+MAX_MESSAGE_BYTES, MAX_DEPTH = 16384, 16
+RESULTS, EVENTS, RECORDS = 60, 50, 100  # messages kept of each pipeline, port, device
 
-
-class Attention(msgspec.Struct, frozen=True):
-    """A problem of a component. `since` is Unix time in seconds, `advice` what to do."""
-
-    component: str
-    code: str
-    subject: str
-    text: str
-    since: float
-    advice: str
+Heard = Callable[[str, str, Any, bytes], None]  # kind, name, what it says, the message for a page
 
 
-class ComponentState(msgspec.Struct, frozen=True):
-    """`rates` are per second, `history` their last 60 values; `seen` is Unix time in seconds."""
+class Record(msgspec.Struct, frozen=True):
+    """What SerialScraper publishes of a port."""
 
-    name: str
-    version: str
-    status: str
-    waiting_for: str
-    rates: dict[str, float]
-    history: dict[str, list[float]]
-    seen: float
-
-
-class DeviceState(msgspec.Struct, frozen=True):
-    thing: str
-    time: float
-    version: str
-    attention: list[Attention]
-    components: list[ComponentState]
-
-
-@dataclass
-class _Told:
-    report: HealthReport
+    port: str
     at: float
-    history: dict[str, deque[float]] = field(default_factory=dict)
+    format: str
+    record: Any
 
 
 class State:
-    """Reports by component; thread-safe. `own` are the Monitor's problems, `clock` is monotonic."""
+    """What was heard, by name; thread-safe. `own` are the Monitor's problems, `clock` is monotonic."""
 
     def __init__(
         self,
@@ -68,79 +42,166 @@ class State:
         own: Callable[[], Sequence[Problem]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._thing, self._version, self._own, self._clock = thing, version, own, clock
+        self._thing, self._version, self._clock = thing, version, clock
+        self.auth = "password"
+        self.neighbours = Neighbours()
         self._lock = threading.Lock()
-        self._told: dict[str, _Told] = {}
+        self._reports = Reports(own, clock)
+        self._results: Kept[InferenceResult] = Kept(RESULTS, clock)
+        self._events: Kept[Event] = Kept(EVENTS, clock)
+        self._models: Kept[ModelStatus] = Kept(0, clock, forgotten_s=math.inf)
+        self._serial: Kept[Record] = Kept(RECORDS, clock)
+        self._edge_impulse: Kept[None] = Kept(RECORDS, clock)
+        self._listeners: list[Heard] = []
+
+    def topics(self) -> dict[str, Callable[[str, bytes], bool]]:
+        """The local topics to hear, each with who takes its messages and says whether they were any."""
+        return {
+            messages.health("+"): self.heard,
+            messages.inference("+"): self.result,
+            messages.event("+"): self.event,
+            messages.model_status("+"): self.model,
+            messages.serial_record("+"): self.serial,
+        }
+
+    def listen(self, heard: Heard) -> None:
+        """Have `heard` told of each result, event and record, on the thread that brought it."""
+        with self._lock:
+            self._listeners = [*self._listeners, heard]
+
+    def unlisten(self, heard: Heard) -> None:
+        with self._lock:
+            self._listeners = [known for known in self._listeners if known != heard]
 
     def heard(self, topic: str, payload: bytes) -> bool:
-        """Take a report; whether it was one. The topic says whose it is, whatever the report says."""
-        name = topic.rpartition("/")[2]
-        if name == "Monitor":  # not every core sends a component what it said itself
-            return True
-        if len(payload) > MAX_REPORT_BYTES or not 0 < len(name) <= MAX_NAME:
-            return False
-        try:
-            report = messages.decode(payload, HealthReport)
-        except msgspec.MsgspecError:
-            return False
+        """Take a component's report; whether it was one."""
         with self._lock:
-            return self._take(name, report)
+            return self._reports.take(topic.rpartition("/")[2], payload)
 
-    def _take(self, name: str, report: HealthReport) -> bool:
-        self._forget()
-        known = self._told.get(name)
-        if known is None and len(self._told) >= MAX_COMPONENTS:
+    def result(self, topic: str, payload: bytes) -> bool:
+        """Take a pipeline's result; whether it was one."""
+        name = topic.rpartition("/")[2]
+        result = _decoded(payload, InferenceResult)
+        if result is None:
             return False
-        rates = {key: value for key, value in sorted(report.rates.items())[:MAX_RATES] if math.isfinite(value)}
-        history = known.history if known else {}
-        kept = {key: history.get(key) or deque(maxlen=HISTORY) for key in rates}
-        for key, value in rates.items():
-            kept[key].append(value)
-        # Counters, latencies and gauges are not shown, so not kept.
-        report = msgspec.structs.replace(report, rates=rates, counters={}, latency_ms={}, gauges={}, last_error=None)
-        self._told[name] = _Told(report, self._clock(), kept)
-        return True
+        message = _message(type="result", pipeline=name, result=result)
+        with self._lock:
+            taken = self._results.put(name, result, message)
+        return taken and self._tell("result", name, result, message)
 
-    def _forget(self) -> None:
-        now = self._clock()
-        for name in [name for name, told in self._told.items() if now - told.at > FORGOTTEN_S]:
-            del self._told[name]
+    def event(self, topic: str, payload: bytes) -> bool:
+        """Take what happened to a pipeline's objects; whether it was an event."""
+        name = topic.rpartition("/")[2]
+        event = _decoded(payload, Event)
+        if event is None:
+            return False
+        message = _message(type="event", pipeline=name, event=event)
+        with self._lock:
+            taken = self._events.put(name, event, message)
+        return taken and self._tell("event", name, event, message)
+
+    def model(self, topic: str, payload: bytes) -> bool:
+        """Take what a model's user says of a version; whether it was that."""
+        status = _decoded(payload, ModelStatus)
+        with self._lock:
+            return status is not None and self._models.put(topic.split("/")[-2], status)
+
+    def serial(self, topic: str, payload: bytes) -> bool:
+        """Take a serial port's record; whether it was one."""
+        name = topic.split("/")[-2]
+        record = _decoded(payload, Record)
+        if record is None or not math.isfinite(record.at):
+            return False
+        shown = {"at": record.at, **record.record} if isinstance(record.record, dict) else record.record
+        message = _message(type="record", kind="serial", source=name, record=shown)
+        with self._lock:
+            taken = self._serial.put(name, record, message)
+        return taken and self._tell("record", name, record, message)
+
+    def edge_impulse(self, kind: str, source: str, payload: bytes) -> bool:
+        """Take an Edge Impulse device's result (kind `edge_impulse`), or a command or its answer (kind `command`)."""
+        record = _decoded(payload, dict[str, Any])
+        if record is None:
+            return False
+        message = _message(type="record", kind=kind, source=source, record=record)
+        with self._lock:
+            taken = self._edge_impulse.put(source, None, message)
+        return taken and self._tell("record", source, record, message)
+
+    def followed(self, pipeline: str) -> list[bytes]:
+        """The newest results and events of a pipeline as messages for a page, the oldest first."""
+        with self._lock:
+            return [*self._results.recent(pipeline), *self._events.recent(pipeline)]
+
+    def records(self) -> list[bytes]:
+        """The newest records of all devices as messages for a page."""
+        with self._lock:
+            return [*self._serial.all_recent(), *self._edge_impulse.all_recent()]
+
+    def reports(self) -> dict[str, HealthReport]:
+        """The last report of each component that is not silent, by its name without `edgeml.`."""
+        with self._lock:
+            return self._reports.reports()
 
     def attention(self) -> list[Attention]:
         """All problems, the oldest first, those of a component that says nothing any more as one."""
-        found = [_attention("edgeml.Monitor", problem) for problem in self._own()]
         with self._lock:
-            self._forget()
-            now, offset = self._clock(), time.time() - self._clock()
-            for name, told in self._told.items():
-                if now - told.at > SILENT_S:
-                    text = f"has said nothing for {SILENT_S:g} s"
-                    found.append(Attention(f"edgeml.{name}", "silent", name, text, told.at + offset, SILENT))
-                else:
-                    found += [_attention(f"edgeml.{name}", item) for item in told.report.problems[:MAX_PROBLEMS]]
-        return sorted(found, key=lambda item: item.since)
+            return self._reports.attention()
+
+    def cameras(self) -> list[CameraState]:
+        """Cameras that CameraCapture has, and others whose ring is there."""
+        with self._lock:
+            report = self._reports.report("CameraCapture")
+        known = self.neighbours.known()
+        return [views.camera(name, known, report) for name in known.camera_names()]
+
+    def pipelines(self) -> list[PipelineState]:
+        with self._lock:
+            report, heard = self._reports.report("Inferencer"), {name: kept.last for name, kept in self._results}
+            times = {name: time.time() - (self._clock() - kept.at) for name, kept in self._results}
+        known = self.neighbours.known()
+        names = sorted({*known.pipelines, *heard})[:64]
+        return [views.pipeline(name, known, report, heard.get(name), times.get(name, 0.0)) for name in names]
 
     def snapshot(self) -> DeviceState:
-        attention = self.attention()
+        """All of it, as JSON may say it."""
+        cameras, pipelines = self.cameras(), self.pipelines()
         with self._lock:
-            components = [self._component(name, told) for name, told in sorted(self._told.items())]
-        return DeviceState(self._thing, time.time(), self._version, attention, components)
+            offset = time.time() - self._clock()
+            return DeviceState(
+                thing=self._thing,
+                time=time.time(),
+                version=self._version,
+                auth=self.auth,
+                attention=self._reports.attention(),
+                components=self._reports.components(),
+                cameras=cameras,
+                pipelines=pipelines,
+                models=[views.model(name, kept.last, kept.at + offset) for name, kept in self._models],
+                serial=[
+                    SerialState(name, kept.last.format[:100], kept.count, kept.at + offset)
+                    for name, kept in self._serial
+                ],
+                edge_impulse=[
+                    EdgeImpulseState(name, kept.count, kept.at + offset) for name, kept in self._edge_impulse
+                ],
+            )
 
-    def _component(self, name: str, told: _Told) -> ComponentState:
-        age = self._clock() - told.at
-        waiting = "; ".join(told.report.notes.values())[:300]
-        return ComponentState(
-            name=f"edgeml.{name}",
-            version=told.report.version[:MAX_NAME],
-            status="silent" if age > SILENT_S else "waiting" if waiting else "running",
-            waiting_for=waiting,
-            rates=told.report.rates,
-            history={key: list(values) for key, values in told.history.items()},
-            seen=time.time() - age,
-        )
+    def _tell(self, kind: str, name: str, told: Any, message: bytes) -> bool:
+        for listener in self._listeners:
+            listener(kind, name, told, message)
+        return True
 
 
-def _attention(component: str, problem: Problem) -> Attention:
-    since = problem.since if math.isfinite(problem.since) else 0.0
-    advice = ADVICE.get(problem.code, "")
-    return Attention(component, problem.code[:MAX_NAME], problem.subject[:300], problem.text[:300], since, advice)
+def _decoded(payload: bytes, kind: type[Any]) -> Any:
+    """A message of a kind; None for what is none, or is larger or deeper than any of ours."""
+    if len(payload) > MAX_MESSAGE_BYTES or too_deep(payload, MAX_DEPTH):
+        return None
+    try:
+        return messages.decode(payload, kind)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _message(**fields: Any) -> bytes:
+    return messages.encode(fields)

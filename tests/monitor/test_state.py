@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from edgeml.messages import Problem
-from monitor import state as bounds
+from monitor import reports as bounds
 from monitor.state import State
 from support import Standalone, eventually
 

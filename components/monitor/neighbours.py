@@ -1,0 +1,130 @@
+"""What the configurations of CameraCapture and Inferencer say, which a core tells each component.
+
+Unlike reports they are there before anything runs, and say what must not be shown whether it runs or not.
+"""
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeml import ring_look
+from edgeml.errors import EdgemlError, NotFoundError
+from edgeml.ipc import Ipc
+
+CAMERAS, PIPELINES = "edgeml.CameraCapture", "edgeml.Inferencer"
+MAX_NAMES, MAX_PLACES, MAX_POINTS = 64, 32, 64
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One pipeline as it is configured. `private` is its `privacy`, None where it has none."""
+
+    camera: str = ""
+    model: str = ""
+    threshold: float = 0.0
+    tells: bool = True  # its results come on the local topic
+    private: dict[str, Any] | None = None
+    zones: dict[str, list[list[float]]] = field(default_factory=dict)
+    lines: dict[str, list[list[float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Cameras that CameraCapture has, pipelines that the Inferencer has, by name; where the frame rings lie.
+
+    `complete` once the pipelines are known, as none where there is no Inferencer: before that no picture is shown.
+    """
+
+    rings: Path = Path("/dev/shm")  # noqa: S108  (as CameraCapture)
+    cameras: tuple[str, ...] = ()
+    pipelines: dict[str, Pipeline] = field(default_factory=dict)
+    complete: bool = False
+
+    def camera_names(self) -> list[str]:
+        """Those that are configured, and others whose ring is there."""
+        return sorted({*self.cameras, *ring_look.cameras(self.rings, MAX_NAMES)})[:MAX_NAMES]
+
+    def readers(self, camera: str) -> dict[str, Pipeline]:
+        """The pipelines that read a camera."""
+        return {name: pipeline for name, pipeline in self.pipelines.items() if pipeline.camera == camera}
+
+    def private(self, camera: str) -> bool:
+        """Whether a picture of it may not be shown as it is."""
+        return any(pipeline.private is not None for pipeline in self.readers(camera).values())
+
+
+class Neighbours:
+    """What is known now; thread-safe."""
+
+    def __init__(self, rings: Path = Path("/dev/shm")) -> None:  # noqa: S108
+        self._lock = threading.Lock()
+        self._known = Known(rings)
+
+    def known(self) -> Known:
+        with self._lock:
+            return self._known
+
+    def place(self, rings: Path) -> None:
+        """Look for frame rings in `rings`."""
+        with self._lock:
+            self._known = Known(rings, self._known.cameras, self._known.pipelines, self._known.complete)
+
+    def ask(self, ipc: Ipc) -> None:
+        """Read the configurations anew. What cannot be read now stays as it is known."""
+        cameras, pipelines = _table(ipc, CAMERAS, "cameras"), _table(ipc, PIPELINES, "pipelines")
+        with self._lock:
+            known = self._known
+            self._known = Known(
+                known.rings,
+                known.cameras if cameras is None else tuple(cameras)[:MAX_NAMES],
+                known.pipelines if pipelines is None else {name: _pipeline(raw) for name, raw in pipelines.items()},
+                known.complete or pipelines is not None,
+            )
+
+
+def _table(ipc: Ipc, component: str, key: str) -> dict[str, dict[str, Any]] | None:
+    """The named things in a component's configuration; none where there is no such component, None: not known."""
+    try:
+        found = ipc.configuration(component).get(key)
+    except NotFoundError:
+        return {}
+    except EdgemlError:
+        return None
+    return {name: raw for name, raw in found.items() if isinstance(raw, dict)} if isinstance(found, dict) else {}
+
+
+def _pipeline(raw: dict[str, Any]) -> Pipeline:
+    """What a pipeline's configuration says, as leniently as its own reader takes it."""
+    source, backend, local, events = (_object(raw.get(key)) for key in ("source", "backend", "local", "events"))
+    privacy = raw.get("privacy")
+    return Pipeline(
+        camera=str(source.get("camera", "")),
+        model=str(backend.get("model", "")),
+        threshold=_number(raw.get("score_threshold")),
+        tells=str(local.get("enabled", True)).lower() not in ("false", "no", "off", "0"),
+        private=None if privacy is None else _object(privacy),
+        zones=_places(events.get("zones")),
+        lines=_places(events.get("lines")),
+    )
+
+
+def _places(raw: object) -> dict[str, list[list[float]]]:
+    found = {}
+    for name, place in list(_object(raw).items())[:MAX_PLACES]:
+        points = _object(place).get("points")
+        if isinstance(points, list | tuple):
+            corners = [[_number(x) for x in point][:2] for point in points if isinstance(point, list | tuple)]
+            found[name] = [corner for corner in corners if len(corner) == 2][:MAX_POINTS]
+    return found
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return 0.0

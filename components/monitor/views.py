@@ -1,0 +1,145 @@
+"""The shapes of /api/state, and how they are made of what is known."""
+
+import math
+
+import msgspec
+
+from edgeml import ring_look
+from edgeml.messages import HealthReport, InferenceResult, ModelStatus
+from monitor.kept import MAX_NAME
+from monitor.neighbours import Known, Pipeline
+from monitor.reports import Attention, ComponentState
+from monitor.words import summary
+
+DELIVERS_S = 15.0  # a camera that gave a frame within this time is live
+
+
+class CameraState(msgspec.Struct, frozen=True, kw_only=True):
+    """`fps` are frames a second as CameraCapture counts them, `skipped` those that it could not decode in time.
+
+    `private`: a pipeline blurs its pictures, and only what is blurred is shown. `commands` are start, stop.
+    """
+
+    name: str
+    live: bool
+    fps: float | None = None
+    skipped: int = 0
+    width: int = 0
+    height: int = 0
+    private: bool = False
+    commands: list[str] = []
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A zone or a line, in fractions of the picture."""
+
+    name: str
+    points: list[list[float]]
+
+
+class PipelineState(msgspec.Struct, frozen=True, kw_only=True):
+    """`fps` are results a second, the latencies from capture or arrival to the result; `last` says what was found."""
+
+    name: str
+    camera: str = ""
+    task: str = ""
+    model: str = ""
+    model_version: str = ""
+    fps: float | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    last: str = ""
+    at: float = 0.0
+    threshold: float = 0.0
+    zones: list[Place] = []
+    lines: list[Place] = []
+
+
+class ModelState(msgspec.Struct, frozen=True):
+    """What a user of a model said of a version last; `seen` is Unix time in seconds."""
+
+    name: str
+    version: str
+    status: str
+    component: str
+    reason: str
+    seen: float
+
+
+class SerialState(msgspec.Struct, frozen=True):
+    """`records` since the Monitor began; `seen` is Unix time in seconds."""
+
+    port: str
+    format: str
+    records: int
+    seen: float
+
+
+class EdgeImpulseState(msgspec.Struct, frozen=True):
+    """`results` since the Monitor began to listen; `seen` is Unix time in seconds."""
+
+    source: str
+    results: int
+    seen: float
+
+
+class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
+    thing: str
+    time: float
+    version: str
+    auth: str
+    attention: list[Attention]
+    components: list[ComponentState]
+    cameras: list[CameraState]
+    pipelines: list[PipelineState]
+    models: list[ModelState]
+    serial: list[SerialState]
+    edge_impulse: list[EdgeImpulseState]
+
+
+def camera(name: str, known: Known, report: HealthReport | None) -> CameraState:
+    ring = ring_look.look(known.rings, name)
+    live = ring is not None and ring.age_s is not None and ring.age_s < DELIVERS_S
+    configured = name in known.cameras
+    rate = _finite(report.rates.get(f"cameras.{name}.captured")) if report else None
+    return CameraState(
+        name=name,
+        live=live,
+        fps=rate if live else 0.0,
+        skipped=report.counters.get(f"cameras.{name}.dropped", 0) if report else 0,
+        width=ring.width if ring else 0,
+        height=ring.height if ring else 0,
+        private=known.private(name),
+        commands=[] if not configured else ["stop"] if ring else ["start"],
+    )
+
+
+def pipeline(
+    name: str, known: Known, report: HealthReport | None, heard: InferenceResult | None, at: float
+) -> PipelineState:
+    configured = known.pipelines.get(name) or Pipeline(camera=heard.source.camera if heard else "")
+    total = report.latency_ms.get(f"pipelines.{name}.total") if report else None
+    return PipelineState(
+        name=name,
+        camera=configured.camera,
+        task=heard.task if heard else "",
+        model=heard.model.name[:MAX_NAME] if heard else configured.model,
+        model_version=heard.model.version[:MAX_NAME] if heard else "",
+        fps=_finite(report.rates.get(f"pipelines.{name}.inferences")) if report else None,
+        p50_ms=_finite(total.p50) if total else None,
+        p99_ms=_finite(total.p99) if total else None,
+        last=summary(heard) if heard else "",
+        at=at,
+        threshold=configured.threshold,
+        zones=[Place(zone, points) for zone, points in configured.zones.items()],
+        lines=[Place(line, points) for line, points in configured.lines.items()],
+    )
+
+
+def model(name: str, status: ModelStatus, seen: float) -> ModelState:
+    version, reason = status.version[:MAX_NAME], status.reason[:300]
+    return ModelState(name, version, status.status, status.component[:MAX_NAME], reason, seen)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
