@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
+import blocking
+
 TESTS = Path(__file__).parent
 SHM = Path("/dev/shm")
 LONGEST_ID = 80  # characters of one value within the name of a test
@@ -106,6 +108,22 @@ def nothing_runs_on() -> Iterator[None]:
         thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()
     ]
     assert not threads, f"threads are left: {threads}"
+
+
+@pytest.fixture(scope="session")
+def watch_of_loops() -> Iterator[blocking.Watch]:
+    with blocking.watched() as watch:
+        yield watch
+        found = watch.take()
+    assert not found, "an event loop was blocked, by:\n" + "\n".join(found)
+
+
+@pytest.fixture(autouse=True)
+def no_loop_is_blocked(watch_of_loops: blocking.Watch) -> Iterator[None]:
+    """Fails a test in which an event loop waits."""
+    yield
+    found = watch_of_loops.take()
+    assert not found, "an event loop was blocked, by:\n" + "\n".join(found)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -68,7 +68,6 @@ LONG: set[str] = {
     "inferencer/test_remote.py",
     "inferencer/test_streams.py",
     "integration/test_soak.py",
-    "localdev/cloud/test_iot_jobs.py",
     "localdev/core/test_cli.py",
     "localdev/core/test_deployment.py",
     "localdev/core/test_lifecycle.py",

@@ -81,6 +81,20 @@ def test_content_that_differs_between_workers_makes_no_other_tests(tmp_path: Pat
     assert done.stdout.splitlines()[-1].startswith("3 passed in"), done.stdout
 
 
+def test_a_blocked_event_loop_fails_its_test_and_no_other(tmp_path: Path) -> None:
+    with_our_conftest(
+        tmp_path,
+        "import asyncio, time\n"
+        "async def sleep(): time.sleep(0.01)\n"
+        "def test_before(): time.sleep(0)\n"
+        "def test_it(): asyncio.run(sleep())\n"
+        "def test_after(): time.sleep(0.01)\n",
+    )
+    done = run(tmp_path, sys.executable, "-m", "pytest", "-q")
+    assert done.stdout.splitlines()[-1].startswith("3 passed, 1 error in"), done.stdout
+    assert "an event loop was blocked, by:" in done.stdout and "in sleep" in done.stdout
+
+
 def closing_lines(output: str) -> list[str]:
     """`2 passed in 0.01s` and its like, one of each run."""
     return [line for line in output.splitlines() if re.fullmatch(r"(no tests ran|\d+ \w+.*) in [\d.]+s", line)]

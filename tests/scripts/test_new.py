@@ -28,6 +28,7 @@ NEEDED = (
     "scripts/localdev/core",
     "scripts/new.py",
     "scripts/template",
+    "tests/blocking.py",
     "tests/conftest.py",
     "tests/support.py",
 )

@@ -1,5 +1,6 @@
 """The core itself: its parts put together, started and ended. What they share is a CoreState."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -37,7 +38,7 @@ class CoreError(Exception):
 
 
 class Engine:
-    """A running core. Made, used and closed on one event loop's thread."""
+    """A running core. Made beside an event loop, for it reads folders and tries sudo; used and closed on that loop."""
 
     def __init__(self, settings: Settings) -> None:
         known_secrets = load_secrets(settings.secrets, settings.region)
@@ -87,12 +88,12 @@ class Engine:
         left = await end_leftovers(core.socket, core.root / "work")
         if left:
             core.logs.system("WARN", "leftovers", f"ended {left} processes of a core that was killed")
-        await self._server.start(core.socket)
-        self._services.push_async_callback(self._server.stop)
         try:
-            core.packages.add_recipes(core.root / "packages" / "recipes")
+            await asyncio.to_thread(core.packages.add_recipes, core.root / "packages" / "recipes")
         except RecipeError as error:
             core.logs.system("WARN", "recipes", f"stored recipes are not all usable: {error}")
+        await self._server.start(core.socket)
+        self._services.push_async_callback(self._server.stop)
         self._start_builtins()
         core.logs.system("INFO", "users", core.users.note)
         core.logs.system("INFO", "started", "stand-in for development, never for production", profile=core.profile)
@@ -145,7 +146,7 @@ class Engine:
         await self._services.aclose()
         core.socket.unlink(missing_ok=True)
         if self._socket_folder:
-            shutil.rmtree(self._socket_folder, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, self._socket_folder, ignore_errors=True)
         core.logs.close()
         self._lock.close()
 

@@ -61,7 +61,7 @@ async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    engine = Engine(settings)
+    engine = await asyncio.to_thread(Engine, settings)
     core = engine.state
     try:
         await engine.start()

@@ -157,15 +157,15 @@ class Component:
         """Whether the component's processes are stopped for the time being."""
         return self._process is not None and self._process.paused
 
-    def pause(self) -> None:
+    async def pause(self) -> None:
         """Stops the component's processes until `resume`; its state does not change."""
         if self._process:
-            self._process.pause()
+            await self._process.pause()
 
-    def resume(self) -> None:
+    async def resume(self) -> None:
         """Lets paused processes go on."""
         if self._process:
-            self._process.resume()
+            await self._process.resume()
 
     def dependency_changed(self, dependency: "Component") -> None:
         """Is called when a hard dependency's state has changed."""

@@ -251,7 +251,7 @@ class LocalCore:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._engine = Engine(self.settings)
+        self._engine = await asyncio.to_thread(Engine, self.settings)
         try:
             await self._engine.start()
             self._started.set()

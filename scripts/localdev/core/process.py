@@ -120,26 +120,26 @@ class Process:
             copier.read()
         self.exited.set_result(code)
 
-    def pause(self) -> None:
+    async def pause(self) -> None:
         """Stops all processes for the time being."""
         self.paused = True
-        for pid, _ in self._members():
+        for pid, _ in await self._members():
             _signal(pid, signal.SIGSTOP)
 
-    def resume(self) -> None:
+    async def resume(self) -> None:
         """Lets them go on."""
         self.paused = False
-        for pid, _ in self._members():
+        for pid, _ in await self._members():
             _signal(pid, signal.SIGCONT)
 
     async def stop(self) -> None:
         """Ends all processes: SIGTERM, and SIGKILL to what is left after five seconds."""
         if self.paused:
-            self.resume()
+            await self.resume()
         for number, seconds in ((signal.SIGTERM, TERMINATE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
             deadline = time.monotonic() + seconds
             told: set[tuple[int, str]] = set()
-            while members := self._members():
+            while members := await self._members():
                 for member in sorted(members - told, reverse=True):  # the nucleus, too, tells the parent last
                     _signal(member[0], number)
                 told |= members
@@ -156,8 +156,8 @@ class Process:
         if self._process.stdin:
             self._process.stdin.close()
 
-    def _members(self) -> set[tuple[int, str]]:
-        return _running(self._belongs)
+    async def _members(self) -> set[tuple[int, str]]:
+        return await asyncio.to_thread(_running, self._belongs)
 
     def _belongs(self, entry: Path, fields: list[str]) -> bool:
         if self._process.pid in (int(fields[_GROUP]), int(fields[_SESSION])):
@@ -175,7 +175,7 @@ async def end_leftovers(socket: Path, work: Path) -> int:
         except OSError:
             return False
 
-    found = _running(left)
+    found = await asyncio.to_thread(_running, left)
     for number, seconds in ((signal.SIGTERM, TERMINATE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
         deadline = time.monotonic() + seconds
         for pid, _ in found:

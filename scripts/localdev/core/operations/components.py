@@ -61,18 +61,18 @@ class Components:
         component.report("RUNNING" if state == "RUNNING" else "ERRORED")
         return {}
 
-    def _pause(self, stream: Stream, body: Body) -> Body:
+    async def _pause(self, stream: Stream, body: Body) -> Body:
         component = self._external(stream, body, "paused")
         if component.state is not State.RUNNING:
             raise invalid_arguments(f"Component {component.name} is not running")
-        component.pause()
+        await component.pause()
         return {}
 
-    def _resume(self, stream: Stream, body: Body) -> Body:
+    async def _resume(self, stream: Stream, body: Body) -> Body:
         component = self._external(stream, body, "resumed")
         if not component.paused:
             raise invalid_arguments(f"Component {component.name} is not paused")
-        component.resume()
+        await component.resume()
         return {}
 
     def _external(self, stream: Stream, body: Body, done: str) -> Component:
