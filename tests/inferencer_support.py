@@ -19,7 +19,7 @@ from edgeml import models
 from edgeml.component import Context
 from edgeml.errors import NotFoundError
 from edgeml.health import Health
-from edgeml.ipc import Handler, Subscription
+from edgeml.ipc import Handler, Ipc, Subscription
 from edgeml.messages import Source
 from edgeml.s3 import Uploader
 from inferencer.assembly import Running
@@ -72,7 +72,7 @@ class Recorder:
         return [payload for where, payload in list(self.local) if where == topic]
 
 
-def make_context(work: Path, ipc: Recorder | None = None) -> Context:
+def make_context(work: Path, ipc: Ipc | None = None) -> Context:
     work.mkdir(parents=True, exist_ok=True)
     return Context(
         ipc=ipc or Recorder(), health=Health("edgeml.Inferencer", "1.0.0"), work=work, root=work, thing_name="bench"

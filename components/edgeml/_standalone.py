@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeml import json_limits
-from edgeml._inbox import Handler, Inbox
 from edgeml._subscription import Subscription
 from edgeml.errors import ConfigError, IpcError, NotFoundError
 from edgeml.health import Health
+from edgeml.inbox import Handler, Inbox
 from edgeml.log import kv
 from edgeml.messages import MAX_IPC_BYTES
 

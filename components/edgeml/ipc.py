@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgeml._ears import Ears, Pace
-from edgeml._inbox import INBOX, Handler, Inbox
 from edgeml._standalone import StandaloneIpc, matches
 from edgeml._subscription import Received, Subscription
 from edgeml._unary import EndsAnswered
 from edgeml.errors import DisconnectedError, IpcError, NotFoundError, RefusedError, UnauthorizedError
 from edgeml.health import Health
+from edgeml.inbox import INBOX, Handler, Inbox
 from edgeml.log import kv
 from edgeml.messages import MAX_IPC_BYTES
 from edgeml.pace import Throttle

@@ -18,7 +18,7 @@ from edgeml.pace import Throttle
 log = logging.getLogger(__name__)
 
 MAX_METRICS = 100  # in one document
-_ROTATE_BYTES = 1 << 20
+ROTATE_BYTES = 1 << 20
 _KEEP = 20
 
 
@@ -68,7 +68,7 @@ class HealthLog:
             report = decode(payload, HealthReport)
             line = document(report, self._namespace, self._thing) + b"\n"
             active = self._folder / "health.log"
-            if active.exists() and active.stat().st_size + len(line) > _ROTATE_BYTES:
+            if active.exists() and active.stat().st_size + len(line) > ROTATE_BYTES:
                 self._rotate(active)
             with active.open("ab") as file:
                 file.write(line)

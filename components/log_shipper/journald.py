@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _LINE_MAX = 4 << 20  # of an entry as JSON; a longer one goes as it is, in pieces
 _CHUNK = 1 << 18
 _PIPE_BYTES = 1 << 20
-_RETRY_S = 10.0
+RETRY_S = 10.0
 _FRUITLESS = 3
 _TIME_OF_CURSOR = re.compile(r";t=([0-9a-f]{1,16});")
 _TOGETHER_MS = 1000  # a line without a level of its own is taken for more of what was said so shortly before
@@ -152,7 +152,7 @@ class JournalSource:
             code = process.wait()
             self.close()
             self._fruitless = self._fruitless + 1 if code else 0
-            self._not_before = time.monotonic() + _RETRY_S
+            self._not_before = time.monotonic() + RETRY_S
             log.warning("journalctl ended, will be started again %s", kv(unit=self.unit, code=code))
             return False
         self._buffer += data
@@ -177,7 +177,7 @@ class JournalSource:
         try:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         except OSError as error:
-            self._not_before = time.monotonic() + _RETRY_S
+            self._not_before = time.monotonic() + RETRY_S
             log.error("cannot run journalctl %s", kv(reason=error))
             return None
         assert process.stdout is not None  # noqa: S101  (it was asked for; for the type checker)

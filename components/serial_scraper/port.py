@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.25  # how soon `stop` is noticed
 STEADY_S = 10.0  # what worked for so long begins again with short pauses
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 10.0
 _PATIENCE = 8  # idle gaps to wait for the rest of a line that has begun
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
 _SAMPLE_LOG_S = 10.0
 
 
@@ -63,7 +63,7 @@ class PortReader:
         self._stopping, self._wake = threading.Event(), threading.Event()
 
     def run(self) -> None:
-        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, floor_s=_FIRST_PAUSE_S / 2)
+        backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, floor_s=FIRST_PAUSE_S / 2)
         while not self._stopping.is_set():
             self._wake.clear()
             if self._stopping.is_set():

@@ -273,10 +273,14 @@ def command(running: Running, camera: str, text: str) -> Any:
     return replies[-1]
 
 
-@pytest.mark.parametrize("name", ["encode_jpeg", "write_atomic", "_moment"])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(FrameReader, "read"), (snapshots, "encode_jpeg"), (snapshots, "write_atomic")],
+    ids=["read", "encode_jpeg", "write_atomic"],
+)
 @pytest.mark.parametrize("error", ERRORS, ids=NAMES)
 def test_a_snapshot_that_fails_is_answered_so(
-    running: Running, monkeypatch: pytest.MonkeyPatch, name: str, error: Callable[[], Exception]
+    running: Running, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Callable[[], Exception]
 ) -> None:
     def faulty(*args: Any, **options: Any) -> Any:
         raise error()
@@ -284,7 +288,7 @@ def test_a_snapshot_that_fails_is_answered_so(
     running.start()
     running.delivers("bad")
     with monkeypatch.context() as patch:
-        patch.setattr(snapshots, name, faulty)
+        patch.setattr(owner, name, faulty)
         reply = command(running, "bad", "snapshot")
         assert (reply["ok"], reply["request_id"]) == (False, "7")
         assert reply["error"]

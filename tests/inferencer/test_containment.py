@@ -15,6 +15,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from edgeml import http
 from edgeml.component import Context
 from edgeml.errors import BackendError
 from edgeml.messages import InferenceResult, LatencyMs, ModelRef, Regression, Source
@@ -33,11 +34,12 @@ from inferencer.sources import mqtt as mqtt_source
 from inferencer.sources.caller import CallerSource
 from inferencer.sources.camera import CameraSource
 from inferencer.sources.mqtt import MqttSamples, MqttSource
-from inferencer.sources.topic import TopicSource
-from inferencer.tasks import runner_of
+from inferencer.sources.topic import TopicSamples, TopicSource
+from inferencer.tasks import runner_of, softmax
 from inferencer.writer import Writer
-from inferencer_support import Recorder, classifier, endpoint, make_context, picture, regressor, sample
+from inferencer_support import classifier, endpoint, make_context, picture, regressor, sample
 from inferencer_support import pipeline as pipeline_of
+from ipc_support import FakeIpc
 from support import eventually
 
 ERRORS: dict[str, Callable[[], BaseException]] = {
@@ -197,7 +199,7 @@ def test_what_onnxruntime_opencv_and_decoders_raise_is_a_backend_error(
     def fail(*arguments: Any, **options: Any) -> Any:
         raise ERRORS[kind]()
 
-    for owner, name in ((runner._session._session, "run"), (cv2, "resize"), (runner, "_decode")):
+    for owner, name in ((onnxruntime.InferenceSession, "run"), (cv2, "resize"), (softmax, "check")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, fail)
             with pytest.raises(BackendError):
@@ -229,7 +231,7 @@ def test_a_remote_models_libraries_fail_in_words(
         def fail(*arguments: Any, **options: Any) -> Any:
             raise ERRORS[kind]()
 
-        for owner, name in ((model, "encode"), (model._client, "request"), (model, "decode")):
+        for owner, name in ((model, "encode"), (http.Client, "request"), (model, "decode")):
             with monkeypatch.context() as patch:
                 patch.setattr(owner, name, fail)
                 with pytest.raises(BackendError):
@@ -337,15 +339,15 @@ def test_an_error_within_paho_is_told_and_it_is_connected_anew(
     monkeypatch.setattr(mqtt_source, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(mqtt_source, "RECONNECT_MIN_S", 0.01)
     raised: list[bool] = []
-    original = mqtt.Client._packet_handle
+    original = mqtt.MQTTMessage
 
-    def handle(client: Any) -> Any:
-        if client._in_packet["command"] & 0xF0 == 0x30 and not raised:
+    def message(*given: Any, **options: Any) -> mqtt.MQTTMessage:
+        if not raised:
             raised.append(True)
             raise OverflowError("of paho")
-        return original(client)
+        return original(*given, **options)
 
-    monkeypatch.setattr(mqtt.Client, "_packet_handle", handle)
+    monkeypatch.setattr(mqtt, "MQTTMessage", message)
     for port, seen in broker(GOOD, GOOD):
         source = MqttSamples(MqttSource(port=port, topic="t"), 10, context, "p")
         try:
@@ -364,19 +366,30 @@ def configured(**pipelines: Any) -> Config:
     return Config(pipelines=pipelines)
 
 
+def answers(core: FakeIpc, context: Context, name: str) -> None:
+    """The pipeline of that name infers from a message on its topic `t`."""
+
+    def inferred() -> bool:
+        core.handlers["t"]("t", b"[1, 2, 3]")
+        return context.health.counter(f"pipelines.{name}.inferences") > 0
+
+    eventually(inferred, 10, f"an inference of {name}")
+
+
 def test_a_pipeline_that_cannot_start_is_tried_again_and_hinders_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(component, "AGAIN_S", 0.02)
     monkeypatch.setattr(component, "LONGEST_AGAIN_S", 0.02)
-    context = make_context(tmp_path / "work", Recorder())
+    core = FakeIpc()
+    context = make_context(tmp_path / "work", core)
     rows = tmp_path / "rows.csv"
     backend = OnnxBackend(model="Tiny", path=str(regressor(tmp_path / "b")))
     missing = pipeline_of(backend, CallerSource(file=str(rows), rate_hz=100))
     made = Inferencer(context)
     made.start(configured(bad=missing, good=pipeline_of(backend, TopicSource(topic="t"))))
     try:
-        assert "good" in made._running
+        answers(core, context, "good")
         (problem,) = context.health.problems.current()
         assert (problem.code, problem.subject) == ("source_failed", "pipelines.bad")
         rows.write_text("a,b,c\n1,2,3\n")
@@ -392,7 +405,8 @@ def test_a_pipeline_that_cannot_start_is_tried_again_and_hinders_no_other(
 def test_an_unexpected_error_at_the_start_of_a_pipeline_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    original, context = TopicSource.open, make_context(tmp_path / "work")
+    original, core = TopicSource.open, FakeIpc()
+    context = make_context(tmp_path / "work", core)
 
     def open(settings: Any, place: Any) -> Any:
         if place.name == "bad":
@@ -400,12 +414,12 @@ def test_an_unexpected_error_at_the_start_of_a_pipeline_ends_nothing(
         return original(settings, place)
 
     monkeypatch.setattr(TopicSource, "open", open)
-    backend = OnnxBackend(model="Tiny", path=str(tmp_path))
+    backend = OnnxBackend(model="Tiny", path=str(regressor(tmp_path / "b")))
     one = pipeline_of(backend, TopicSource(topic="t"))
     made = Inferencer(context)
     made.start(configured(bad=one, good=one))
     try:
-        assert set(made._running) == {"good"}
+        answers(core, context, "good")
         assert [problem.code for problem in context.health.problems.current()] == ["worker_failed"]
         assert caplog.text.count("Traceback") == 1
     finally:
@@ -413,16 +427,30 @@ def test_an_unexpected_error_at_the_start_of_a_pipeline_ends_nothing(
         made.stop()
 
 
-def test_a_handler_that_fails_keeps_a_message_from_no_other() -> None:
-    context = make_context(Path("/tmp"))
-    got: list[bytes] = []
+class Tripping(TopicSamples):
+    """Trips over each message."""
 
-    def fail(topic: str, payload: bytes) -> None:
+    def received(self, topic: str, payload: bytes) -> None:
         raise KeyError(topic)
 
-    component._each(context.health, [fail, lambda topic, payload: got.append(payload)], "t", b"x")
-    assert got == [b"x"]
-    assert context.health.counter("messages_failed") == 1
+
+def test_a_handler_that_fails_keeps_a_message_from_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, core = TopicSource.open, FakeIpc()
+    context = make_context(tmp_path / "work", core)
+
+    def open(settings: Any, place: Any) -> Any:
+        return Tripping(settings, 1, context, place.prefix) if place.name == "bad" else original(settings, place)
+
+    monkeypatch.setattr(TopicSource, "open", open)
+    one = pipeline_of(OnnxBackend(model="Tiny", path=str(regressor(tmp_path / "b"))), TopicSource(topic="t"))
+    made = Inferencer(context)
+    made.start(configured(bad=one, good=one))
+    try:
+        answers(core, context, "good")
+        assert context.health.counter("messages_failed") > 0
+    finally:
+        context.stopping.set()
+        made.stop()
 
 
 def test_an_image_that_is_none_is_one_inputs_fault(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_cursor_that_is_not_taken_any_more_does_not_stop_its_unit_for_ever(
     tool.write_text(REFUSING.format(python=sys.executable))
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(journald, "_RETRY_S", 0.0)
+    monkeypatch.setattr(journald, "RETRY_S", 0.0)
     checkpoint.save_cursor("log", "s=1;i=2;b=3;m=4;t=5f5e100000000;x=6")
     source = JournalSource("log", "a.service", "INFO", checkpoint)
     texts: list[str] = []

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from edgeml._last_good import LastGood
 from edgeml.config import load
 from log_shipper import privileges
 from log_shipper.config import Config
@@ -52,7 +51,8 @@ def test_root_takes_its_state_back_before_it_uses_it_and_only_plain_files(device
     secret.write_text("of root")
     (state / "health").mkdir()
     (state / "health" / "health.log").write_text("kept")
-    LastGood(state, "1.0.0").keep({"region": "kept"})
+    (state / "last-good-1.0.0.json").write_text("kept, too")
+    (state / "last-good-1.0.0.json").chmod(0o600)
     os.link(secret, state / "checkpoint.db")  # as where the kernel does not protect hard links
     (state / "iot_core.db").symlink_to(secret)
     (state / "health" / "there").symlink_to(device.root)
@@ -62,7 +62,8 @@ def test_root_takes_its_state_back_before_it_uses_it_and_only_plain_files(device
             os.chown(path, privileges.UID, privileges.UID, follow_symlinks=False)
     assert device.run()["files"] == ["health", "last-good-1.0.0.json"]
     assert {path.lstat().st_uid for path in (state, *state.rglob("*"))} == {0}
-    assert LastGood(state, "1.0.0").load() == {"region": "kept"}
+    kept = state / "last-good-1.0.0.json"
+    assert (kept.read_text(), kept.stat().st_mode & 0o777) == ("kept, too", 0o600)
     assert [path.read_text() for path in (state / "health").iterdir()] == ["kept"]
     secret.unlink()
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import serial
 
-from edgeml._inbox import Inbox
 from edgeml.component import Context
 from edgeml.health import Health
+from edgeml.inbox import Inbox
 from edgeml.outbox import Outbox
 from ipc_support import UNEXPECTED, FakeIpc
 from serial_scraper import component, link, outlets, port, records, service
@@ -113,8 +113,8 @@ class Ports:
 
 @pytest.fixture
 def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ports]:
-    monkeypatch.setattr(port, "_FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(port, "_LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(port, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(port, "LONGEST_PAUSE_S", 0.02)
     made = Ports(tmp_path)
     inject(made, monkeypatch)
     yield made
@@ -244,15 +244,16 @@ def test_a_command_that_fails_is_counted_and_the_next_is_answered(ports: Ports) 
 def test_a_parser_begins_anew_after_what_it_tripped_over(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Else one block that it cannot finish is met again at every attempt."""
     form = EdgeImpulse(lambda line: None)
-    lines = BLOCK.decode().splitlines()
+    lines, whole, tripping = BLOCK.decode().splitlines(), EdgeImpulseParser.flush, list[Any]()
     assert form.feed(lines) == []
 
     def fail(parser: Any) -> Any:
-        if parser is tripping:
+        if not tripping:
+            tripping.append(parser)
+        if parser is tripping[0]:
             raise ERRORS[kind]()
         return whole(parser)
 
-    whole, tripping = EdgeImpulseParser.flush, form._parser
     monkeypatch.setattr(EdgeImpulseParser, "flush", fail)
     with pytest.raises(type(ERRORS[kind]())):
         form.flush()
