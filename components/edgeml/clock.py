@@ -54,7 +54,7 @@ class Clock:
         wall: Callable[[], float] = time.time,
         uptime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         boot: Callable[[], str] = _boot_id,
-        vouched: Callable[[], bool] = lambda: _synchronised() or _has_battery(),
+        vouched: Callable[[], bool] = lambda: synchronised() or _has_battery(),
     ) -> None:
         self._wall, self._uptime, self._boot, self._vouch = wall, uptime, boot, vouched
         self._boot_id = ""
@@ -146,7 +146,7 @@ def _shift(node: Any, steps: list[str], amount: float, low: float, high: float) 
             node[steps[0]] = value + round(amount) if isinstance(value, int) else round(value + amount, 6)
 
 
-def _synchronised() -> bool:
+def synchronised() -> bool:
     """Whether the kernel or systemd-timesyncd says that a time server has set the clock."""
     if _TIMESYNC.exists():
         return True

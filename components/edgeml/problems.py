@@ -40,6 +40,19 @@ ADVICE = {
     "disk_full": "Free disk space, or lower the caps of the component.",
     "clock": "Let the device reach a time server.",
     "address_in_use": "End the program that has the port, or configure another one; the component keeps trying.",
+    # Of the device itself, which edgeml.Monitor looks at.
+    "too_hot": "Cool the device: look at its fan, give it air, or give it less to do.",
+    "throttled": "Cool the device, or use the power supply that its maker names; until then it computes slower.",
+    "under_voltage": "Use the power supply and cable that the device's maker names; until then files may be damaged.",
+    "memory_low": "Deploy fewer or smaller pipelines; the kernel ends processes when no memory is left.",
+    "memory_stalled": "Deploy fewer or smaller pipelines, or add memory; everything is slow meanwhile.",
+    "disk_low": "Delete what is no longer needed, or lower the caps of the components and of logs.",
+    "disk_written": "Find what writes so much, snapshots or logs perhaps: memory cards and eMMC wear out by it.",
+    "disk_worn": "Save what is on the disk and replace it soon.",
+    "no_network": "Look at the cable, the Wi-Fi and the router; what is for the cloud waits on the disk meanwhile.",
+    "no_names": "Look at the device's name servers; what is for the cloud waits on the disk meanwhile.",
+    "core_silent": "Look at the core's own log, and restart the core if it does not answer again.",
+    "packages_large": "Remove the work folders of components that are gone, or raise the Monitor's limit.",
     "child_failed": "Look at the program's output in the log; it is started again.",
 }
 

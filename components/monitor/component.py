@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from edgeml.backoff import Backoff
 from edgeml.component import Component, Context
 from edgeml.errors import RefusedError
@@ -15,6 +17,8 @@ from monitor.app import application
 from monitor.config import Config
 from monitor.server import Server, ServerError
 from monitor.state import State
+from monitor.vitals.device import checks
+from monitor.vitals.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,8 @@ class Monitor(Component[Config]):
         super().__init__(context)
         self._config = Config()
         self._state = State(context.thing_name, __version__, context.health.problems.current)
+        self._watch = Watch(checks(context), context.health.problems)
+        self._look = threading.Event()
         self._changed = threading.Event()
         self._lock = threading.Lock()
         self._server: Server | None = None
@@ -45,15 +51,19 @@ class Monitor(Component[Config]):
             self._subscribe(topic, take)
         self.context.spawn("neighbours", self._ask_for_ever)
         self.context.spawn("server", self._serve_for_ever)
+        self.context.spawn("vitals", self._look_for_ever)
 
     def reconfigure(self, config: Config) -> None:
         with self._lock:
-            moved, self._config = config != self._config, config
+            moved = config != msgspec.structs.replace(self._config, vitals=config.vitals)
+            self._config = config
         self._state.neighbours.place(Path(config.ring_directory))
+        self._look.set()
         if moved:
             self._again()
 
     def stop(self) -> None:
+        self._look.set()
         self._again()
 
     def _subscribe(self, topic: str, take: Callable[[str, bytes], bool]) -> None:
@@ -72,6 +82,13 @@ class Monitor(Component[Config]):
             self._state.neighbours.ask(self.context.ipc)
             if self.context.stopping.wait(ASK_S):
                 return
+
+    def _look_for_ever(self) -> None:
+        while not self.context.stopping.is_set():
+            self._look.clear()
+            limits = self._config.vitals
+            self._watch.round(limits)
+            self._look.wait(limits.interval_s)
 
     def _again(self) -> None:
         """End what serves now, or the pause before the next attempt."""

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from monitor.vitals.limits import Limits
+
 
 class Config(msgspec.Struct, frozen=True):
     port: Annotated[
@@ -15,3 +17,6 @@ class Config(msgspec.Struct, frozen=True):
         Meta(description="Ask for the password in the work folder's file `password`; off lets every local user look"),
     ] = "password"
     ring_directory: Annotated[str, Meta(description="Folder of the frame rings, as CameraCapture has it")] = "/dev/shm"  # noqa: S108
+    vitals: Annotated[Limits, Meta(description="How the device itself does, and from when on something is wrong")] = (
+        Limits()
+    )

@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from monitor import live
+from monitor_support import QUIET
 from support import Standalone, eventually
 
 REPORT = {"component": "x", "version": "1", "at": 1, "uptime_s": 1, "counters": {}, "rates": {}, "latency_ms": {}}
@@ -18,7 +19,7 @@ REPORT |= {"gauges": {}, "notes": {}, "last_error": None}
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
-    with Standalone("monitor", {"port": 0, "auth": "off"}, tmp_path_factory.mktemp("monitor")) as running:
+    with Standalone("monitor", {**QUIET, "auth": "off"}, tmp_path_factory.mktemp("monitor")) as running:
         eventually(lambda: "address=http://" in running.log, what="the page's address")
         yield running
 

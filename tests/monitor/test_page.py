@@ -1,5 +1,6 @@
 """The component as a process, over real connections: what it serves, to whom, and how it moves and ends."""
 
+import json
 import re
 import socket
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from monitor_support import QUIET
 from support import Standalone, eventually
 
 
@@ -20,7 +22,7 @@ def address(running: Standalone, count: int = 1) -> str:
 
 @pytest.fixture(scope="module")
 def monitor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
-    with Standalone("monitor", {"port": 0}, tmp_path_factory.mktemp("monitor")) as running:
+    with Standalone("monitor", QUIET, tmp_path_factory.mktemp("monitor")) as running:
         yield running
 
 
@@ -118,14 +120,14 @@ def said(client: httpx.Client, request: bytes) -> bytes:
 def test_a_port_that_is_taken_is_a_problem_until_it_is_free_and_the_page_moves(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with Standalone("monitor", {"port": port}, tmp_path / "work") as running:
+        with Standalone("monitor", {**QUIET, "port": port}, tmp_path / "work") as running:
             eventually(lambda: "code=address_in_use" in running.log, what="the problem")
             other.close()
             assert address(running) == f"http://127.0.0.1:{port}"
             assert "problem is over code=address_in_use" in running.log
             with httpx.Client(trust_env=False) as client:
                 assert client.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
-                running.config_file.write_text('{"port": 0}')
+                running.config_file.write_text(json.dumps(QUIET))
                 moved = address(running, 2)
                 assert client.get(f"{moved}/healthz").status_code == 200
             with pytest.raises(ConnectionRefusedError):

@@ -12,6 +12,7 @@ import pytest
 from edgeml.messages import Problem
 from monitor import reports as bounds
 from monitor.state import State
+from monitor_support import QUIET
 from support import Standalone, eventually
 
 PROBLEM = {"code": "clock", "subject": "device", "text": "not set", "since": 5.0}
@@ -114,7 +115,7 @@ def test_what_json_has_no_number_for_is_left_out() -> None:
 
 
 def test_state_and_reasons_are_for_who_has_signed_in(tmp_path: Path) -> None:
-    with Standalone("monitor", {"port": 0}, tmp_path / "work") as running:
+    with Standalone("monitor", QUIET, tmp_path / "work") as running:
         eventually(lambda: "address=http://" in running.log, what="the page's address")
         base = running.log.partition("address=")[2].split()[0]
         text = "one\nline <b>"

@@ -1,0 +1,1 @@
+"""How the device itself does: one file per check, which reads, and judges what was read, apart from the others."""
