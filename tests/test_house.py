@@ -37,12 +37,7 @@ READ: dict[str, str] = {
     "integration/test_subscriptions.py": "_drop _ears _engine _listeners _loop _publish _server _subscribe _subscriptions",  # noqa: E501
     "localdev/core/test_topics.py": "_children",
     "localdev/demo/test_stages.py": "_begun _invocations _points _result _verdicts",
-    "model_updater/test_installation.py": "_ntuple_diskusage",
-    "model_updater/test_jobs.py": "_detail",
-    "model_updater/test_probe.py": "_CODE _ring_header",
-    "model_updater/test_silence.py": "_confirm _failed _installation _rules _take _tools",
     "scripts/test_deploy_errors.py": "_plain",
-    "updater_support.py": "_cloud",
 }
 LONG: set[str] = {
     "benchmarks/log_rig.py",
