@@ -7,9 +7,8 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from config_support import Place, config_of, example, places
+from config_support import Place, config_of, example, places, unwrapped
 from edgeml import config
-from edgeml._settled import unwrapped
 from edgeml.errors import ConfigError
 
 PLACES = list(places())
