@@ -23,7 +23,6 @@ LONGEST = (  # the first to run; those that wait most beside those that compute 
     "model_updater/test_updater.py",
     "log_shipper/test_delivery.py",
     "inferencer/test_component.py",
-    "cloud/test_load.py",
     "integration/test_upgrade.py",
     "integration",
     "localdev/cloud",
