@@ -18,8 +18,10 @@ from monitor.live import Live
 from monitor.state import State
 
 
-def application(static: Path, state: State, access: Access | None = None) -> ASGIApp:
-    """The page of the folder `static` and what `state` knows.
+def application(
+    static: Path, state: State, access: Access | None = None, hosts: frozenset[str] = frozenset()
+) -> ASGIApp:
+    """The page of the folder `static` and what `state` knows, under the names `hosts` beside those of loopback.
 
     Without `access` nobody is asked for a password.
     """
@@ -33,7 +35,7 @@ def application(static: Path, state: State, access: Access | None = None) -> ASG
     live = Live(state)
 
     async def socket(page: WebSocket) -> None:
-        await live.page(page, lambda: signing.same_origin(page) and signed_in(page))
+        await live.page(page, lambda: signed_in(page))
 
     async def index(request: Request) -> Response:
         return sent("index.html") if signed_in(request) else RedirectResponse("/sign-in", 302)
@@ -66,4 +68,4 @@ def application(static: Path, state: State, access: Access | None = None) -> ASG
         Route("/static/{path:path}", file),
         *signing.routes(access, files.get("sign-in.html")),
     ]
-    return Guard(Starlette(routes=routes))  # around all of it: what fails has the headers, too
+    return Guard(Starlette(routes=routes), access, hosts)  # around all of it: what fails has the headers, too
