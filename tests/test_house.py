@@ -25,7 +25,6 @@ READ: dict[str, str] = {
     "localdev/core/test_topics.py": "_children",
     "localdev/demo/test_stages.py": "_begun _invocations _points _result _verdicts",
     "scripts/test_deploy_errors.py": "_plain",
-    "test_house.py": "_a _b _worker",
 }
 LONG: set[str] = {
     "benchmarks/log_rig.py",
@@ -93,8 +92,8 @@ def test_a_private_module_may_have_a_test_of_its_own() -> None:
 
 @cache
 def trees() -> dict[str, ast.Module]:
-    """The tests and what stands beside them, by their path below tests."""
-    found = (path for path in sorted(TESTS.rglob("*.py")) if not {".venv", "zip-build"} & {*path.parts})
+    """The other tests and what stands beside them, by their path below tests."""
+    found = (path for path in sorted(TESTS.rglob("*.py")) if path != Path(__file__).resolve())
     return {str(path.relative_to(TESTS)): ast.parse(path.read_text(encoding="utf-8")) for path in found}
 
 
