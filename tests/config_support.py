@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from edgeml._settled import unwrapped
 from support import ROOT
 
 COMPONENTS = sorted(
@@ -17,13 +18,6 @@ COMPONENTS = sorted(
 _TEXTS = ("a", "http://a/", "https://a/", "1234:abcd")
 
 Build = Callable[[Any], dict[str, Any]]
-
-
-def unwrapped(info: Any) -> Any:
-    """A type without the descriptions around it."""
-    while isinstance(info, inspect.Metadata):
-        info = info.type
-    return info
 
 
 def config_of(component: str) -> type[msgspec.Struct]:

@@ -1,10 +1,8 @@
 """Answers and outages: who says no is put aside with its reason, who is down waits, and nobody else does."""
 
-import contextlib
 import json
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -60,13 +58,9 @@ def problems() -> Problems:
     return Problems()
 
 
-def boxed(path: Path, problems: Problems) -> Spool:
-    return Spool(path, max_bytes=1_000_000, problems=problems, subject="box")
-
-
 @pytest.fixture
 def spool(tmp_path: Path, problems: Problems) -> Iterator[Spool]:
-    opened = boxed(tmp_path / "s", problems)
+    opened = Spool(tmp_path / "s", max_bytes=1_000_000, problems=problems, subject="box")
     yield opened
     opened.close()
 
@@ -291,14 +285,10 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("damage", BAD_ROWS.values(), ids=BAD_ROWS.keys())
-def test_a_row_that_is_no_item_is_set_aside_once(tmp_path: Path, problems: Problems, damage: str) -> None:
-    spool = boxed(tmp_path / "s", problems)
+def test_a_row_that_is_no_item_is_set_aside_once(spool: Spool, problems: Problems, damage: str) -> None:
     for number in range(3):
         spool.put("t", b"%d" % number)
-    spool.close()
-    with contextlib.closing(sqlite3.connect(tmp_path / "s")) as database, database:
-        database.execute(damage)
-    spool = boxed(tmp_path / "s", problems)
+    spool._db.execute(damage)
     receiver = Receiver()
     drainer = drained(spool, receiver)
     eventually(lambda: spool.depth == 0)
@@ -310,7 +300,6 @@ def test_a_row_that_is_no_item_is_set_aside_once(tmp_path: Path, problems: Probl
     eventually(lambda: spool.depth == 0)
     assert drainer.stop(5)
     assert spool.refusals.count == 1
-    spool.close()
 
 
 # Refuses everything on "bad" and is killed at some moment; what is refused must be in the queue or put aside, once.
