@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from edgeml._settled import unwrapped
 from support import ROOT
 
 COMPONENTS = sorted(
@@ -18,6 +17,13 @@ COMPONENTS = sorted(
 _TEXTS = ("a", "http://a/", "https://a/", "1234:abcd")
 
 Build = Callable[[Any], dict[str, Any]]
+
+
+def unwrapped(info: Any) -> Any:
+    """A type without the descriptions around it."""
+    while isinstance(info, inspect.Metadata):
+        info = info.type
+    return info
 
 
 def config_of(component: str) -> type[msgspec.Struct]:

@@ -23,7 +23,6 @@ LONGEST = (  # the first to run; those that wait most beside those that compute 
     "model_updater/test_updater.py",
     "log_shipper/test_delivery.py",
     "inferencer/test_component.py",
-    "cloud/test_load.py",
     "integration/test_upgrade.py",
     "integration",
     "localdev/cloud",
@@ -84,12 +83,12 @@ def pytest_runtest_setup() -> None:
     botocore: Any = sys.modules.get("botocore.session")  # once a test has imported it
     if botocore is None or hasattr(botocore.create_loader, "__wrapped__"):
         return
-    caches: dict[str | None, dict[Any, Any]] = {}
+    made = functools.cache(botocore.create_loader)
 
     @functools.wraps(botocore.create_loader)
     def create_loader(data_path: str | None = None) -> Any:
-        loader = create_loader.__wrapped__(data_path)
-        loader._cache = caches.setdefault(data_path, {})
+        loader = made(data_path)
+        loader.search_paths[:] = dict.fromkeys(loader.search_paths)  # each session of boto3 adds its own
         return loader
 
     botocore.create_loader = create_loader

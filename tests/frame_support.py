@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -109,3 +111,10 @@ def drain(reader: FrameReader) -> list[Frame]:
     while (frame := reader.read(0)) is not None:
         drained.append(frame)
     return drained
+
+
+def spent(read: Callable[[], object]) -> float:
+    """Seconds of CPU that this thread spends on `read`."""
+    began = time.thread_time()
+    read()
+    return time.thread_time() - began

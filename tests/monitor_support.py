@@ -1,14 +1,20 @@
-"""What tests of edgeml.Monitor share."""
+"""What tests of edgeml.Monitor share: a page's server in this process, and what its clients do."""
 
-from collections.abc import Sequence
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from edgeml.health import Health
+import httpx
+
 from edgeml.messages import Problem
 from monitor.access import Access
 from monitor.app import application
-from monitor.pictures import Pictures
+from monitor.certificate import own
+from monitor.server import Server
 from monitor.state import State
 from monitor.vitals.limits import CheckName
 
@@ -16,8 +22,47 @@ from monitor.vitals.limits import CheckName
 QUIET: dict[str, Any] = {"port": 0, "vitals": {"skip": list(get_args(CheckName))}}
 
 
-def page(static: Path, access: Access | None = None, problems: Sequence[Problem] = ()) -> Any:
-    """The application of a device without cameras, of which nothing is known but its `problems`."""
-    state = State("thing", "1", lambda: problems)
-    pictures = Pictures(state, Health("edgeml.Monitor", "1"), lambda name, work: None)
-    return application(static, state, pictures, lambda camera, command: None, access)
+@contextmanager
+def serving(
+    static: Path, *problems: Problem, access: Access | None = None, tls: bool = False
+) -> Iterator[tuple[str, int]]:
+    """The address of a server of `static`."""
+    context = own(static.parent / f"{static.name}.pem", ["127.0.0.1", "localhost"])[0] if tls else None
+    app = application(static, State("thing", "1", lambda: problems), access)
+    with Server(app, 0, tls=context) as running:
+        thread = threading.Thread(target=running.run)
+        thread.start()
+        try:
+            url = httpx.URL(running.address)
+            yield url.host, url.port or 0
+        finally:
+            running.stop()
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def get(address: tuple[str, int], path: str, scheme: str = "http") -> httpx.Response:
+    with client_of(f"{scheme}://{address[0]}:{address[1]}") as client:
+        return client.get(path)
+
+
+def client_of(base: str) -> httpx.Client:
+    return httpx.Client(base_url=base, trust_env=False, timeout=10, verify=False)  # noqa: S501  (its own certificate)
+
+
+def ended(peer: socket.socket) -> bool:
+    """Whether the other side ends the connection before the peer's own timeout."""
+    try:
+        while peer.recv(65536):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def as_another_user(program: str, *arguments: object) -> str:
+    """What a Python program says that another user of this machine runs; only root can start it."""
+    command = ["/usr/bin/python3", "-I", "-c", program, *map(str, arguments)]
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=60, user="nobody", cwd="/"
+    ).stdout

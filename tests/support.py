@@ -33,6 +33,14 @@ def eventually(probe: Callable[[], T], timeout: float = 30.0, what: str = "condi
         time.sleep(0.02)
 
 
+def runs(pid: int) -> bool:
+    """Whether there is a process of that id that has not ended, not even as one that nobody has waited for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def python_of(tree: Path) -> str:
     """The Python of a copy of this tree, which is installed in it as scripts/setup does, beside what is here."""
     python = tree / ".venv" / "bin" / "python"

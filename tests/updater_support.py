@@ -26,7 +26,7 @@ class Device:
     """A device that is switched on and off, with a user of the model that answers activations."""
 
     def __init__(self, cloud: LocalCloud, jobs: IotJobs, root: Path) -> None:
-        self._iot, self._cloud = cloud.aws.client("iot"), cloud
+        self._iot, self.cloud = cloud.aws.client("iot"), cloud
         self.root, self.work = root, root / "work" / "edgeml.ModelUpdater"
         self.online, self.verdict = True, "accepted"
         self.on_activation: Callable[[], None] = lambda: None
@@ -94,7 +94,7 @@ class Running:
         self._client.on_connect = lambda client, *_: client.subscribe([(f"{BASE}/{topic}", 1) for topic in topics])
         self._client.on_subscribe = lambda *_: ready.set()
         self._client.on_message = lambda client, data, m: self._deliver(m.topic, json.loads(m.payload))
-        self._client.connect(*self._device._cloud.mqtt_address)
+        self._client.connect(*self._device.cloud.mqtt_address)
         self._client.loop_start()
         assert ready.wait(5)
         self.process.__enter__()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 Task = Literal["classification", "detection", "anomaly", "regression"]
-DType = Literal["float32", "float16", "uint8", "int8"]
+DType = Literal["float32", "float16", "float64", "uint8", "int8", "int32", "int64"]
 Side = Annotated[int, msgspec.Meta(ge=0, le=1 << 14)]
 
 VersionKey = tuple[tuple[int, ...], bool, tuple[tuple[int, int, str], ...]]  # numbers, is a release, identifiers
@@ -65,6 +65,20 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     dtype: DType = "float32"
 
 
+class Extra(msgspec.Struct, frozen=True, kw_only=True):
+    """A further input of the model, of `shape` (of one batch unless given): `values`, or numbers on the sample.
+
+    `of` is `source` or `input` for their size in pixels, or `scale` for input / source; height before width, or as
+    `order` says.
+    """
+
+    dtype: DType = "int64"
+    shape: Annotated[list[Annotated[int, msgspec.Meta(ge=1)]], msgspec.Meta(max_length=8)] = []
+    values: Annotated[list[float], msgspec.Meta(max_length=4096)] = []
+    of: Literal["", "source", "input", "scale"] = ""
+    order: Literal["hw", "wh"] = "hw"
+
+
 class Output(msgspec.Struct, frozen=True, kw_only=True):
     """Which decoder reads the outputs, with its parameters. A probe checks `shapes` (by output name, -1 is any).
 
@@ -78,13 +92,17 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """`model.json`. `files` names further files of the bundle with their sha256; `labels` may lie in labels.txt."""
+    """`model.json`. `files` names further files of the bundle with their sha256; `labels` may lie in labels.txt.
+
+    `extra_inputs` are those besides `input`, by name, for models that have several.
+    """
 
     name: Name
     version: str
     task: Task
     sha256: Sha256
     input: Input
+    extra_inputs: dict[str, Extra] = {}
     output: Output
     labels: list[str] = []
     thresholds: dict[str, float | list[float]] = {}

@@ -54,7 +54,7 @@ class _Watched:
 _watched = _Watched()
 
 
-def watch(process: Process) -> None:
+def watch(process: Process | None) -> None:
     """Tell `process` when credentials fail, and end it when the address that it was given is dead."""
     _watched.process = process
 

@@ -23,7 +23,7 @@ from edgeml.errors import FrameError, RingNotFoundError
 
 DIRECTORY = Path("/dev/shm")  # noqa: S108  (shared memory is the point; _ring.py opens nothing it does not own)
 
-_CHECK_S = 0.1  # how often a reader without a new frame looks whether its writer has died or begun a new ring
+CHECK_S = 0.1  # how often a reader without a new frame looks whether its writer has died or begun a new ring
 _ATTACH_POLL_S = 0.02
 _IDLE_WAKES, _IDLE_S = 16, 0.001  # after so many waits in a row that were shorter and brought no frame, a reader slows
 # down: nothing that another process writes makes it spin
@@ -209,7 +209,7 @@ class FrameReader:
             elif now >= deadline:
                 return None
             else:
-                _futex.wait(ring.sequence_at, sequence, min(deadline - now, _CHECK_S))
+                _futex.wait(ring.sequence_at, sequence, min(deadline - now, CHECK_S))
             idle = idle + 1 if time.monotonic() - now < _IDLE_S else 0
             if idle > _IDLE_WAKES:
                 if now >= deadline:
@@ -242,7 +242,7 @@ class FrameReader:
     def _is_abandoned(self, ring: Ring, now: float) -> bool:
         if now < self._next_check:
             return False
-        self._next_check = now + _CHECK_S
+        self._next_check = now + CHECK_S
         return not (ring.is_at(self.path) and ring.origin.alive())
 
     def _take(self, ring: Ring, copy: bool) -> Frame | None:

@@ -28,7 +28,7 @@ def _readable(text: str, encoding: str) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-class _ByLevel(logging.Handler):
+class ByLevel(logging.Handler):
     """Writes records below WARNING to one stream and the others to a second one."""
 
     def __init__(self, calm: TextIO, urgent: TextIO) -> None:
@@ -46,7 +46,7 @@ class _ByLevel(logging.Handler):
 
 def setup(level: str = "INFO", *, stdout_is_data: bool = False) -> None:
     """Route all logging of this process. With `stdout_is_data` every record goes to stderr."""
-    handler = _ByLevel(sys.stderr if stdout_is_data else sys.stdout, sys.stderr)
+    handler = ByLevel(sys.stderr if stdout_is_data else sys.stdout, sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(level)

@@ -228,6 +228,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `entered`, `interrupted` either of them, when the component ended before it could see the end. `since` is when the
     object was first seen, `seconds` how long what ended or goes on has lasted. `position` and `start`, where it is and
     where it was first seen, are fractions of the picture; `box` is in source pixels. `count_changed` has no track.
+    `picture` is the key of the object's best picture, which may be sent later than the event.
     """
 
     event: Literal[

@@ -5,14 +5,17 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgeml.bundle import Bundle, Input
+from edgeml.bundle import Bundle, Input, Manifest
 from edgeml.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnxruntime as ort
 
+    Array = np.ndarray[Any, Any]
+
 MAX_TENSOR = 1 << 28  # numbers of an input: 1 GiB of float32
-_TYPES = {"float32": "float", "float16": "float16", "uint8": "uint8", "int8": "int8"}  # ours and ONNX Runtime's
+_TYPES = {"float32": "float", "float64": "double"}  # ours, where ONNX Runtime calls them otherwise
 
 
 def runtime() -> Any:
@@ -77,18 +80,19 @@ def probe(session: "ort.InferenceSession", bundle: Bundle) -> None:
     """Run the model once on zeros and compare its outputs with what model.json declares. Raises BundleError."""
     import numpy as np
 
-    tensor = np.zeros(probe_shape(bundle.manifest.input), dtype=bundle.manifest.input.dtype)
+    declared = bundle.manifest.input
+    tensor = np.zeros(probe_shape(declared), dtype=declared.dtype)
     try:
-        outputs = session.run(None, {bundle.manifest.input.name: tensor})
+        outputs = session.run(None, {declared.name: tensor, **extras(bundle.manifest, _size(declared, tensor.shape))})
     except Exception as error:  # as above
         raise BundleError(f"{bundle.model}: does not run on {tensor.shape}: {first_line(error)}") from error
-    for declared, output in zip(session.get_outputs(), outputs, strict=True):
-        array = np.asarray(output) if declared.type.startswith("tensor") else np.empty(0, object)
+    for found, output in zip(session.get_outputs(), outputs, strict=True):
+        array = np.asarray(output) if found.type.startswith("tensor") else np.empty(0, object)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise BundleError(f"{bundle.model}: output {declared.name} is not finite on a zero input")
-        expected = bundle.manifest.output.shapes.get(declared.name)
+            raise BundleError(f"{bundle.model}: output {found.name} is not finite on a zero input")
+        expected = bundle.manifest.output.shapes.get(found.name)
         if expected is not None and not _fits(array.shape, expected):
-            raise BundleError(f"{bundle.model}: output {declared.name} has shape {array.shape}, expected {expected}")
+            raise BundleError(f"{bundle.model}: output {found.name} has shape {array.shape}, expected {expected}")
 
 
 def probe_shape(declared: Input) -> tuple[int, ...]:
@@ -107,6 +111,34 @@ def probe_shape(declared: Input) -> tuple[int, ...]:
     return shape
 
 
+def _size(declared: Input, shape: Sequence[int]) -> tuple[int, int]:
+    """Width and height of an image tensor; zeros of a vector."""
+    if declared.layout == "tensor":
+        return 0, 0
+    return (shape[3], shape[2]) if declared.layout == "NCHW" else (shape[2], shape[1])
+
+
+def extras(manifest: Manifest, size: tuple[int, int], source: tuple[int, int] | None = None) -> "dict[str, Array]":
+    """What the further inputs get for one sample: sizes (width, height) of input and source in pixels.
+
+    Raises BundleError for values that do not fit their shape or type.
+    """
+    import numpy as np
+
+    filled = {}
+    source = source or size
+    for name, extra in manifest.extra_inputs.items():
+        given = {"source": source, "input": size, "scale": [a / (b or 1) for a, b in zip(size, source, strict=True)]}
+        numbers = list(given[extra.of]) if extra.of else extra.values
+        ordered = numbers[::-1] if extra.of and extra.order == "hw" else numbers
+        try:
+            array = np.array(ordered).astype(extra.dtype, casting="unsafe")
+            filled[name] = array.reshape(extra.shape or (1, len(ordered)))
+        except (ValueError, OverflowError) as error:
+            raise BundleError(f"extra_inputs.{name}: {error}") from error
+    return filled
+
+
 def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
 
@@ -117,17 +149,27 @@ def _check_input(session: "ort.InferenceSession", bundle: Bundle) -> None:
     names = [tensor.name for tensor in inputs]
     if declared.name not in names:
         raise BundleError(f"{bundle.model}: no input {declared.name!r}, it has {', '.join(names)}")
-    if len(inputs) > 1:
-        raise BundleError(f"{bundle.model}: it has {len(inputs)} inputs, {', '.join(names)}; one can be filled")
-    (found,), shape = inputs, probe_shape(declared)
-    there = f"input {found.name} is {found.type} {_text(found.shape)}"
-    expected = f"tensor({_TYPES[declared.dtype]})"
-    if found.type != expected:
-        raise BundleError(f"{bundle.model}: {there}, model.json says {declared.dtype} ({expected})")
-    if found.shape and not _takes(found.shape, shape):  # none: the model does not say
-        layout = "" if declared.layout == "tensor" else f" {declared.layout}"
-        hint = _hint(found.shape, shape, declared.layout)
-        raise BundleError(f"{bundle.model}: does not run on {shape}{layout}, as model.json says: {there}{hint}")
+    shape = probe_shape(declared)
+    given = extras(bundle.manifest, _size(declared, shape))
+    if empty := [name for name in names if name != declared.name and name not in given]:
+        raise BundleError(
+            f"{bundle.model}: it has {len(inputs)} inputs, {', '.join(names)}; "
+            f"extra_inputs.{empty[0]} in model.json has to say what that gets"
+        )
+    if unknown := [name for name in given if name not in names]:
+        raise BundleError(f"{bundle.model}: no input {unknown[0]!r} (extra_inputs), it has {', '.join(names)}")
+    for found in inputs:
+        extra = found.name != declared.name
+        dtype = bundle.manifest.extra_inputs[found.name].dtype if extra else declared.dtype
+        ours = given[found.name].shape if extra else shape
+        there = f"input {found.name} is {found.type} {_text(found.shape)}"
+        expected = f"tensor({_TYPES.get(dtype, dtype)})"
+        if found.type != expected:
+            raise BundleError(f"{bundle.model}: {there}, model.json says {dtype} ({expected})")
+        if found.shape and not _takes(found.shape, ours):  # none: the model does not say
+            layout = "" if extra or declared.layout == "tensor" else f" {declared.layout}"
+            hint = "" if extra else _hint(found.shape, shape, declared.layout)
+            raise BundleError(f"{bundle.model}: does not run on {ours}{layout}, as model.json says: {there}{hint}")
 
 
 def _takes(found: Sequence[object], shape: tuple[int, ...]) -> bool:

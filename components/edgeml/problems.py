@@ -24,6 +24,7 @@ ADVICE = {
     "unknown_key": "Correct the key, or remove it with RESET if an older version left it.",
     "unauthorized": 'Deploy with "reset": ["/accessControl"]: an upgrade keeps the access control of the old version.',
     "credentials": "Look at the role alias, its policy, and the log of aws.greengrass.TokenExchangeService.",
+    "secret_missing": "Make the secret, let the device's role read it, or correct its name; it is asked for again.",
     "refused": "The receiver will never take these messages as they are: correct topic, bucket or policy.",
     "quarantined": "Correct the reason; what waits in the quarantine folder is sent again after that.",
     "spool_damaged": "What could be read is sent; look at the disk, which a power cut or wear has damaged.",

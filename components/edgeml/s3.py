@@ -145,6 +145,10 @@ class Uploader:
             headers["at"] = repr(at)
         self._spool.put(f"{bucket}/{key}", data, headers=headers)
 
+    def key(self, key: str, at: float) -> str:
+        """What `put` makes of a key; empty while that is not known."""
+        return _dated(key, at) if self._clock.believed() else ""
+
     def configure(self, *, max_bytes: int, clock_wait_s: float = WAIT_S) -> None:
         """Take over a changed configuration. What was refused is tried once more: the reason may be gone."""
         self._spool.max_bytes, self._clock_wait_s = max_bytes, clock_wait_s

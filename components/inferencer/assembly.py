@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from edgeml.component import Context
 from edgeml.errors import ConfigError
@@ -120,7 +121,12 @@ def _check_tracking(path: str, pipeline: Pipeline) -> None:
         if not pipeline.source.moving:
             raise ConfigError(f"{path}.tracking", "expected a source of frames: a camera or a timer")
         return
-    needing = {"events.zones": events.zones, "events.lines": events.lines, "iot_core.when": wants_events}
+    needing: dict[str, Any] = {
+        "crops.when": pipeline.crops.when == "best",
+        "events.zones": events.zones,
+        "events.lines": events.lines,
+        "iot_core.when": wants_events,
+    }
     for place, named in needing.items():
         if named:
             raise ConfigError(f"{path}.{place}", 'needs objects that are followed: add "tracking": {}')

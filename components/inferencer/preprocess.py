@@ -61,7 +61,7 @@ class Preprocessor:
         else:
             swap = small.ndim == 3 and (pixel_format == "rgb24") != (declared.color == "rgb")
         tensor = self._planes(small, swap) if declared.layout == "NCHW" else self._interleaved(small, swap)
-        return (tensor.astype(np.float16) if declared.dtype == "float16" else tensor), geometry
+        return tensor.astype(declared.dtype, copy=False), geometry
 
     def _planes(self, small: Array, swap: bool) -> Array:
         channels = len(self._factor)
@@ -137,7 +137,7 @@ class Preprocessor:
 def _table(values: Array, dtype: str) -> Array:
     """What each pixel value becomes. Raises ValueError where `dtype` does not hold it, or holds it too coarsely."""
     if dtype not in ("uint8", "int8"):
-        return values.astype(np.float32)
+        return (values.round() if "int" in dtype else values).astype(np.float32)
     limits = np.iinfo(dtype)
     rounded = values.round().clip(limits.min, limits.max)
     if np.abs(rounded - values).max() > 0.5 or len(np.unique(rounded)) < MIN_STEPS:

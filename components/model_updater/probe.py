@@ -25,7 +25,7 @@ MAX_REASON, MAX_ERRORS = (
     500,
     1 << 16,
 )  # of what is said on stderr the end is kept: a model's names can make it any length
-_CODE = """
+CODE = """
 import sys
 from model_updater.probe import main
 raise SystemExit(main(*sys.argv[1:]))
@@ -37,7 +37,7 @@ def probe(folder: Path, timeout_s: float, memory_bytes: int, stopping: threading
     """Raises UpdateError when the bundle does not load or run within these bounds, Stopped when told to stop."""
     environment = {key: value for key, value in os.environ.items() if key not in SECRETS}
     # As -I, but that modules are looked for where it runs first: in the folder of this component's code.
-    options = ["-E", "-s", "-c", _CODE]
+    options = ["-E", "-s", "-c", CODE]
     command = [sys.executable, *options, str(folder.absolute()), str(int(timeout_s)), str(memory_bytes)]
     deadline = time.monotonic() + timeout_s
     with subprocess.Popen(

@@ -1,4 +1,7 @@
-"""Who may look: one password, and a session for each browser that gave it."""
+"""Who may look: one password, and a session for each browser that gave it.
+
+Whoever has a session is never asked again while it lasts, whatever others try.
+"""
 
 import hashlib
 import hmac
@@ -12,36 +15,50 @@ from pathlib import Path
 
 from edgeml.errors import EdgemlError
 from edgeml.files import read_regular, write_atomic
+from monitor.attempts import Attempts
 
 PASSWORD_BYTES = 15  # random, 20 characters
-MAX_PASSWORD = 1024  # bytes of a password that somebody gives
+MIN_PASSWORD, MAX_PASSWORD = 8, 1024  # bytes of a password that somebody gives
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}  # 16 MB and some 50 ms for an attempt
 MAX_SESSIONS = 32
 SESSION_S = 12 * 3600.0
-ATTEMPTS, ATTEMPT_S = 10, 6.0  # so many at once, and one more after so many seconds
 
 
 class AccessError(EdgemlError):
-    """The password's file cannot be made or is not to be trusted."""
+    """What guards the page (password, certificate, key) cannot be made or read, or is not to be trusted."""
 
 
 def password_of(file: Path) -> str:
     """The password in `file`; where there is none, one is made, for its owner alone. Raises AccessError."""
-    try:
-        status = file.lstat()
-    except FileNotFoundError:
+    if not is_private(file):
         return _generated(file)
-    except OSError as error:
-        raise AccessError(f"{file}: {error.strerror}") from error
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise AccessError(f"{file}: expected a file of this component's user that nobody else may read (0600)")
     try:
         password = read_regular(file, MAX_PASSWORD, follow=False).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise AccessError(f"{file}: {error}") from error
     if not password:
         raise AccessError(f"{file}: expected a password, found none; remove the file, and a new one is made")
+    return checked(password, str(file))
+
+
+def checked(password: str, where: str) -> str:
+    """A password that somebody has chosen. Raises AccessError, without its text."""
+    if not MIN_PASSWORD <= len(password.encode(errors="replace")) <= MAX_PASSWORD:
+        raise AccessError(f"{where}: expected a password of {MIN_PASSWORD} to {MAX_PASSWORD} bytes")
     return password
+
+
+def is_private(file: Path) -> bool:
+    """Whether `file` is there, for this user alone; False if there is nothing. Raises AccessError for anything else."""
+    try:
+        status = file.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise AccessError(f"{file}: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise AccessError(f"{file}: expected a file of this component's user that nobody else may read (0600)")
+    return True
 
 
 def _generated(file: Path) -> str:
@@ -54,7 +71,7 @@ def _generated(file: Path) -> str:
 
 
 class Access:
-    """The hash of the password, the sessions and the attempts of one process; thread-safe. `clock` is monotonic."""
+    """The hash of the password and the sessions of one process; thread-safe. `clock` is monotonic."""
 
     def __init__(self, password: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -62,30 +79,18 @@ class Access:
         self._hash = self._hashed(password)
         self._lock = threading.Lock()
         self._sessions: dict[bytes, float] = {}  # by the hash of the token, the oldest first; when it ends
-        self._attempts, self._refilled = float(ATTEMPTS), self._clock()
+        self.attempts = Attempts(clock)
 
-    def sign_in(self, password: str) -> str | None:
-        """A new session's token if the password is right."""
+    def sign_in(self, password: str, token: str = "") -> str | None:
+        """The token of a new session, `token` if it is given, if the password is right. Takes a while, and 16 MB."""
         if not hmac.compare_digest(self._hashed(password), self._hash):
             return None
-        token = secrets.token_urlsafe(32)
+        token = token or secrets.token_urlsafe(32)
         with self._lock:
             while len(self._sessions) >= MAX_SESSIONS:
                 del self._sessions[next(iter(self._sessions))]
             self._sessions[_key(token)] = self._clock() + SESSION_S
-            self._attempts = min(float(ATTEMPTS), self._attempts + 1)  # what was right does not count
         return token
-
-    def attempt(self) -> bool:
-        """Whether one more attempt to sign in is allowed now; it counts."""
-        with self._lock:
-            now = self._clock()
-            self._attempts = min(float(ATTEMPTS), self._attempts + (now - self._refilled) / ATTEMPT_S)
-            self._refilled = now
-            if self._attempts < 1:
-                return False
-            self._attempts -= 1
-            return True
 
     def valid(self, token: str) -> bool:
         with self._lock:

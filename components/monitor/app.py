@@ -14,16 +14,14 @@ from starlette.websockets import WebSocket
 from monitor import signing
 from monitor.access import Access
 from monitor.guard import Guard
-from monitor.live import Command, Live
-from monitor.pictures import Pictures
+from monitor.live import Live
 from monitor.state import State
-from monitor.streams import Streams
 
 
 def application(
-    static: Path, state: State, pictures: Pictures, command: Command, access: Access | None = None
+    static: Path, state: State, access: Access | None = None, hosts: frozenset[str] = frozenset()
 ) -> ASGIApp:
-    """The page of the folder `static`, what `state` knows, `pictures` of cameras; `command` starts and stops those.
+    """The page of the folder `static` and what `state` knows, under the names `hosts` beside those of loopback.
 
     Without `access` nobody is asked for a password.
     """
@@ -34,10 +32,10 @@ def application(
     def signed_in(request: HTTPConnection) -> bool:
         return signing.signed_in(request, access)
 
-    live = Live(state, pictures, command)
+    live = Live(state)
 
     async def socket(page: WebSocket) -> None:
-        await live.page(page, lambda: signing.same_origin(page) and signed_in(page))
+        await live.page(page, lambda: signed_in(page))
 
     async def index(request: Request) -> Response:
         return sent("index.html") if signed_in(request) else RedirectResponse("/sign-in", 302)
@@ -68,7 +66,6 @@ def application(
         Route("/healthz", healthz),
         Route("/api/state", api_state),
         Route("/static/{path:path}", file),
-        *Streams(state, pictures, access).routes(),
         *signing.routes(access, files.get("sign-in.html")),
     ]
-    return Guard(Starlette(routes=routes))  # around all of it: what fails has the headers, too
+    return Guard(Starlette(routes=routes), access, hosts)  # around all of it: what fails has the headers, too

@@ -1,7 +1,9 @@
-"""One HTTP server in a thread of its own, on a loopback address, whose connections are bounded in number and time."""
+"""One HTTP server in a thread of its own, whose connections are bounded in number and time."""
 
 import asyncio
+import ipaddress
 import socket
+import ssl
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,11 +13,11 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edgeml.errors import EdgemlError
+from monitor.door import MAX_CONNECTIONS, Door, Visitor
 
-HOST = "127.0.0.1"
-MAX_CONNECTIONS = 64
+LOOPBACK = "127.0.0.1"
 MAX_HEADER_BYTES = 16384
-MAX_MESSAGE_BYTES = 8192  # from a page
+MAX_MESSAGE_BYTES = 4096  # from a page
 REQUEST_S = 10.0  # from the beginning of a connection or request to the request's end
 UNREAD_S = 10.0  # that a client may leave an answer unread
 KEEP_ALIVE_S = 20
@@ -29,29 +31,21 @@ class ServerError(EdgemlError):
 class BoundedProtocol(H11Protocol):
     """uvicorn's protocol, whose clients may neither dawdle with a request nor leave its answer unread.
 
-    uvicorn itself waits for ever for headers, a body or a reader, and takes any number of connections that say nothing.
+    uvicorn itself waits for ever for headers, a body or a reader.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._late: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
-        self._refused = len(self.connections) >= MAX_CONNECTIONS
-        if self._refused:
-            transport.abort()
-            return
         super().connection_made(transport)
-        self._late = self.loop.call_later(REQUEST_S, transport.abort)
+        self._late: asyncio.TimerHandle | None = self.loop.call_later(REQUEST_S, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_time()
         if self._unread is not None:
             self._unread.cancel()
-        if not self._refused:
-            super().connection_lost(exc)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
-            return
         super().data_received(data)
         if self.conn.trailing_data[0]:  # a request before the last one's answer: no browser sends that
             self.transport.abort()
@@ -76,16 +70,32 @@ class BoundedProtocol(H11Protocol):
             self._late = None
 
 
+class _Uvicorn(uvicorn.Server):
+    """uvicorn's server behind a Door: the visitor is in the state of each request's scope."""
+
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None) -> None:
+        super().__init__(config)
+        self._tls = tls
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.servers = [Door(listening, self._protocol, self._tls) for listening in sockets or ()]  # type: ignore[misc]
+        self.started = True
+
+    def _protocol(self, visitor: Visitor) -> asyncio.Protocol:
+        return BoundedProtocol(self.config, self.server_state, {"visitor": visitor})
+
+
 class Server:
-    """Serves `app` on 127.0.0.1 at `port` while the block lasts and `run` runs. Raises ServerError.
+    """Serves `app` at `address` and `port` while the block lasts and `run` runs. Raises ServerError.
 
     `stop`, from any thread, ends `run`, also one that has not begun.
     """
 
-    def __init__(self, app: ASGIApp, port: int) -> None:
-        self._socket = _listen(port)
-        self._server = uvicorn.Server(uvicorn.Config(app, **_settings()))
-        self.address = f"http://{HOST}:{self._socket.getsockname()[1]}/"
+    def __init__(self, app: ASGIApp, port: int, address: str = LOOPBACK, tls: ssl.SSLContext | None = None) -> None:
+        self._socket = _listen(address, port)
+        self._server = _Uvicorn(uvicorn.Config(app, **_settings()), tls)
+        shown = f"[{address}]" if ":" in address else address
+        self.address = f"{'https' if tls else 'http'}://{shown}:{self._socket.getsockname()[1]}/"
 
     def __enter__(self) -> Self:
         return self
@@ -121,15 +131,16 @@ def _settings() -> dict[str, Any]:
     }
 
 
-def _listen(port: int) -> socket.socket:
-    listening = socket.socket()
+def _listen(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
+    listening = socket.socket(family)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Inherited by connections: what was closed with an unread rest does not stay for ever either.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_S * 1000))
-        listening.bind((HOST, port))
+        listening.bind((address, port))
         listening.listen(MAX_CONNECTIONS)
     except OSError as error:
         listening.close()
-        raise ServerError(f"{HOST}:{port} cannot be listened on: {error.strerror}") from error
+        raise ServerError(f"{address}:{port} cannot be listened on: {error.strerror}") from error
     return listening

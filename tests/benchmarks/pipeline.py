@@ -58,12 +58,12 @@ class Arrivals:
 
     def __init__(self) -> None:
         self.ages_ms: list[float] = []
-        self._from = time.monotonic() + WARM_UP_S
+        self.counted_from = time.monotonic() + WARM_UP_S
 
     def read(self, stream: Any) -> None:
         for line in stream:
             now = time.time()
-            if "edgeml/inference/faces" in line and time.monotonic() > self._from:
+            if "edgeml/inference/faces" in line and time.monotonic() > self.counted_from:
                 self.ages_ms.append((now - json.loads(line)["payload"]["source"]["captured_at"]) * 1e3)
 
 
@@ -136,7 +136,7 @@ def _two_processes(root: Path, fps: float) -> list[float]:
         ) as running,
     ):
         running.logged("model loaded", 20)
-        arrivals._from = time.monotonic() + WARM_UP_S
+        arrivals.counted_from = time.monotonic() + WARM_UP_S
         time.sleep(WARM_UP_S + SECONDS)
         return list(arrivals.ages_ms)
 
@@ -152,7 +152,7 @@ def _one_process(root: Path, fps: float) -> list[float]:
         if process.stdout is None:
             raise RuntimeError("no pipe")
         time.sleep(WARM_UP_S)
-        arrivals._from = time.monotonic() + WARM_UP_S
+        arrivals.counted_from = time.monotonic() + WARM_UP_S
         time.sleep(WARM_UP_S + SECONDS)
         return list(arrivals.ages_ms)
     finally:

@@ -1,11 +1,14 @@
 """A file of PyTorch's old format, written here byte by byte, and files that try more than tensors."""
 
 import collections
+import importlib.util
 import io
 import os
 import pickle
 import struct
+import sys
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,10 +23,18 @@ class Global:
         self.module, self.name, self.arguments = module, name, arguments
 
 
-PythonPickler: Any = pickle._Pickler  # only this one can write names that are not importable
+def python_pickler() -> Any:
+    """As where it is not compiled: only this one can write names that are not importable."""
+    spec = importlib.util.find_spec("pickle")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with mock.patch.dict(sys.modules, {"_pickle": None}):
+        spec.loader.exec_module(module)
+    return module.Pickler
 
 
-class Writer(PythonPickler):  # type: ignore[misc]
+class Writer(python_pickler()):  # type: ignore[misc]
     def persistent_id(self, obj: Any) -> Any:
         return obj[1:] if isinstance(obj, tuple) and obj[:1] == ("persistent",) else None
 

@@ -18,7 +18,7 @@ from camera_capture.kinds import gstreamer
 from camera_capture.kinds.gstreamer import MAX_LOG, GStreamer, GStreamerCamera
 from camera_support import configured, source_of
 from edgeml.errors import SourceError
-from support import eventually
+from support import eventually, runs
 
 needs_gstreamer = pytest.mark.skipif(
     shutil.which("gst-launch-1.0") is None, reason="gst-launch-1.0 (gstreamer1.0-tools, gstreamer1.0-plugins-base)"
@@ -135,7 +135,7 @@ def test_all_of_its_group_goes_with_it(tool: Path, stubborn: bool) -> None:
         source.close()
     pids = [int(pid) for pid in (tool.parent / "pids").read_text().split()]
     assert len(pids) == 2
-    eventually(lambda: not any(running(pid) for pid in pids), 5, "the end of the group")
+    eventually(lambda: not any(runs(pid) for pid in pids), 5, "the end of the group")
 
 
 def test_cancel_ends_a_waiting_read_and_close_may_come_twice_in_a_row(tool: Path) -> None:
@@ -165,13 +165,6 @@ def test_a_pipeline_that_cannot_be_is_refused_in_words(tool: Path, camera: Camer
     with pytest.raises(SourceError, match=reason):
         camera.open()
     assert descriptors() == before
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def descriptors() -> int:

@@ -25,6 +25,7 @@ LOGS = f"arn:aws:logs:{AT}:log-group:{GROUP}:log-stream:"
 STREAM = LOGS + LogShipper().log_stream.format(date="2026/11/21", thingName="press-1")
 EDGE_IMPULSE = f"arn:aws:secretsmanager:{AT}:secret:EI_API_KEY-a1B2c3"
 INFERENCER = f"arn:aws:secretsmanager:{AT}:secret:live-inference-a1B2c3"
+MONITOR = f"arn:aws:secretsmanager:{AT}:secret:edgeml-monitor-a1B2c3"
 ENDPOINT = f"arn:aws:sagemaker:{AT}:endpoint/edgeml-duration"
 MINE = {
     "nucleus": {  # S3Downloader of aws-greengrass-nucleus
@@ -43,6 +44,7 @@ MINE = {
         "secretsmanager:GetSecretValue": {EDGE_IMPULSE},
     },
     "edgeml.EdgeImpulseLinux": {"secretsmanager:GetSecretValue": {EDGE_IMPULSE}},
+    "edgeml.Monitor": {"secretsmanager:GetSecretValue": {MONITOR}},
     "edgeml.LogShipper": {
         "logs:PutLogEvents": {STREAM},
         **{

@@ -1,4 +1,4 @@
-"""1,000 events through each route of the template at once, and nothing lost."""
+"""Many events through each route of the template at once, and nothing lost: 100, and 1,000 with --soak."""
 
 import itertools
 import json
@@ -22,7 +22,6 @@ from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.iot_jobs import IotJobs
 from ota_support import MODEL, Signer, document
 
-EVENTS = 1000
 HTTP = urllib3.PoolManager(maxsize=4)  # a third of what boto3 and requests cost, and here the caller shares the CPU
 FACE = {"BoundingBox": {"Width": 0.5, "Height": 0.5}, "Emotions": [{"Type": "HAPPY", "Confidence": 90.0}]}
 
@@ -34,6 +33,11 @@ def instant(request: Request) -> Response | None:
     if request.path.startswith("/endpoints/"):
         return Response(request.body, headers={"Content-Type": "text/csv"})
     return None
+
+
+@pytest.fixture
+def events(request: pytest.FixtureRequest) -> int:
+    return 1000 if request.config.getoption("soak") else 100
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ def cloud(deliveries: int, concurrency: int) -> Iterator[LocalCloud]:
         yield running
 
 
-def each(work: Any, count: int = EVENTS) -> list[Any]:
+def each(count: int, work: Any) -> list[Any]:
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(work, range(count)))
 
@@ -72,23 +76,23 @@ def failed(cloud: LocalCloud) -> list[Any]:
     )
 
 
-def test_every_face_becomes_an_item(cloud: LocalCloud) -> None:
+def test_every_face_becomes_an_item(cloud: LocalCloud, events: int) -> None:
     faces = f"{cloud.aws.url}/{outputs(cloud)['DataBucketName']}/faces"
-    puts = each(lambda i: HTTP.request("PUT", f"{faces}/t{i % 5}/{i}.jpg", body=b"jpeg").status)
+    puts = each(events, lambda i: HTTP.request("PUT", f"{faces}/t{i % 5}/{i}.jpg", body=b"jpeg").status)
     assert set(puts) == {200}
     cloud.drain(100)
     pages = cloud.aws.client("dynamodb").get_paginator("scan").paginate(TableName="rekognize-faces")
-    assert sum(len(page["Items"]) for page in pages) == EVENTS
+    assert sum(len(page["Items"]) for page in pages) == events
     assert failed(cloud) == []
 
 
-def test_every_message_becomes_a_line(cloud: LocalCloud) -> None:
+def test_every_message_becomes_a_line(cloud: LocalCloud, events: int) -> None:
     clients = [mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"t{i}") for i in range(5)]
     for client in clients:
         client.connect(*cloud.mqtt_address)
         client.loop_start()
     now, sent = time.time(), []
-    for i in range(EVENTS):
+    for i in range(events):
         message = {"type": "rawdata", "data": {"ts": now + i / 1000, "values": [i]}}
         sent.append(clients[i % 5].publish(f"device/t{i % 5}/logs", json.dumps(message), 1))
     for message_info in sent:
@@ -99,10 +103,10 @@ def test_every_message_becomes_a_line(cloud: LocalCloud) -> None:
     cloud.drain(100)
     pages = cloud.aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName="/edgeml/turbine")
     values = [int(event["message"].split()[-1]) for page in pages for event in page["events"]]
-    assert sorted(values) == list(range(EVENTS))
+    assert sorted(values) == list(range(events))
 
 
-def test_every_sample_becomes_a_line(cloud: LocalCloud) -> None:
+def test_every_sample_becomes_a_line(cloud: LocalCloud, events: int) -> None:
     delivered: list[bytes] = []
 
     def watch(request: Request, _: Response) -> None:
@@ -111,22 +115,22 @@ def test_every_sample_becomes_a_line(cloud: LocalCloud) -> None:
 
     cloud.aws.observers.append(watch)
     sns, topic = cloud.aws.client("sns"), outputs(cloud)["SampleTopicArn"]
-    for i in range(0, EVENTS, 10):
+    for i in range(0, events, 10):
         entries = [{"Id": str(n), "Message": str(n)} for n in range(i, i + 10)]
         sns.publish_batch(TopicArn=topic, PublishBatchRequestEntries=entries)
     cloud.drain(100)
-    assert sorted(int(line) for line in delivered) == list(range(EVENTS))
+    assert sorted(int(line) for line in delivered) == list(range(events))
     assert failed(cloud) == []
 
 
-def test_every_request_is_answered(cloud: LocalCloud) -> None:
+def test_every_request_is_answered(cloud: LocalCloud, events: int) -> None:
     assert cloud.api is not None
     url = f"{cloud.api.url}/live/liveinference"
-    answers = each(lambda i: HTTP.request("GET", f"{url}?features={i}", headers={"x-api-key": KEY}, timeout=30))
-    assert [(answer.status, answer.data) for answer in answers] == [(200, b"%d" % i) for i in range(EVENTS)]
+    answers = each(events, lambda i: HTTP.request("GET", f"{url}?features={i}", headers={"x-api-key": KEY}, timeout=30))
+    assert [(answer.status, answer.data) for answer in answers] == [(200, b"%d" % i) for i in range(events)]
 
 
-def test_every_approval_starts_a_build(cloud: LocalCloud) -> None:
+def test_every_approval_starts_a_build(cloud: LocalCloud, events: int) -> None:
     detail = {"ModelApprovalStatus": "Approved", "ModelPackageGroupName": "edgeml-models", "ModelPackageArn": "arn"}
     entry = {
         "Source": "aws.sagemaker",
@@ -135,15 +139,15 @@ def test_every_approval_starts_a_build(cloud: LocalCloud) -> None:
     }
     assert cloud.builds is not None
     cloud.aws.observers.remove(cloud.builds.observe)  # asked for is enough: no build of these could succeed
-    events = cloud.aws.client("events")
-    for _ in range(EVENTS // 10):
-        events.put_events(Entries=[entry] * 10)
+    bus = cloud.aws.client("events")
+    for _ in range(events // 10):
+        bus.put_events(Entries=[entry] * 10)
     builds = cloud.aws.client("codebuild").list_builds_for_project(projectName="ExportModelProject")["ids"]
-    assert len(builds) == EVENTS
+    assert len(builds) == events
 
 
-@pytest.mark.parametrize(("count", "deliveries"), [(EVENTS, 1), (EVENTS // 10, 2)])
-def test_every_document_becomes_one_job(cloud: LocalCloud, count: int) -> None:
+@pytest.mark.parametrize("deliveries", [2])
+def test_every_document_becomes_one_job(cloud: LocalCloud, events: int) -> None:
     bucket, artifact, signer = outputs(cloud)["ModelBucketName"], b"a bundle", Signer()
     created: list[str] = []
 
@@ -160,19 +164,19 @@ def test_every_document_becomes_one_job(cloud: LocalCloud, count: int) -> None:
 
     cloud.aws.observers.append(watch)
     with IotJobs(cloud.aws, *cloud.mqtt_address):  # refuses a second job of the same id, which moto does not
-        assert {put("model.zip", artifact), *each(offer, count)} == {200}
+        assert {put("model.zip", artifact), *each(events, offer)} == {200}
         cloud.drain(100)
-        everything = cloud.aws.client("iot").list_jobs(maxResults=2 * EVENTS)  # moto has no second page
+        everything = cloud.aws.client("iot").list_jobs(maxResults=2 * events)  # moto has no second page
         jobs = [job["jobId"] for job in everything["jobs"]]
     assert sorted(jobs) == sorted(created)
-    assert {job.rpartition("-")[0] for job in jobs} == {f"{MODEL}-1_0_{i}" for i in range(count)}
-    assert len(jobs) == count
+    assert {job.rpartition("-")[0] for job in jobs} == {f"{MODEL}-1_0_{i}" for i in range(events)}
+    assert len(jobs) == events
     assert failed(cloud) == []
 
 
 @pytest.mark.parametrize("concurrency", [1])  # what the template reserves for this function
-def test_every_version_asked_for_is_deployed_once(cloud: LocalCloud) -> None:
-    """1,000 requests, but 20 models: for a version that is new the function reads all deployments there ever were."""
+def test_every_version_asked_for_is_deployed_once(cloud: LocalCloud, events: int) -> None:
+    """Many requests, but 20 models: for a version that is new the function reads all deployments there ever were."""
     greengrass, group = cloud.aws.client("greengrassv2"), cloud.aws.client("iot").list_thing_groups()["thingGroups"][0]
     names, checked = [f"edgeml.model.M{i}" for i in range(20)], []
     for name, version in itertools.product(names, ("1.0.0", "2.0.0")):
@@ -191,9 +195,9 @@ def test_every_version_asked_for_is_deployed_once(cloud: LocalCloud) -> None:
         return int(HTTP.request("POST", url, json=payload, headers={"X-Amz-Invocation-Type": "Event"}).status)
 
     cloud.aws.observers.append(watch)
-    assert set(each(approve)) == {202}
+    assert set(each(events, approve)) == {202}
     cloud.drain(100)
-    assert Counter(checked) == dict.fromkeys(names, EVENTS // 20), "each request was looked at"
+    assert Counter(checked) == dict.fromkeys(names, events // 20), "each request was looked at"
     deployed = cloud.greengrass.deployments
     assert deployed[-1].request["components"] == {name: {"componentVersion": "2.0.0"} for name in names}
     assert len(deployed) == 1 + len(names)

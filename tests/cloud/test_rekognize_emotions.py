@@ -72,6 +72,13 @@ def test_the_same_event_twice_leaves_one_item_and_one_set_of_metrics(cloud: Loca
     assert len(metric_calls(faults)) == 1
 
 
+def test_a_better_picture_of_the_same_object_is_looked_at_under_its_own_key(cloud: LocalCloud, faults: Faults) -> None:
+    faults.answer("rekognition", "DetectFaces", faces(face(0.5, FEAR=90)), faces(face(0.5, CALM=90)))
+    first, better = (upload(cloud, f"faces/press-4/2026/11/29/0-17-{number}.jpg") for number in range(2))
+    assert [invoke(cloud, first), invoke(cloud, better)] == [{"stored": 1}, {"stored": 1}]
+    assert [item(cloud, first), item(cloud, better)] == [{"FEAR": "90.00"}, {"CALM": "90.00"}]
+
+
 def test_metrics_that_fail_take_the_item_back_so_that_a_retry_does_both(cloud: LocalCloud, faults: Faults) -> None:
     faults.answer("rekognition", "DetectFaces", faces(face(0.5, HAPPY=90)), faces(face(0.5, HAPPY=90)))
     faults.answer("monitoring", "PutMetricData", *[error("InternalServiceFault", 500)] * 2)

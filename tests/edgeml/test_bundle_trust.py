@@ -299,7 +299,7 @@ INPUTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a vector": ({}, {"name": "image", "layout": "tensor", "shape": [48]}, "does not run on (1, 48), as model.json"),
     "float16": ({"dtype": TensorProto.FLOAT16}, IMAGE, "tensor(float16) [1, 3, 4, 4], model.json says float32"),
     "uint8": ({"dtype": TensorProto.INT32}, {**IMAGE, "dtype": "uint8"}, "tensor(int32) [1, 3, 4, 4], model.json says"),
-    "two inputs": ({"extra": ("size",)}, IMAGE, "it has 2 inputs, image, size; one can be filled"),
+    "two inputs": ({"extra": ("size",)}, IMAGE, "it has 2 inputs, image, size; extra_inputs.size in model.json"),
     "a size beyond sense": ({"shape": [1, 3, "h", "w"]}, {**IMAGE, "size": [16384, 16384]}, "numbers, 268435456"),
     "a size beyond the format": ({}, {**IMAGE, "size": [99999, 4]}, "<= 16384"),
     "a negative shape": ({}, {"name": "image", "layout": "tensor", "shape": [-1]}, ">= 1"),

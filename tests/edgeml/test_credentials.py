@@ -64,7 +64,7 @@ def unused_address() -> str:
 
 
 @pytest.fixture
-def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
@@ -74,8 +74,9 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
     monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
     monkeypatch.setattr(ContainerMetadataFetcher, "RETRY_ATTEMPTS", 1)
     process = Process(tmp_path)
-    monkeypatch.setattr(credentials._watched, "process", process)
-    return process
+    credentials.watch(process)
+    yield process
+    credentials.watch(None)
 
 
 def half(**changes: Any) -> bytes:

@@ -1,15 +1,16 @@
 """The same promises for every field of every component, as Greengrass and its tools change values on their way."""
 
 import math
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec import inspect
 
-from config_support import Place, config_of, example, places
+from config_support import Place, config_of, example, places, unwrapped
 from edgeml import config
-from edgeml._settled import unwrapped
 from edgeml.errors import ConfigError
 
 PLACES = list(places())
@@ -118,3 +119,44 @@ def test_null_is_as_if_it_were_not_there(place: Place) -> None:
 def test_half_a_surrogate_pair_is_refused_in_words(place: Place) -> None:
     with pytest.raises(ConfigError, match="half a surrogate pair"):
         loaded(place, "a\ud800")
+
+
+def edges(info: Any) -> Iterator[tuple[Any, Any]]:
+    """What is just allowed, and what is just beyond, at each limit of a type."""
+    if isinstance(info, inspect.IntType):
+        yield from ((limit, limit - 1) for limit in [info.ge] if limit is not None)
+        yield from ((limit, limit + 1) for limit in [info.le] if limit is not None)
+    elif isinstance(info, inspect.FloatType):
+        for limit, beyond in ((info.ge, -math.inf), (info.le, math.inf)):
+            if limit is not None:
+                yield float(limit), math.nextafter(limit, beyond)
+        for limit, within in ((info.gt, math.inf), (info.lt, -math.inf)):
+            if limit is not None:
+                yield math.nextafter(limit, within), float(limit)
+    elif isinstance(info, inspect.StrType):
+        if (most := info.max_length) is not None:
+            yield example(info).ljust(most, "a"), example(info).ljust(most + 1, "a")
+        if least := info.min_length:
+            yield example(info)[:least], example(info)[: least - 1]
+    elif isinstance(info, inspect.CollectionType):
+        item = example(info.item_type)
+        yield from (([item] * most, [item] * (most + 1)) for most in [info.max_length] if most is not None)
+        yield from (([item] * least, [item] * (least - 1)) for least in [info.min_length] if least)
+
+
+LIMITED = [(place, found) for place in PLACES if (found := [edge for kind in kinds(place) for edge in edges(kind)])]
+
+
+def test_the_walk_finds_limits_of_every_kind() -> None:
+    allowed = {type(edge) for _, found in LIMITED for edge, _ in found}
+    assert {int, float, str, list} <= allowed
+    assert len(LIMITED) > 100
+
+
+@pytest.mark.parametrize(("place", "found"), LIMITED, ids=[place.id for place, _ in LIMITED])
+def test_a_limit_is_allowed_and_what_is_just_beyond_is_named(place: Place, found: list[tuple[Any, Any]]) -> None:
+    for allowed, beyond in found:
+        loaded(place, allowed)
+        with pytest.raises(ConfigError, match=r"expected|invalid") as caught:
+            loaded(place, beyond)
+        assert caught.value.path == re.sub("<[^>]*>", "", place.path)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeml import _futex, frames
+from edgeml import frames
 from edgeml.errors import FrameError
 from edgeml.frames import Frame, FrameReader
 from frame_support import READER, Child, Writer, drain, image, is_pure, small
@@ -189,23 +189,8 @@ def test_waiting_costs_no_processor_time(tmp_path: Path) -> None:
         assert time.thread_time() - before < 0.05
 
 
-def test_a_waiter_is_woken_at_once_and_not_by_its_time_limit() -> None:
-    word = np.zeros(1, np.uint32)
-    thread = threading.Thread(target=_futex.wait, args=(word.ctypes.data, 0, 30.0))
-    thread.start()
-
-    def woken() -> bool:
-        _futex.wake(word.ctypes.data)
-        return not thread.is_alive()
-
-    eventually(woken, 5.0, "the waiter's return")
-    before = time.monotonic()
-    _futex.wait(word.ctypes.data, 1, 30.0)
-    assert time.monotonic() - before < 5
-
-
 def test_each_frame_wakes_every_waiting_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "_CHECK_S", 60.0)  # else a reader that was not woken would look for itself soon
+    monkeypatch.setattr(frames, "CHECK_S", 60.0)  # else a reader that was not woken would look for itself soon
     received: list[int] = []
 
     def read() -> None:
@@ -227,14 +212,6 @@ def test_each_frame_wakes_every_waiting_reader(tmp_path: Path, monkeypatch: pyte
             eventually(partial(both_have, number), 5.0, f"frame {number} at both readers")
         for thread in threads:
             thread.join(5)
-
-
-def test_frames_come_without_futex_too(writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_futex, "_number", None)
-    reader = FrameReader("cam", directory=tmp_path)
-    assert reader.read(0.05) is None
-    writer.tell("write 1")
-    assert reader.read(5.0) is not None
 
 
 def test_a_closed_ring_is_left_and_the_next_one_found(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from certificates import certificate
-from edgeml import _http_connection, http
+from edgeml import http
 from edgeml.http import Client, HttpError, HttpRedirectError, HttpTimeoutError, HttpUrlError, Limits
 from hostile_http import ENDLESS, OK, WRONG, raw_server, sends
 
@@ -119,10 +119,21 @@ def test_what_a_server_says_is_one_line_of_an_error() -> None:
     assert str(caught.value).isprintable()
 
 
-def test_no_redirect_leads_to_something_weaker() -> None:
-    with pytest.raises(HttpRedirectError, match="not encrypted"):
-        http._redirected("https://h/a", "http://h/a", {}, cross_host=True)
-    assert http._redirected("http://h/a", "https://h/a", {"x-api-key": "k"}, cross_host=False) == {"x-api-key": "k"}
+def test_no_redirect_leads_to_something_weaker(tmp_path: Path) -> None:
+    pem = certificate(tmp_path)
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(pem)
+    client = Client(context=ssl.create_default_context(cafile=str(pem)))
+    with raw_server(sends(KEPT)) as plain, raw_server(sends(KEPT), server_side) as safe:
+        plain.behave = sends(moved(safe.url))
+        assert client.request("GET", plain.url, QUICK, headers={"x-api-key": "k"}, redirects=1).body == b"ok"
+        assert b"x-api-key: k" in safe.requests[0]
+        asked = len(plain.requests)
+        safe.behave = sends(moved(plain.url))
+        with pytest.raises(HttpRedirectError, match="not encrypted"):
+            client.request("GET", safe.url, QUICK, redirects=1, cross_host=True)
+        assert len(plain.requests) == asked
+    client.close()
 
 
 def test_one_connection_serves_many_questions_and_a_closed_one_is_replaced() -> None:
@@ -200,7 +211,7 @@ def test_an_address_that_leads_nowhere_leaves_time_for_the_next(monkeypatch: pyt
             sock.connect_ex(full.getsockname())
         good = ("127.0.0.1", int(server.url.rpartition(":")[2]))
         places = [(*kind, full.getsockname()), (*kind, good)]
-        monkeypatch.setattr(_http_connection, "_addresses", lambda host, port, until: places)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **options: places)
         began = time.monotonic()
         assert http.request("GET", "http://two.invalid/", Limits(2, connect_s=1)).body == b"ok"
         assert time.monotonic() - began < 0.9

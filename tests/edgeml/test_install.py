@@ -29,7 +29,7 @@ name, version = re.match("(.*)==(.*) --hash", pathlib.Path(options["-r"]).read_t
 (wheel,) = pathlib.Path(options["--find-links"]).glob(f"{name}-{version}-*.whl")
 zipfile.ZipFile(wheel).extractall(sysconfig.get_path("purelib"))
 """
-# The script with functions of it replaced: `NAME=before`, `NAME=after` kill the process there; `NAME=CODE` is raised.
+# The script with what it calls replaced: `NAME=before`, `NAME=after` kill the process there; `NAME=CODE` is raised.
 # `stubs`: the pip above, and no waiting until the disk of a busy machine has written what others wrote.
 INJECTED = """
 import importlib.util, os, pathlib, signal, sys, types
@@ -46,13 +46,20 @@ def replaced(original, what):
         os.kill(os.getpid(), signal.SIGKILL)
     return call
 
-def unpacked_stub(folder):
-    (folder / "pip").write_text(PIP)
-    return folder / "pip"
+class Wheel:  # of pip
+    def __init__(self, path): pass
+    def __enter__(self): return self
+    def __exit__(self, *error): pass
+    def extractall(self, folder): (folder / "pip").write_text(PIP)
+
+class Library:  # of C
+    whole = install.ctypes.CDLL(None)
+    def __init__(self, name): pass
+    def __getattr__(self, name): return (lambda *given: 0) if name == "syncfs" else getattr(self.whole, name)
 
 for change in sys.argv[2:]:
     if change == "stubs":
-        install._unpacked_pip, install._sync = unpacked_stub, lambda folder, whole_disk=False: None
+        install.zipfile.ZipFile, install.os.fsync, install.ctypes.CDLL = Wheel, lambda descriptor: None, Library
         continue
     name, _, what = change.partition("=")
     where = install
@@ -242,9 +249,9 @@ def test_the_folder_of_version_1_0_is_kept_aside_until_the_next_upgrade(
         (lambda artifact: lock(artifact, "2", "0" * 64), (), "DO NOT MATCH"),
         (lambda artifact: (artifact / "requirements.lock").unlink(), (), "requirements.lock"),
         (None, ("importlib.util.find_spec=2",), "No such file"),
-        (None, ("_unpacked_pip=28",), "the disk is full"),
-        (None, ("_unpacked_pip=122",), "the disk is full"),
-        (None, ("_run=5",), "Input/output error"),
+        (None, ("zipfile.ZipFile.extractall=28",), "the disk is full"),
+        (None, ("zipfile.ZipFile.extractall=122",), "the disk is full"),
+        (None, ("subprocess.Popen=5",), "Input/output error"),
     ],
     ids=["no network", "no such version", "wrong hash", "no lock", "broken python", "full", "quota", "disk error"],
 )  # fmt: skip
@@ -358,7 +365,7 @@ def test_a_disk_that_cannot_be_written_is_enough_for_what_is_installed(
         assert "Read-only file system" in refused.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("change", ["_unpacked_pip=after", "trim=before"])
+@pytest.mark.parametrize("change", ["zipfile.ZipFile.extractall=after", "trim=before"])
 def test_killed_while_it_makes_one_it_leaves_what_ran(change: str, work: Path, artifacts: tuple[Path, Path]) -> None:
     assert install(artifacts[1], work, change).returncode == -signal.SIGKILL
     assert runs(work) == "1"
@@ -368,7 +375,7 @@ def test_killed_while_it_makes_one_it_leaves_what_ran(change: str, work: Path, a
 
 
 def test_killed_it_is_done_again(work: Path, artifacts: tuple[Path, Path]) -> None:
-    assert install(artifacts[1], work, "_run=before").returncode == -signal.SIGKILL
+    assert install(artifacts[1], work, "subprocess.Popen=before").returncode == -signal.SIGKILL
     assert install(artifacts[1], work).returncode == 0
     assert (runs(work), names(work)) == ("2", {"checkpoint", "venv", venv_of(artifacts[0]), venv_of(artifacts[1])})
 
@@ -382,9 +389,9 @@ def test_a_switch_that_fails_leaves_what_ran(both: Path, artifacts: tuple[Path, 
 
 
 SWITCH = {
-    False: ["Path.symlink_to=after", "Path.replace=after", "_sync=before", "_remove=before"],
-    True: ["_settle=after", "Path.symlink_to=after", "_exchange=before", "_exchange=after", "Path.rename=before",
-           "Path.rename=after", "_remove=before"],
+    False: ["Path.symlink_to=before", "Path.symlink_to=after", "Path.replace=after", "os.fsync=after"],
+    True: ["Path.symlink_to=before", "Path.symlink_to=after", "shutil.rmtree=before", "Path.rename=before",
+           "Path.rename=after", "os.fsync=after"],
 }  # fmt: skip
 
 

@@ -1,8 +1,10 @@
 """Answers and outages: who says no is put aside with its reason, who is down waits, and nobody else does."""
 
+import contextlib
 import json
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -58,9 +60,13 @@ def problems() -> Problems:
     return Problems()
 
 
+def boxed(path: Path, problems: Problems) -> Spool:
+    return Spool(path, max_bytes=1_000_000, problems=problems, subject="box")
+
+
 @pytest.fixture
 def spool(tmp_path: Path, problems: Problems) -> Iterator[Spool]:
-    opened = Spool(tmp_path / "s", max_bytes=1_000_000, problems=problems, subject="box")
+    opened = boxed(tmp_path / "s", problems)
     yield opened
     opened.close()
 
@@ -285,10 +291,14 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("damage", BAD_ROWS.values(), ids=BAD_ROWS.keys())
-def test_a_row_that_is_no_item_is_set_aside_once(spool: Spool, problems: Problems, damage: str) -> None:
+def test_a_row_that_is_no_item_is_set_aside_once(tmp_path: Path, problems: Problems, damage: str) -> None:
+    spool = boxed(tmp_path / "s", problems)
     for number in range(3):
         spool.put("t", b"%d" % number)
-    spool._db.execute(damage)
+    spool.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "s")) as database, database:
+        database.execute(damage)
+    spool = boxed(tmp_path / "s", problems)
     receiver = Receiver()
     drainer = drained(spool, receiver)
     eventually(lambda: spool.depth == 0)
@@ -300,6 +310,7 @@ def test_a_row_that_is_no_item_is_set_aside_once(spool: Spool, problems: Problem
     eventually(lambda: spool.depth == 0)
     assert drainer.stop(5)
     assert spool.refusals.count == 1
+    spool.close()
 
 
 # Refuses everything on "bad" and is killed at some moment; what is refused must be in the queue or put aside, once.

@@ -126,11 +126,10 @@ def test_messages_of_a_wrong_clock_wait_for_the_right_time(tmp_path: Path, wrong
 
 def test_a_clock_that_is_never_set_holds_messages_for_a_while_and_marks_them(tmp_path: Path) -> None:
     clock, core = FakeClock(1000.0, uptime=5.0), Core(online=True)
-    box = Outbox(
-        tmp_path / "o.spool", core, Health("t", "1"), max_bytes=1 << 20, times={"at": 1}, clock=clock, clock_wait_s=60
-    )
+    health = Health("t", "1")
+    box = Outbox(tmp_path / "o.spool", core, health, max_bytes=1 << 20, times={"at": 1}, clock=clock, clock_wait_s=60)
     box.send("t", b'{"at":1000.0}')
-    eventually(lambda: box._drainer._lanes, what="being held")
+    eventually(lambda: [problem.code for problem in health.problems.current()] == ["clock"], what="being held")
     assert core.iot == []
     clock.pass_s(56)
     box.send("t", b'{"at":1056.0}')

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgeml import redact
 from edgeml.health import Health
-from edgeml.log import _ByLevel as ByLevel
+from edgeml.log import ByLevel
 
 # What a person writes, and what may be shown of it.
 URLS = {

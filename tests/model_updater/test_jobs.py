@@ -182,8 +182,12 @@ def test_details_are_what_aws_takes(text: str, sent: str) -> None:
 
 def test_no_text_makes_details_that_aws_does_not_take() -> None:
     text = "".join(chr(code) for code in range(sys.maxunicode + 1))  # lone halves of pairs included
-    for start in range(0, len(text), 100):
-        assert re.fullmatch("[ -~]{1,1024}", module._detail(text[start : start + 100]))
+    pieces = {str(start): text[start : start + 100] for start in range(0, len(text), 100)}
+    cloud = Cloud(accepted())
+    Jobs(cloud, "pump", lambda: None).update(Execution("j"), "FAILED", pieces)
+    sent = cloud.asked[0][1]["statusDetails"]
+    assert sent.keys() == pieces.keys()
+    assert all(re.fullmatch("[ -~]{1,1024}", value) for value in sent.values())
 
 
 def test_a_stop_ends_the_wait_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:

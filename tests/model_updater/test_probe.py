@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeml._ring_header import start_time
 from model_updater import probe
 from model_updater.errors import Stopped, UpdateError
 from ota_support import bundle_files
-from support import eventually
+from support import eventually, runs
 
 
 def bundle(folder: Path) -> Path:
@@ -23,7 +22,7 @@ def bundle(folder: Path) -> Path:
 
 def instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Let the process do something else."""
-    monkeypatch.setattr(probe, "_CODE", code)
+    monkeypatch.setattr(probe, "CODE", code)
 
 
 def tried(folder: Path, timeout_s: float = 30, stopping: threading.Event | None = None) -> None:
@@ -61,16 +60,23 @@ def test_its_time_and_a_stop_end_it_whatever_it_does_with_its_pipe(
 
 
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
-    code = """
-import os, threading
+    started = tmp_path / "started"
+    code = f"""
+import os, threading, time
 from pathlib import Path
 from model_updater import probe
-probe._CODE = probe._CODE.replace("raise", "import edgeml.models, os, time\\n"
-    "edgeml.models.load = lambda folder: (os.write(2, b'%d ' % os.getpid()), time.sleep(60))\\nraise")
-probe._awaited = lambda child, *_: (print(os.read(child.stderr.fileno(), 20).decode(), flush=True), os._exit(0))
-probe.probe(Path("/"), 50, 4 << 30, threading.Event())
+probe.CODE = probe.CODE.replace("raise", '''
+import edgeml.models, os, time
+def load(folder):
+    os.mkdir({str(started)!r} + f"-{{os.getpid()}}")
+    time.sleep(60)
+edgeml.models.load = load
+raise''')
+threading.Thread(target=probe.probe, args=(Path("/"), 50, 4 << 30, threading.Event()), daemon=True).start()
+while not list(Path({str(tmp_path)!r}).glob("started-*")):
+    time.sleep(0.01)
+os._exit(0)
 """
-    command = [sys.executable, "-I", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    child = int(done.stdout)
-    eventually(lambda: start_time(child) == 0, what="the child has ended")
+    subprocess.run([sys.executable, "-I", "-c", code], timeout=60, check=True)
+    ((_, _, child),) = (path.name.partition("-") for path in tmp_path.iterdir())
+    eventually(lambda: not runs(int(child)), what="the child has ended")

@@ -1,104 +1,147 @@
 """What the updater makes of a cloud, a core and components that do not answer, a full disk and an odd journal."""
 
 import errno
+import itertools
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from edgeml.component import Context
 from edgeml.errors import DisconnectedError
 from edgeml.health import Health
-from edgeml.messages import ModelActivate
+from edgeml.ipc import matches
+from edgeml.messages import model_activate
 from ipc_support import FakeIpc
+from model_updater import installation, jobs, updater
 from model_updater.config import Config
-from model_updater.document import parse
-from model_updater.errors import UpdateError
 from model_updater.journal import Journal, JournalFile
 from model_updater.updater import Updater
-from ota_support import MODEL, document
-from support import eventually
+from ota_support import MODEL, FileServer, bundle_files, document, tiny_model, zipped
 from updater_support import BASE, THING
+
+Report = dict[str, Any]  # status, statusDetails
+
+
+class Device(FakeIpc):
+    """An Updater and a cloud that offers it one job; `reports` is what it tells the cloud, which may be `silent`."""
+
+    def __init__(self, work: Path, server: FileServer) -> None:
+        super().__init__()
+        self.work, self.server = work, server
+        self.reports: list[Report] = []
+        self.silent: Callable[[Report], bool] = lambda report: False
+        self.context = Context(ipc=self, health=Health("a", "1"), work=work, root=work, thing_name=THING)
+
+    def publish_iot(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
+        request = json.loads(payload)
+        body: dict[str, Any] = {"clientToken": request["clientToken"]}
+        if topic == f"{BASE}/start-next":
+            body["execution"] = {"jobId": "j", "executionNumber": 1, "jobDocument": self.job}
+        elif topic == f"{BASE}/j/update":
+            self.reports.append(request)
+            if request["status"] != "IN_PROGRESS":
+                self.context.stopping.set()
+            if self.silent(request):
+                return
+        for pattern, handler in list(self.handlers.items()):
+            if matches(pattern, f"{topic}/accepted"):
+                handler(f"{topic}/accepted", json.dumps(body).encode())
+
+    def update(self, model: bytes | None = None, **config: Any) -> Report:
+        """The outcome of a job, as it was reported. Raises what ends the process."""
+        content = zipped(bundle_files("2.0.0", model))
+        self.job = document(content, "2.0.0", self.server.add(content))
+        given = Config(allow_http=True, min_free_bytes=0, confirmation_timeout_s=0.1, **config)
+        Updater(self.context, given).run()
+        return self.reports[-1]
+
+    def recorded(self) -> Journal | None:
+        return JournalFile(self.work / "journal").load()
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> tuple[Updater, FakeIpc]:
-    ipc = FakeIpc()
-    context = Context(ipc=ipc, health=Health("a", "1"), work=tmp_path, root=tmp_path, thing_name=THING)
-    return Updater(context, Config()), ipc
-
-
-def job_in_hand() -> Journal:
-    content = b"size"
-    return Journal(job_id="j", execution_number=1, document=parse(document(content, "2.0.0", "https://host/x")))
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    monkeypatch.setattr(installation, "probe", lambda *given: None)  # which takes a process
+    with FileServer() as server:
+        yield Device(tmp_path, server)
 
 
 def test_a_download_waits_for_an_unanswered_report_once_in_an_interval(
-    worker: tuple[Updater, FakeIpc], monkeypatch: pytest.MonkeyPatch
+    device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    updater, ipc = worker
-    monkeypatch.setattr("model_updater.updater.PROGRESS_S", 0.2)
-    monkeypatch.setattr("model_updater.jobs.REPLY_TIMEOUT_S", 0.3)
-    held = job_in_hand()
-    assert held.document is not None
-    progress = updater._installation(held, held.document)._tools.progress
-    eventually(lambda: progress(1) or ipc.iot, 5, "a report")
-    progress(1)
-    progress(1)
-    ((topic, payload, _),) = ipc.iot
-    report = json.loads(payload)
-    assert (topic, report["status"]) == (f"{BASE}/j/update", "IN_PROGRESS")
-    details = {"step": "download", "progress": "25 %", "model": MODEL, "from_version": "none", "to_version": "2.0.0"}
-    assert report["statusDetails"] == details
+    """Of a clock that goes on by a second with each look at it, and by a minute with each wait for an answer."""
+    seconds = itertools.count()
+    looks: list[float] = []
+    told: list[Report] = []
+
+    def silent(report: Report) -> bool:
+        if "progress" in report["statusDetails"]:
+            told.append(report)
+        return "progress" in report["statusDetails"]
+
+    def look() -> float:
+        looks.append(next(seconds) + 60 * len(told))
+        return looks[-1]
+
+    monkeypatch.setattr(updater, "PROGRESS_S", 4)
+    monkeypatch.setattr(updater, "time", SimpleNamespace(monotonic=look))
+    monkeypatch.setattr(jobs, "REPLY_TIMEOUT_S", 0.02)
+    device.silent = silent
+    device.update(tiny_model(padding=1 << 20))
+    assert 1 <= len(told) <= len(looks) // 5
+    steps = {"step": "download", "model": MODEL, "from_version": "none", "to_version": "2.0.0"}
+    assert [{**report["statusDetails"], "progress": ""} for report in told] == [{**steps, "progress": ""}] * len(told)
+    shares = [int(report["statusDetails"]["progress"].removesuffix(" %")) for report in told]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] <= shares[-1] <= 100
 
 
-def activation() -> ModelActivate:
-    return ModelActivate(model=MODEL, version="2.0.0", path="/x", request_id="j/1")
+@pytest.mark.parametrize(
+    ("required", "outcome"),
+    [(True, f"nobody who uses {MODEL} answered within 0.1 s"), (False, None)],
+    ids=["refusal", "consent"],
+)
+def test_silence_is_consent_where_configured(device: Device, required: bool, outcome: str | None) -> None:
+    report = device.update(require_confirmation=required)
+    assert report["status"] == ("SUCCEEDED" if outcome is None else "FAILED")
+    assert report["statusDetails"].get("reason") == outcome
 
 
-@pytest.mark.parametrize("required", [True, False])
-def test_silence_is_consent_where_configured(worker: tuple[Updater, FakeIpc], required: bool) -> None:
-    updater, _ = worker
-    updater._rules = Config(confirmation_timeout_s=0.1, require_confirmation=required)
-    assert updater._confirm(activation()) == (f"nobody who uses {MODEL} answered within 0.1 s" if required else "")
+def test_the_core_that_goes_away_is_no_fault_of_the_job(device: Device) -> None:
+    def crossed(call: str, topic: str) -> None:
+        if topic == model_activate(MODEL):
+            raise DisconnectedError("the socket is gone")
 
-
-def test_the_core_that_goes_away_is_no_fault_of_the_job(worker: tuple[Updater, FakeIpc], tmp_path: Path) -> None:
-    updater, _ = worker
-    held = job_in_hand()
-    held.interruptions = 1
-
-    def step() -> None:
-        raise DisconnectedError("the socket is gone")
-
+    device.crossed = crossed
     with pytest.raises(DisconnectedError):
-        updater._take(held, "confirm", step)
-    recorded = JournalFile(tmp_path / "journal").load()
+        device.update()
+    recorded = device.recorded()
     assert recorded is not None
-    assert (recorded.outcome, recorded.done, recorded.interruptions) == (None, "", 0)
+    assert (recorded.outcome, recorded.done, recorded.interruptions) == (None, "switch", 0)
 
 
 def test_an_outcome_for_which_there_is_no_room_takes_that_of_the_download(
-    worker: tuple[Updater, FakeIpc], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    updater, _ = worker
-    part = tmp_path / "job" / "artifact"
-    part.parent.mkdir()
-    part.write_bytes(b"x" * 1000)
-    save = JournalFile.save
+    part, save, kept = device.work / "job" / "artifact", JournalFile.save, list[Journal]()
 
     def full(file: JournalFile, journal: Journal) -> None:
         if part.exists():
             raise OSError(errno.ENOSPC, "No space left on device")
+        kept.append(journal)
         save(file, journal)
 
     monkeypatch.setattr(JournalFile, "save", full)
-    updater._failed(job_in_hand(), "download", UpdateError("the disk is full"))
+    report = device.update()
+    assert (report["status"], report["statusDetails"]["step"]) == ("FAILED", "download")
+    assert "No space left on device" in report["statusDetails"]["reason"]
+    assert kept[-1].outcome is not None
+    assert kept[-1].outcome.details["reason"] == report["statusDetails"]["reason"]
     assert not part.parent.exists()
-    recorded = JournalFile(tmp_path / "journal").load()
-    assert recorded is not None
-    assert recorded.outcome is not None
-    assert recorded.outcome.details["reason"] == "the disk is full"
 
 
 @pytest.mark.parametrize(

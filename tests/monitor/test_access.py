@@ -11,8 +11,11 @@ import pytest
 
 from monitor import access as rules
 from monitor.access import Access, AccessError, password_of
+from monitor.app import application
+from monitor.attempts import BURST
 from monitor.signing import COOKIE
-from monitor_support import page
+from monitor.state import State
+from monitor_support import client_of, serving
 from support import Standalone, eventually
 
 
@@ -58,6 +61,49 @@ def test_the_page_is_for_who_signs_in_until_he_signs_out(client: httpx.Client, b
 @pytest.mark.parametrize("path", ["/sign-in", "/sign-out"])
 def test_another_page_cannot_sign_in_or_out(client: httpx.Client, origin: str, path: str) -> None:
     assert client.post(path, data={"password": "x"}, headers={"Origin": origin}).status_code == 403
+
+
+def test_a_tool_sends_the_password_with_its_request(client: httpx.Client, work: Path) -> None:
+    password = (work / "password").read_text().strip()
+    tools: list[dict[str, Any]] = [
+        {"auth": ("anyone", password)},
+        {"headers": {"Authorization": f"Bearer {password}"}},
+    ]
+    for _ in range(2 * BURST):  # what is right does not count, and is not even hashed again
+        for tool in tools:
+            assert client.get("/api/state", **tool).status_code == 200
+    assert client.get("/api/state").status_code == 401
+
+
+NO_PASSWORDS = ["", "Bearer", "Basic", "Basic !", "Basic eDp5", "Digest x", "Bearer wrong", "Bearer " + "x" * 9000]
+
+
+@pytest.mark.parametrize("header", NO_PASSWORDS, ids=range(len(NO_PASSWORDS)))
+def test_a_tool_without_it_is_refused(tmp_path: Path, header: str) -> None:
+    with serving(tmp_path, access=Access("the password")) as (host, port), client_of(f"http://{host}:{port}") as tool:
+        found = [tool.get("/api/state", headers={"Authorization": header}).status_code for _ in range(BURST + 1)]
+    assert set(found) <= {401, 429}
+
+
+FROM_ELSEWHERE = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},  # another port of ours
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+    {"Sec-Fetch-Site": "x"},
+    {"Origin": "http://evil.example"},
+]
+
+
+@pytest.mark.parametrize("headers", FROM_ELSEWHERE, ids=range(len(FROM_ELSEWHERE)))
+@pytest.mark.parametrize("path", ["/", "/api/state", "/static/app.js", "/nowhere"])
+def test_another_page_gets_nothing_at_all(client: httpx.Client, path: str, headers: dict[str, str]) -> None:
+    assert client.get(path, headers=headers).status_code == 403
+
+
+def test_a_link_on_another_page_leads_here(client: httpx.Client) -> None:
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert client.get("/sign-in", headers=link).status_code == 200
+    assert client.post("/sign-out", headers=link).status_code == 403
 
 
 FORMS = {
@@ -117,19 +163,9 @@ def test_a_form_that_is_cut_off_is_none(tmp_path: Path) -> None:
 
     scope = {"type": "http", "method": "POST", "path": "/sign-in", "query_string": b"", "scheme": "http"}
     scope |= {"headers": [(b"host", b"localhost")], "http_version": "1.1", "root_path": "", "server": ("127.0.0.1", 1)}
-    asyncio.run(page(tmp_path, Access("right"))(scope, receive, send))
+    app: Any = application(tmp_path, State("thing", "1", lambda: ()), Access("right"))
+    asyncio.run(app(scope, receive, send))
     assert sent[0]["status"] == 400
-
-
-def test_attempts_are_limited_and_a_right_one_does_not_count() -> None:
-    now = [1000.0]
-    access = Access("right", lambda: now[0])
-    for _ in range(2 * rules.ATTEMPTS):
-        assert access.attempt()
-        assert access.sign_in("right")
-    assert [access.attempt() for _ in range(rules.ATTEMPTS + 1)] == [True] * rules.ATTEMPTS + [False]
-    now[0] += rules.ATTEMPT_S
-    assert [access.attempt(), access.attempt()] == [True, False]
 
 
 def test_sessions_end_by_time_and_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,14 +188,14 @@ def test_the_generated_password_is_kept_and_for_its_owner_alone(tmp_path: Path) 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644, 0o666])
 def test_a_password_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
     file = tmp_path / "password"
-    file.write_text("secret")
+    file.write_text("a secret")
     file.chmod(mode)
     with pytest.raises(AccessError, match="0600") as refused:
         password_of(file)
-    assert "secret" not in str(refused.value)
+    assert "a secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"\xff", b"x" * 2000])
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff", b"x" * 2000, b"7 bytes"])
 def test_a_file_that_holds_no_password_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "password"
     file.write_bytes(content)

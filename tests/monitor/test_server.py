@@ -2,39 +2,18 @@
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from edgeml.messages import Problem
 from monitor import server
+from monitor.app import application
 from monitor.server import Server, ServerError
-from monitor_support import page
+from monitor.state import State
+from monitor_support import ended, get, serving
 
 PROBLEM = Problem(code="clock", subject="device", text="not set", since=1.0)
-
-
-@contextmanager
-def serving(static: Path, *problems: Problem) -> Iterator[tuple[str, int]]:
-    """The address of a server of `static`."""
-    with Server(page(static, problems=problems), 0) as running:
-        thread = threading.Thread(target=running.run)
-        thread.start()
-        try:
-            url = httpx.URL(running.address)
-            yield url.host, url.port or 0
-        finally:
-            running.stop()
-            thread.join(10)
-            assert not thread.is_alive()
-
-
-def get(address: tuple[str, int], path: str) -> httpx.Response:
-    with httpx.Client(trust_env=False, timeout=10) as client:
-        return client.get(f"http://{address[0]}:{address[1]}{path}")
 
 
 def test_the_folder_is_the_page_and_problems_are_health(tmp_path: Path) -> None:
@@ -112,36 +91,6 @@ def test_who_does_not_read_is_cut_off(tmp_path: Path, monkeypatch: pytest.Monkey
         assert with_reset or received < 64_000_000
 
 
-def test_connections_are_bounded_and_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
-    with serving(tmp_path) as address:
-        peers = [socket.create_connection(address, timeout=10) for _ in range(4)]
-        with pytest.raises(httpx.TransportError):
-            get(address, "/healthz")
-        for peer in peers:
-            peer.close()
-        assert answered(address)
-
-
 def test_an_address_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ServerError, match=r"127\.0\.0\.1:\d+ cannot"):
-        Server(page(Path()), other.getsockname()[1])
-
-
-def ended(peer: socket.socket) -> bool:
-    """Whether the other side ends the connection before the peer's own timeout."""
-    try:
-        while peer.recv(65536):
-            pass
-    except ConnectionResetError:
-        pass
-    return True
-
-
-def answered(address: tuple[str, int]) -> bool:
-    for _ in range(100):
-        try:
-            return get(address, "/healthz").status_code == 200
-        except httpx.TransportError:  # the closed ones are not yet noticed
-            continue
-    return False
+        Server(application(Path(), State("thing", "1", tuple)), other.getsockname()[1])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.component import STATIC
+from monitor.page import STATIC
 
 PAGES = ["index.html", "sign-in.html"]
 SERVED = {"/", "/sign-in", "/sign-out", "/api/state"}

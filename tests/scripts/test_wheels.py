@@ -1,18 +1,19 @@
 """Artifacts that carry wheels: the locks resolve for every machine that the README names, by the index's own list."""
 
-import importlib
+import itertools
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import requests
 from packaging import tags
+from packaging.tags import Tag
 from packaging.utils import parse_wheel_filename
 
+import build
 from support import ROOT
 
 LOCKS = sorted(ROOT.glob("components/*/requirements.lock"))
@@ -20,11 +21,6 @@ PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_28_x86_64")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 INDEX = "https://pypi.org/simple"
 REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def build() -> ModuleType:
-    return importlib.import_module("build")
 
 
 @pytest.mark.parametrize(
@@ -35,7 +31,7 @@ def build() -> ModuleType:
         ("manylinux_2_28_x86_64", "manylinux_2_28_x86_64", "manylinux1_x86_64", 27),
     ],
 )
-def test_older_platforms_serve_too(build: ModuleType, platform: str, first: str, last: str, count: int) -> None:
+def test_older_platforms_serve_too(platform: str, first: str, last: str, count: int) -> None:
     found = build.compatible_platforms(platform)
     assert (found[0], found[-1], len(found)) == (first, last, count)
 
@@ -43,12 +39,12 @@ def test_older_platforms_serve_too(build: ModuleType, platform: str, first: str,
 @pytest.mark.parametrize(
     "platform", ["aarch64", "manylinux_2_28_arm64", "manylinux_2_16_aarch64", "win_amd64", "x" * 50]
 )
-def test_a_wrong_platform_is_one_sentence(build: ModuleType, platform: str) -> None:
+def test_a_wrong_platform_is_one_sentence(platform: str) -> None:
     with pytest.raises(SystemExit, match=r"^--wheels .*: expected manylinux_2_<glibc>_aarch64 or _x86_64, such as"):
         build.compatible_platforms(platform)
 
 
-def test_markers_are_judged_by_the_devices_python(build: ModuleType) -> None:
+def test_markers_are_judged_by_the_devices_python() -> None:
     lock = (ROOT / "components" / "inferencer" / "requirements.lock").read_text(encoding="utf-8")
     found = {version: dict(REQUIREMENT.findall(build.pinned(lock, version)))["numpy"] for version in PYTHONS}
     assert found["3.11"] != found["3.12"] == found["3.13"] == found["3.14"]
@@ -77,14 +73,25 @@ def index() -> Iterator[None]:
     yield
 
 
+@cache
+def wheels(name: str) -> list[tuple[str, frozenset[Tag]]]:
+    """Version of each wheel of a package, and what it runs on."""
+    return [(str(version), on) for _, version, _, on in map(parse_wheel_filename, listed(name))]
+
+
+@cache
+def machine(python: str, platform: str) -> frozenset[Tag]:
+    """What a device takes."""
+    version, platforms = tuple(int(part) for part in python.split(".")), build.compatible_platforms(platform)
+    made = (tags.cpython_tags(version, platforms=platforms), tags.compatible_tags(version, platforms=platforms))
+    return frozenset(itertools.chain(*made))
+
+
 @pytest.mark.parametrize("lock", LOCKS, ids=[lock.parent.name for lock in LOCKS])
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.usefixtures("index")
-def test_every_lock_has_wheels_for_every_machine(build: ModuleType, lock: Path, platform: str, python: str) -> None:
-    version = tuple(int(part) for part in python.split("."))
-    platforms = build.compatible_platforms(platform)
-    taken = {*tags.cpython_tags(version, platforms=platforms), *tags.compatible_tags(version, platforms=platforms)}
+def test_every_lock_has_wheels_for_every_machine(lock: Path, platform: str, python: str) -> None:
+    taken = machine(python, platform)
     for name, pin in REQUIREMENT.findall(build.pinned(lock.read_text(encoding="utf-8"), python)):
-        wheels = [parse_wheel_filename(file) for file in listed(name)]
-        assert any(str(wheel[1]) == pin and wheel[3] & taken for wheel in wheels), f"{name}=={pin}"
+        assert any(version == pin and on & taken for version, on in wheels(name)), f"{name}=={pin}"

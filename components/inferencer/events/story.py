@@ -190,6 +190,7 @@ class Story:
             score=round(life.score, 4),
             since=_ms(track.since),
             start=life.start,
+            picture=track.picture,
             **life.latest,
             **facts,
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
@@ -11,14 +14,22 @@ from edgeml.errors import SpoolError
 from edgeml.fields import BucketOrNone, KeyPrefix, check_key
 from edgeml.messages import InferenceResult
 from edgeml.s3 import literal
+from inferencer import shots
 from inferencer.parts import Place, Sink, SinkSettings
 from inferencer.sample import Array, Outcome, Sample
 
 if TYPE_CHECKING:
     from edgeml.component import Context
+    from edgeml.messages import Detection
     from edgeml.s3 import Uploader
+    from inferencer.tracks import Step, Track
     from inferencer.writer import Writer
 
+Write = Callable[[], None]
+
+BETTER = 1.05  # times as good is a picture that is kept in place of another one
+CLEARLY = 1.3  # ... and one that is sent after another one
+MAX_HELD = 64 << 20  # bytes of best pictures that wait; beyond, the oldest is sent early
 CROP_TIME = "%Y/%m/%d/%H%M%S%f"
 LONGEST = "2000/01/01/000000000000-" + "0" * 32 + ".jpg"
 
@@ -28,7 +39,26 @@ class Crops(SinkSettings, frozen=True):
         BucketOrNone, Meta(description="S3 bucket for crops of what was detected; empty uploads nothing")
     ] = ""
     prefix: Annotated[KeyPrefix, Meta(description="Keys are <prefix>/<thing>/<yyyy>/<mm>/<dd>/<id>-<n>.jpg")] = "faces"
+    when: Annotated[
+        Literal["every", "best"],
+        Meta(description="Each Nth result, or the best picture of each object that is followed (with tracking)"),
+    ] = "every"
     every: Annotated[int, Meta(ge=1, le=1_000_000, description="Crop each Nth result that is not empty")] = 1
+    best_after_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="`best`: sent after so many seconds, or when the object is gone; 0 waits for that",
+        ),
+    ] = 5.0
+    replace: Annotated[
+        bool, Meta(description="`best`: send a clearly better one afterwards, under a key of its own")
+    ] = False
+    min_seen: Annotated[
+        int,
+        Meta(ge=1, le=1000, description="`best`: frames that an object must be seen in before it is worth a picture"),
+    ] = 3
     margin: Annotated[float, Meta(ge=0, le=2, description="Added on each side, as a fraction of the box")] = 0.2
     min_pixels: Annotated[int, Meta(ge=1, le=4096, description="Boxes with a shorter side below this are left")] = 16
     quality: Annotated[int, Meta(ge=10, le=100, description="JPEG quality")] = 90
@@ -37,16 +67,38 @@ class Crops(SinkSettings, frozen=True):
         check_key(f"{path}.prefix", self.prefix, f"{thing}/{LONGEST}")
 
     def open(self, place: Place) -> Sink | None:
-        return CropsSink(place.name, self, place.context, place.uploader(), place.writer()) if self.bucket else None
+        if not self.bucket:
+            return None
+        kind = BestSink if self.when == "best" else CropsSink
+        return kind(place.name, self, place.context, place.uploader(), place.writer())
 
 
-class CropsSink(Sink):
-    """The detections of each Nth result that is not empty, as JPEG."""
-
+class _Crops(Sink):
     def __init__(self, pipeline: str, settings: Crops, context: Context, uploader: Uploader, writer: Writer) -> None:
         self._prefix, self._settings, self._context = f"pipelines.{pipeline}", settings, context
         self._uploader, self._writer = uploader, writer
-        self._found = 0
+        self._folder = literal(f"{settings.prefix}/{context.thing_name}")
+
+    def _jpeg(self, picture: Array, name: str) -> bytes:
+        import cv2
+
+        ok, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, self._settings.quality])
+        if not ok:
+            raise SpoolError(f"crop {name} cannot be encoded")
+        return data.tobytes()
+
+    def _send(self, name: str, data: bytes, at: float) -> None:
+        self._uploader.put(self._settings.bucket, self._key(name), data, "image/jpeg", at=at)
+        self._context.health.count(f"{self._prefix}.crops")
+
+    def _key(self, name: str) -> str:
+        return f"{self._folder}/{CROP_TIME}-{name}.jpg"
+
+
+class CropsSink(_Crops):
+    """The detections of each Nth result that is not empty, as JPEG."""
+
+    _found = 0
 
     def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
         if outcome.empty:
@@ -54,47 +106,148 @@ class CropsSink(Sink):
         self._found += 1
         if (self._found - 1) % self._settings.every:
             return
-        pictures = cut(sample, outcome, self._settings)
+        pictures = [cut(sample, outcome, found, self._settings) for found in outcome.detections()]
+        there = [picture for picture in pictures if picture is not None]
         if not sample.valid():  # the writer came round while we cut: these pixels may be of two frames
-            self._context.health.count(f"{self._prefix}.crops_lost", len(pictures))
-        elif pictures:
-            self._writer.put(partial(self._store, result, pictures))
+            self._context.health.count(f"{self._prefix}.crops_lost", len(there))
+        elif there:
+            self._writer.put(partial(self._store, result, there))
 
     def _store(self, result: InferenceResult, pictures: list[Array]) -> None:
-        import cv2
-
-        folder = literal(f"{self._settings.prefix}/{self._context.thing_name}")
-        name = f"{result.source.frame_id}"
         for number, picture in enumerate(pictures):
-            ok, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, self._settings.quality])
-            if not ok:
-                raise SpoolError(f"crop {name}-{number} cannot be encoded")
-            key = f"{folder}/{CROP_TIME}-{name}-{number}.jpg"
-            self._uploader.put(self._settings.bucket, key, data.tobytes(), "image/jpeg", at=result.source.captured_at)
-            self._context.health.count(f"{self._prefix}.crops")
+            name = f"{result.source.frame_id}-{number}"
+            self._send(name, self._jpeg(picture, name), result.source.captured_at)
 
 
-def cut(sample: Sample, outcome: Outcome, settings: Crops) -> list[Array]:
-    """A copy of each detection's pixels with its margin, in BGR or grey, clipped to the image, less what is hidden."""
+@dataclass
+class Shot:
+    """The best picture of an object so far, and what was sent of it."""
+
+    track: Track
+    since_s: float  # it was seen, or a picture was sent
+    quality: float = 0.0
+    data: bytes = b""  # JPEG, until it is sent
+    waits: bool = False  # is there one that was not sent
+    number: int = 0  # of the next one that is
+
+    @property
+    def name(self) -> str:
+        return f"{self.track.id}-{self.number}"
+
+    def taken(self) -> str:
+        """The name of the picture that is sent now."""
+        name, self.waits = self.name, False
+        self.number += 1
+        return name
+
+
+class BestSink(_Crops):
+    """The best picture of each object, once: when it has been there for a while, or when it is gone."""
+
+    def __init__(self, pipeline: str, settings: Crops, context: Context, uploader: Uploader, writer: Writer) -> None:
+        super().__init__(pipeline, settings, context, uploader, writer)
+        self._shots: dict[int, Shot] = {}
+        self._lock = threading.Lock()  # of the shots; the writer takes it, so nobody waits for the writer with it
+        self._order = threading.Lock()  # several threads may bring answers, and the writer is to hear of one at a time
+        self._last_s = float("-inf")
+        context.health.gauge(f"{self._prefix}.pictures_held", lambda: float(len(self._shots)))
+
+    def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
+        if outcome.step is None:
+            return
+        with self._order:
+            for write in self._writes(sample, outcome, outcome.step):
+                self._writer.put(write)
+
+    def close(self) -> None:
+        """Send what is held: nobody looks at these objects any more."""
+        with self._lock:
+            writes = [write for shot in self._shots.values() for write in self._ended(shot)]
+            self._shots = {}
+        for write in writes:
+            write()
+
+    def _writes(self, sample: Sample, outcome: Outcome, step: Step) -> list[Write]:
+        with self._lock:
+            late, self._last_s = step.now_s <= self._last_s, max(step.now_s, self._last_s)
+            ended = [self._shots.pop(track.id, None) for track in step.ended]
+            writes = [write for shot in ended if shot is not None for write in self._ended(shot)]
+            if late:
+                return writes
+            for track, found in zip(step.tracks, outcome.detections(), strict=True):
+                if track is not None:
+                    shot = self._shots.setdefault(track.id, Shot(track, step.now_s))
+                    writes += self._seen(shot, found, sample, outcome, step.now_s)
+            return writes
+
+    def _seen(self, shot: Shot, found: Detection, sample: Sample, outcome: Outcome, now_s: float) -> list[Write]:
+        writes: list[Write] = []
+        if not shot.number or self._settings.replace:
+            picture = self._better(shot, found, sample, outcome)
+            writes += [] if picture is None else [partial(self._keep, shot, picture)]
+        after_s, old = self._settings.best_after_s, shot.track.hits >= self._settings.min_seen
+        if shot.waits and old and after_s and now_s - shot.since_s >= after_s:
+            shot.since_s = now_s
+            writes.append(partial(self._sent, shot, shot.taken()))
+        return writes
+
+    def _ended(self, shot: Shot) -> list[Write]:
+        worth = shot.waits and shot.track.hits >= self._settings.min_seen
+        return [partial(self._sent, shot, shot.taken())] if worth else []
+
+    def _better(self, shot: Shot, found: Detection, sample: Sample, outcome: Outcome) -> Array | None:
+        """This picture, if it is better than the one before. Sharpness, which takes longest, is asked last."""
+        least = shot.quality * (CLEARLY if shot.number and not shot.waits else BETTER)
+        height, width = sample.image.shape[:2]
+        value = shots.quality(found, (width, height))
+        if value <= least or (value := value * shots.sharpness(sample.image, found.box)) <= least:
+            return None
+        picture = cut(sample, outcome, found, self._settings)
+        if picture is None:
+            return None
+        if not sample.valid():  # as above
+            self._context.health.count(f"{self._prefix}.crops_lost")
+            return None
+        shot.quality, shot.waits = value, True
+        shot.track.picture = self._uploader.key(self._key(shot.name), shot.track.since)
+        return picture
+
+    def _keep(self, shot: Shot, picture: Array) -> None:
+        shot.data = self._jpeg(picture, shot.name)
+        with self._lock:
+            held = [each for each in self._shots.values() if each.data and each.waits]
+            early = held[0] if held and sum(len(each.data) for each in held) > MAX_HELD else None
+            name = early.taken() if early is not None else ""
+        if early is not None:
+            self._sent(early, name)
+
+    def _sent(self, shot: Shot, name: str) -> None:
+        data, shot.data = shot.data, b""
+        if data:
+            self._send(name, data, shot.track.since)
+
+
+def cut(sample: Sample, outcome: Outcome, found: Detection, settings: Crops) -> Array | None:
+    """A copy of a detection's pixels with its margin, in BGR or grey, clipped to the image, less what is hidden.
+
+    None where the box is too small.
+    """
     import cv2
 
     from edgeml.privacy import hide
 
     image = sample.image
     height, width = image.shape[:2]
-    pictures = []
-    for found in outcome.detections():
-        x, y, w, h = found.box
-        if min(w, h) < settings.min_pixels:
-            continue
-        left, top = max(0, int(x - w * settings.margin)), max(0, int(y - h * settings.margin))
-        right = min(width, int(x + w * (1 + settings.margin)) + 1)
-        bottom = min(height, int(y + h * (1 + settings.margin)) + 1)
-        part = image[top:bottom, left:right]
-        if not part.size:
-            continue
-        part = cv2.cvtColor(part, cv2.COLOR_RGB2BGR) if sample.pixel_format == "rgb24" else part.copy()
-        if outcome.hidden is not None:
-            hide(part, outcome.hidden, origin=(left, top))
-        pictures.append(part)
-    return pictures
+    x, y, w, h = found.box
+    if min(w, h) < settings.min_pixels:
+        return None
+    left, top = max(0, int(x - w * settings.margin)), max(0, int(y - h * settings.margin))
+    right = min(width, int(x + w * (1 + settings.margin)) + 1)
+    bottom = min(height, int(y + h * (1 + settings.margin)) + 1)
+    part = image[top:bottom, left:right]
+    if not part.size:
+        return None
+    part = cv2.cvtColor(part, cv2.COLOR_RGB2BGR) if sample.pixel_format == "rgb24" else part.copy()
+    if outcome.hidden is not None:
+        hide(part, outcome.hidden, origin=(left, top))
+    return part

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeml.bundle import Bundle
+from edgeml.bundle import MAX_LABELS_BYTES, Bundle
 from edgeml.errors import BackendError, BundleError
 from edgeml.messages import Source
 from inferencer.parts import lowest
 from inferencer.preprocess import Array, Geometry, Preprocessor
 from inferencer.sample import Outcome, Sample, Timer, ordered
 from inferencer.tasks.outputs import Fit, plan, table
-from inferencer.tasks.runner import Runner, Session
+from inferencer.tasks.runner import NO_IMAGE, Runner, Session
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from inferencer.parts import Pipeline
 
 DEFAULT_THRESHOLD = 0.3
+EXACT = 2**53  # the largest whole number up to which a float64 holds all
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class DecodingRunner(Runner):
     def __init__(
         self, bundle: Bundle, session: ort.InferenceSession, pipeline: Pipeline, fit: Fit, decode: Decoder
     ) -> None:
+        if not bundle.labels:
+            bundle = replace(bundle, labels=names_in(session.get_modelmeta().custom_metadata_map))
         self.bundle, self._session = bundle, Session(bundle, session)
         manifest = bundle.manifest
         own = manifest.thresholds.get("score", manifest.output.parameters.get("threshold", DEFAULT_THRESHOLD))
@@ -55,7 +59,7 @@ class DecodingRunner(Runner):
             raise BundleError(f"{bundle.path}: model.json and model.onnx do not fit: {error}") from error
         self._count = int(np.prod(manifest.input.shape))
         self._features = _features(bundle, self._count)
-        tried = [self._tensor(sample)[0] for sample in (self._zeros(), self._noise())]
+        tried = [self._tensor(sample) for sample in (self._zeros(), self._noise())]
         self._plan = plan(bundle, self._session.outputs(tried), fit)
         self._session.names = list(self._plan.names)
         self._decode = decode
@@ -66,7 +70,7 @@ class DecodingRunner(Runner):
         if not sample.valid():
             return None
         timer.lap("preprocess")
-        outputs = self._session.run(tensor)
+        outputs = self._session.run(tensor, geometry)
         timer.lap("inference")
         try:
             if self._plan.keys:
@@ -100,7 +104,7 @@ class DecodingRunner(Runner):
         if self._preprocess is None:
             declared = self.bundle.manifest.input
             numbers = ordered(sample.values, self._features, self._count)
-            return vector(numbers, declared.dtype).reshape(1, *declared.shape), Geometry(0, 0)
+            return vector(numbers, declared.dtype).reshape(1, *declared.shape), NO_IMAGE
         image = sample.image
         try:
             return self._preprocess(image, sample.pixel_format)
@@ -110,6 +114,23 @@ class DecodingRunner(Runner):
 
 def _least(task: str, pipeline: Pipeline, threshold: float) -> float:
     return lowest(pipeline, threshold) if task == "detection" else threshold
+
+
+def names_in(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The labels that an exporter left in the model itself; none if there are none.
+
+    They are `names`, a map by number or a list, written as Python or as JSON writes it.
+    """
+    text = metadata.get("names", "")
+    if not 0 < len(text) <= MAX_LABELS_BYTES:
+        return ()
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ()
+    if isinstance(found, dict):
+        found = [found.get(index, found.get(str(index))) for index in range(len(found))]
+    return tuple(found) if isinstance(found, list) and all(isinstance(name, str) for name in found) else ()
 
 
 def _features(bundle: Bundle, count: int) -> list[str]:
@@ -126,13 +147,13 @@ def vector(values: Sequence[float], dtype: str) -> Array:
     """Numbers as an array of `dtype`. Raises BackendError for one that it does not hold."""
     with np.errstate(over="ignore"):
         found = np.array(values, np.float64 if "int" in dtype else dtype)
-    if "int" in dtype:
-        limits = np.iinfo(dtype)
-        if found.size and (found.min() < limits.min or found.max() > limits.max):
-            raise BackendError(f"expected {limits.min} to {limits.max}, got {found.min():g} to {found.max():g}")
-        return found.round().astype(dtype)
     if not np.isfinite(found).all():
         raise BackendError(f"expected numbers that {dtype} holds, got {max(values, key=abs):g}")
+    if "int" in dtype:
+        low, high = max(int(np.iinfo(dtype).min), -EXACT), min(int(np.iinfo(dtype).max), EXACT)
+        if found.size and (found.min() < low or found.max() > high):
+            raise BackendError(f"expected {low} to {high}, got {found.min():g} to {found.max():g}")
+        return found.round().astype(dtype)
     return found
 
 

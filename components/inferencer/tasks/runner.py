@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeml.bundle import Bundle
 from edgeml.errors import BackendError
-from edgeml.onnx_session import first_line
+from edgeml.onnx_session import extras, first_line
+from inferencer.preprocess import Geometry
 from inferencer.sample import Array, Outcome, Sample
 from inferencer.tasks.outputs import Output
 
 if TYPE_CHECKING:
     import onnxruntime as ort
+
+
+NO_IMAGE = Geometry(0, 0)
 
 
 class Runner(Protocol):
@@ -40,19 +44,23 @@ class Session:
         self.kinds = {output.name: str(output.type) for output in session.get_outputs()}
         self.names = list(self.kinds)
 
-    def run(self, tensor: Array) -> dict[str, Any]:
+    def run(self, tensor: Array, geometry: Geometry = NO_IMAGE) -> dict[str, Any]:
+        manifest = self._bundle.manifest
+        given = {manifest.input.name: tensor}
+        if manifest.extra_inputs:
+            given |= extras(manifest, geometry.size, (geometry.width, geometry.height))
         try:
-            outputs: Sequence[Any] = self._session.run(self.names, {self._bundle.manifest.input.name: tensor})
+            outputs: Sequence[Any] = self._session.run(self.names, given)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise BackendError(f"{self._bundle.ref.name}: {first_line(error)}") from error
         return dict(zip(self.names, outputs, strict=True))
 
-    def outputs(self, samples: Sequence[Array]) -> list[Output]:
+    def outputs(self, samples: Sequence[tuple[Array, Geometry]]) -> list[Output]:
         """What the model gives for the first sample, and for those of the others that it takes."""
-        answers = [self.run(samples[0])]
-        for tensor in samples[1:]:
+        answers = [self.run(*samples[0])]
+        for tensor, geometry in samples[1:]:
             with contextlib.suppress(BackendError):
-                answers.append(self.run(tensor))
+                answers.append(self.run(tensor, geometry))
         ends = self._bundle.graph.ends
         return [
             Output(name, kind, tuple(answer[name] for answer in answers), ends.get(name, ""))

@@ -20,6 +20,10 @@ class Tracking(DetectionSettings, frozen=True):
     stationary_s: Annotated[
         float, Meta(gt=0, le=3600, description="Seconds without movement after which an object is stationary")
     ] = 5.0
+    stationary_every: Annotated[
+        int,
+        Meta(ge=1, le=1000, description="While all objects are stationary the model looks at each Nth frame alone"),
+    ] = 1
     low_score: Annotated[
         float,
         Meta(ge=0, le=1, description="Detections from here to the threshold go on with an object, and begin none"),

@@ -40,6 +40,7 @@ class Tracked(Model):
         ids = Ids(place.context.work / f"{place.prefix}.tracks")
         self._tracker = Tracker(ids.next, lost_s=settings.lost_s, stationary_s=settings.stationary_s)
         self._last_s = float("-inf")
+        self._every, self._passed_over = settings.stationary_every, 0
         self._lock = threading.Lock()  # several threads may ask
         place.context.health.gauge(f"{place.prefix}.tracks", lambda: float(len(self._tracker.tracks)))
 
@@ -53,6 +54,9 @@ class Tracked(Model):
         self._model.close()
 
     def infer(self, sample: Sample) -> Outcome | None:
+        with self._lock:
+            if self._rests():
+                return None
         outcome = self._model.infer(sample)
         if outcome is None or outcome.task != "detection":
             return outcome
@@ -68,6 +72,15 @@ class Tracked(Model):
             step.tracks = [owners[index] for index in kept]
             outcome.step = step
         return outcome
+
+    def _rests(self) -> bool:
+        """Is this frame passed over? Nothing moved before it, and whoever moves now is seen by a later one."""
+        tracks = self._tracker.tracks
+        if self._every == 1 or not tracks or not all(track.stationary for track in tracks):
+            self._passed_over = 0
+            return False
+        self._passed_over = (self._passed_over + 1) % self._every
+        return self._passed_over != 0
 
 
 def _told(one: Detection, track: Track | None) -> Detection:

@@ -14,7 +14,8 @@ from inferencer.tracks import Step, Track
 if TYPE_CHECKING:
     from edgeml.messages import Detection
 
-CERTAIN = 2  # times that an object is seen before it outlives a frame in which it is not
+CERTAIN = 2  # times that an object is seen before it is told of, and outlives a frame in which it is not
+PATIENT_S = 0.3  # where frames come more slowly, or none came before, it is told of at once
 NEAR, ALIKE = 5.0, 4.0  # standard deviations that a centre and a size may be off from what is expected
 WIDER = 1.2  # standard deviations by which boxes are widened before their overlap is taken
 LEAST = {"sure": 0.1, "unsure": 0.3}  # overlap of widened boxes, for scores above and below the threshold
@@ -55,6 +56,8 @@ class Tracker:
         ended += self._drop_uncertain(now_s)
         new = [index for index, one in enumerate(found) if one.score >= threshold and owners[index] is None]
         self._begin(found, boxes, new, owners, now_s, at)
+        if passed > 0 and self._step_s < PATIENT_S:
+            owners = [owner if owner is not None and owner.hits >= CERTAIN else None for owner in owners]
         return Step(now_s, at, owners, ended)
 
     def _match(

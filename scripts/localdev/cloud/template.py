@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Stack:
 
     def __init__(self, template: Path, parameters: dict[str, str] | None = None) -> None:
         self.folder = template.parent
-        self.raw = _expand(template)
+        self.raw = _expand(template.name, template.read_text(encoding="utf-8"))
         defaults = {name: spec.get("Default") for name, spec in self.raw.get("Parameters", {}).items()}
         unknown = set(parameters or {}) - set(defaults)
         if unknown:
@@ -183,13 +184,15 @@ class Stack:
         return re.sub(r"\$\{([^}]+)\}", value, text)
 
 
-def _expand(path: Path) -> dict[str, Any]:
+@cache
+def _expand(name: str, text: str) -> dict[str, Any]:
+    """Takes a good part of a second; what comes out is for reading only."""
     from samtranslator.model.exceptions import InvalidDocumentException
     from samtranslator.parser.parser import Parser
     from samtranslator.translator.translator import Translator
     from samtranslator.yaml_helper import yaml_parse
 
-    document = yaml_parse(path.read_text(encoding="utf-8"))
+    document = yaml_parse(text)
     for spec in document["Resources"].values():
         if spec["Type"] == "AWS::Serverless::Function":  # the translator insists on S3; the folder is read back from it
             spec["Properties"]["CodeUri"] = f"s3://local/{spec['Properties']['CodeUri']}"
@@ -197,5 +200,5 @@ def _expand(path: Path) -> dict[str, Any]:
     try:
         expanded = Translator({}, Parser(), boto_session=session).translate(document, parameter_values={})
     except InvalidDocumentException as error:
-        raise TemplateError(f"{path.name}: {error.message}") from error
+        raise TemplateError(f"{name}: {error.message}") from error
     return dict(expanded)

@@ -51,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         ("get-debug-password", "a password as the debug console's", commands.debug_password),
     ):
         words.add_parser(name, help=text, parents=[root]).set_defaults(run=run)
+    password = words.add_parser("password", help="the password that a component made for itself", parents=[root])
+    password.add_argument("component", metavar="NAME")
+    password.set_defaults(run=commands.component_password)
     words.add_parser("help", help="this text").set_defaults(run=lambda _options: parser.print_help())
     _add_deployment(_Group(words, "deployment", "create deployments and ask for their status", root))
     _add_component(_Group(words, "component", "list, look at, restart and stop components", root))

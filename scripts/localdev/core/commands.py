@@ -16,6 +16,7 @@ from localdev.core.config_store import doubles
 
 _WAIT_SECONDS = 0.2
 _STOP_SECONDS = 60.0
+_MAX_PASSWORD = 4096
 
 
 def create_deployment(options: argparse.Namespace) -> int:
@@ -200,6 +201,16 @@ def debug_password(options: argparse.Namespace) -> None:
         answer = client.create_debug_password()
     print(f"Username: {answer.username}\nPassword: {answer.password}")
     print(f"Password will expire at: {answer.password_expiration.isoformat()}")
+
+
+def component_password(options: argparse.Namespace) -> None:
+    """`password`: the one that a component generated into its work folder."""
+    file = options.root / "work" / options.component / "password"
+    try:
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8") as password:
+            print(password.read(_MAX_PASSWORD).strip())
+    except (OSError, ValueError) as error:
+        raise CliError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _split(items: list[str]) -> list[str]:

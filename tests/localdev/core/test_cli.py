@@ -359,3 +359,18 @@ def test_a_second_core_in_one_root(root: Path) -> None:
     assert second.returncode == 1
     assert "a core already runs in" in second.stderr
     assert time.monotonic() - started < 10
+
+
+def test_the_password_that_a_component_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["password", "edgeml.Page", "--root", str(tmp_path)]
+    assert main(words) == 1
+    assert "edgeml.Page/password: No such file" in capsys.readouterr().err
+    folder = tmp_path / "work" / "edgeml.Page"
+    folder.mkdir(parents=True)
+    (tmp_path / "other").write_text("not for them\n")
+    (folder / "password").symlink_to(tmp_path / "other")
+    assert main(words) == 1
+    (folder / "password").unlink()
+    (folder / "password").write_text("of the page\n")
+    assert main(words) == 0
+    assert capsys.readouterr().out == "of the page\n"

@@ -14,7 +14,7 @@ from edgeml.messages import Anomaly
 from edgeml.pace import following
 from edgeml.turbine import FEATURES, Statistics, TurbineFeatures, errors
 from inferencer.sample import Outcome, Sample, Timer
-from inferencer.tasks.runner import Runner, Session
+from inferencer.tasks.runner import NO_IMAGE, Runner, Session
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -79,7 +79,10 @@ class TurbineRunner(Runner):
     def _reconstruction(self) -> str:
         """The output that has the input's shape; the first, or the one that model.json names. Raises BundleError."""
         expected = (2, *self.bundle.manifest.input.shape)
-        outputs, named = self._session.outputs([np.zeros(expected, np.float32)]), self.bundle.manifest.output.name
+        outputs, named = (
+            self._session.outputs([(np.zeros(expected, np.float32), NO_IMAGE)]),
+            self.bundle.manifest.output.name,
+        )
         for output in outputs:
             if output.floats and output.shape == expected and named in ("", output.name):
                 return output.name

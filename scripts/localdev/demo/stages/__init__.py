@@ -11,10 +11,11 @@ from localdev.demo.stages.logs import LogShipper
 from localdev.demo.stages.ota import Ota
 from localdev.demo.stages.pictures import Classification
 from localdev.demo.stages.privacy import PrivacyBlur
+from localdev.demo.stages.tracks import Tracks
 from localdev.demo.stages.turbine import Anomaly
 
 STAGES: list[type[Stage]] = [
-    *(CameraCapture, Inferencer, IotCore, S3Crops, PrivacyBlur),
+    *(CameraCapture, Inferencer, IotCore, S3Crops, PrivacyBlur, Tracks),
     *(Classification, Anomaly, Regression),
     *(EdgeImpulseRunner, SerialScraper),
     *(Emotions, EdgeLogs, SampleCollection, LiveInference),

@@ -1,0 +1,139 @@
+"""The page's server, in a thread of its own: begun anew when its configuration changes, or when it could not begin."""
+
+import ipaddress
+import logging
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from edgeml.backoff import Backoff
+from edgeml.component import Context
+from edgeml.errors import IpcError
+from edgeml.log import kv
+from edgeml.secrets import api_key
+from monitor import certificate
+from monitor.access import Access, AccessError, checked, password_of
+from monitor.app import application
+from monitor.config import Config
+from monitor.server import Server, ServerError
+from monitor.state import State
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).resolve().parent / "static"
+
+
+class Page:
+    """Serves until `stop`. Sessions last while the server moves; a password from elsewhere ends them."""
+
+    def __init__(self, context: Context, state: State) -> None:
+        self._context, self._state = context, state
+        self._config = Config()
+        self._changed = threading.Event()
+        self._lock = threading.Lock()
+        self._server: Server | None = None
+        self._access: Access | None = None
+        self._secret = ""  # that the password of `_access` came from
+        self._backoff = Backoff(first_s=1.0, ceiling_s=30.0, floor_s=0.2)
+
+    def start(self, config: Config) -> None:
+        self._config = config
+        self._context.spawn("server", self._serve_for_ever)
+
+    def reconfigure(self, config: Config) -> None:
+        with self._lock:
+            moved, self._config = _served(config) != _served(self._config), config
+        if moved:
+            self.stop()
+
+    def stop(self) -> None:
+        """End what serves now, or the pause before the next attempt."""
+        self._changed.set()
+        with self._lock:
+            if self._server is not None:
+                self._server.stop()
+
+    def _serve_for_ever(self) -> None:
+        problems = self._context.health.problems
+        while not self._context.stopping.is_set():
+            self._changed.clear()
+            try:
+                self._serve()
+                self._backoff.reset()
+            except ServerError as error:
+                problems.found("address_in_use", "page", str(error))
+                self._changed.wait(self._backoff.next())
+            except AccessError as error:
+                problems.found("file_refused", "page", str(error))
+                self._changed.wait(self._backoff.next())
+            except IpcError as error:
+                problems.found("secret_missing", "page", str(error))
+                self._changed.wait(self._backoff.next())
+
+    def _serve(self) -> None:
+        """Serve until the configuration changes or the component stops.
+
+        Raises ServerError, AccessError, and IpcError where there is no password yet.
+        """
+        config, problems = self._config, self._context.health.problems
+        self._state.auth = config.auth
+        access = None if config.auth == "off" else self._asked(config.password_secret)
+        problems.cleared("secret_missing", "page")
+        tls, shown = self._tls(config)
+        problems.cleared("file_refused", "page")
+        with Server(self._app(config, access), config.port, config.address, tls) as server:
+            problems.cleared("address_in_use", "page")
+            log.info("page %s", kv(address=server.address, **shown))
+            with self._lock:
+                self._server = server
+                # What changed or stopped before the server was there could not tell it.
+                if (
+                    self._changed.is_set()
+                    or self._context.stopping.is_set()
+                    or _served(config) != _served(self._config)
+                ):
+                    server.stop()
+            try:
+                server.run()
+            finally:
+                with self._lock:
+                    self._server = None
+
+    def _app(self, config: Config, access: Access | None) -> ASGIApp:
+        return application(STATIC, self._state, access, frozenset(_names(config)))
+
+    def _tls(self, config: Config) -> tuple[ssl.SSLContext | None, dict[str, str]]:
+        if config.certificate:
+            tls, found = certificate.given(Path(config.certificate), Path(config.key))
+        elif ipaddress.ip_address(config.address).is_loopback:
+            return None, {}
+        else:
+            names = [*_names(config), config.address, "localhost", "127.0.0.1"]
+            tls, found = certificate.own(self._context.work / "certificate.pem", names)
+        return tls, {"sha256": found}
+
+    def _asked(self, secret: str) -> Access:
+        if self._access is None or secret != self._secret:
+            if secret:
+                password = checked(api_key(self._context.ipc, secret, "password"), f"secret {secret}")
+            else:
+                file = self._context.work / "password"
+                password = password_of(file)
+                log.info("the password is in %s", file)
+            self._access, self._secret = Access(password), secret
+        return self._access
+
+
+def _served(config: Config) -> tuple[object, ...]:
+    """What of the configuration a new server is needed for."""
+    secret = config.password_secret
+    return config.port, config.address, config.auth, secret, config.certificate, config.key, config.hosts
+
+
+def _names(config: Config) -> list[str]:
+    """By which browsers may call the device, beside its addresses."""
+    names = [] if ipaddress.ip_address(config.address).is_loopback else [host := socket.gethostname(), f"{host}.local"]
+    return [name.lower() for name in (*names, *config.hosts)]
