@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from camera_capture import polygons
+from camera_capture.motion import MotionSettings
 from camera_capture.source import Source
 from edgeml.errors import SourceError
 from edgeml.fields import BucketOrNone, KeyPrefix
@@ -48,6 +50,9 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
         float, Meta(gt=0, le=3600, description="Longest pause; pauses double and are jittered")
     ] = 30.0
     snapshots: Annotated[Snapshots, Meta(description="Pictures on command and by the clock")] = Snapshots()
+    motion: Annotated[
+        MotionSettings | None, Meta(description="Looks for motion; an empty object takes the defaults")
+    ] = None
 
     @property
     def kind(self) -> str:
@@ -60,6 +65,8 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
     def check(self, path: str) -> None:
         """Raises ConfigError for what a type cannot say; asked of cameras that are to run."""
+        if self.motion is not None:
+            polygons.check(f"{path}.motion.mask", self.motion.mask)
 
     def open(self) -> Source:
         """The source. Raises SourceError saying what cannot be opened and why.

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from camera_capture.attempt import Attempt
 from camera_capture.camera import Camera
+from camera_capture.motion import MotionDetector
+from camera_capture.watch import MotionWatch
 from edgeml.backoff import Backoff
 from edgeml.component import Context
 from edgeml.errors import FrameError, SourceError
 from edgeml.frames import FrameWriter
 from edgeml.log import kv
-from edgeml.messages import FrameReady
+from edgeml.messages import CameraMotion, FrameReady
 
 if TYPE_CHECKING:
     from camera_capture.source import Image
@@ -28,11 +30,12 @@ log = logging.getLogger(__name__)
 MAX_ABANDONED = 3  # hung reads of one camera, before it waits for one of them to come back
 LOOK_S = 1.0  # how often it is looked whether the ring is still there
 
-Announce = Callable[[FrameReady], None]
+Announce = Callable[[FrameReady | CameraMotion], None]
 
 
 class CameraWorker:
-    """Runs one camera from `start` until `stop`. `announce` gets a FrameReady for each frame that is to be told of.
+    """Runs one camera from `start` until `stop`. `announce` gets a FrameReady for each frame that is to be told
+    of, and a CameraMotion when motion begins and ends.
 
     `is_alone` says whether no other camera delivers: then, and only then, a new process is the cure for hung reads.
     """
@@ -58,6 +61,10 @@ class CameraWorker:
         self._lock = threading.Lock()  # the ring, and which attempt may write to it
         self._writer: FrameWriter | None = None
         self._size = (0, 0)
+        self._motion: MotionWatch | None = None
+        if camera.motion is not None:
+            detector = MotionDetector(camera.motion, camera.pixel_format)
+            self._motion = MotionWatch(name, detector, context.health, announce)
         self._next_look = 0.0
         self._attempt: Attempt | None = None
         self._abandoned: list[Attempt] = []
@@ -71,6 +78,8 @@ class CameraWorker:
         self.context.health.gauge(
             f"{self._prefix}.hung_reads", lambda: float(sum(a.is_alive() for a in self._abandoned))
         )
+        if self._motion is not None:
+            self._motion.start()
         if self._thread is None:
             self._thread = self.context.spawn(f"camera-{self.name}", self._supervise)
 
@@ -97,12 +106,16 @@ class CameraWorker:
             if attempt is not self._attempt or self.stopping.is_set():
                 return False
             wall_ns = time.time_ns() - (time.monotonic_ns() - captured_ns)
+            motion = self._motion.look(image, captured_ns) if self._motion else None
             try:
-                frame_id = self._ring(width, height).write(image, captured_ns=captured_ns, wall_ns=wall_ns)
+                ring = self._ring(width, height)
+                frame_id = ring.write(image, captured_ns=captured_ns, wall_ns=wall_ns, motion=motion)
             except FrameError:
                 self._drop_ring()
                 raise
         self.delivered_at = time.monotonic()
+        if self._motion is not None and motion is not None:
+            self._motion.tell(motion, wall_ns)
         every = self.camera.announce_every
         if every and frame_id % every == 0:
             self.announce(
@@ -156,6 +169,8 @@ class CameraWorker:
                     continue
                 attempt = self._begin()
                 self._watch(attempt)
+                if self._motion is not None:
+                    self._motion.end(time.time_ns())
                 if self.stopping.is_set():
                     break
                 if attempt.ended:

@@ -19,7 +19,7 @@ from edgeml.component import Component, Context
 from edgeml.errors import EdgemlError, RefusedError, SpoolError
 from edgeml.ipc import Subscription
 from edgeml.log import kv
-from edgeml.messages import CameraCommand, CameraReply, FrameReady
+from edgeml.messages import CameraCommand, CameraMotion, CameraReply, FrameReady
 from edgeml.s3 import Uploader
 
 log = logging.getLogger(__name__)
@@ -163,10 +163,11 @@ class CameraCapture(Component[Config]):
         if (worker := self._workers.pop(name, None)) is not None:
             worker.stop()
 
-    def _announce(self, frame: FrameReady) -> None:
+    def _announce(self, news: FrameReady | CameraMotion) -> None:
+        topic = messages.camera_frame if isinstance(news, FrameReady) else messages.camera_motion
         try:
-            self.context.ipc.publish(messages.camera_frame(frame.camera), messages.encode(frame), wait=0)
-        except EdgemlError as error:  # who waits for the message misses one; the frame itself is in the ring
+            self.context.ipc.publish(topic(news.camera), messages.encode(news), wait=0)
+        except EdgemlError as error:  # who waits for the message misses one; the ring has frame and motion
             self.context.health.error(error)
 
     def _command(self, name: str, topic: str, payload: bytes) -> None:

@@ -5,11 +5,15 @@ One page of header, then the slots; all integers are native, all words the two s
     0    magic "EDGEMLFR", ABI version u32, slot count u32, writer pid u64, writer start time u64
     32   width u32, height u32, channels u32, pixel format u32, stride u32, 0 u32, slot bytes u64, stream u64, base u64
     128  newest frame id u64, sequence u32 (the futex word, moves with every frame and on close), closed u32
-    4096 slot 0: generation u64, frame id u64, captured ns u64, wall ns u64, 0 x 4, pixels; slot 1 ...
+    4096 slot 0: generation u64, frame id u64, captured ns u64, wall ns u64, motion u64, 0 x 3, pixels; slot 1 ...
 
 Frame n lies in slot n % slots. Its generation is 2n - 1 while it is being written and 2n once it is whole. `stream` is
 a number drawn by each writer and kept when it resizes; `base` is the id of its last frame before this ring. Magic, pid
 and start time stay where they are in every ABI version.
+
+`motion` is 0 where nobody looked; writers of version 1.0 leave it so, their readers do not read it. Else its low half
+is 1 for a frame in which nothing moves, 2 for one in which something does, and its high half is how much of the picture
+has changed in one piece, in millionths.
 
 Why a torn frame is never taken for a whole one (a seqlock): the writer stores odd generation | pixels | even
 generation | newest id, with a full fence at each bar; the reader loads newest id | generation | pixels | generation,
@@ -37,6 +41,7 @@ from edgeml._ring_header import (
     NEWEST_AT,
     SLOT_HEADER_BYTES,
     Layout,
+    Motion,
     Origin,
     check_owner,
     has_magic,
@@ -99,12 +104,13 @@ class Ring:
         self._fence()
         return self._images[slot]
 
-    def commit(self, frame_id: int, captured_ns: int, wall_ns: int) -> None:
+    def commit(self, frame_id: int, captured_ns: int, wall_ns: int, motion: Motion | None = None) -> None:
         """Make `frame_id` whole and wake the readers."""
         words, at = self._words, self._at[frame_id % self._slots]
         words[at + 1] = frame_id
         words[at + 2] = captured_ns
         words[at + 3] = wall_ns
+        words[at + 4] = 0 if motion is None else motion.packed()
         self._fence()
         words[at] = 2 * frame_id
         self._fence()
@@ -129,11 +135,11 @@ class Ring:
         self._fence()
         return is_whole
 
-    def peek(self, frame_id: int) -> tuple[NDArray[np.uint8], int, int]:
-        """(pixels, captured_ns, wall_ns) in the slot of `frame_id`: that frame's only if `whole` before and after."""
+    def peek(self, frame_id: int) -> tuple[NDArray[np.uint8], int, int, Motion | None]:
+        """(pixels, captured_ns, wall_ns, motion) in its slot: those of `frame_id` only if `whole` before and after."""
         slot = frame_id % self._slots
         at = self._at[slot]
-        return self._images[slot], self._words[at + 2], self._words[at + 3]
+        return self._images[slot], self._words[at + 2], self._words[at + 3], Motion.unpacked(self._words[at + 4])
 
     def is_at(self, path: Path) -> bool:
         """Whether `path` is still this file (its inode cannot be used again while it is mapped here)."""

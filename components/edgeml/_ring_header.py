@@ -62,6 +62,25 @@ class Layout:
         return HEADER_BYTES + self.slots * self.slot_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """Whether something moves in a frame, and how much of the picture has changed in one piece, 0 to 1."""
+
+    moving: bool
+    area: float
+
+    def packed(self) -> int:
+        """As it stands in the header of a slot."""
+        millionths = round(min(max(self.area, 0.0), 1.0) * 1_000_000)
+        return millionths << 32 | (2 if self.moving else 1)
+
+    @classmethod
+    def unpacked(cls, word: int) -> Self | None:
+        """None where nobody looked, and for what no writer of ours writes."""
+        state, millionths = word & 0xFFFFFFFF, word >> 32
+        return cls(state == 2, millionths / 1_000_000) if state in (1, 2) and millionths <= 1_000_000 else None
+
+
 @dataclass(frozen=True)
 class Origin:
     """Whose ring it is. `stream` is drawn by each writer and kept when it resizes; `base`: its last frame before."""

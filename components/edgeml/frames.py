@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from edgeml import _futex
 from edgeml._ring import MODE, Ring, create_ring, open_ring
-from edgeml._ring_header import GROUP_MODE, Layout, Origin, ring_path
+from edgeml._ring_header import GROUP_MODE, Layout, Motion, Origin, ring_path
 from edgeml.errors import FrameError, RingNotFoundError
+
+__all__ = ["DIRECTORY", "Frame", "FrameReader", "FrameWriter", "Motion", "ReaderStats", "Slot"]
 
 DIRECTORY = Path("/dev/shm")  # noqa: S108  (shared memory is the point; _ring.py opens nothing it does not own)
 
@@ -31,17 +33,24 @@ _IDLE_WAKES, _IDLE_S = 16, 0.001  # after so many waits in a row that were short
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """A frame being written in place. `captured_ns` and `wall_ns` may be set; otherwise they are the time of commit."""
+    """A frame being written in place. `captured_ns` and `wall_ns` may be set; otherwise they are the time of commit.
+
+    `motion` says whether something moves in it; None where nobody looks.
+    """
 
     frame_id: int
     image: NDArray[np.uint8] = field(repr=False)
     captured_ns: int | None = None
     wall_ns: int | None = None
+    motion: Motion | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Frame:
-    """One frame: `image` is (height, width, 3) or, for gray8, (height, width), uint8; times in nanoseconds."""
+    """One frame: `image` is (height, width, 3) or, for gray8, (height, width), uint8; times in nanoseconds.
+
+    `motion` is None where nobody looked whether something moves.
+    """
 
     frame_id: int
     image: NDArray[np.uint8] = field(repr=False)
@@ -50,6 +59,7 @@ class Frame:
     width: int
     height: int
     pixel_format: str
+    motion: Motion | None = None
     _ring: Ring | None = field(default=None, repr=False)
 
     def valid(self) -> bool:
@@ -95,7 +105,14 @@ class FrameWriter:
         layout, origin = Layout(width, height, pixel_format, slots), Origin.here(secrets.randbits(64), base=0)
         self._ring: Ring | None = create_ring(self.path, layout, origin, mode=self._mode)
 
-    def write(self, image: NDArray[np.uint8], *, captured_ns: int | None = None, wall_ns: int | None = None) -> int:
+    def write(
+        self,
+        image: NDArray[np.uint8],
+        *,
+        captured_ns: int | None = None,
+        wall_ns: int | None = None,
+        motion: Motion | None = None,
+    ) -> int:
         """Copy `image` into the ring; the id of the frame, 1 for the first. The times default to now.
 
         Raises FrameError if shape or dtype are not the ring's (see resize).
@@ -107,7 +124,7 @@ class FrameWriter:
         frame_id = self._last + 1
         now = _now(captured_ns, wall_ns)
         np.copyto(ring.begin(frame_id), image)
-        ring.commit(frame_id, *now)
+        ring.commit(frame_id, *now, motion)
         self._last = frame_id
         return frame_id
 
@@ -121,7 +138,7 @@ class FrameWriter:
         ring = self._open()
         slot = Slot(self._last + 1, ring.begin(self._last + 1))
         yield slot
-        ring.commit(slot.frame_id, *_now(slot.captured_ns, slot.wall_ns))
+        ring.commit(slot.frame_id, *_now(slot.captured_ns, slot.wall_ns), slot.motion)
         self._last = slot.frame_id
 
     def resize(self, *, width: int, height: int, pixel_format: str | None = None) -> None:
@@ -270,14 +287,15 @@ class FrameReader:
         if not ring.whole(frame_id):
             self.stats.lapped += 1
             return None
-        image, captured_ns, wall_ns = ring.peek(frame_id)
+        image, captured_ns, wall_ns, motion = ring.peek(frame_id)
         if copy:
             image = image.copy()
         if not ring.whole(frame_id):
             self.stats.torn += 1
             return None
         layout, view_of = ring.layout, None if copy else ring
-        return Frame(frame_id, image, captured_ns, wall_ns, layout.width, layout.height, layout.pixel_format, view_of)
+        size = (layout.width, layout.height)
+        return Frame(frame_id, image, captured_ns, wall_ns, *size, layout.pixel_format, motion, view_of)
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,10 @@ def camera_frame(camera: str) -> str:
     return f"edgeml/camera/{camera}/frame"
 
 
+def camera_motion(camera: str) -> str:
+    return f"edgeml/camera/{camera}/motion"
+
+
 def camera_command(camera: str) -> str:
     return f"edgeml/camera/{camera}/command"
 
@@ -105,6 +109,20 @@ class FrameReady(msgspec.Struct, frozen=True, kw_only=True):
     height: int
     pixel_format: str
     captured_at: float
+
+
+class CameraMotion(msgspec.Struct, frozen=True, kw_only=True):
+    """Something begins to move in front of a camera, or nothing does any more. Times are Unix time, in seconds.
+
+    `since` is when it began, also in the message of its end; `area` the part of the picture that changed at the
+    beginning, 0 to 1.
+    """
+
+    camera: str
+    moving: bool
+    at: float
+    since: float
+    area: float = 0.0
 
 
 class CameraCommand(msgspec.Struct, frozen=True, kw_only=True):

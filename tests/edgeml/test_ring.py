@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeml.errors import FrameError, RingNotFoundError
-from edgeml.frames import FrameReader, FrameWriter
+from edgeml.frames import FrameReader, FrameWriter, Motion
 from frame_support import Writer, image, small, spent
 
 HEADER_SIZE = 80  # bytes that are used of its page
@@ -220,7 +220,7 @@ def test_what_a_hostile_writer_puts_into_the_words_is_a_frame_or_none(tmp_path: 
         for _ in range(5):
             writer.write(image(1))
         readers = [FrameReader("cam", directory=tmp_path, policy=p) for p in ("newest", "every")]
-        for offset in (128, 136, 4096, 4104, 4112, 4120):
+        for offset in (128, 136, 4096, 4104, 4112, 4120, 4128):
             kept = os.pread(file.fileno(), 8, offset)
             for value in values:
                 os.pwrite(file.fileno(), struct.pack("=Q", value), offset)
@@ -230,3 +230,49 @@ def test_what_a_hostile_writer_puts_into_the_words_is_a_frame_or_none(tmp_path: 
                         frame = reader.read(0.0, copy=False)
                         assert frame is None or isinstance(frame.valid(), bool)
             os.pwrite(file.fileno(), kept, offset)
+
+
+def test_motion_travels_with_the_frame(tmp_path: Path) -> None:
+    told = [None, Motion(True, 0.25), Motion(False, 0.0), Motion(True, 1.0), None]
+    with small(tmp_path, slots=2) as writer, FrameReader("cam", directory=tmp_path) as reader:
+        for motion in told:
+            writer.write(image(1), motion=motion)
+            frame = reader.read(0)
+            assert frame is not None
+            assert frame.motion == motion
+        with writer.slot() as slot:
+            slot.motion = Motion(True, 0.5)
+        frame = reader.read(0)
+        assert frame is not None
+        assert frame.motion == Motion(True, 0.5)
+
+
+def test_a_reader_of_version_1_0_is_not_disturbed_by_motion(tmp_path: Path) -> None:
+    """Its layout, written out here: what it reads of frames with motion is what it reads of frames without."""
+    with small(tmp_path, slots=2) as writer:
+        for number, motion in enumerate((None, Motion(True, 0.5), Motion(False, 0.0)), 1):
+            writer.write(image(number), captured_ns=100 + number, wall_ns=200 + number, motion=motion)
+            data = writer.path.read_bytes()
+            header = struct.unpack_from("=8sIIQQIIIIIIQQQ", data)
+            magic, abi, slots, _, _, width, height, channels, code, stride, _, slot_bytes, _, base = header
+            assert (magic, abi, slots, width, height, channels, code, stride) == (b"EDGEMLFR", 1, 2, 8, 4, 3, 0, 24)
+            assert (slot_bytes, base, len(data)) == (64 + 128, 0, 4096 + 2 * (64 + 128))
+            assert struct.unpack_from("=Q", data, 128) == (number,)
+            at = 4096 + number % slots * slot_bytes
+            assert struct.unpack_from("=QQQQ", data, at) == (2 * number, number, 100 + number, 200 + number)
+            assert data[at + 64 : at + 64 + 96] == bytes([number]) * 96
+
+
+def test_a_writer_of_version_1_0_says_nothing_of_motion(tmp_path: Path) -> None:
+    with small(tmp_path, slots=2) as writer, FrameReader("cam", directory=tmp_path) as reader:
+        writer.write(image(1), captured_ns=100, motion=Motion(True, 0.5))
+        with writer.path.open("r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), bytes(32), 4096 + 64 + 128 + 32)  # what it never touches
+        frame = reader.read(0)
+        assert frame is not None
+        assert (frame.frame_id, frame.captured_ns, frame.motion) == (1, 100, None)
+
+
+@pytest.mark.parametrize("word", [3, 1 << 31, 2**32 - 1, 1_000_001 << 32 | 2, 2**64 - 1])
+def test_motion_that_no_writer_of_ours_writes_is_none(word: int) -> None:
+    assert Motion.unpacked(word) is None

@@ -35,6 +35,7 @@ class GStreamerCamera(LocatedCamera, frozen=True, kw_only=True, tag="gstreamer")
     height: Annotated[int, Meta(ge=0, le=4320, description="gstreamer: height of frames in pixels, needed")] = 0
 
     def check(self, path: str) -> None:
+        super().check(path)
         for name in ("width", "height"):
             if not getattr(self, name):
                 raise ConfigError(f"{path}.{name}", "expected int >= 1, as gstreamer needs it, found 0")
