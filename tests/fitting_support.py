@@ -47,8 +47,8 @@ def exported(
     return describe(folder, "1.0.0", {"task": "classification", "labels": LABELS, **declared})
 
 
-def save(graph: onnx.GraphProto, folder: Path) -> None:
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+def save(graph: onnx.GraphProto, folder: Path, opset: int = 17) -> None:
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)]
     (folder / "model.onnx").write_bytes(
         helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
     )

@@ -39,8 +39,15 @@ class Preprocessor:
     values becomes: the fastest of the ways tried, most of all right after a model has driven all else from the caches.
     """
 
-    def __init__(self, declared: Input) -> None:
+    def __init__(self, declared: Input, max_side: int = 0) -> None:
+        """`max_side` > 0 bounds the sides, in pixels, where the model takes any size. Raises ValueError."""
         self._declared = declared
+        self._limit = max_side // declared.multiple * declared.multiple if max_side else 0
+        if max_side and 0 not in declared.size:
+            width, height = declared.size
+            raise ValueError(f"max_side is for models that take pictures of any size, this takes {width}x{height}")
+        if max_side and not self._limit:
+            raise ValueError(f"expected at least {declared.multiple} as max_side, found {max_side}")
         channels = 1 if declared.color == "gray" else 3
         std = np.broadcast_to(np.asarray(declared.std or [1.0], np.float32), (channels,))
         mean = np.broadcast_to(np.asarray(declared.mean or [0.0], np.float32), (channels,))
@@ -96,9 +103,8 @@ class Preprocessor:
     def _resized(self, image: Array) -> tuple[Array, Geometry]:
         height, width = image.shape[:2]
         declared = self._declared
-        multiple = declared.multiple
         target_w, target_h = (
-            side or math.ceil(own / multiple) * multiple
+            side or self._fitting(own, max(width, height))
             for side, own in zip(declared.size, (width, height), strict=True)
         )
         if declared.resize == "letterbox":
@@ -109,6 +115,13 @@ class Preprocessor:
         if (target_w, target_h) == (width, height):
             return image, geometry
         return cv2.resize(image, (target_w, target_h), interpolation=cv2.INTER_LINEAR), geometry
+
+    def _fitting(self, side: int, longer: int) -> int:
+        """A side that the model takes, in proportion: the next larger one, but at most the limit."""
+        multiple = self._declared.multiple
+        if not self._limit or longer <= self._limit:
+            return math.ceil(side / multiple) * multiple
+        return max(multiple, min(self._limit, math.ceil(side * self._limit / longer / multiple) * multiple))
 
     def _cropped(self, image: Array, target_w: int, target_h: int) -> tuple[Array, Geometry]:
         """Centre crop after a resize of the shorter side, done in the other order: only what is kept is resized."""

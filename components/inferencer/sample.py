@@ -71,7 +71,7 @@ class Timer:
 
     def lap(self, step: str) -> None:
         now = time.perf_counter()
-        setattr(self, step, now - self._mark)
+        setattr(self, step, getattr(self, step) + now - self._mark)
         self._mark = now
 
 

@@ -36,6 +36,15 @@ class OnnxBackend(BackendSettings, frozen=True, tag="onnx", tag_field="type"):
         tuple[str, ...], Meta(description="ONNX Runtime execution providers, the preferred one first")
     ] = ("CPUExecutionProvider",)
     threads: Annotated[int, Meta(ge=0, le=256, description="Threads of one inference; 0 lets ONNX Runtime choose")] = 1
+    max_side: Annotated[
+        int, Meta(ge=0, le=16384, description="Shrink larger pictures to so many pixels a side; 0 leaves them")
+    ] = 0
+    tiles: Annotated[
+        str,
+        Meta(
+            pattern=r"^[1-8]x[1-8]$(?!\n)", description="Columns x rows of tiles that are looked at besides the whole"
+        ),
+    ] = "1x1"
     optimization: Annotated[
         Literal["all", "extended", "basic", "off"], Meta(description="Graph optimization level")
     ] = "all"
@@ -163,6 +172,8 @@ class OnnxModel(Model):
             )
             models.probe(session, bundle)
             runner = runner_of(bundle, session, self._pipeline)
+            columns, rows = map(int, self._settings.tiles.split("x"))
+            runner.look(self._settings.max_side, (columns, rows))
             runner.rehearse()
         except EdgemlError:
             raise

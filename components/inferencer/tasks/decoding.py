@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from inferencer.parts import lowest
 from inferencer.preprocess import Array, Geometry, Preprocessor
 from inferencer.sample import Outcome, Sample, Timer, ordered
 from inferencer.tasks.outputs import Fit, plan, table
-from inferencer.tasks.runner import NO_IMAGE, Runner, Session
+from inferencer.tasks.runner import NO_IMAGE, WHOLE, Runner, Session
+from inferencer.tasks.tiling import merged, tiles
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -47,7 +49,7 @@ class DecodingRunner(Runner):
         self, bundle: Bundle, session: ort.InferenceSession, pipeline: Pipeline, fit: Fit, decode: Decoder
     ) -> None:
         if not bundle.labels:
-            bundle = replace(bundle, labels=names_in(session.get_modelmeta().custom_metadata_map))
+            bundle = dataclasses.replace(bundle, labels=names_in(session.get_modelmeta().custom_metadata_map))
         self.bundle, self._session = bundle, Session(bundle, session)
         manifest = bundle.manifest
         own = manifest.thresholds.get("score", manifest.output.parameters.get("threshold", DEFAULT_THRESHOLD))
@@ -57,6 +59,7 @@ class DecodingRunner(Runner):
             self._preprocess = None if manifest.input.layout == "tensor" else Preprocessor(manifest.input)
         except ValueError as error:
             raise BundleError(f"{bundle.path}: model.json and model.onnx do not fit: {error}") from error
+        self._tiles = WHOLE
         self._count = int(np.prod(manifest.input.shape))
         self._features = _features(bundle, self._count)
         tried = [self._tensor(sample) for sample in (self._zeros(), self._noise())]
@@ -64,8 +67,39 @@ class DecodingRunner(Runner):
         self._session.names = list(self._plan.names)
         self._decode = decode
 
+    def look(self, max_side: int, tiles: tuple[int, int]) -> None:
+        if self._preprocess is None:
+            super().look(max_side, tiles)
+            return
+        task = self.bundle.manifest.task
+        if tiles != WHOLE and task != "detection":
+            raise BundleError(f"{self.bundle.path}: tiles are for detection, this is {task}")
+        try:
+            self._preprocess = Preprocessor(self.bundle.manifest.input, max_side)
+        except ValueError as error:
+            raise BundleError(f"{self.bundle.path}: {error}") from error
+        self._tiles = tiles
+
     def infer(self, sample: Sample) -> Outcome | None:
         timer = Timer()
+        if self._tiles == WHOLE:
+            results = self._answer(sample, timer)
+        else:
+            seen = []
+            for tile in tiles(sample.image.shape[1], sample.image.shape[0], *self._tiles):
+                part = sample.image[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
+                found = self._answer(dataclasses.replace(sample, data=part), timer)
+                if found is None:
+                    return None
+                seen.append((tile, found))
+            results = merged(seen)
+            timer.lap("postprocess")
+        if results is None:
+            return None
+        return Outcome(self.bundle.manifest.task, self.bundle.ref, results, timer, "onnx", self._threshold)
+
+    def _answer(self, sample: Sample, timer: Timer) -> Any:
+        """What the decoder makes of one picture or vector; None where it was overwritten meanwhile."""
         tensor, geometry = self._tensor(sample)
         if not sample.valid():
             return None
@@ -82,7 +116,7 @@ class DecodingRunner(Runner):
                 f"{self.bundle.ref.name}: decoder {decoder} cannot read the outputs: {error!r}"
             ) from error
         timer.lap("postprocess")
-        return Outcome(self.bundle.manifest.task, self.bundle.ref, results, timer, "onnx", self._threshold)
+        return results
 
     def rehearse(self) -> None:
         self.infer(self._zeros())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeml.bundle import Bundle
-from edgeml.errors import BackendError
+from edgeml.errors import BackendError, BundleError
 from edgeml.onnx_session import extras, first_line
 from inferencer.preprocess import Geometry
 from inferencer.sample import Array, Outcome, Sample
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 NO_IMAGE = Geometry(0, 0)
+WHOLE = (1, 1)  # columns and rows of tiles
 
 
 class Runner(Protocol):
@@ -30,6 +31,11 @@ class Runner(Protocol):
 
     def rehearse(self) -> None:
         """One whole inference on zeros, from preparation to results. Raises BackendError if the parts do not fit."""
+
+    def look(self, max_side: int, tiles: tuple[int, int]) -> None:
+        """Shrink pictures to at most `max_side` pixels (0: not), and look at tiles of them. Raises BundleError."""
+        if max_side or tiles != WHOLE:
+            raise BundleError(f"{self.bundle.path}: max_side and tiles are for models of pictures, this takes numbers")
 
     def follow(self, memory: object) -> None:
         """Take over the `memory` of an earlier version, if it is of this kind; the pipeline's thread calls it once."""

@@ -1,0 +1,89 @@
+"""A picture in overlapping tiles, for objects that are too small in the whole: each is asked, answers are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from edgeml.messages import Detection
+
+OVERLAP = 0.2  # of a tile's side that it shares with its neighbour: an object up to that size is whole in one of them
+SAME = 0.5  # intersection over union of one object, seen twice
+INSIDE = 0.6  # of its own area that a part of an object, cut off by an edge, shares with the whole
+EDGE = 2.0  # pixels from an edge of a tile: a box that comes so near is cut off by it
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A part of a picture, in pixels; `cut` are the edges that are none of the picture: left, top, right, bottom."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    cut: tuple[bool, bool, bool, bool]
+
+    def cuts(self, box: Box) -> bool:
+        """Whether a box, in pixels of the tile, ends at an edge beyond which the picture goes on."""
+        x, y, width, height = box
+        near = (x <= EDGE, y <= EDGE, x + width >= self.width - EDGE, y + height >= self.height - EDGE)
+        return any(cut and is_near for cut, is_near in zip(self.cut, near, strict=True))
+
+
+def tiles(width: int, height: int, columns: int, rows: int) -> list[Tile]:
+    """The whole picture, and columns x rows tiles of it that overlap and cover it."""
+    across, down = _spans(width, columns), _spans(height, rows)
+    parts = [
+        Tile(x, y, right - x, bottom - y, (x > 0, y > 0, right < width, bottom < height))
+        for y, bottom in down
+        for x, right in across
+    ]
+    return [Tile(0, 0, width, height, (False,) * 4), *(parts if len(parts) > 1 else [])]
+
+
+def _spans(length: int, count: int) -> list[tuple[int, int]]:
+    size = min(length, round(length / (count - (count - 1) * OVERLAP)))
+    step = (length - size) / max(1, count - 1)
+    return [(round(index * step), min(length, round(index * step) + size)) for index in range(count)]
+
+
+def merged(seen: Sequence[tuple[Tile, Sequence[Detection]]]) -> list[Detection]:
+    """The detections of all tiles in pixels of the picture, each object once, best first.
+
+    Of two boxes with one label that are much the same the better one stays; one that a tile's edge cuts off goes where
+    most of it lies in another.
+    """
+    found = [(tile.cuts(one.box), _moved(one, tile.x, tile.y)) for tile, several in seen for one in several]
+    kept: list[Detection] = []
+    for cut, one in sorted(found, key=lambda pair: (pair[0], -pair[1].score)):  # whole ones first
+        if not any(_twice(one, cut, other) for other in kept if other.label == one.label):
+            kept.append(one)
+    return sorted(kept, key=lambda one: -one.score)
+
+
+def _twice(one: Detection, cut: bool, other: Detection) -> bool:
+    shared = _shared(one.box, other.box)
+    own, theirs = one.box[2] * one.box[3], other.box[2] * other.box[3]
+    return shared > SAME * (own + theirs - shared) or (cut and shared > INSIDE * own)
+
+
+def _shared(a: Box, b: Box) -> float:
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    return max(0.0, width) * max(0.0, height)
+
+
+def _moved(one: Detection, x: int, y: int) -> Detection:
+    if not x and not y:
+        return one
+    left, top, width, height = one.box
+    return msgspec.structs.replace(
+        one,
+        box=(round(left + x, 1), round(top + y, 1), width, height),
+        landmarks=[(round(px + x, 1), round(py + y, 1)) for px, py in one.landmarks],
+        outlines=[[(round(px + x, 1), round(py + y, 1)) for px, py in outline] for outline in one.outlines],
+    )
