@@ -32,6 +32,7 @@ LEFT_OUT = {
     "requirements.lock",
     "build.py",
     "unprivileged.yaml",
+    "grafana.json",
 }
 DIGEST = "SHA256_OF_ZIP"  # in recipes whose script compares the archive with it
 LINKS = {"recipe.yaml", "gdk-config.json"}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
@@ -15,6 +16,7 @@ from monitor import signing
 from monitor.access import Access
 from monitor.guard import Guard
 from monitor.live import Live
+from monitor.metrics import CONTENT_TYPE, Metrics
 from monitor.state import State
 
 
@@ -53,6 +55,14 @@ def application(
             return PlainTextResponse("sign in first\n", 401)
         return Response(msgspec.json.encode(state.snapshot()), media_type="application/json")
 
+    scrape = Metrics(state)
+
+    async def metrics(request: Request) -> Response:
+        if not signed_in(request):
+            # Not Basic, for which browsers would ask, and then send the password wherever others make them go.
+            return PlainTextResponse("sign in first\n", 401, {"WWW-Authenticate": "Bearer"})
+        return Response(await run_in_threadpool(scrape.text), media_type=CONTENT_TYPE)
+
     async def healthz(request: Request) -> Response:
         """200 while nothing needs attention, else 503 with a line for each reason: to strangers without its text."""
         told = signed_in(request)
@@ -64,6 +74,7 @@ def application(
         Route("/", index),
         WebSocketRoute("/ws", socket),
         Route("/healthz", healthz),
+        Route("/metrics", metrics),
         Route("/api/state", api_state),
         Route("/static/{path:path}", file),
         *signing.routes(access, files.get("sign-in.html")),

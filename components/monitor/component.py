@@ -25,8 +25,8 @@ class Monitor(Component[Config]):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._config = Config()
-        self._state = State(context.thing_name, __version__, context.health.problems.current)
         self._watch = Watch(checks(context), context.health.problems)
+        self._state = State(context.thing_name, __version__, context.health.problems.current, vitals=self._watch.vitals)
         self._look = threading.Event()
         self._page = Page(context, self._state)
 

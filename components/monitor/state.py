@@ -16,6 +16,7 @@ from monitor.kept import Kept
 from monitor.neighbours import Neighbours
 from monitor.reports import Attention, Reports
 from monitor.views import CameraState, DeviceState, EdgeImpulseState, PipelineState, SerialState
+from monitor.vitals.check import Vital
 
 MAX_MESSAGE_BYTES, MAX_DEPTH = 16384, 16
 RESULTS, EVENTS, RECORDS = 60, 50, 100  # messages kept of each pipeline, port, device
@@ -33,7 +34,10 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class State:
-    """What was heard, by name; thread-safe. `own` are the Monitor's problems, `clock` is monotonic."""
+    """What was heard, by name; thread-safe.
+
+    `own` are the Monitor's problems, `vitals` the device's values; `clock` is monotonic.
+    """
 
     def __init__(
         self,
@@ -41,8 +45,9 @@ class State:
         version: str,
         own: Callable[[], Sequence[Problem]],
         clock: Callable[[], float] = time.monotonic,
+        vitals: Callable[[], dict[str, Vital]] = dict,
     ) -> None:
-        self._thing, self._version, self._clock = thing, version, clock
+        self._thing, self._version, self._clock, self._vitals = thing, version, clock, vitals
         self.auth = "password"
         self.neighbours = Neighbours()
         self._lock = threading.Lock()
@@ -174,6 +179,7 @@ class State:
                 version=self._version,
                 auth=self.auth,
                 attention=self._reports.attention(),
+                vitals=self._vitals(),
                 components=self._reports.components(),
                 cameras=cameras,
                 pipelines=pipelines,

@@ -9,6 +9,7 @@ from edgeml.messages import HealthReport, InferenceResult, ModelStatus
 from monitor.kept import MAX_NAME
 from monitor.neighbours import Known, Pipeline
 from monitor.reports import Attention, ComponentState
+from monitor.vitals.check import Vital
 from monitor.words import summary
 
 DELIVERS_S = 15.0  # a camera that gave a frame within this time is live
@@ -89,6 +90,7 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     auth: str
     attention: list[Attention]
+    vitals: dict[str, Vital]
     components: list[ComponentState]
     cameras: list[CameraState]
     pipelines: list[PipelineState]

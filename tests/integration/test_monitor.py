@@ -13,15 +13,24 @@ from support import eventually
 
 @pytest.mark.parametrize("profile", ["java", "lite"])
 def test_it_tells_of_its_neighbours_where_the_log_says(start: Start, profile: str) -> None:
-    components = {"monitor": {"port": 0, "auth": "off"}, "sample_requester": {"interval_s": 3600}}
+    vitals = {"interval_s": 1}
+    components = {"monitor": {"port": 0, "auth": "off", "vitals": vitals}, "sample_requester": {"interval_s": 3600}}
     with start(components, profile=profile) as core:
         address = page(core)
 
+        def answered(path: str) -> str:
+            with build_opener(ProxyHandler({})).open(f"{address}{path}", timeout=10) as answer:
+                return str(answer.read().decode())
+
         def names() -> list[str]:
-            with build_opener(ProxyHandler({})).open(f"{address}api/state", timeout=10) as answer:
-                return [component["name"] for component in json.load(answer)["components"]]
+            return [component["name"] for component in json.loads(answered("api/state"))["components"]]
 
         eventually(lambda: names() == ["edgeml.SampleRequester"], 20, "the neighbour's report")
+        vital = eventually(
+            lambda: json.loads(answered("api/state"))["vitals"].get("core_answer"), 20, "the core's answer"
+        )
+        assert (vital["label"], vital["unit"]) == ("Core", "seconds")
+        assert 'edgeml_component_up{component="edgeml.SampleRequester"} 1.0' in answered("metrics").splitlines()
         assert core.state("edgeml.Monitor") == "RUNNING"
 
 

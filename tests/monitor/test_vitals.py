@@ -8,6 +8,7 @@ import pytest
 
 from edgeml.clock import EARLIEST, WAIT_S
 from edgeml.problems import ADVICE
+from monitor.metrics import METRICS, device_metric
 from monitor.vitals import clock, core, disk, memory, network, packages, temperature, voltage, wear
 from monitor.vitals.check import Seen
 from monitor.vitals.clock import Time
@@ -113,6 +114,7 @@ def test_each_limit(case: str) -> None:
         assert keys(seen) in ([], [limit.key])
         assert any(vital.problem for vital in seen.vitals.values()) == bool(seen.findings)
         assert all(vital.label for vital in seen.vitals.values() if vital.problem), "what is wrong is shown"
+        assert all(device_metric(name, vital.unit) in METRICS for name, vital in seen.vitals.items())
         return bool(seen.findings)
 
     assert [found(value) for value in (limit.none, limit.below, limit.at, limit.above)] == [False, False, True, True]
@@ -159,7 +161,9 @@ YES_OR_NO: dict[str, tuple[Callable[..., Seen], Any, list[tuple[str, str]]]] = {
 @pytest.mark.parametrize("case", YES_OR_NO)
 def test_what_is_so_or_not(case: str) -> None:
     judge, read, expected = YES_OR_NO[case]
-    assert keys(judge(read, Limits(), set())) == expected
+    seen = judge(read, Limits(), set())
+    assert keys(seen) == expected
+    assert all(device_metric(name, vital.unit) in METRICS for name, vital in seen.vitals.items())
 
 
 def test_limits_are_the_configurations() -> None:

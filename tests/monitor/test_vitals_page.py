@@ -17,6 +17,9 @@ def test_a_limit_of_the_configuration_is_a_problem_until_it_is_changed(tmp_path:
         base = running.log.partition("address=http://")[2].split()[0]
         with httpx.Client(base_url=f"http://{base}", trust_env=False, timeout=10) as client:
             eventually(lambda: client.get("/healthz").status_code == 503, what="the problem")
+            shown = client.get("/api/state").json()["vitals"]["memory_free"]
+            assert (shown["label"], shown["unit"], shown["problem"]) == ("Memory free", "bytes", True)
+            assert shown["value"] > 0
             assert client.get("/healthz").text.startswith("edgeml.Monitor memory_low memory: no more than 100 %")
             running.config_file.write_text(json.dumps({"port": 0, "auth": "off", "vitals": CALM}))
             eventually(lambda: client.get("/healthz").status_code == 200, what="its end")

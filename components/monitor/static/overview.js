@@ -2,7 +2,7 @@
 import { h, Keyed, list, say, toggle } from "./dom.js";
 import { Screen } from "./draw.js";
 import { spark } from "./spark.js";
-import { ago, ms, number } from "./words.js";
+import { ago, ms, number, quantity } from "./words.js";
 
 const TILE_WIDTH = 320;
 const to = (kind, name) => `#/${kind}/${encodeURIComponent(name)}`;
@@ -37,7 +37,7 @@ class Vital {
 
   update([name, vital]) {
     say(this.label, vital?.label ?? name);
-    say(this.value, `${number(vital?.value)}${vital?.unit ? ` ${vital.unit}` : ""}${vital?.problem ? " ⚠" : ""}`);
+    say(this.value, `${vital?.text || quantity(vital?.value, vital?.unit)}${vital?.problem ? " ⚠" : ""}`);
     this.node.className = vital?.problem ? "warn" : "";
   }
 }
@@ -182,7 +182,7 @@ export class Overview {
     if (this.problems) {
       this.problems.update(list(state.attention));
       toggle(this.well, !state.attention?.length);
-      this.vitals.update(Object.entries(state.vitals ?? {}));
+      this.vitals.update(Object.entries(state.vitals ?? {}).filter(([, vital]) => vital?.label));
     }
     for (const update of this.sections) update(state);
   }

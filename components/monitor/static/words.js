@@ -10,6 +10,18 @@ export function number(value, digits = 1) {
 export const percent = (value) => (isNumber(value) ? `${Math.round(value * 100)} %` : "–");
 export const ms = (value) => (isNumber(value) ? `${number(value)} ms` : "–");
 
+const UNITS = { celsius: "°C", ratio: "%", seconds: "s", bytes: "", bytes_per_day: "/day" };
+
+/** A value of the device with its unit: bytes in the largest unit that gives at least 1. */
+export function quantity(value, unit) {
+  if (!isNumber(value)) return "–";
+  if (unit === "ratio") return `${number(value * 100)} %`;
+  if (unit === "seconds") return ago(1, 1 + value) || "0 s";
+  if (!unit?.startsWith("bytes")) return `${number(value)}${unit ? ` ${UNITS[unit] ?? unit}` : ""}`;
+  const power = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(1, value)) / 3)));
+  return `${number(value / 1000 ** power)} ${["B", "kB", "MB", "GB", "TB"][power]}${UNITS[unit] ?? ""}`;
+}
+
 /** How long ago Unix time `since` is at Unix time `now`, both in seconds. */
 export function ago(since, now) {
   if (!isNumber(since) || since <= 0) return "";
