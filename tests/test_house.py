@@ -29,17 +29,9 @@ READ: dict[str, str] = {
 }
 LONG: set[str] = {
     "benchmarks/log_rig.py",
-    "camera_capture/test_containment.py",
-    "camera_capture/test_http_camera.py",
     "cloud/test_template.py",
     "cloud/test_update_deployment.py",
     "cloud/training/test_export_onnx.py",
-    "edge_impulse_linux/test_component.py",
-    "edgeml/test_bundle_trust.py",
-    "edgeml/test_component.py",
-    "edgeml/test_install.py",
-    "edgeml/test_lanes.py",
-    "edgeml/test_spool.py",
     "inferencer/test_containment.py",
     "inferencer/test_events.py",
     "inferencer/test_remote.py",

@@ -2,91 +2,22 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
-from camera_capture import attempt, capture, component, snapshots
-from camera_capture.camera import Camera, Snapshots
-from camera_capture.component import CameraCapture
+from camera_capture import attempt, capture
 from camera_capture.config import Config
 from camera_capture.kinds.test_pattern import Pattern, PatternCamera
 from camera_capture.source import Source
+from camera_faults_support import ERRORS, GOOD, NAMES, Running
 from camera_support import configured
 from edgeml import messages
 from edgeml.backoff import Backoff
-from edgeml.component import Context
-from edgeml.errors import RefusedError, SpoolError
 from edgeml.frames import FrameReader, FrameWriter
-from edgeml.health import Health
-from edgeml.messages import CameraCommand
-from ipc_support import FakeIpc
 from support import eventually
-
-ERRORS: list[Callable[[], Exception]] = [
-    lambda: cv2.error("assertion failed"),
-    lambda: OSError(5, "Input/output error"),
-    lambda: ValueError("what"),
-    MemoryError,
-    lambda: RuntimeError("can't start new thread"),
-    lambda: KeyError("x"),
-    RecursionError,
-    lambda: UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates"),
-]
-NAMES = ["cv2", "os", "value", "memory", "runtime", "key", "recursion", "unicode"]
-BAD = configured(type="test_pattern", width=33, height=17, fps=50, reconnect_min_s=0.01, reconnect_max_s=0.02)
-GOOD = configured(type="test_pattern", width=32, height=16, fps=50)
-
-
-class Running:
-    def __init__(self, tmp_path: Path) -> None:
-        self.refused: set[str] = set()
-        self.fault: Exception | None = None
-        self.core = FakeIpc(self._called)
-        self.rings = tmp_path / "rings"
-        self.rings.mkdir()
-        health = Health("edgeml.CameraCapture", "1")
-        self.context = Context(ipc=self.core, health=health, work=tmp_path, root=tmp_path, thing_name="t")
-        self.component = CameraCapture(self.context)
-
-    def start(self, bad: Camera = BAD) -> None:
-        self.component.start(Config(cameras={"bad": bad, "good": GOOD}, ring_directory=str(self.rings)))
-
-    def _called(self, call: str, topic: str) -> None:
-        if call == "subscribe" and topic in self.refused:
-            raise RefusedError("not allowed")
-        if call == "publish" and self.fault is not None and "/bad/" in topic:
-            raise self.fault
-
-    def count(self, name: str) -> int:
-        return self.context.health.counter(name)
-
-    def delivers(self, camera: str) -> None:
-        before = self.count(f"cameras.{camera}.captured")
-        eventually(lambda: self.count(f"cameras.{camera}.captured") > before + 2, what=f"frames of {camera}")
-
-    def codes(self) -> set[tuple[str, str]]:
-        return {(problem.code, problem.subject) for problem in self.context.health.problems.current()}
-
-    def is_alive(self) -> bool:
-        return self.context.events.empty()
-
-
-@pytest.fixture
-def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    monkeypatch.setattr(component, "KEEP_S", 0.05)
-    made = Running(tmp_path)
-    made.context.workers.first_s = 0.02
-    yield made
-    monkeypatch.undo()
-    made.context.stopping.set()
-    made.component.stop()
-    assert list(made.rings.iterdir()) == []
-    eventually(lambda: not any(t.name.startswith("read-") for t in threading.enumerate()), what="the end of reads")
 
 
 class Faulty(Pattern):
@@ -264,73 +195,6 @@ def test_a_ring_that_somebody_takes_away_is_made_anew(
         eventually(lambda: reader.read(0.2), what="a frame of the new ring")
     running.delivers("good")
     assert running.is_alive()
-
-
-def command(running: Running, camera: str, text: str) -> Any:
-    topic = messages.camera_command(camera)
-    running.core.handlers[topic](topic, messages.encode(CameraCommand(command=text, request_id="7")))  # type: ignore[arg-type]
-    replies = [messages.decode(p, dict) for t, p in running.core.local if t == messages.camera_reply(camera)]
-    return replies[-1]
-
-
-@pytest.mark.parametrize(
-    ("owner", "name"),
-    [(FrameReader, "read"), (snapshots, "encode_jpeg"), (snapshots, "write_atomic")],
-    ids=["read", "encode_jpeg", "write_atomic"],
-)
-@pytest.mark.parametrize("error", ERRORS, ids=NAMES)
-def test_a_snapshot_that_fails_is_answered_so(
-    running: Running, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Callable[[], Exception]
-) -> None:
-    def faulty(*args: Any, **options: Any) -> Any:
-        raise error()
-
-    running.start()
-    running.delivers("bad")
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, faulty)
-        reply = command(running, "bad", "snapshot")
-        assert (reply["ok"], reply["request_id"]) == (False, "7")
-        assert reply["error"]
-    assert command(running, "bad", "snapshot")["path"]
-    assert running.is_alive()
-
-
-def test_snapshots_by_the_clock_go_on_after_any_failure(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed: list[int] = []
-
-    def faulty(*args: Any) -> Any:
-        failed.append(1)
-        raise KeyError("surprise")
-
-    shots = Snapshots(every_s=0.02, directory=str(running.context.work / "shots"))
-    with monkeypatch.context() as patch:
-        patch.setattr(snapshots, "encode_jpeg", faulty)
-        running.start(configured(type="test_pattern", width=33, height=17, fps=50, snapshots=shots))
-        eventually(lambda: len(failed) > 2, what="failures")
-    eventually(lambda: running.count("cameras.bad.snapshots") > 1, what="snapshots")
-    assert running.is_alive()
-
-
-def test_a_folder_for_snapshots_that_cannot_be_is_a_problem_of_snapshots_alone(running: Running) -> None:
-    (running.context.work / "file").touch()
-    shots = Snapshots(every_s=0.02, directory=str(running.context.work / "file" / "folder"))
-    running.start(configured(type="test_pattern", width=33, height=17, fps=50, snapshots=shots))
-    eventually(lambda: ("source_failed", "cameras.bad.snapshots") in running.codes(), what="a problem")
-    running.delivers("bad")
-
-
-def test_uploads_that_cannot_be_prepared_are_prepared_later(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: Any, **options: Any) -> Any:
-        raise SpoolError("database or disk is full")
-
-    shots = Snapshots(every_s=1000, s3_bucket="a-bucket")
-    with monkeypatch.context() as patch:
-        patch.setattr(component, "Uploader", full)
-        running.start(configured(type="test_pattern", width=33, height=17, fps=50, snapshots=shots))
-        assert ("disk_full", "snapshots") in running.codes()
-        running.delivers("bad")
-    eventually(lambda: ("disk_full", "snapshots") not in running.codes(), what="the end of the problem")
 
 
 def test_a_topic_that_is_refused_costs_its_commands_and_no_frame(running: Running) -> None:

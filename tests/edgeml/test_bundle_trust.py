@@ -1,9 +1,6 @@
-"""Bundles made by somebody who means harm, or who exported the wrong thing."""
+"""What a bundle holds is what was hashed; whatever else lies in its folder is refused and not waited for."""
 
-import ast
 import contextlib
-import hashlib
-import json
 import os
 import socket
 from collections.abc import Callable
@@ -15,78 +12,11 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from bundle_support import described, digest, made, refused
 from edgeml import bundle, models, onnx_file
 from edgeml.errors import BundleError
-
-ROOT = Path(__file__).parents[2]
-Shape = list[int | str | None] | None
-
-
-def made(
-    folder: Path,
-    shape: Shape = [1, 3, 4, 4],  # noqa: B006
-    dtype: int = TensorProto.FLOAT,
-    *,
-    extra: tuple[str, ...] = (),
-    weights: str = "",
-    end: str = "Identity",
-    **changes: Any,
-) -> Path:
-    """A bundle of a model that adds a weight to its input, with further inputs, the weight in a file, or an end."""
-    folder.mkdir(parents=True, exist_ok=True)
-    inputs = [helper.make_tensor_value_info(name, dtype, shape) for name in ("image", *extra)]
-    nodes = [helper.make_node("Add", ["image", "weight"], ["sum"]), helper.make_node(end, ["sum"], ["out"])]
-    if extra:
-        nodes[0] = helper.make_node("Sum", ["image", "weight", *extra], ["sum"])
-    weight = numpy_helper.from_array(np.full(64, 2, helper.tensor_dtype_to_np_dtype(dtype))[:1], "weight")
-    outputs = [helper.make_tensor_value_info("out", dtype, None)]
-    model = helper.make_model(
-        helper.make_graph(nodes, "g", inputs, outputs, [weight]),
-        opset_imports=[helper.make_opsetid("", 14)],
-        ir_version=8,
-    )
-    if weights:
-        tensor = model.graph.initializer[0]
-        content = tensor.raw_data
-        tensor.ClearField("raw_data")
-        tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value=weights)
-        tensor.external_data.add(key="length", value=str(len(content)))
-        if "/" not in weights:
-            (folder / weights).write_bytes(content)
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
-    return described(folder, **changes)
-
-
-def described(folder: Path, **changes: Any) -> Path:
-    manifest = {
-        "name": "Double",
-        "version": "1.0.0",
-        "task": "classification",
-        "sha256": models.sha256(folder / "model.onnx"),
-        "input": {"name": "image", "size": [4, 4]},
-        "output": {"decoder": "softmax"},
-        **changes,
-    }
-    (folder / "model.json").write_text(json.dumps(manifest))
-    return folder
-
-
-def refused(folder: Path) -> str:
-    """Why the bundle is refused when it is loaded, opened or tried."""
-    with pytest.raises(BundleError) as caught:
-        bundle = models.load(folder)
-        models.probe(models.open_session(bundle), bundle)
-    return str(caught.value)
-
-
-def digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-# --- weights in other files ---
 
 
 def test_declared_weights_are_loaded_from_the_bytes_that_were_hashed(tmp_path: Path) -> None:
@@ -157,9 +87,6 @@ def test_a_damaged_model_is_read_or_said_to_be_none(place: int, value: int) -> N
         onnx_file.read(bytes(data))
 
 
-# --- what was hashed is what is loaded ---
-
-
 def test_a_model_that_is_exchanged_between_hash_and_load_is_refused(tmp_path: Path) -> None:
     folder = made(tmp_path / "b")
     bundle = models.load(folder)
@@ -183,9 +110,6 @@ def test_the_model_cannot_be_declared_twice(tmp_path: Path) -> None:
     true = models.sha256(folder / "model.onnx")
     assert "sha256 is" in refused(described(folder, sha256="0" * 64, files={"model.onnx": true}))
     assert "sha256 is" in refused(described(folder, files={"model.onnx": "0" * 64}))
-
-
-# --- files that are none, or too large ---
 
 
 def _fifo(path: Path) -> None:
@@ -285,77 +209,3 @@ def test_labels_with_a_nul_are_refused(tmp_path: Path) -> None:
     folder = made(tmp_path / "b", files={"labels.txt": digest(content)})
     (folder / "labels.txt").write_bytes(content)
     assert "there is a NUL in it" in refused(folder)
-
-
-# --- inputs ---
-
-IMAGE: dict[str, Any] = {"name": "image", "size": [4, 4]}
-INPUTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "NHWC for NCHW": ({"shape": [1, 4, 4, 3]}, IMAGE, "[1, 4, 4, 3], which is NHWC"),
-    "NCHW for NHWC": ({}, {**IMAGE, "layout": "NHWC"}, "[1, 3, 4, 4], which is NCHW"),
-    "batch of four": ({"shape": [4, 3, 4, 4]}, IMAGE, "a batch of 4 where samples come one at a time"),
-    "another size": ({}, {**IMAGE, "size": [5, 4]}, "does not run on (1, 3, 4, 5) NCHW"),
-    "grey": ({}, {**IMAGE, "color": "gray"}, "does not run on (1, 1, 4, 4)"),
-    "a vector": ({}, {"name": "image", "layout": "tensor", "shape": [48]}, "does not run on (1, 48), as model.json"),
-    "float16": ({"dtype": TensorProto.FLOAT16}, IMAGE, "tensor(float16) [1, 3, 4, 4], model.json says float32"),
-    "uint8": ({"dtype": TensorProto.INT32}, {**IMAGE, "dtype": "uint8"}, "tensor(int32) [1, 3, 4, 4], model.json says"),
-    "two inputs": ({"extra": ("size",)}, IMAGE, "it has 2 inputs, image, size; extra_inputs.size in model.json"),
-    "a size beyond sense": ({"shape": [1, 3, "h", "w"]}, {**IMAGE, "size": [16384, 16384]}, "numbers, 268435456"),
-    "a size beyond the format": ({}, {**IMAGE, "size": [99999, 4]}, "<= 16384"),
-    "a negative shape": ({}, {"name": "image", "layout": "tensor", "shape": [-1]}, ">= 1"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("fault", INPUTS)
-def test_an_input_that_does_not_fit_says_what_is_there_and_what_was_expected(tmp_path: Path, fault: str) -> None:
-    model, declared, words = INPUTS[fault]
-    assert words in refused(made(tmp_path / "b", **model, input=declared))
-
-
-@pytest.mark.parametrize(
-    ("model", "declared"),
-    [
-        ({"shape": ["n", 3, "h", "w"]}, {"name": "image"}),
-        ({"shape": [None, 3, None, None]}, IMAGE),
-        ({"shape": ["n", 4, 4, 1]}, {**IMAGE, "layout": "NHWC", "color": "gray"}),
-        ({"shape": None}, IMAGE),
-        ({"shape": ["n", 7]}, {"name": "image", "layout": "tensor", "shape": [7]}),
-        ({"dtype": TensorProto.FLOAT16}, {**IMAGE, "dtype": "float16"}),
-    ],
-)
-def test_dynamic_inputs_and_half_precision_load(
-    tmp_path: Path, model: dict[str, Any], declared: dict[str, Any]
-) -> None:
-    bundle = models.load(made(tmp_path / "b", **model, input=declared))
-    models.probe(models.open_session(bundle), bundle)
-
-
-# --- ONNX Runtime's telemetry ---
-
-
-def test_onnxruntime_is_imported_in_one_place_which_sets_its_opt_out_first() -> None:
-    allowed = {ROOT / "components/edgeml/onnx_session.py"}
-    stand_ins = {ROOT / "scripts/localdev/cloud/faces.py", ROOT / "scripts/localdev/cloud/container.py"}
-    sources = [path for top in ("components", "cloud", "scripts") for path in (ROOT / top).rglob("*.py")]
-    importers = {path for path in sources if "zip-build" not in path.parts and _imports(path)}
-    assert importers == allowed | stand_ins
-    for path in importers:
-        text = path.read_text()
-        assert text.index('setdefault("ORT_DISABLE_TELEMETRY"') < text.index("    import onnxruntime\n")
-
-
-def _imports(path: Path) -> bool:
-    """Whether a source imports onnxruntime, but for type checking."""
-    if "onnxruntime" not in (text := path.read_text()):
-        return False
-    tree = ast.parse(text)
-    checking = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
-    passed = {id(inner) for node in checking for inner in ast.walk(node)}
-    for node in ast.walk(tree):
-        if id(node) in passed:
-            continue
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        if any(name.split(".")[0] == "onnxruntime" for name in names):
-            return True
-    return False
