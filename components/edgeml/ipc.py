@@ -29,7 +29,17 @@ from edgeml.log import kv
 from edgeml.messages import MAX_IPC_BYTES
 from edgeml.pace import Throttle
 
-__all__ = ["INBOX", "GreengrassIpc", "Handler", "Ipc", "StandaloneIpc", "Subscription", "matches", "translated"]
+__all__ = [
+    "INBOX",
+    "GreengrassIpc",
+    "Handler",
+    "Ipc",
+    "Pace",
+    "StandaloneIpc",
+    "Subscription",
+    "matches",
+    "translated",
+]
 
 log = logging.getLogger(__name__)
 

@@ -100,11 +100,13 @@ def leaves(values: Values, path: Path = ()) -> Iterator[tuple[str, Any]]:
 
 
 def _without(values: Values, path: Path) -> Values:
+    """What a reset leaves of `values`; a path that goes on below something that is no object leaves it alone."""
     if not path:
         return {}
-    kept = {key: value for key, value in values.items() if key != path[0]}
+    if len(path) == 1:
+        return {key: value for key, value in values.items() if key != path[0]}
     below = values.get(path[0])
-    return kept | {path[0]: _without(below, path[1:])} if len(path) > 1 and isinstance(below, dict) else kept
+    return {**values, path[0]: _without(below, path[1:])} if isinstance(below, dict) else values
 
 
 def _deep_merged(old: Values, new: Values) -> Values:

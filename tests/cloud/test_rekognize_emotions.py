@@ -1,5 +1,7 @@
 import copy
 import json
+import os
+import signal
 import time
 import uuid
 from typing import Any
@@ -121,9 +123,8 @@ def test_an_invocation_that_dies_after_its_claim_loses_no_metrics(cloud: LocalCl
     def die(request: Request) -> Response | None:
         if request.service != "monitoring":
             return None
-        process = cloud.function("RekognizeEmotions")._workers[0]._process
-        assert process is not None
-        process.kill()
+        (pid,) = cloud.function("RekognizeEmotions").pids
+        os.kill(pid, signal.SIGKILL)
         return Response(b"")
 
     cloud.aws.stand_ins.insert(1, die)

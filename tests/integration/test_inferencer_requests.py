@@ -38,11 +38,6 @@ def test_a_connection_that_is_lost_ends_the_process_and_a_new_one_starts(start: 
     with start({"inferencer": {"pipelines": {}}}) as core:
         eventually(lambda: "started component=edgeml.Inferencer" in core.log("edgeml.Inferencer"), 15, "the start")
         before = core.pid("edgeml.Inferencer")
-
-        async def cut() -> None:
-            for connection in list(core._engine._server.connections):
-                connection.abort()
-
-        core._call(cut())
+        core.cut_connections()
         eventually(lambda: core.pid("edgeml.Inferencer") not in (before, None), 15, "another process")
         assert "closed the IPC connection" in core.log("edgeml.Inferencer")

@@ -60,7 +60,7 @@ class Device:
 
     def configure(self, **values: Any) -> None:
         """As a deployment that the core takes for SUCCEEDED."""
-        self.core._loop.call_soon_threadsafe(self.core._engine.state.store.update, NAME, (), values, 1e12)
+        self.core.configure(NAME, values)
 
     def problems(self) -> list[tuple[str, str]]:
         return [(problem.code, problem.text) for problem in self.reports[-1].problems]

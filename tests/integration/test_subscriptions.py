@@ -13,22 +13,19 @@ from typing import Any
 
 import pytest
 
-from edgeml._ears import Pace
-from edgeml.errors import IpcError
+from edgeml.errors import IpcError, UnauthorizedError
 from edgeml.health import Health
-from edgeml.ipc import GreengrassIpc
+from edgeml.ipc import GreengrassIpc, Pace
 from integration.conftest import Start
 from localdev.cloud import LocalCloud
 from localdev.core import LocalCore
-from localdev.core.operations.pubsub import PubSub
-from localdev.core.policy import PUBSUB
-from localdev.core.server import Connection
+from localdev.core.server import Body, Connection, Handler, Server, Stream
 from support import eventually
 
 FAST = Pace(proof_s=0.1, answer_s=0.3, local_s=0.1, iot_s=0.1)
 NEVER = Pace(1e6, 1e6, 1e6, 1e6)
 
-Client = Callable[..., GreengrassIpc]
+Between = Callable[[Stream, Body, Handler], Any]
 
 
 def access(*topics: str) -> dict[str, Any]:
@@ -44,14 +41,37 @@ def access(*topics: str) -> dict[str, Any]:
 def client_of(
     core: LocalCore, *topics: str, pace: Pace = FAST, health: Health | None = None
 ) -> Iterator[GreengrassIpc]:
+    token = core.add_principal("edgeml.Client", access(*topics))
+    with connected(core, token, pace, health) as client:
+        yield client
+
+
+@contextmanager
+def connected(core: LocalCore, token: str, pace: Pace, health: Health | None = None) -> Iterator[GreengrassIpc]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SVCUID", core.add_principal("edgeml.Client", access(*topics)))
+        patch.setenv("SVCUID", token)
         patch.setenv("AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT", str(core.socket))
         client = GreengrassIpc(lambda error: None, "edgeml.Client", health, pace)
     try:
         yield client
     finally:
         client.close()
+
+
+@pytest.fixture
+def between(monkeypatch: pytest.MonkeyPatch) -> Callable[[Between], None]:
+    """Lets a function answer for the core. It is given the stream, the request and who would have answered."""
+
+    def stand(function: Between) -> None:
+        find = Server.find
+
+        def found(self: Server, principal: str, operation: str) -> Handler:
+            handler = find(self, principal, operation)
+            return lambda stream, body: function(stream, body, handler)
+
+        monkeypatch.setattr(Server, "find", found)
+
+    return stand
 
 
 @pytest.fixture
@@ -80,34 +100,28 @@ def test_local_topics_are_heard_again_after_ggpubsubd_restarted(lite: LocalCore,
     assert ("subscriptions" in health.report().notes) is not proved
 
 
-def test_a_living_subscription_that_is_proved_is_left_alone(lite: LocalCore, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    publish, subscribe = PubSub._publish, PubSub._subscribe
+def test_a_living_subscription_that_is_proved_is_left_alone(tmp_path: Path, between: Callable[[Between], None]) -> None:
+    asked: list[tuple[str, str]] = []
 
-    def published(self: PubSub, stream: Any, body: Any) -> Any:
-        asked.append(body["topic"])
-        return publish(self, stream, body)
+    def note(stream: Stream, body: Body, handler: Handler) -> Any:
+        asked.append((stream.operation, body.get("topic", "")))
+        return handler(stream, body)
 
-    def subscribed(self: PubSub, stream: Any, body: Any) -> Any:
-        asked.append("+")
-        return subscribe(self, stream, body)
-
-    monkeypatch.setattr(PubSub, "_publish", published)
-    monkeypatch.setattr(PubSub, "_subscribe", subscribed)
-    with LocalCore(lite.settings.root.with_name("gg2"), profile="lite") as core, client_of(core, "*") as client:
+    between(note)
+    with LocalCore(tmp_path / "gg", profile="lite") as core, client_of(core, "*") as client:
         client.subscribe("ok/a", lambda topic, payload: None)
-        eventually(lambda: asked.count("edgeml/echo/Client") > 5, what="proofs")
-    assert asked.count("+") == 2
+        eventually(lambda: asked.count(("PublishToTopic", "edgeml/echo/Client")) > 5, what="proofs")
+    assert [operation for operation, _ in asked].count("SubscribeToTopic") == 2
 
 
 def test_a_component_may_prove_what_it_hears(start: Start) -> None:
     with start({"sample_requester": {}}, profile="lite") as core:
         core.wait_state("edgeml.SampleRequester", "RUNNING")
-        echoes = core._engine.pubsub._subscriptions
-        eventually(lambda: [*echoes.matches("edgeml/echo/SampleRequester")], what="the loop-back")
-        assert core._engine.state.authorizer.allows(
-            "edgeml.SampleRequester", PUBSUB, "PublishToTopic", "edgeml/echo/SampleRequester"
-        )
+        eventually(lambda: core.subscribers("edgeml/echo/SampleRequester"), what="the loop-back")
+        with connected(core, core.token("edgeml.SampleRequester"), NEVER) as client:
+            client.publish_and_wait("edgeml/echo/SampleRequester", b"not refused")
+            with pytest.raises(UnauthorizedError):
+                client.publish_and_wait("edgeml/echo/Other", b"refused")
 
 
 def test_iot_topics_are_heard_again_after_iotcored_restarted(lite: LocalCore) -> None:
@@ -138,9 +152,8 @@ def test_a_change_of_configuration_that_nobody_told_of_is_found(lite: LocalCore)
     with client_of(lite, "ok/*") as client:
         client.configuration()
         client.on_configuration(lambda: changed.put(None))
-        store = lite._engine.state.store
-        store._listeners.clear()
-        store.update("edgeml.Client", (), {"x": 1}, 2.0)
+        lite.lose_subscriptions("ggconfigd")
+        lite.configure("edgeml.Client", {"x": 1})
         changed.get(timeout=5)
 
 
@@ -164,56 +177,62 @@ def test_a_closed_subscription_is_heard_no_more_and_gone_from_the_core(
             for subscription in [*client.subscriptions("local"), *client.subscriptions("iot_core")]:
                 subscription.close()
                 subscription.renew()  # of a closed one: nothing
-            eventually(lambda: not [*core._engine.pubsub._subscriptions.matches("ok/a")], what="no subscriber")
-            eventually(lambda: not core._engine.iot_core._subscriptions, what="no filter")
+            eventually(lambda: not core.subscribers("ok/a"), what="no subscriber")
+            eventually(lambda: not core.iot_filters(), what="no filter")
             assert client.subscriptions("local") == client.subscriptions("iot_core") == []
     assert sorted(seen) == [("cloud/a", b"1"), ("ok/a", b"1")]
 
 
 def test_subscribing_anew_begins_before_the_former_subscription_ends(
-    lite: LocalCore, monkeypatch: pytest.MonkeyPatch
+    lite: LocalCore, between: Callable[[Between], None]
 ) -> None:
     """Seen on a real Java nucleus: the other way round its MQTT client is deaf afterwards."""
+    told: list[str] = []
+
+    async def note(stream: Stream, body: Body, handler: Handler) -> Body:
+        answer = handler(stream, body)
+        done = answer if isinstance(answer, dict) else await answer
+        if stream.operation == "SubscribeToIoTCore":
+            told.append("begins")
+            end = stream.on_closed
+
+            def ended() -> None:
+                told.append("ends")
+                end()
+
+            stream.on_closed = ended
+        return done
+
+    between(note)
     with client_of(lite, "ok/*", pace=NEVER) as client:
 
         def handler(topic: str, payload: bytes) -> None: ...
 
         first = client.subscribe_iot("cloud/a", handler)
-        filters = lite._engine.iot_core._subscriptions
-        counts: list[int] = []
-        drop = lite._engine.iot_core._drop
-
-        def dropped(topic: str, sink: Any) -> None:
-            counts.append(len(filters[topic]))
-            drop(topic, sink)
-
-        monkeypatch.setattr(lite._engine.iot_core, "_drop", dropped)
         assert client.subscribe_iot("cloud/a", handler) is first
-        eventually(lambda: counts, what="the end of the former")
-        assert counts == [2]
-        assert len(filters["cloud/a"]) == 1
+        eventually(lambda: len(told) == 3, what="the end of the former")
+        assert told == ["begins", "begins", "ends"]
+        assert lite.iot_filters() == {"cloud/a": 1}
 
 
 def test_closing_waits_for_answers_ends_the_streams_and_then_the_connection(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, between: Callable[[Between], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection closed while a publish is unanswered can freeze the IPC of a device with Nucleus Lite."""
     told: list[str] = []
-    publish, lost = PubSub._publish, Connection.connection_lost
+    lost = Connection.connection_lost
 
-    def slowly(self: PubSub, stream: Any, body: Any) -> Any:
-        async def answer() -> Any:
+    async def slowly(stream: Stream, body: Body, handler: Handler) -> Any:
+        if stream.operation == "PublishToTopic":
             await asyncio.sleep(0.2)
             told.append("answered")
-            return publish(self, stream, body)
-
-        return answer()
+        return handler(stream, body)
 
     def gone(self: Connection, error: Exception | None) -> None:
-        told.append(f"disconnected with {sum(stream.streaming for stream in self._streams.values())} streams")
+        told.append(f"disconnected with {self.subscriptions} streams")
         lost(self, error)
 
-    monkeypatch.setattr(PubSub, "_publish", slowly)
+    between(slowly)
     monkeypatch.setattr(Connection, "connection_lost", gone)
     with LocalCore(tmp_path / "gg", profile="lite") as core:
         with client_of(core, "ok/*", pace=NEVER) as client:
@@ -230,11 +249,13 @@ def test_closing_waits_for_answers_ends_the_streams_and_then_the_connection(
     assert told == ["answered", "disconnected with 0 streams"]
 
 
-def test_a_core_that_never_answers_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never() -> Any:
+def test_a_core_that_never_answers_does_not_hold_up_the_end(
+    tmp_path: Path, between: Callable[[Between], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(stream: Stream, body: Body, handler: Handler) -> Any:
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(PubSub, "_publish", lambda *given: never())
+    between(never)
     monkeypatch.setattr("edgeml.ipc.ANSWERS_S", 0.1)
     with LocalCore(tmp_path / "gg", profile="lite") as core, client_of(core, "ok/*", pace=NEVER) as client:
         client.publish("ok/c", b"1")
@@ -254,8 +275,7 @@ def test_sigterm_just_after_the_loss_of_the_connection_is_a_stop(tmp_path: Path)
             process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output)
         try:
             eventually(lambda: "started component" in log.read_text(), 30, "the start")
-            for connection in list(core._engine._server.connections):
-                core._loop.call_soon_threadsafe(connection.abort)
+            core.cut_connections()
             eventually(lambda: "the connection to the core is lost" in log.read_text(), what="the loss")
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=10) == 0, log.read_text()

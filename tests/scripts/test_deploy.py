@@ -2,28 +2,14 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy_support import BUCKET, TARGET, Field, prepared
+from deploy_support import BUCKET, TARGET, Field
 from deployment.config_file import read
 from deployment.revision import merged
-from localdev.cloud import LocalCloud
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[LocalCloud]:
-    with LocalCloud() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def field(cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
-    with prepared(cloud, tmp_path, monkeypatch) as made:
-        yield made
 
 
 def test_built_components_are_published_and_deployed(field: Field, capsys: pytest.CaptureFixture[str]) -> None:

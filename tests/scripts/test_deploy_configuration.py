@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deployment.configuration import Update, outermost, resettable
@@ -57,6 +57,7 @@ def fits(values: Any, defaults: Any) -> bool:
     index=st.integers(0, 5),
     missed=st.sets(st.integers(0, 5)),
 )
+@example([Update({"b": [1]}), Update({}, ("/b/a/x",)), Update({}, ("",))], 1, set())
 def test_any_history_can_be_gone_back_in(history: list[Update | None], index: int, missed: set[int]) -> None:
     """None: a deployment without the component. The device missed some of the deployments since `index`."""
     history[0], index = history[0] or Update(), index % len(history)

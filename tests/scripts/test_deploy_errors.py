@@ -9,25 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 import deploy
-from deploy_support import GROUP, Field, prepared
-from deployment import aws
-from localdev.cloud import LocalCloud
+from deploy_support import GROUP, Field
+from deployment import DeployError, aws
 from localdev.cloud.aws import Request, Response
 from support import ROOT
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[LocalCloud]:
-    with LocalCloud() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def field(cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
-    with prepared(cloud, tmp_path, monkeypatch) as made:
-        yield made
 
 
 @pytest.mark.parametrize(
@@ -233,7 +221,22 @@ def test_help_fits_a_terminal_of_80_columns() -> None:
     assert [line for line in shown.stdout.splitlines() if len(line) > 80] == []
 
 
-def test_a_page_of_html_is_told_in_words() -> None:
-    page = "<html><head><title>502</title></head>\n<body bgcolor='x'><h1>Bad   Gateway</h1></body></html>"
-    assert aws._plain(page) == "502 Bad Gateway"
-    assert len(aws._plain("<" * 100_000)) == 500
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("", ""),
+        (
+            "<html><head><title>502</title></head>\n<body bgcolor='x'><h1>Bad   Gateway</h1></body></html>",
+            "502 Bad Gateway",
+        ),
+        ("x" * 499, "x" * 499),
+        ("x" * 500, "x" * 500),
+        ("x" * 501, "x" * 500),
+        ("<" * 100_000, "<" * 500),
+    ],
+    ids=["empty", "html", "just below", "at", "just above", "unclosed"],
+)
+def test_a_page_of_html_is_told_in_few_words(page: str, words: str) -> None:
+    with pytest.raises(DeployError) as caught, aws.in_words():
+        raise ClientError({"Error": {"Code": "502", "Message": page}}, "GetDeployment")
+    assert str(caught.value) == f"AWS refused GetDeployment: 502: {words}"

@@ -1,29 +1,15 @@
 """scripts/deploy beside others: who deploys at the same time, and deployments that somebody canceled."""
 
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from deploy_support import TARGET, Field, prepared
-from localdev.cloud import LocalCloud
+from deploy_support import TARGET, Field
 from localdev.cloud.greengrass import Deployment
 
 CLI = {"aws.greengrass.Cli": {"componentVersion": "2.0.0"}}
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[LocalCloud]:
-    with LocalCloud() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def field(cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
-    with prepared(cloud, tmp_path, monkeypatch) as made:
-        yield made
 
 
 def test_somebody_elses_deployment_while_one_is_asked_is_not_overwritten(field: Field) -> None:

@@ -1,30 +1,15 @@
 """scripts/deploy publishes a version once, and deploys only versions that there are."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from deploy_support import BUCKET, Field, prepared
+from deploy_support import BUCKET, Field
 from deployment.recipes import file_name
-from localdev.cloud import LocalCloud
 from localdev.cloud.aws import Request, Response
 from support import ROOT
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[LocalCloud]:
-    with LocalCloud() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def field(cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
-    with prepared(cloud, tmp_path, monkeypatch) as made:
-        yield made
 
 
 def test_a_published_version_is_deployed_again_without_being_touched(field: Field) -> None:

@@ -1,27 +1,11 @@
 """scripts/deploy rollback: to which deployment it goes back, and that devices are then as they were under it."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy_support import DEVICES, Field, prepared
-from localdev.cloud import LocalCloud
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[LocalCloud]:
-    with LocalCloud() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def field(cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
-    with prepared(cloud, tmp_path, monkeypatch) as made:
-        yield made
-
+from deploy_support import DEVICES, Field
 
 DEFAULTS = {"fps": 5, "camera": {"width": 640, "height": 480}}
 

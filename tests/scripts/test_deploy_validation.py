@@ -1,7 +1,5 @@
 """scripts/deploy: configuration that a device would refuse is refused here, before anything is done."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,25 +7,18 @@ import pytest
 import camera_capture
 import inferencer
 import log_shipper
-from deploy_support import BUCKET, Field, prepared
-from localdev.cloud import LocalCloud
+from deploy_support import BUCKET, Field
 
 CAMERAS = "edgeml.CameraCapture"
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[LocalCloud]:
-    with LocalCloud() as cloud:
-        yield cloud
-
-
 @pytest.fixture
-def field(cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
-    with prepared(cloud, tmp_path, monkeypatch) as made:
-        made.build(CAMERAS, camera_capture.__version__)  # those of this tree: others are only warned of
-        made.build("edgeml.Inferencer", inferencer.__version__)
-        made.build("edgeml.LogShipper", log_shipper.__version__)
-        yield made
+def field(field: Field) -> Field:
+    """Components of this tree's versions: others are only warned of."""
+    field.build(CAMERAS, camera_capture.__version__)
+    field.build("edgeml.Inferencer", inferencer.__version__)
+    field.build("edgeml.LogShipper", log_shipper.__version__)
+    return field
 
 
 def untouched(field: Field) -> bool:

@@ -9,26 +9,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from deploy_support import DEVICES, GROUP, Field, prepared
-from localdev.cloud import LocalCloud
+from deploy_support import DEVICES, GROUP, Field
 from localdev.cloud.aws import Request, Response
 from support import eventually
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[LocalCloud]:
-    with LocalCloud() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def field(cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Field]:
-    with prepared(cloud, tmp_path, monkeypatch) as made:
-        yield made
 
 
 @pytest.mark.parametrize(("verdict", "text"), [("FAILED", "FAILED"), ("QUEUED", "the deployment goes on")])

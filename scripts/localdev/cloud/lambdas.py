@@ -85,6 +85,11 @@ class Worker:
         self._lock = threading.Lock()
         self.asked: set[iam.Need] = set()
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, None before the first use."""
+        return self._process.pid if self._process else None
+
     def invoke(self, event: Any, request_id: str) -> Any:
         """The handler's answer. Raises FunctionError."""
         with self._lock:
@@ -214,6 +219,11 @@ class Function:
     def pending(self) -> int:
         """Events sent and not yet done with."""
         return self._events.unfinished_tasks
+
+    @property
+    def pids(self) -> list[int]:
+        """Its workers' processes, as far as there are any."""
+        return [worker.pid for worker in self._workers if worker.pid]
 
     @property
     def asked(self) -> set[iam.Need]:

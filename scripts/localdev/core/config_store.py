@@ -280,7 +280,12 @@ class ConfigStore:
         entry = (found[0], listener)
         listeners = self._listeners.setdefault(component, [])
         listeners.append(entry)
-        return lambda: listeners.remove(entry)
+        return lambda: listeners.remove(entry) if entry in listeners else None
+
+    def forget_listeners(self) -> None:
+        """Loses every listener without a word, as Lite's ggconfigd does when it starts anew."""
+        for listeners in self._listeners.values():
+            listeners.clear()
 
     def _announce(self, component: str, events: list[KeyPath]) -> None:
         for prefix, listener in list(self._listeners.get(component, ())):

@@ -137,6 +137,10 @@ class Engine:
             "states": {name: component.state.value for name, component in core.components.items()},
         }
 
+    def cut_connections(self) -> None:
+        """Ends every client's connection at once."""
+        self._server.abort()
+
     async def close(self) -> None:
         """Stops every component and service; on return no process and no socket is left."""
         core = self.state

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+from localdev.core.config_store import now
 from localdev.core.deployment_model import Deployment, DeploymentError, Request
 from localdev.core.engine import CoreError, Engine
 from localdev.core.lifecycle import Component
@@ -215,10 +216,30 @@ class LocalCore:
         stop = self._call(_result(lambda: self._engine.pubsub.subscribe(topic, sink)))
         return lambda: self._call(_result(stop))
 
-    def lose_subscriptions(self, daemon: Literal["ggpubsubd", "iotcored"]) -> None:
+    def configure(self, name: str, values: Mapping[str, Any]) -> None:
+        """Merges into a component's configuration while it runs, and tells it, as a deployment of it alone does."""
+        self._call(_result(lambda: self._engine.state.store.update(name, (), values, now())))
+
+    def subscribers(self, topic: str) -> int:
+        """How many subscriptions a local message on `topic` reaches."""
+        return self._call(_result(lambda: len(self._engine.pubsub.subscribers(topic))))
+
+    def iot_filters(self) -> dict[str, int]:
+        """The topic filters on IoT Core that components have subscribed to, and how often each."""
+        return self._call(_result(self._engine.iot_core.filters))
+
+    def lose_subscriptions(self, daemon: Literal["ggpubsubd", "iotcored", "ggconfigd"]) -> None:
         """What happens to clients of Nucleus Lite when this daemon of it starts anew: nobody tells them."""
-        lost = self._engine.pubsub if daemon == "ggpubsubd" else self._engine.iot_core
-        self._call(_result(lost.forget))
+        lost = {
+            "ggpubsubd": self._engine.pubsub.forget,
+            "iotcored": self._engine.iot_core.forget,
+            "ggconfigd": self._engine.state.store.forget_listeners,
+        }
+        self._call(_result(lost[daemon]))
+
+    def cut_connections(self) -> None:
+        """Ends every client's connection, as a nucleus that crashes does."""
+        self._call(_result(self._engine.cut_connections))
 
     def _wait(self, name: str, fits: Callable[[Component], bool], what: str, timeout: float) -> None:
         def probe() -> bool:

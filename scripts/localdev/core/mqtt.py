@@ -168,6 +168,10 @@ class IotCore:
             raise
         return lambda: self._drop(topic_filter, sink)
 
+    def filters(self) -> dict[str, int]:
+        """How many sinks each filter has."""
+        return {topic_filter: len(sinks) for topic_filter, sinks in self._subscriptions.items()}
+
     def forget(self) -> None:
         """Loses every subscription without a word, as Lite's iotcored does when it starts anew."""
         filters, self._subscriptions = list(self._subscriptions), {}

@@ -88,6 +88,11 @@ class Connection(asyncio.Protocol):
         """Bytes of the largest frame that this client may send and get."""
         return self._decoder.limit
 
+    @property
+    def subscriptions(self) -> int:
+        """Streams on which events may still come."""
+        return sum(stream.streaming for stream in self._streams.values())
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  (what create_unix_server makes)
         self._transport = transport
@@ -276,8 +281,12 @@ class Server:
         try:
             await asyncio.wait_for(self._listener.wait_closed(), CLOSE_SECONDS)
         except TimeoutError:
-            for connection in list(self.connections):
-                connection.abort()
+            self.abort()
+
+    def abort(self) -> None:
+        """Ends every connection at once."""
+        for connection in list(self.connections):
+            connection.abort()
 
     def find(self, principal: str, operation: str) -> Handler:
         """The handler of an operation that this profile offers. RpcError if there is none."""

@@ -91,9 +91,13 @@ class TopicTrie(Generic[T]):
             node = node._children[level]
         node._subscribers.pop(subscriber, None)
         for parent, level in reversed(path):
-            if parent._children[level]._subscribers or parent._children[level]._children:
+            if parent._children[level]:
                 break
             del parent._children[level]
+
+    def __bool__(self) -> bool:
+        """Whether it holds anything."""
+        return bool(self._children or self._subscribers)
 
     def matches(self, topic: str) -> Iterator[T]:
         """The subscribers of every filter that matches `topic`."""

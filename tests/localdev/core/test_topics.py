@@ -41,7 +41,7 @@ def test_removing_everything_leaves_an_empty_trie(filters: list[str], topic: str
     for number, topic_filter in enumerate(filters):
         trie.remove(topic_filter, number)
     assert not list(trie.matches(topic))
-    assert not trie._children
+    assert not trie
 
 
 def test_trailing_empty_levels_do_not_count() -> None:

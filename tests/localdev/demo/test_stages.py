@@ -1,7 +1,7 @@
 """What stages take for evidence, without the demo around them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,60 +9,64 @@ from typing import Any, cast
 import pytest
 
 from localdev.demo.stage import World
-from localdev.demo.stages.boards import Dashboards
-from localdev.demo.stages.live import LiveInference
-from localdev.demo.stages.turbine import Anomaly
+from localdev.demo.stages import boards, live, turbine
 
 
-def world(**parts: Any) -> World:
-    return cast(World, SimpleNamespace(**parts))
+@pytest.mark.parametrize(
+    ("answers", "invocations", "enough"),
+    [
+        (0, 0, False),
+        (39, 50, False),
+        (40, 50, True),
+        (41, 50, True),
+        (50, 49, False),
+        (50, 50, True),
+        (50, 51, True),
+    ],
+)
+def test_live_inference_must_answer_four_times_a_second_from_the_endpoint(
+    answers: int, invocations: int, enough: bool
+) -> None:
+    assert live.enough(answers, 10.0, invocations) is enough
 
 
-@pytest.mark.parametrize(("answers", "ok"), [(0, False), (5, False), (39, False), (41, True), (50, True)])
-def test_live_inference_must_answer_about_five_times_a_second_of_the_watched_time(answers: int, ok: bool) -> None:
-    stage = LiveInference(world(hear=lambda topic, handler: None))
-    stage._invocations = 50
-    stage.begin()
-    stage._begun -= 10  # seconds ago
-    for _ in range(answers):
-        stage._result("", json.dumps({"results": {"value": 4.2}, "latency_ms": {"inference": 20}}).encode())
-    stage.finish()
-    assert stage.evidence().ok is ok
+@pytest.mark.parametrize(
+    ("points", "named"),
+    [
+        ({}, []),
+        ({"emotions": {"percent": 3, "images": 0}, "turbine": {"wind": 1}}, ["emotions: images"]),
+        ({"emotions": {"percent": 3, "images": 1}, "turbine": {"wind": 1}}, []),
+    ],
+    ids=["none", "one empty", "all filled"],
+)
+def test_a_widget_without_points_is_named(points: dict[str, dict[str, int]], named: list[str]) -> None:
+    assert boards.without_points(points) == named
 
 
-def test_answers_that_do_not_come_from_the_endpoint_are_no_evidence() -> None:
-    stage = LiveInference(world(hear=lambda topic, handler: None))
-    stage._invocations = 49
-    stage.begin()
-    stage._begun -= 10
-    for _ in range(50):
-        stage._result("", json.dumps({"results": {"value": 4.2}, "latency_ms": {"inference": 20}}).encode())
-    stage.finish()
-    assert not stage.evidence().ok
-
-
-def test_a_widget_without_points_is_named() -> None:
-    stage = Dashboards(world())
-    stage.begin()
-    stage._points = {"emotions": {"percent": 3, "images": 0}, "turbine": {"wind": 1}}
-    evidence = stage.evidence()
-    assert not evidence.ok
-    assert evidence.missing.endswith("not in emotions: images")
-    stage._points["emotions"]["images"] = 1
-    assert stage.evidence().ok
-
-
-class Growing(list[Any]):
-    """A list to which another thread appends while it is read."""
-
-    def __iter__(self) -> Iterator[Any]:
-        self.append(self[-1])
-        return super().__iter__()
-
-
-def test_verdicts_that_come_while_the_picture_is_drawn_are_left_out(tmp_path: Path) -> None:
-    stage = Anomaly(world(output=tmp_path))
+def test_verdicts_that_come_while_the_picture_is_drawn_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Callable[[str, bytes], None]] = []
+    world = SimpleNamespace(output=tmp_path, hear=lambda topic, handler: heard.append(handler))
     result = {"values": [1.0] * 6, "thresholds": [2.0] * 6, "anomalies": [False] * 6}
-    stage._verdicts = Growing([(1.0, False, result), (2.0, True, result)])
-    stage.finish()
+    plot, drawn = turbine.plot, list[int]()
+
+    def verdict() -> None:
+        heard[0]("", json.dumps({"results": result}).encode())
+
+    def plot_slowly(verdicts: Any, picture: Path) -> None:
+        verdict()
+        plot(verdicts, picture)
+        drawn.append(len(verdicts))
+
+    monkeypatch.setattr(turbine, "plot", plot_slowly)
+    stage = turbine.Anomaly(cast(World, world))
+    stage.prepare()
+    try:
+        stage.begin()
+        verdict()
+        stage.finish()
+    finally:
+        stage.end()
+    assert drawn == [1]
     assert (tmp_path / "turbine.png").stat().st_size

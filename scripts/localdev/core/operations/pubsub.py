@@ -40,7 +40,7 @@ class PubSub:
     def publish(self, publisher: str, topic: str, message: Body) -> None:
         """Delivers a PublishMessage union to every subscriber of `topic`."""
         event: bytes | None = None
-        for sink in self._subscriptions.matches(topic):
+        for sink in self.subscribers(topic):
             if event is None:
                 event = dump({tag: {**body, "context": {"topic": topic}} for tag, body in message.items()})
             sink(publisher, event, topic)
@@ -49,6 +49,10 @@ class PubSub:
         """Calls `sink` for each message of a topic filter until the answer is called."""
         self._subscriptions.add(topic, sink)
         return lambda: self._subscriptions.remove(topic, sink)
+
+    def subscribers(self, topic: str) -> list[Sink]:
+        """Whom a message on `topic` reaches."""
+        return list(self._subscriptions.matches(topic))
 
     def forget(self) -> None:
         """Loses every subscription without a word, as Lite's ggpubsubd does when it starts anew."""

@@ -31,5 +31,10 @@ class Dashboards(Stage):
     def evidence(self) -> Evidence:
         points = {name: sum(shown.values()) for name, shown in self._points.items()}
         figures = {"points": points, "pictures": [str(path) for path in self._pictures]}
-        empty = [f"{name}: {title}" for name, shown in self._points.items() for title, n in shown.items() if not n]
+        empty = without_points(self._points)
         return Evidence(not empty, figures, f"expected data in each widget, not in {', '.join(empty)}")
+
+
+def without_points(points: dict[str, dict[str, int]]) -> list[str]:
+    """The widgets that show nothing, of those by dashboard."""
+    return [f"{name}: {title}" for name, shown in points.items() for title, n in shown.items() if not n]

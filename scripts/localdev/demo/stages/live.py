@@ -76,19 +76,24 @@ class LiveInference(Stage):
         return f"{self._latency.count} answers, p50 {self._latency.percentile(50):.0f} ms"
 
     def finish(self) -> None:
-        self._answers, self._rate = self._latency.count, self._latency.count / (time.monotonic() - self._begun)
+        self._answers, self._watched_s = self._latency.count, time.monotonic() - self._begun
 
     def evidence(self) -> Evidence:
         figures = {
             "answers": self._answers,
-            "answers_per_s": round(self._rate, 2),
+            "answers_per_s": round(self._answers / self._watched_s, 2),
             "endpoint_invocations": self._invocations,
             "latency_p50_ms": round(self._latency.percentile(50), 1),
             "latency_p99_ms": round(self._latency.percentile(99), 1),
             "last_value_s": round(self._value, 2),
         }
-        ok = self._rate >= LEAST_HZ and self._invocations >= self._answers
+        ok = enough(self._answers, self._watched_s, self._invocations)
         return Evidence(ok, figures, f"expected about {RATE_HZ} answers a second from the endpoint")
+
+
+def enough(answers: int, seconds: float, invocations: int) -> bool:
+    """Whether answers came about as often as asked for, and each of them from the endpoint."""
+    return answers >= LEAST_HZ * seconds and invocations >= answers
 
 
 def write_table(path: Path) -> None:
