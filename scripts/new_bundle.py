@@ -20,7 +20,7 @@ import numpy as np
 
 from edgeml import models
 from edgeml.errors import EdgemlError
-from edgeml.messages import Source, encode
+from edgeml.messages import SampleRef, encode
 from edgeml.onnx_session import first_line, runtime
 from inferencer.backends.onnx import OnnxBackend
 from inferencer.config import Pipeline
@@ -236,7 +236,7 @@ def opened(folder: Path) -> Runner:
 def shown(runner: Runner, picture: Path, target: Path) -> list[str]:
     """What the model answers for a picture, one line each, and where it is drawn."""
     pixels = np.asarray(cv2.imread(str(picture), cv2.IMREAD_COLOR))
-    outcome = runner.infer(Sample(pixels, Source(), 0, "bgr24"))
+    outcome = runner.infer(Sample(pixels, SampleRef(), 0, "bgr24"))
     if outcome is None:
         return ["the model gives no answer for one picture"]
     results = outcome.results if isinstance(outcome.results, list) else [outcome.results]

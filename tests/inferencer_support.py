@@ -20,7 +20,7 @@ from edgeml.component import Context
 from edgeml.errors import NotFoundError
 from edgeml.health import Health
 from edgeml.ipc import Handler, Ipc, Subscription
-from edgeml.messages import Source
+from edgeml.messages import SampleRef
 from edgeml.s3 import Uploader
 from inferencer.assembly import Running
 from inferencer.backends.onnx import OnnxBackend
@@ -153,7 +153,7 @@ def picture(blue: int = 0, green: int = 0, red: int = 0, size: tuple[int, int] =
 
 
 def sample(data: Any, **fields: Any) -> Sample:
-    return Sample(data, fields.pop("source", Source()), time.monotonic_ns(), "bgr24", **fields)
+    return Sample(data, fields.pop("source", SampleRef()), time.monotonic_ns(), "bgr24", **fields)
 
 
 def pipeline(backend: Any, source: Any, **settings: Any) -> Pipeline:

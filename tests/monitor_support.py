@@ -36,7 +36,7 @@ def serving(
             url = httpx.URL(running.address)
             yield url.host, url.port or 0
         finally:
-            running.stop()
+            running.ask_to_stop()
             thread.join(10)
             assert not thread.is_alive()
 

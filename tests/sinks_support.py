@@ -12,7 +12,7 @@ import pytest
 from edgeml import drainer
 from edgeml.backoff import Backoff
 from edgeml.component import Context
-from edgeml.messages import Anomaly, Classification, InferenceResult, LatencyMs, ModelRef, Regression, Source
+from edgeml.messages import Anomaly, Classification, InferenceResult, LatencyMs, ModelRef, Regression, SampleRef
 from inferencer.backends.onnx import OnnxBackend
 from inferencer.parts import Place, Sink
 from inferencer.sample import Outcome, Timer
@@ -61,7 +61,7 @@ def put(sink: Sink, frame: int = 0, task: Any = "regression", results: Any = Non
     found = TASKS[task] if results is None else results
     outcome = Outcome(task, ModelRef("m", "1"), found, Timer())
     result = InferenceResult(
-        pipeline="p", model=outcome.model, source=Source(frame_id=frame + 100, captured_at=time.time()), task=task,
+        pipeline="p", model=outcome.model, source=SampleRef(frame_id=frame + 100, captured_at=time.time()), task=task,
         results=found, latency_ms=LatencyMs(queue=0, preprocess=0, inference=0, postprocess=0), device="bench",
     )  # fmt: skip
     sink.put(sample([1]), outcome, result)

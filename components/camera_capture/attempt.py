@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from camera_capture.camera import Camera
+from camera_capture.errors import UndecodableError
 from camera_capture.pace import Pace
-from camera_capture.source import Source, UndecodableError, reason, translated
+from camera_capture.source import Source, reason, translated
 from edgeml import redact
 from edgeml.component import Context
 from edgeml.errors import EdgemlError, SourceError

@@ -83,13 +83,13 @@ class CameraWorker:
         if self._thread is None:
             self._thread = self.context.spawn(f"camera-{self.name}", self._supervise)
 
-    def halt(self) -> None:
+    def ask_to_stop(self) -> None:
         """Ask for the end, and do not wait for it."""
         self.stopping.set()
 
     def stop(self) -> None:
         """Release source and ring. Returns soon even when a read hangs."""
-        self.halt()
+        self.ask_to_stop()
         if self._thread is not None:
             self._thread.join(timeout=2)
         with self._lock:

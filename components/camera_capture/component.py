@@ -75,7 +75,7 @@ class CameraCapture(Component[Config]):
         with self._lock:
             parts: list[CameraWorker | SnapshotTaker] = [*self._takers.values(), *self._workers.values()]
             for part in parts:
-                part.halt()
+                part.ask_to_stop()
             for name in list(self._takers):
                 self._remove(name)
         if self._uploader is not None:

@@ -71,12 +71,12 @@ class SnapshotTaker:
                 return frame
         return None
 
-    def halt(self) -> None:
+    def ask_to_stop(self) -> None:
         """Ask for the end, and do not wait for it."""
         self._stopping.set()
 
     def stop(self) -> None:
-        self.halt()
+        self.ask_to_stop()
         if self._thread is not None:
             self._thread.join(timeout=WAIT_S + 1)
         with self._lock:

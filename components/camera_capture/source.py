@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     Image = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-class UndecodableError(SourceError):
-    """This frame is lost; the next one may be whole."""
-
-
 class Source:
     """Gives frames as BGR arrays. `grab` may block; whoever calls copes with it.
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camera_capture.camera import Camera, LocatedCamera
+from camera_capture.errors import UndecodableError
 from camera_capture.file_sizes import FileSizes
 from camera_capture.http_address import escaped
-from camera_capture.source import Source, UndecodableError, translated
+from camera_capture.source import Source, translated
 from edgeml import redact
 from edgeml.errors import SourceError
 

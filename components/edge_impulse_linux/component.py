@@ -24,7 +24,7 @@ from edgeml.errors import ConfigError, DisconnectedError, EdgemlError
 from edgeml.ipc import Subscription
 from edgeml.log import kv
 from edgeml.pace import Pacer
-from edgeml.secrets import api_key
+from edgeml.secrets import secret_value
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class EdgeImpulseLinux(Component[Config]):
     def _connect_once(self, ended: threading.Event) -> None:
         """From finding the project to the end of the connection. Returns to describe the device anew."""
         config, settings, health = self._config, self._settings, self.context.health
-        key = api_key(self.context.ipc, settings.secret_id, settings.secret_key)
+        key = secret_value(self.context.ipc, settings.secret_id, settings.secret_key)
         where, studio = endpoints(), Studio(key)
         who = identity(config.device_id, settings.device_name, self.context.work)
         project = find_project(studio)

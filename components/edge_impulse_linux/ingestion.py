@@ -14,7 +14,8 @@ from typing import Any
 
 from edge_impulse_linux.identity import DEVICE_TYPE, Identity
 from edgeml import http, json_limits
-from edgeml.edge_impulse.studio import OK, SHOWN_BYTES, StudioError, without
+from edgeml.edge_impulse.studio import OK, SHOWN_BYTES, without
+from edgeml.errors import HttpError, StudioError
 
 TIMEOUT_S = 120.0  # for a whole upload and its answer
 _MAX_ANSWER_BYTES = 65_536
@@ -98,7 +99,7 @@ class Ingestion:
         limits = http.Limits(total_s=TIMEOUT_S, max_bytes=_MAX_ANSWER_BYTES)
         try:
             answer = http.request("POST", self.base + path, limits, headers={**common, **headers}, body=body)
-        except http.HttpError as error:
+        except HttpError as error:
             raise StudioError(f"upload to {path}: {without(self.api_key, str(error))}") from error
         if answer.status != OK:
             said = without(self.api_key, repr(answer.body[:SHOWN_BYTES]))

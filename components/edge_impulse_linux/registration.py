@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from edge_impulse_linux.identity import DEVICE_TYPE, Identity
-from edgeml.edge_impulse.studio import Studio, StudioError
+from edgeml.edge_impulse.studio import Studio
+from edgeml.errors import StudioError
 from edgeml.log import kv
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,7 @@ import msgspec
 
 from edge_impulse_linux.ingestion import Ingestion, Target
 from edge_impulse_linux.sources import Camera, Feed
-from edgeml.edge_impulse.studio import StudioError
-from edgeml.errors import SourceError
+from edgeml.errors import SourceError, StudioError
 from edgeml.health import Health
 
 Say = Callable[[dict[str, Any]], None]  # sends a message to Studio; raises StudioError

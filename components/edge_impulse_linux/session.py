@@ -16,8 +16,8 @@ from edge_impulse_linux.identity import DEVICE_TYPE, Identity
 from edge_impulse_linux.sampling import Request, Sampler
 from edge_impulse_linux.sources import Camera
 from edgeml import json_limits, redact
-from edgeml.edge_impulse.studio import StudioError, without
-from edgeml.errors import EdgemlError
+from edgeml.edge_impulse.studio import without
+from edgeml.errors import EdgemlError, JsonError, StudioError
 from edgeml.health import Health
 from edgeml.log import kv
 
@@ -207,7 +207,7 @@ class Session:
 def _parsed(message: str | bytes) -> dict[str, Any]:
     try:
         parsed = json_limits.loads(message, "a message of Studio")
-    except json_limits.JsonError as error:
+    except JsonError as error:
         # Not shown: a request carries the key that samples are signed with.
         raise StudioError(f"Studio sent what is no JSON of ours: {error}") from error
     return parsed if isinstance(parsed, dict) else {}

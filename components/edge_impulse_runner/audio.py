@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_impulse_runner.inputs import Window
 from edge_impulse_runner.protocol import ModelParameters
+from edge_impulse_runner.sources import Window
 from edgeml.errors import SourceError
 
 STOP_TIMEOUT_S = 1.0
@@ -30,7 +30,7 @@ class Sound(Protocol):
     def close(self) -> None: ...
 
 
-class AudioInput:
+class AudioSource:
     """Slices of a stream for models that listen continuously, else whole windows, one after the other."""
 
     def __init__(self, sound: Sound, parameters: ModelParameters) -> None:

@@ -6,7 +6,7 @@ import threading
 from edge_impulse_runner import __version__
 from edge_impulse_runner.config import Config
 from edge_impulse_runner.life import Life
-from edge_impulse_runner.models import ModelSource
+from edge_impulse_runner.models import ModelFinder
 from edge_impulse_runner.process import sweep
 from edge_impulse_runner.s3_cache import S3Cache
 from edge_impulse_runner.senses import Senses
@@ -19,7 +19,7 @@ from edgeml.edge_impulse.reporter import TIMES, Reporter, s3_prefix
 from edgeml.edge_impulse.studio import Studio
 from edgeml.log import kv
 from edgeml.outbox import Outbox
-from edgeml.secrets import api_key
+from edgeml.secrets import secret_value
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +67,10 @@ class EdgeImpulseRunner(Component[Config]):
             return
         old = self._life
         self._apply(config, interpret(config.parameters))
-        old.stop()
+        old.ask_to_stop()
 
     def stop(self) -> None:
-        self._life.stop()
+        self._life.ask_to_stop()
         self._thread.join(JOIN_TIMEOUT_S)
         if self._s3 is not None:
             self._s3.close()
@@ -113,17 +113,17 @@ class EdgeImpulseRunner(Component[Config]):
         reporter = Reporter(
             settings,
             self._topics,
-            self._outbox.send,
+            self._outbox.put,
             health=context.health,
             max_bytes=context.ipc.max_iot_bytes,
             restart=self._restart,
             caches=caches,
         )
-        source = ModelSource(settings, config.model, root=context.root, work=context.work, studio=self._studio)
-        return Life(config, settings, source, lambda hello: self._senses.open(hello, config), reporter, context.health)
+        finder = ModelFinder(settings, config.model, root=context.root, work=context.work, studio=self._studio)
+        return Life(config, settings, finder, lambda hello: self._senses.open(hello, config), reporter, context.health)
 
     def _studio(self) -> Studio:
-        return Studio(api_key(self.context.ipc, self._settings.secret_id, self._settings.secret_key))
+        return Studio(secret_value(self.context.ipc, self._settings.secret_id, self._settings.secret_key))
 
     def _s3_cache(self) -> S3Cache:
         cache = self._config.cache
@@ -139,7 +139,7 @@ class EdgeImpulseRunner(Component[Config]):
 
     def _restart(self) -> None:
         """Not in the thread that commands arrive in: the next one must not wait until the model has ended."""
-        self.context.spawn("restart", self._life.stop, again=False)
+        self.context.spawn("restart", self._life.ask_to_stop, again=False)
 
     def _command(self, payload: bytes) -> None:
         with self._lock:

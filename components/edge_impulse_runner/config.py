@@ -35,7 +35,7 @@ class Model(msgspec.Struct, frozen=True):
     ] = 3600.0
 
 
-class Input(msgspec.Struct, frozen=True):
+class SourceSettings(msgspec.Struct, frozen=True):
     """The model says which of these it needs: camera, microphone, or the topic of a sensor."""
 
     camera: Annotated[str, Meta(description="Camera of edgeml.CameraCapture")] = "camera"
@@ -69,7 +69,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         name="Parameters", default_factory=Parameters
     )
     model: Annotated[Model, Meta(description="Where the model comes from")] = Model()
-    input: Annotated[Input, Meta(description="Where its input comes from")] = Input()
+    input: Annotated[SourceSettings, Meta(description="Where its input comes from")] = SourceSettings()
     cache: Annotated[Cache, Meta(description="How much is kept")] = Cache()
     topic_prefix: Annotated[TopicOrNone, Meta(description="IoT Core topics are <prefix>/<device>/...")] = DEFAULT_PREFIX
     spool_bytes: Annotated[

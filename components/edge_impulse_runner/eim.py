@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_impulse_runner import shared
-from edge_impulse_runner.process import EimGone, EimRefused, ModelProcess
+from edge_impulse_runner.errors import EimGone, EimRefused
+from edge_impulse_runner.process import ModelProcess
 from edge_impulse_runner.protocol import FreeformResult, Hello, Inference, Reply, SharedMemory
 from edgeml import json_limits
 from edgeml.edge_impulse.results import Result
+from edgeml.errors import JsonError
 from edgeml.json_limits import too_deep
 from edgeml.log import kv
 
@@ -257,7 +259,7 @@ def _decoded(reply: bytearray | msgspec.Raw, kind: type[T]) -> T:
 def _plain(reply: bytearray) -> Any:
     try:
         return json_limits.loads(bytes(reply), "the model's hello", max_bytes=MAX_REPLY_BYTES)
-    except json_limits.JsonError as error:
+    except JsonError as error:
         raise EimGone(str(error)) from error
 
 

@@ -9,16 +9,15 @@ from pathlib import Path
 
 from edge_impulse_runner.config import Config
 from edge_impulse_runner.eim import Eim
-from edge_impulse_runner.inputs import Input
-from edge_impulse_runner.models import ModelSource
-from edge_impulse_runner.process import EimError
+from edge_impulse_runner.errors import EimError
+from edge_impulse_runner.models import ModelFinder
 from edge_impulse_runner.protocol import Hello
 from edge_impulse_runner.pump import Pump, model_info
+from edge_impulse_runner.sources import Source
 from edgeml.backoff import Backoff
 from edgeml.edge_impulse.parameters import Settings
 from edgeml.edge_impulse.reporter import Reporter
-from edgeml.edge_impulse.studio import StudioError
-from edgeml.errors import BundleError, EdgemlError, SourceError, UnreadableError
+from edgeml.errors import BundleError, EdgemlError, SourceError, StudioError, UnreadableError
 from edgeml.health import Health
 from edgeml.log import kv
 
@@ -33,24 +32,24 @@ _PROBLEMS: tuple[tuple[type[EdgemlError], str, str], ...] = (
     (StudioError, "unreachable", "studio"),
 )
 
-OpenInput = Callable[[Hello], Input]  # raises SourceError, ConfigError
+OpenSource = Callable[[Hello], Source]  # raises SourceError, ConfigError
 
 
 class Life:
-    """`run` returns after `stop`, which any thread may call. Failures of model and input are repaired with backoff."""
+    """`run` returns after `ask_to_stop`, which any thread may call. A model or source that fails is made anew."""
 
     def __init__(
         self,
         config: Config,
         settings: Settings,
-        source: ModelSource,
-        open_input: OpenInput,
+        finder: ModelFinder,
+        open_source: OpenSource,
         reporter: Reporter,
         health: Health,
         backoff: Backoff | None = None,
     ) -> None:
-        self._config, self._settings, self._source = config, settings, source
-        self._open_input, self.reporter, self._health = open_input, reporter, health
+        self._config, self._settings, self._finder = config, settings, finder
+        self._open_source, self.reporter, self._health = open_source, reporter, health
         self._backoff = backoff or Backoff()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -58,7 +57,7 @@ class Life:
         self._refused: Path | None = None
 
     def run(self) -> None:
-        """Until `stop`. What nobody expected goes to the worker that runs this, which begins anew."""
+        """Until it is asked to stop. What nobody expected goes to the worker that runs this, which begins anew."""
         self._say(self.reporter.started, "start")
         ended = threading.Event()
         metrics = threading.Thread(target=self._publish_metrics, args=[ended], name="metrics", daemon=True)
@@ -81,7 +80,7 @@ class Life:
                     self._backoff.reset()
                 self._failed(error)
 
-    def stop(self) -> None:
+    def ask_to_stop(self) -> None:
         self._stopping.set()
         with self._lock:
             model = self._model
@@ -106,12 +105,12 @@ class Life:
         self._stopping.wait(pause)
 
     def _serve(self) -> None:
-        """Make model and input, and use them until one fails, another model appears, or the life ends."""
-        path = self._source.locate(self._stopping)
+        """Make model and source, and use them until one fails, another model appears, or the life ends."""
+        path = self._finder.locate(self._stopping)
         model = self._new_model(path)
         try:
             self._prepare(model)
-            with contextlib.closing(self._open_input(model.hello)) as source:
+            with contextlib.closing(self._open_source(model.hello)) as source:
                 pump = Pump(model, source, self.reporter, self._health, self._config.input.max_fps)
                 next_check = time.monotonic() + MODEL_CHECK_S
                 while not self._stopping.is_set():
@@ -131,13 +130,13 @@ class Life:
             path,
             start_timeout_s=limits.start_timeout_s,
             classify_timeout_s=limits.classify_timeout_s,
-            folder=self._source.work,
+            folder=self._finder.work,
         )
 
     def _prepare(self, model: Eim) -> None:
         with self._lock:
             self._model = model
-        if self._stopping.is_set():  # stop() may have looked before there was a model to close
+        if self._stopping.is_set():  # ask_to_stop() may have looked before there was a model to close
             model.close()
         hello = model.open().hello
         if hello.needs_warm_up:
@@ -165,7 +164,7 @@ class Life:
     def _replaced(self, path: Path) -> bool:
         """Whether another model has been installed that starts; one that does not leaves this one running."""
         try:
-            found = self._source.installed()
+            found = self._finder.installed()
         except BundleError:
             return False  # in the middle of an installation
         except Exception as error:

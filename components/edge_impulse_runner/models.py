@@ -9,13 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from edge_impulse_runner.config import Model
 from edgeml import models
 from edgeml.edge_impulse.parameters import Settings
-from edgeml.edge_impulse.studio import Studio, StudioError
-from edgeml.errors import BundleError, UnreadableError
+from edgeml.edge_impulse.studio import Studio
+from edgeml.errors import BundleError, StudioError, UnreadableError
 from edgeml.files import unreadable, write_atomic
 from edgeml.log import kv
 
@@ -26,13 +24,7 @@ BUILD_TIMEOUT_S, BUILD_POLL_S = 1800.0, 5.0
 _MACHINES = {"x86_64": "x86_64", "aarch64": "aarch64", "armv7l": "armv7"}
 
 
-class BundleManifest(msgspec.Struct, frozen=True):
-    """`model.json` beside a `model.eim`: what of it matters here. The file may be absent."""
-
-    sha256: str = ""
-
-
-class ModelSource:
+class ModelFinder:
     """Finds the model's file. `studio` is asked for only when neither file nor bundle is configured."""
 
     def __init__(
@@ -43,7 +35,7 @@ class ModelSource:
     def locate(self, stopping: threading.Event) -> Path:
         """An executable file or a listening socket. May take minutes when Studio has to build the model.
 
-        Raises BundleError when it is not there yet, StudioError, IpcError for the API key.
+        Raises BundleError when it is not there yet, StudioError, SecretError for the API key.
         """
         file = self._settings.model_file
         if file is not None and (text := unreadable(file)):
@@ -53,33 +45,15 @@ class ModelSource:
         if file is not None:
             log.warning("ei_local_model_file does not exist %s", kv(path=file))
         if self._config.bundle:
-            return self._runnable(self._bundled())
+            return self._runnable(models.find_eim(self._config.bundle, self._root))
         return self._from_studio(stopping)
 
     def installed(self) -> Path | None:
         """What `locate` would find now if a bundle is where it looks; None if not. Raises BundleError."""
         file = self._settings.model_file
-        if not self._config.bundle or (file is not None and os.path.exists(file)):  # noqa: PTH110  (as below)
+        if not self._config.bundle or (file is not None and os.path.exists(file)):  # noqa: PTH110  (which never raises)
             return None
-        return self._runnable(self._bundled())
-
-    def _bundled(self) -> Path:
-        """`model.eim` of the configured bundle: the updater's before the component's."""
-        name = self._config.bundle
-        places = (
-            [Path(name)]
-            if "/" in name
-            else [
-                models.updater_folder(self._root, name),
-                models.component_folder(self._root, name),
-            ]
-        )
-        for place in places:
-            if os.path.isfile(place / "model.eim"):  # noqa: PTH113  (which raises nothing where it may not look)
-                return _verified(place.resolve())
-        if text := "; ".join(filter(None, (unreadable(place / "model.eim") for place in places))):
-            raise UnreadableError(f"waiting for model bundle {name}: {text}")
-        raise BundleError(f"waiting for model bundle {name}: no model.eim in {' or '.join(map(str, places))}")
+        return self._runnable(models.find_eim(self._config.bundle, self._root))
 
     def _runnable(self, file: Path) -> Path:
         """`file`, or a copy of our own when it is not executable: other people's files are left as they are."""
@@ -109,19 +83,6 @@ class ModelSource:
                 raise
             log.warning("using the model downloaded before %s", kv(path=kept[-1], reason=error))
             return kept[-1]
-
-
-def _verified(folder: Path) -> Path:
-    file = folder / "model.eim"
-    manifest = folder / "model.json"
-    if manifest.is_file():
-        try:
-            expected = msgspec.json.decode(manifest.read_bytes(), type=BundleManifest).sha256
-        except (OSError, msgspec.MsgspecError) as error:
-            raise BundleError(f"{manifest}: {error}") from error
-        if expected and models.sha256(file) != expected:
-            raise BundleError(f"{file}: its sha256 is not the one in model.json")
-    return file
 
 
 def deployment_type() -> str:

@@ -14,8 +14,8 @@ from collections import deque
 from pathlib import Path
 
 from edge_impulse_runner import descendants, shared
+from edge_impulse_runner.errors import EimGone
 from edge_impulse_runner.protocol import SharedMemory
-from edgeml.errors import BackendError
 from edgeml.log import kv
 
 log = logging.getLogger(__name__)
@@ -24,18 +24,6 @@ STOP_TIMEOUT_S = 0.5  # for each of: closed socket, SIGTERM, SIGKILL
 _MAX_ADDRESS = 107  # bytes in sockaddr_un.sun_path
 _LAST_LINES, _LINE_LENGTH = 8, 500
 _READ_BYTES, _LOOK_S, _FLOOD_PAUSE_S = 65_536, 0.25, 0.01
-
-
-class EimError(BackendError):
-    """An .eim model did not do what was asked."""
-
-
-class EimRefused(EimError):  # noqa: N818  (names the verdict)
-    """The model answered that it cannot; it goes on running."""
-
-
-class EimGone(EimError):  # noqa: N818
-    """The model died, hangs or speaks nonsense; only a new one can help."""
 
 
 class ModelProcess:

@@ -6,9 +6,9 @@ import time
 
 from edge_impulse_runner import images
 from edge_impulse_runner.eim import Eim
-from edge_impulse_runner.inputs import Input
-from edge_impulse_runner.process import EimRefused
+from edge_impulse_runner.errors import EimRefused
 from edge_impulse_runner.protocol import Inference
+from edge_impulse_runner.sources import Source
 from edgeml.edge_impulse.reporter import Reporter
 from edgeml.edge_impulse.results import ModelInfo
 from edgeml.errors import SpoolError
@@ -24,7 +24,7 @@ INPUT_TIMEOUT_S = 0.5  # how long a stop can go unnoticed
 class Pump:
     """Takes windows from `source` through `model` to `reporter`, at most `max_fps` a second (0: no limit)."""
 
-    def __init__(self, model: Eim, source: Input, reporter: Reporter, health: Health, max_fps: float) -> None:
+    def __init__(self, model: Eim, source: Source, reporter: Reporter, health: Health, max_fps: float) -> None:
         self._model, self._source, self._reporter, self._health = model, source, reporter, health
         self._lost = Throttle()
         self._pacer = Pacer(1 / max_fps if max_fps else 0.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeml.drainer import Drainer
 from edgeml.edge_impulse.cache import Ledger, is_uuid
-from edgeml.errors import IpcError, RefusedError, SpoolError
+from edgeml.errors import CloudError, EdgemlError, RefusedError, SpoolError
 from edgeml.health import Health
 from edgeml.s3 import Client, bucket_of
 from edgeml.spool import Item, Spool
@@ -38,7 +38,7 @@ class S3Cache:
         )
         self._ledger = Ledger(work / "s3.ledger", self._remove, max_items=max_items, max_bytes=max_bytes)
         self._s3 = Client()
-        self._drainer = Drainer(self._spool, self._send, transient=(IpcError,))
+        self._drainer = Drainer(self._spool, self._send, transient=(CloudError,))
         health.gauge("s3.waiting", lambda: float(self._spool.depth))
         health.gauge("s3.dropped", lambda: float(self._spool.dropped))
         health.gauge("s3.quarantined", lambda: float(self._spool.refusals.count))
@@ -82,7 +82,7 @@ class S3Cache:
                 self._s3.call("put_object", what, Bucket=bucket, Key=key, Body=item.payload, ContentType=kind)
             else:
                 self._s3.call("delete_object", what, Bucket=bucket, Key=key)
-        except IpcError as error:
+        except EdgemlError as error:
             self._health.error(error)
             raise
         self._health.count(f"s3.{verb}")

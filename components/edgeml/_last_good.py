@@ -19,6 +19,7 @@ from typing import Any
 
 from edgeml import json_limits
 from edgeml.config import CORE_KEYS
+from edgeml.errors import JsonError
 from edgeml.files import write_atomic
 from edgeml.log import kv
 
@@ -52,7 +53,7 @@ class LastGood:
             raw = json_limits.loads(self._read(), str(self._path))
         except FileNotFoundError:
             return None
-        except (OSError, json_limits.JsonError) as error:
+        except (OSError, JsonError) as error:
             log.warning("no last good configuration %s", kv(reason=error))
             return None
         return raw if isinstance(raw, dict) else None

@@ -64,7 +64,7 @@ class Refusals:
         spool = self._spool
         with spool._lock:
             batch: list[Entry] = []
-            size, done = spool.bytes, 0
+            size, done = spool.size_bytes, 0
             for name in names[:_BATCH]:
                 entry = self.quarantine.read(name)
                 if entry is None:
@@ -118,7 +118,7 @@ class Refusals:
                     log.error("item of a damaged spool passed over %s", kv(file=aside.name, item=key, reason=bad))
                     continue
                 size = spool.size_of(item.topic, json.dumps(item.headers), item.payload)
-                if spool.bytes + size <= spool.max_bytes:
+                if spool.size_bytes + size <= spool.max_bytes:
                     note = {"id": key, "topic": item.topic, "headers": item.headers, "created_at": item.created_at}
                     self._insert(db, Entry("", note, item.payload))
                     rescued += 1

@@ -1,6 +1,5 @@
 """The file of a spool while it is open: its transactions and counts, and a new one in place of a damaged one."""
 
-import builtins
 import logging
 import sqlite3
 import threading
@@ -132,7 +131,7 @@ class SpoolFile:
                 raise SpoolError(f"spool {self.path}: cannot {what}: {reason(error)}") from error
 
     @staticmethod
-    def size_of(topic: str, headers: str, payload: builtins.bytes) -> int:
+    def size_of(topic: str, headers: str, payload: bytes) -> int:
         """What an item counts against `max_bytes`; `headers` is their JSON."""
         return len(topic.encode()) + len(headers.encode()) + len(payload) + ITEM_OVERHEAD
 

@@ -1,7 +1,7 @@
-"""A model bundle: a folder with `model.onnx` and `model.json`, read and verified. `edgeml.models` finds them.
+"""A model bundle: a folder with a model and `model.json`, read and verified. `edgeml.models` finds them.
 
-The inferencer, the model updater and the training scripts all use this module, so a bundle that one of them
-accepts is a bundle for all of them.
+The model is `model.onnx`, for the inferencer, the model updater and the training scripts: what one of them accepts is a
+bundle for all of them. Or it is a `model.eim`, a program of Edge Impulse, whose manifest may say less, or be absent.
 """
 
 import contextlib
@@ -12,20 +12,22 @@ import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from edgeml import onnx_file
 from edgeml.config import allowed
-from edgeml.errors import BundleError
+from edgeml.errors import BundleError, JsonError
 from edgeml.files import read_regular
-from edgeml.json_limits import JsonError, loads
+from edgeml.json_limits import loads
 from edgeml.messages import ModelRef
 from edgeml.text import lines
 
 if TYPE_CHECKING:
     import numpy as np
+
+M = TypeVar("M", bound=msgspec.Struct)
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
@@ -44,7 +46,7 @@ MAX_FILES = 1000
 PROBE_LIMIT = 4096  # the largest side, in pixels or elements, that a probe fills in for a dynamic dimension
 
 
-class Input(msgspec.Struct, frozen=True, kw_only=True):
+class InputTensor(msgspec.Struct, frozen=True, kw_only=True):
     """How an image or a vector becomes the input tensor: `(pixel * scale - mean) / std`, in `color` and `layout`.
 
     `size` is [width, height] in pixels; [0, 0] takes the frame's own size rounded up to a multiple of `multiple`.
@@ -101,7 +103,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     task: Task
     sha256: Sha256
-    input: Input
+    input: InputTensor
     extra_inputs: dict[str, Extra] = {}
     output: Output
     labels: list[str] = []
@@ -109,6 +111,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, Sha256] = {}
     license: str = ""
     source: str = ""
+
+
+class EimManifest(msgspec.Struct, frozen=True):
+    """`model.json` beside a `model.eim`: what of it matters here. The file may be absent."""
+
+    version: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,16 +167,33 @@ class Bundle:
 
 def read_manifest(folder: Path) -> Manifest:
     """`model.json` of a bundle, not yet compared with the files. Raises BundleError."""
+    return _read(folder, Manifest)
+
+
+def load_eim(folder: Path) -> Path:
+    """The `model.eim` in `folder`, compared with its sha256 where model.json names one. Raises BundleError."""
+    file, expected = folder.resolve() / "model.eim", eim_manifest(folder).sha256
+    if expected and (found := sha256(file)) != expected:
+        raise BundleError(f"{file}: sha256 is {found}, model.json says {expected}")
+    return file
+
+
+def eim_manifest(folder: Path) -> EimManifest:
+    """Raises BundleError."""
+    return _read(folder, EimManifest) if (folder / "model.json").is_file() else EimManifest()
+
+
+def _read(folder: Path, kind: type[M]) -> M:
     path = folder / "model.json"
     try:
         found = loads(read_regular(path, MAX_MANIFEST_BYTES), str(path), max_bytes=MAX_MANIFEST_BYTES)
-        return msgspec.convert(found, Manifest)
+        return msgspec.convert(found, kind)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}") from error
     except JsonError as error:
         raise BundleError(str(error)) from error
     except msgspec.MsgspecError as error:
-        raise BundleError(f"{path}: {error}{allowed(Manifest, found, str(error))}") from error
+        raise BundleError(f"{path}: {error}{allowed(kind, found, str(error))}") from error
 
 
 def load(folder: Path) -> Bundle:

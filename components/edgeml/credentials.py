@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from edgeml.clock import CLOCK
-from edgeml.errors import IpcError
+from edgeml.errors import CloudError, CredentialsError
 from edgeml.files import write_atomic
 from edgeml.health import Health
 
@@ -32,10 +32,6 @@ ENDED = "credentials-ended"
 _PRINTED = re.compile(r"[!-~]+")  # anything else fits into no header
 _MAKING = threading.Lock()  # a session makes one client at a time
 _ADDRESS, _TOKEN = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"
-
-
-class CredentialsError(IpcError):
-    """There are no AWS credentials now. An outage: what needs them waits."""
 
 
 class Process(Protocol):
@@ -181,7 +177,7 @@ class AwsClient:
         self._client: Any = None
 
     def get(self) -> Any:
-        """Raises CredentialsError; IpcError when the environment makes no client possible (no region)."""
+        """Raises CredentialsError; CloudError when the environment makes no client possible (no region)."""
         session = self._credentials.session()
         with self._lock:
             if self._session is not session:
@@ -193,6 +189,6 @@ class AwsClient:
                         boto = boto3.Session(botocore_session=session)
                         self._client = boto.client(self._service, config=Config(**self._config))
                 except Exception as error:  # BotoCoreError, ValueError for an address that is none, ...
-                    raise IpcError(f"{self._service}: {error}") from error
+                    raise CloudError(f"{self._service}: {error}") from error
                 self._session = session
             return self._client

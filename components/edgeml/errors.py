@@ -1,4 +1,4 @@
-"""Every error the suite raises on purpose.
+"""Every error that edgeml raises for others to catch. What one component adds is in its own errors.py.
 
 Foreign errors (OSError, sqlite3.Error, awsiot, onnxruntime, cv2) are translated once, where the library is
 called, with `raise ... from error`.
@@ -6,20 +6,29 @@ called, with `raise ... from error`.
 
 # EdgemlError
 #  ├── ConfigError            configuration: path, what was found, what is allowed
+#  ├── RefusedError           answered, and never to be taken as it is: no outage, retrying is useless
+#  │    └── IpcRefusedError       (also an IpcError) so says the core
+#  │         └── UnauthorizedError   the recipe's accessControl does not allow the topic or operation
 #  ├── IpcError               the Greengrass core refused or did not answer
-#  │    ├── RefusedError          answered, and never to be taken as it is: no outage, retrying is useless
-#  │    │    └── UnauthorizedError    the recipe's accessControl does not allow the topic or operation
 #  │    ├── NotFoundError         no such key, secret or component
 #  │    └── DisconnectedError     the socket is gone; the process must exit and be restarted
+#  ├── CloudError             an AWS service did not answer, or not now: an outage
+#  │    └── CredentialsError      nobody gives credentials for it
+#  ├── SecretError            a secret cannot be had
 #  ├── FrameError             a frame ring is unusable
 #  │    └── RingNotFoundError     no writer has made the ring yet
 #  ├── SourceError            a camera or file cannot be read
+#  ├── PictureError           a file is no picture that may be decoded
 #  ├── BundleError            a model bundle is missing, incomplete, corrupt or does not run
 #  │    └── UnreadableError       its folder may not be read by the user of this process
 #  ├── SpoolError             the durable queue refuses or cannot store an item
 #  │    └── Undeliverable         the receiver will never accept this item: drop it, do not retry
-#  ├── HttpError              a server in the network (edgeml.http)
-#  ├── JsonError              foreign JSON beyond its limits, a ValueError as well (edgeml.json_limits)
+#  ├── HttpError              a server in the network does not answer as it should
+#  │    ├── HttpTimeoutError      not in time
+#  │    ├── HttpUrlError          this URL can never work
+#  │    └── HttpRedirectError     it sends us somewhere that we do not go
+#  ├── JsonError              foreign JSON beyond its limits; a ValueError as well
+#  ├── StudioError            Edge Impulse Studio does not answer, or not as it should
 #  ├── SinkError              who is to take results does not answer, or not now: an outage
 #  └── BackendError           a model's backend failed on one input
 
@@ -36,15 +45,19 @@ class ConfigError(EdgemlError):
         self.path = path
 
 
+class RefusedError(EdgemlError):
+    """The receiver answered that it will not take this as it is. Not an outage: let others pass."""
+
+
 class IpcError(EdgemlError):
     """The Greengrass core refused an operation or did not answer in time."""
 
 
-class RefusedError(IpcError):
-    """The receiver answered that it will not take this as it is. Not an outage: let others pass."""
+class IpcRefusedError(RefusedError, IpcError):
+    """The core answered that it will never take this as it is."""
 
 
-class UnauthorizedError(RefusedError):
+class UnauthorizedError(IpcRefusedError):
     """The recipe's accessControl does not allow this operation on this resource."""
 
 
@@ -54,6 +67,18 @@ class NotFoundError(IpcError):
 
 class DisconnectedError(IpcError):
     """The IPC socket is gone. It never comes back within a process: exit, and the core starts a new one."""
+
+
+class CloudError(EdgemlError):
+    """An AWS service did not do what it was asked this time: an outage."""
+
+
+class CredentialsError(CloudError):
+    """There are no AWS credentials now. An outage: what needs them waits."""
+
+
+class SecretError(EdgemlError):
+    """There is no such secret or key in it, or nobody can be asked for it now."""
 
 
 class FrameError(EdgemlError):
@@ -66,6 +91,10 @@ class RingNotFoundError(FrameError):
 
 class SourceError(EdgemlError):
     """A video source cannot be opened or read."""
+
+
+class PictureError(EdgemlError):
+    """A file cannot be read, or its bytes are no picture that may be decoded."""
 
 
 class BundleError(EdgemlError):
@@ -82,6 +111,30 @@ class SpoolError(EdgemlError):
 
 class Undeliverable(SpoolError):  # noqa: N818  (names the verdict on the item, as a state)
     """The receiver will never accept this item; retrying is useless."""
+
+
+class HttpError(EdgemlError):
+    """The server cannot be reached, or does not answer as HTTP says, or not within the limits."""
+
+
+class HttpTimeoutError(HttpError):
+    """There was no more time."""
+
+
+class HttpUrlError(HttpError):
+    """This URL can never work: asking again is useless."""
+
+
+class HttpRedirectError(HttpError):
+    """The server sends us somewhere that we do not go."""
+
+
+class JsonError(EdgemlError, ValueError):
+    """This is no JSON that we take; the text says why."""
+
+
+class StudioError(EdgemlError):
+    """Edge Impulse Studio cannot be reached, or does not do what it was asked."""
 
 
 class SinkError(EdgemlError):

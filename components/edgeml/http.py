@@ -19,28 +19,12 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from edgeml import redact
 from edgeml._http_connection import MAX_HEAD_BYTES, Connection
-from edgeml.errors import EdgemlError
+from edgeml.errors import HttpError, HttpRedirectError, HttpTimeoutError, HttpUrlError
 
 MAX_URL = 1 << 16  # characters
 CHUNK = 256 << 10
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HARMLESS = ("accept", "range", "user-agent")  # headers that may go to another host
-
-
-class HttpError(EdgemlError):
-    """The server cannot be reached, or does not answer as HTTP says, or not within the limits."""
-
-
-class HttpTimeoutError(HttpError):
-    """There was no more time."""
-
-
-class HttpUrlError(HttpError):
-    """This URL can never work: asking again is useless."""
-
-
-class HttpRedirectError(HttpError):
-    """The server sends us somewhere that we do not go."""
 
 
 @dataclass(frozen=True)

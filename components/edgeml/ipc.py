@@ -22,7 +22,7 @@ from edgeml._ears import Ears, Pace
 from edgeml._standalone import StandaloneIpc, matches
 from edgeml._subscription import Received, Subscription
 from edgeml._unary import EndsAnswered
-from edgeml.errors import DisconnectedError, IpcError, NotFoundError, RefusedError, UnauthorizedError
+from edgeml.errors import DisconnectedError, IpcError, IpcRefusedError, NotFoundError, SecretError, UnauthorizedError
 from edgeml.health import Health
 from edgeml.inbox import INBOX, Handler, Inbox
 from edgeml.log import kv
@@ -343,7 +343,7 @@ def translated(error: BaseException, what: str) -> IpcError:
     if name in ("UnauthorizedError", "AccessDeniedError"):
         return UnauthorizedError(f"{text} (accessControl of the recipe, or of the deployed configuration)")
     if name == "InvalidArgumentsError":
-        return RefusedError(text)
+        return IpcRefusedError(text)
     if name in ("ResourceNotFoundError", "ComponentNotFoundError"):
         return NotFoundError(text)
     if name in ("ConnectionClosedError", "StreamClosedError"):
@@ -352,11 +352,11 @@ def translated(error: BaseException, what: str) -> IpcError:
 
 
 def secret_text(secret_id: str, string: str | None, binary: bytes | None) -> str:
-    """The text of a secret, however it was given. Raises NotFoundError for an answer that holds none."""
+    """The text of a secret, however it was given. Raises SecretError for an answer that holds none."""
     try:
         text = string or (binary.decode() if isinstance(binary, bytes | bytearray) else "")
     except ValueError as error:
-        raise NotFoundError(f"secret {secret_id}: expected text, found bytes that are none") from error
+        raise SecretError(f"secret {secret_id}: expected text, found bytes that are none") from error
     if not text:
-        raise NotFoundError(f"secret {secret_id}: the answer is empty, it has neither a string nor bytes")
+        raise SecretError(f"secret {secret_id}: the answer is empty, it has neither a string nor bytes")
     return str(text)

@@ -8,15 +8,11 @@ import json
 import math
 from typing import Any
 
-from edgeml.errors import EdgemlError
+from edgeml.errors import JsonError
 
 MAX_BYTES, MAX_DEPTH = 1 << 20, 64
 MAX_DIGITS = 308  # of an integer: more than that is no finite float
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-
-
-class JsonError(EdgemlError, ValueError):
-    """This is no JSON that we take; the text says why."""
 
 
 def loads(data: bytes | str, what: str = "JSON", *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:

@@ -150,7 +150,7 @@ class ModelRef(msgspec.Struct, frozen=True):
     version: str
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SampleRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a result was computed from: a camera's frame, or what arrived on a topic."""
 
     camera: str = ""
@@ -227,7 +227,7 @@ class InferenceResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     pipeline: str
     model: ModelRef
-    source: Source
+    source: SampleRef
     task: Literal["classification", "detection", "anomaly", "regression"]
     results: Any  # by task; a union of two list types cannot be decoded, so readers convert it
     latency_ms: LatencyMs
@@ -277,7 +277,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     position: tuple[float, float] | None = None
     start: tuple[float, float] | None = None
     box: tuple[float, float, float, float] | None = None
-    source: Source | None = None
+    source: SampleRef | None = None
     picture: str = ""
     clip: str = ""
 

@@ -1,8 +1,10 @@
 """Model bundles of a device: where they are installed, which is the newest, and when another one appears."""
 
+import os
 from pathlib import Path
 
 from edgeml.bundle import Bundle as Bundle
+from edgeml.bundle import VersionKey, eim_manifest, load_eim
 from edgeml.bundle import load as load
 from edgeml.bundle import read_manifest as read_manifest
 from edgeml.bundle import sha256 as sha256
@@ -41,6 +43,28 @@ def find(name: str, root: Path, refused: frozenset[Path] = frozenset()) -> Path 
     if not found and (text := "; ".join(filter(None, (unreadable(p / "model.json") for p in _places(name, root))))):
         raise UnreadableError(text)
     return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def find_eim(name: str, root: Path) -> Path:
+    """`model.eim` of the newest installed bundle `name`, as `find` chooses it; one without a version is the oldest.
+
+    A name with a slash is a bundle's folder. Raises BundleError where there is none or it is damaged, UnreadableError
+    when there is none but in folders that this process may not read.
+    """
+    places = (Path(name),) if "/" in name else _places(name, root)
+    found = [place for place in places if os.path.isfile(place / "model.eim")]  # noqa: PTH113  (which never raises)
+    if not found:
+        if text := "; ".join(filter(None, (unreadable(place / "model.eim") for place in places))):
+            raise UnreadableError(f"waiting for model bundle {name}: {text}")
+        raise BundleError(f"waiting for model bundle {name}: no model.eim in {' or '.join(map(str, places))}")
+    return load_eim(max(found, key=_eim_version))
+
+
+def _eim_version(folder: Path) -> VersionKey:
+    try:
+        return version_key(eim_manifest(folder).version)
+    except BundleError:
+        return (), False, ()
 
 
 def _places(name: str, root: Path) -> tuple[Path, ...]:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgeml.bundle import Bundle, Input, Manifest
+from edgeml.bundle import Bundle, InputTensor, Manifest
 from edgeml.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def probe(session: "ort.InferenceSession", bundle: Bundle) -> None:
             raise BundleError(f"{bundle.model}: output {found.name} has shape {array.shape}, expected {expected}")
 
 
-def probe_shape(declared: Input) -> tuple[int, ...]:
+def probe_shape(declared: InputTensor) -> tuple[int, ...]:
     """A shape with batch 1 that the input accepts; a dynamic image size becomes the smallest sensible one.
 
     Raises BundleError for one that no memory holds.
@@ -111,7 +111,7 @@ def probe_shape(declared: Input) -> tuple[int, ...]:
     return shape
 
 
-def _size(declared: Input, shape: Sequence[int]) -> tuple[int, int]:
+def _size(declared: InputTensor, shape: Sequence[int]) -> tuple[int, int]:
     """Width and height of an image tensor; zeros of a vector."""
     if declared.layout == "tensor":
         return 0, 0

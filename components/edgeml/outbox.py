@@ -1,6 +1,6 @@
 """Messages to IoT Core that wait on disk, in order, until the core has taken them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edgeml.clock import CLOCK, WAIT_S, Clock, restamped
@@ -12,12 +12,14 @@ from edgeml.ipc import Ipc
 from edgeml.problems import Problems
 from edgeml.spool import Item, Spool
 
+Put = Callable[[str, bytes], None]  # topic and payload of a message, which is kept until it is delivered
+
 CLOSE_TIMEOUT_S = 1.0
 LOOK_AGAIN_S = 1.0  # whether the clock is right by now
 
 
 class Outbox:
-    """`send` returns when the message is on disk. Raises SpoolError, when made too. Thread-safe.
+    """`put` returns when the message is on disk. Raises SpoolError, when made too. Thread-safe.
 
     Topics are lanes: one that the core refuses, or cannot be reached, does not keep the others. `times` names the
     times in the messages and their units per second, as edgeml.clock.restamped takes them: with a wrong clock messages
@@ -44,7 +46,7 @@ class Outbox:
         health.gauge("outbox.dropped", lambda: float(self._spool.dropped))
         health.gauge("outbox.quarantined", lambda: float(self._spool.refusals.count))
 
-    def send(self, topic: str, payload: bytes, *, qos: int | None = None) -> None:
+    def put(self, topic: str, payload: bytes, *, qos: int | None = None) -> None:
         """Queue a message; `qos` is the outbox' own unless it is given."""
         self._spool.put(topic, payload, headers=None if qos is None else {"qos": str(qos)})
 

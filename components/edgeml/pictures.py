@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import _picture_header
-from edgeml.errors import EdgemlError
+from edgeml.errors import PictureError
 
 Image = NDArray[np.uint8]
 
@@ -24,10 +24,6 @@ MAX_BYTES = 256 << 20
 _LUMA = np.array((0.114, 0.587, 0.299), np.float32)  # of BGR
 _CHUNK = 1 << 20
 _FILLER = bytes(range(1, 65))  # as more data of a JPEG's last scan it means something, whatever the tables
-
-
-class PictureError(EdgemlError):
-    """A file cannot be read, or its bytes are no picture that may be decoded."""
 
 
 def shown(path: Path | str) -> str:

@@ -11,7 +11,7 @@ from edgeml.clock import CLOCK, UNSYNCHRONISED, WAIT_S, Clock
 from edgeml.component import Context
 from edgeml.credentials import AwsClient, Credentials
 from edgeml.drainer import Drainer, Held
-from edgeml.errors import IpcError, RefusedError
+from edgeml.errors import CloudError, EdgemlError, RefusedError
 from edgeml.log import kv
 from edgeml.spool import Item, Spool
 
@@ -48,10 +48,6 @@ _CREDENTIALS = {
 }
 
 
-class UploadError(IpcError):
-    """S3 did not take an object this time: an outage."""
-
-
 class Client:
     """S3. Thread-safe; one attempt a call, since drainers do the retrying."""
 
@@ -68,7 +64,7 @@ class Client:
     def call(self, operation: str, what: str, **arguments: Any) -> Any:
         """The answer to an operation (`put_object`) on `what`.
 
-        Raises RefusedError where S3 will never do it as it is, and another IpcError for an outage.
+        Raises RefusedError where S3 will never do it as it is, CloudError for an outage.
         """
         client = self._client.get()
         from botocore.exceptions import ClientError, ParamValidationError
@@ -80,14 +76,14 @@ class Client:
         except ClientError as error:
             raise self._answered(error, what) from error
         except Exception as error:  # botocore, urllib3, parsers: no answer of S3
-            raise UploadError(f"{what}: {error}") from error
+            raise CloudError(f"{what}: {error}") from error
         # To botocore anything with status 200 is a success; S3 gives the ETag of what it has stored, a portal a page.
         kind = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", "")
         if operation == "put_object" and "html" in kind.lower() and not answer.get("ETag"):
-            raise UploadError(f"{what}: a page ({kind[:40]}) in place of S3's answer: is a proxy or a portal between?")
+            raise CloudError(f"{what}: a page ({kind[:40]}) in place of S3's answer: is a proxy or a portal between?")
         return answer
 
-    def _answered(self, error: Any, what: str) -> IpcError:
+    def _answered(self, error: Any, what: str) -> CloudError | RefusedError:
         """An answer that is an error, as ours; by code and status, for messages are in anybody's words."""
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -96,7 +92,7 @@ class Client:
             self._credentials.forget()
         elif code not in _NOT_NOW and (status == 301 or (400 <= status < 500 and status not in (407, 408, 429))):
             return RefusedError(text)
-        return UploadError(text)
+        return CloudError(text)
 
 
 def bucket_of(topic: str) -> str:
@@ -126,9 +122,9 @@ class Uploader:
             subject=name,
         )
         self._s3 = Client()
-        self._drainer = Drainer(self._spool, self._send, transient=(IpcError,))
+        self._drainer = Drainer(self._spool, self._send, transient=(CloudError,))
         self._health.gauge(f"{name}.waiting", lambda: float(self._spool.depth))
-        self._health.gauge(f"{name}.waiting_bytes", lambda: float(self._spool.bytes))
+        self._health.gauge(f"{name}.waiting_bytes", lambda: float(self._spool.size_bytes))
         self._health.gauge(f"{name}.dropped", lambda: float(self._spool.dropped))
         self._health.gauge(f"{name}.quarantined", lambda: float(self._spool.refusals.count))
 
@@ -171,7 +167,7 @@ class Uploader:
         what, kind = f"s3://{bucket}/{key}", item.headers.get("content_type", "")
         try:
             self._s3.call("put_object", what, Bucket=bucket, Key=key, Body=item.payload, ContentType=kind, **more)
-        except IpcError as error:
+        except EdgemlError as error:
             self._health.error(error)
             raise
         self._health.count("s3.uploaded")

@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from edgeml.credentials import AwsClient
-from edgeml.errors import DisconnectedError, IpcError, NotFoundError
+from edgeml.errors import DisconnectedError, IpcError, SecretError
 from edgeml.ipc import Ipc, secret_text
 from edgeml.log import kv
 
@@ -18,22 +18,22 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 5, 10, 3
 
 
-def api_key(ipc: Ipc, secret_id: str, key: str) -> str:
+def secret_value(ipc: Ipc, secret_id: str, key: str) -> str:
     """The value of `key` in a secret that is a JSON object; a secret that is plain text as a whole.
 
-    Raises NotFoundError when there is no such secret or key, IpcError when nobody could be asked.
+    Raises SecretError when there is no such secret or key, or nobody could be asked.
     """
     try:
         text = ipc.secret(secret_id)
     except DisconnectedError:
         raise
-    except IpcError as refusal:
+    except (IpcError, SecretError) as refusal:
         log.info("asking Secrets Manager, the core has no such secret %s", kv(secret=secret_id, reason=refusal))
         text = _from_secrets_manager(secret_id, refusal)
     return _value(text, secret_id, key)
 
 
-def _from_secrets_manager(secret_id: str, refusal: IpcError) -> str:
+def _from_secrets_manager(secret_id: str, refusal: Exception) -> str:
     client = AwsClient(
         "secretsmanager",
         connect_timeout=CONNECT_TIMEOUT_S,
@@ -43,14 +43,8 @@ def _from_secrets_manager(secret_id: str, refusal: IpcError) -> str:
     try:
         answer: dict[str, Any] = client.get().get_secret_value(SecretId=secret_id) or {}
     except Exception as error:  # botocore, urllib3 and parsers share no base class
-        kind = NotFoundError if _code(error) == "ResourceNotFoundException" else IpcError
-        raise kind(f"secret {secret_id}: {error}; the core: {refusal}") from error
+        raise SecretError(f"secret {secret_id}: {error}; the core: {refusal}") from error
     return secret_text(secret_id, answer.get("SecretString"), answer.get("SecretBinary"))
-
-
-def _code(error: Exception) -> str:
-    response: dict[str, Any] = getattr(error, "response", {})
-    return str(response.get("Error", {}).get("Code", ""))
 
 
 def _value(text: str, secret_id: str, key: str) -> str:
@@ -61,8 +55,8 @@ def _value(text: str, secret_id: str, key: str) -> str:
         fields = None
     if isinstance(fields, dict):
         if key not in fields:
-            raise NotFoundError(f"secret {secret_id}: it has no key {key!r}")
+            raise SecretError(f"secret {secret_id}: it has no key {key!r}")
         value = fields[key]
     if isinstance(value, str | int | float) and str(value).strip():
         return str(value).strip()
-    raise NotFoundError(f"secret {secret_id}: expected text for {key!r}, found nothing that is one")
+    raise SecretError(f"secret {secret_id}: expected text for {key!r}, found nothing that is one")

@@ -4,7 +4,6 @@ What `put` returned is on the disk: it survives kill -9 and power cuts, as far a
 synced. Delivery is at least once: a crash between sending and `ack` sends again.
 """
 
-import builtins
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable
@@ -68,7 +67,7 @@ class Spool(SpoolFile):
         self._drops_told = Pacer(_DROP_LOG_S)
         self.refusals = Refusals(self)
 
-    def put(self, topic: str, payload: builtins.bytes, *, headers: dict[str, str] | None = None) -> int:
+    def put(self, topic: str, payload: bytes, *, headers: dict[str, str] | None = None) -> int:
         """Store an item durably; its id. Blocks for one fsync.
 
         Raises SpoolError if the item alone is above max_bytes, or if it cannot be stored (disk full): then nothing has
@@ -76,9 +75,7 @@ class Spool(SpoolFile):
         """
         return self.put_many(topic, [payload], headers=headers)[0]
 
-    def put_many(
-        self, topic: str, payloads: Iterable[builtins.bytes], *, headers: dict[str, str] | None = None
-    ) -> list[int]:
+    def put_many(self, topic: str, payloads: Iterable[bytes], *, headers: dict[str, str] | None = None) -> list[int]:
         """Store items durably, all or none, for one fsync; their ids, in order.
 
         Raises SpoolError as `put` does, also if the items together are above max_bytes.
@@ -158,7 +155,7 @@ class Spool(SpoolFile):
         return self._depth
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Sum of the sizes of all items, as `max_bytes` counts them."""
         return self._bytes
 

@@ -44,7 +44,7 @@ class Assembly:
             model = self._model(place)
             made.callback(model.close)
             sinks = list(source.sinks())
-            for where, settings in pipeline.outlets().items():
+            for where, settings in pipeline.sink_settings().items():
                 if (sink := settings.open(replace(place, prefix=f"{place.prefix}.{where}"))) is not None:
                     sinks.append(sink)
                     made.callback(sink.close)
@@ -95,7 +95,7 @@ def check(pipelines: Mapping[str, Pipeline], thing: str) -> None:
             "source": pipeline.source,
             "backend": pipeline.backend,
             "fallback": pipeline.fallback,
-            **pipeline.outlets(),
+            **pipeline.sink_settings(),
         }
         for place, settings in parts.items():
             if settings is not None:

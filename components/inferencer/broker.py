@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from edgeml.errors import SourceError
-from edgeml.secrets import api_key
+from edgeml.secrets import secret_value
 
 if TYPE_CHECKING:
     import paho.mqtt.client as mqtt
@@ -38,7 +38,7 @@ class Access(Protocol):
 
 
 def client_of(settings: Access, context: Context) -> mqtt.Client:
-    """A client that is not connected yet. Raises IpcError for the password, SourceError for what paho does not take."""
+    """A client, not connected yet. Raises SecretError for the password, SourceError for what paho does not take."""
     import paho.mqtt.client as mqtt
     from paho.mqtt.enums import CallbackAPIVersion
 
@@ -51,7 +51,7 @@ def client_of(settings: Access, context: Context) -> mqtt.Client:
         raise SourceError(f"CA certificates {settings.ca_file}: {error}") from error
     password = None
     if settings.user and settings.password_secret:
-        password = api_key(context.ipc, settings.password_secret, "password")
+        password = secret_value(context.ipc, settings.password_secret, "password")
     try:
         if settings.user:
             client.username_pw_set(settings.user, password)

@@ -65,7 +65,7 @@ class Inferencer(Component[Config]):
             name for name in self._running if moved or config.pipelines.get(name) != self._config.pipelines.get(name)
         ]
         for name in changed:
-            self._running[name].worker.halt()
+            self._running[name].worker.ask_to_stop()
         for name in changed:
             self._end(name)
         self._apply(config)
@@ -80,7 +80,7 @@ class Inferencer(Component[Config]):
 
     def _stop(self) -> None:
         for running in self._running.values():
-            running.worker.halt()
+            running.worker.ask_to_stop()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         for name in list(self._running):
             self._end(name, max(0.0, deadline - time.monotonic()))

@@ -50,7 +50,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     telemetry: Annotated[Telemetry, Meta(description="Turbine readings and verdicts")] = Telemetry()
     sinks: Annotated[dict[Name, Sink], Meta(description="Further places for results, by a name of your own")] = {}
 
-    def outlets(self) -> dict[str, SinkSettings]:
+    def sink_settings(self) -> dict[str, SinkSettings]:
         """The settings of its sinks, by where they stand in the configuration."""
         fields: dict[str, SinkSettings] = {name: getattr(self, name) for name in sinks.FIELDS}
         return fields | {f"sinks.{name}": settings for name, settings in self.sinks.items()}

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from edgeml import pictures
-from edgeml.pictures import PictureError, shown
+from edgeml.errors import PictureError
+from edgeml.pictures import shown
 from inferencer.sample import Array
 
 IMAGES = {".jpg", ".jpeg", ".png"}

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from edgeml.errors import BackendError
-from edgeml.json_limits import JsonError, loads
+from edgeml.errors import BackendError, JsonError
+from edgeml.json_limits import loads
 from edgeml.text import decoded
 from inferencer.sample import Values
 from inferencer.separated import separator_of, split

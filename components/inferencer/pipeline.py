@@ -51,13 +51,13 @@ class PipelineWorker:
         self._not_sent: dict[str, Throttle] = {}  # by sink
         self._threads = [context.spawn(f"pipeline-{name}", self._run) for _ in range(in_flight)]
 
-    def halt(self) -> None:
+    def ask_to_stop(self) -> None:
         """Take no more samples. `stop` must follow."""
         self._stopping.set()
 
     def stop(self, timeout: float = 2.0) -> None:
         """Finish the samples in hand, as far as that takes no longer than `timeout` seconds, and end."""
-        self.halt()
+        self.ask_to_stop()
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))

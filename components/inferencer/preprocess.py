@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edgeml.bundle import Input
+from edgeml.bundle import InputTensor
 
 Array = np.ndarray[Any, Any]
 
@@ -39,7 +39,7 @@ class Preprocessor:
     values becomes: the fastest of the ways tried, most of all right after a model has driven all else from the caches.
     """
 
-    def __init__(self, declared: Input, max_side: int = 0) -> None:
+    def __init__(self, declared: InputTensor, max_side: int = 0) -> None:
         """`max_side` > 0 bounds the sides, in pixels, where the model takes any size. Raises ValueError."""
         self._declared = declared
         self._limit = max_side // declared.multiple * declared.multiple if max_side else 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from edgeml.bundle import Task
 from edgeml.errors import BackendError, EdgemlError
-from edgeml.messages import Detection, Hidden, InferenceResult, ModelRef, Regression, Source
+from edgeml.messages import Detection, Hidden, InferenceResult, ModelRef, Regression, SampleRef
 from edgeml.numbers import number
 from inferencer.tracks import Step
 
@@ -36,7 +36,7 @@ class Sample:
     """
 
     data: Array | Values
-    source: Source
+    source: SampleRef
     arrived_ns: int
     pixel_format: str = ""
     request_id: str = ""

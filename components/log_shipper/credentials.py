@@ -3,7 +3,8 @@
 botocore is loaded with the first delivery: it costs 120 ms and 18 MB, and no client of it is ever made.
 """
 
-from edgeml.credentials import Credentials, CredentialsError
+from edgeml.credentials import Credentials
+from edgeml.errors import CredentialsError
 from log_shipper.errors import DeliveryError
 
 _SERVICE = "logs"

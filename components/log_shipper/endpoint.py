@@ -46,7 +46,8 @@ class Endpoint:
 
     def call(self, target: str, body: bytes) -> Answer:
         """Raises DeliveryError if there is no answer."""
-        from edgeml.http import HttpError, Limits
+        from edgeml.errors import HttpError
+        from edgeml.http import Limits
 
         headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": target, "Host": self._host}
         signed = self._signer.sign(f"{self.url}/", headers, body)

@@ -4,7 +4,8 @@
 #  ├── DeliveryError          not now: read it again and send it later
 #  │    ├── BatchRefused          not like this: smaller batches find out which event is at fault
 #  │    └── DoubtedError          a no that may be meant for this batch, or for all: repeated, it counts as the former
-#  └── CheckpointError        delivered, but that cannot be recorded
+#  ├── CheckpointError        delivered, but that cannot be recorded
+#  └── ZoneError              no such time zone
 
 from edgeml.errors import EdgemlError
 
@@ -30,3 +31,7 @@ class DoubtedError(DeliveryError):
 
 class CheckpointError(EdgemlError):
     """Progress cannot be recorded (disk full, read-only): nothing more may be sent until it can."""
+
+
+class ZoneError(EdgemlError):
+    """There is no such time zone, or this machine has no data of it."""

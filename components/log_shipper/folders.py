@@ -33,7 +33,7 @@ Writers = frozenset[int] | None
 _members: dict[int, tuple[float, frozenset[int]]] = {}
 
 
-class RefusedError(OSError):
+class ForgedError(OSError):
     """A link or a file that somebody could have put there to show us what is not his."""
 
 
@@ -65,7 +65,7 @@ class Place:
 
 @contextmanager
 def opened(path: str) -> Iterator[Place]:
-    """A folder, for as long as the block lasts. OSError, RefusedError if a link led there."""
+    """A folder, for as long as the block lasts. OSError, ForgedError if a link led there."""
     descriptor, movers = _walk(path)
     try:
         listed = os.open(".", _LIST, dir_fd=descriptor)
@@ -104,7 +104,7 @@ def open_file(path: str, key: tuple[int, int]) -> int:
     """A descriptor to read the file with this device and inode number.
 
     Nothing but a regular file is ever opened for reading, so no pipe or device notices. FileNotFoundError if it is
-    another one by now, RefusedError if it is no log, else OSError.
+    another one by now, ForgedError if it is no log, else OSError.
     """
     folder, _, name = path.rpartition("/")
     with opened(folder or "/") as parent:
@@ -114,7 +114,7 @@ def open_file(path: str, key: tuple[int, int]) -> int:
             if (status.st_dev, status.st_ino) != key:
                 raise FileNotFoundError(errno.ENOENT, "another file by now", path)
             if reason := parent.objection(status):
-                raise RefusedError(errno.EPERM, reason, path)
+                raise ForgedError(errno.EPERM, reason, path)
             return os.open(f"/proc/self/fd/{found}", _READ)
         finally:
             os.close(found)
@@ -147,7 +147,7 @@ def _walk(path: str) -> tuple[int, frozenset[int]]:
             if above not in trusted:
                 owners |= {above}
             if owners and (found := os.fstat(step)).st_uid not in owners and not found.st_mode & stat.S_IXOTH:
-                raise RefusedError(errno.EPERM, _moved(found.st_uid, owners), path)
+                raise ForgedError(errno.EPERM, _moved(found.st_uid, owners), path)
     except BaseException:
         os.close(current)
         raise
@@ -171,7 +171,7 @@ def _link(folder: int, name: str, path: str) -> str:
     above, link = os.fstat(folder), os.lstat(name, dir_fd=folder)
     everybody = above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX
     if everybody or above.st_uid not in trusted or link.st_uid not in trusted:
-        raise RefusedError(errno.EPERM, f"{name} in it is a link of user {_name(link.st_uid)}", path)
+        raise ForgedError(errno.EPERM, f"{name} in it is a link of user {_name(link.st_uid)}", path)
     return target
 
 

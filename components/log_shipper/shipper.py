@@ -19,7 +19,7 @@ from edgeml.pace import Throttle
 from log_shipper import disk
 from log_shipper.checkpoint import Checkpoint
 from log_shipper.config import Config
-from log_shipper.errors import CheckpointError
+from log_shipper.errors import CheckpointError, ZoneError
 from log_shipper.files import FileSource
 from log_shipper.identity import Seen
 from log_shipper.journald import JournalSource
@@ -29,7 +29,7 @@ from log_shipper.pipeline import SCAN_INTERVAL_S, Pipeline
 from log_shipper.refused import Refused
 from log_shipper.scan import Log, Scanner
 from log_shipper.sinks import Sink
-from log_shipper.times import Correction, Window, Zone, ZoneError
+from log_shipper.times import Correction, Window, Zone
 from log_shipper.units import Units, all_units
 
 log = logging.getLogger(__name__)

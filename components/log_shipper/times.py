@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 from edgeml.clock import CLOCK, Clock
-from edgeml.errors import EdgemlError
+from log_shipper.errors import ZoneError
 
 DAY_MS = 86_400_000
 EARLIEST_MS = 978_307_200_000  # 2001-01-01: before that is an uptime, or a clock that was never set
@@ -22,10 +22,6 @@ ZONE = r"[Zz]|\s?(?:UTC|GMT|Z)\b|\s?[+-]\d\d:?\d\d(?!\d)|[+-]\d\d(?!\d)"
 _ZONE = re.compile(ZONE, re.ASCII)
 _TIME = re.compile(rf"(\d{{4}}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{{1,9}})\d*)?({ZONE})?\s*", re.ASCII)
 _NUMBER = re.compile(r"\d{1,20}(?:\.\d{0,20})?", re.ASCII)
-
-
-class ZoneError(EdgemlError):
-    """There is no such time zone, or this machine has no data of it."""
 
 
 class Zone:

@@ -51,7 +51,7 @@ class Folder(Generic[L]):
             with folders.opened(self.path) as place:
                 self.unreadable = ""
                 return self._look(place)
-        except folders.RefusedError as error:
+        except folders.ForgedError as error:
             self.refused = {self.path: error.strerror or ""}
             return self._gone()
         except OSError as error:

@@ -42,7 +42,7 @@ class ModelUpdater(Component[Config]):
 
     def stop(self) -> None:
         if self._updater is not None and self._thread is not None:
-            self._updater.stop()
+            self._updater.ask_to_stop()
             self._thread.join(STOP_TIMEOUT_S)
 
 

@@ -13,10 +13,9 @@ from typing import IO
 
 from edgeml import http
 from edgeml.backoff import Backoff
-from edgeml.errors import DisconnectedError, IpcError
+from edgeml.errors import DisconnectedError, HttpError, HttpRedirectError, HttpUrlError, IpcError
 from edgeml.log import kv
-from model_updater.errors import Stopped, UpdateError
-from model_updater.jobs import JobGone
+from model_updater.errors import JobGone, JobsError, Stopped, UpdateError
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ def _renewed(url: Callable[[bool], str], address: str) -> str:
         return url(True)
     except (JobGone, DisconnectedError):
         raise
-    except IpcError as error:
+    except (IpcError, JobsError) as error:
         log.warning("no fresh URL, will ask again %s", kv(error=error))
         return address
 
@@ -97,7 +96,7 @@ def check_url(url: str, allow_http: bool) -> None:
     allowed = ("https", "http") if allow_http else ("https",)
     try:
         parts = http.check_url(url, allowed)
-    except http.HttpUrlError as error:
+    except HttpUrlError as error:
         raise UpdateError(f"download URL {error}: only {' and '.join(allowed)} are allowed") from error
     if parts.username is not None:
         raise UpdateError(f"download URL {http.shown(url)}: it must not hold a user name")
@@ -150,9 +149,9 @@ def _network_faults() -> Iterator[None]:
     """Whatever the network does is an interruption; what it says of a URL that can never work is the job's end."""
     try:
         yield
-    except (http.HttpUrlError, http.HttpRedirectError) as error:
+    except (HttpUrlError, HttpRedirectError) as error:
         raise UpdateError(f"download: {error}") from error
-    except http.HttpError as error:
+    except HttpError as error:
         raise Interrupted(str(error)) from error
 
 

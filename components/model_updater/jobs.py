@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from edgeml import messages
-from edgeml.errors import IpcError
 from edgeml.ipc import Ipc
 from edgeml.log import kv
+from model_updater.errors import InvalidRequest, JobGone, JobsError
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +26,6 @@ REQUESTS = ("start-next", "+/get", "+/update")
 MAX_DEPTH = 32  # of what the cloud sends; whatever somebody nested deeper is read as null
 MAX_DETAIL = 1024  # characters of one value of statusDetails
 GONE = ("InvalidStateTransition", "ResourceNotFound", "TerminalStateReached")  # cancelled, timed out, deleted, finished
-
-
-class JobGone(IpcError):  # noqa: N818  (names what happened to the job, as a state)
-    """The cloud does not expect anything of this execution any more."""
-
-
-class InvalidRequest(IpcError):  # noqa: N818  (the API's own word)
-    """The cloud will never take this request as it is."""
 
 
 class Execution(msgspec.Struct, frozen=True, rename="camel"):
@@ -64,18 +56,18 @@ class Jobs:
                 self._subscribed.add(topic)
 
     def start_next(self) -> Execution | None:
-        """The job in progress, or else the oldest queued one, now in progress. Raises IpcError."""
+        """The job in progress, or else the oldest queued one, now in progress. Raises JobsError, IpcError."""
         return self._execution(self._ask("start-next", {}))
 
     def get(self, job_id: str) -> Execution:
-        """The job with a fresh presigned URL. Raises IpcError."""
+        """The job with a fresh presigned URL. Raises JobsError, IpcError."""
         execution = self._execution(self._ask(f"{job_id}/get", {"includeJobDocument": True}))
         if execution is None:
             raise JobGone(f"job {job_id}: the cloud sent no execution")
         return execution
 
     def update(self, execution: Execution, status: str, details: dict[str, str]) -> None:
-        """Report. Raises JobGone when the job is no longer ours, IpcError when there was no answer."""
+        """Report. Raises JobGone when the job is no longer ours, JobsError or IpcError when there was no answer."""
         request = f"{execution.job_id}/update"
         body = {"status": status, "executionNumber": execution.execution_number}
         try:
@@ -85,7 +77,7 @@ class Jobs:
             self._ask(request, body)
 
     def close(self) -> None:
-        """Whoever waits for an answer gets an IpcError now."""
+        """Whoever waits for an answer gets a JobsError now."""
         with self._lock:
             for reply in self._waiting.values():
                 reply.put((False, {"code": "Stopping"}))
@@ -96,7 +88,7 @@ class Jobs:
         try:
             return msgspec.convert(reply["execution"], Execution, strict=False)
         except msgspec.ValidationError as error:
-            raise IpcError(f"job execution not understood: {error}") from error
+            raise JobsError(f"job execution not understood: {error}") from error
 
     def _ask(self, request: str, body: dict[str, Any]) -> dict[str, Any]:
         self._subscribe()
@@ -112,14 +104,14 @@ class Jobs:
             self._unanswered += 1
             if self._unanswered % UNANSWERED == 0:  # Nucleus Lite loses subscriptions and tells nobody
                 self._subscribed.clear()
-            raise IpcError(f"AWS IoT Jobs: no answer to {request} in {REPLY_TIMEOUT_S:g} s") from None
+            raise JobsError(f"AWS IoT Jobs: no answer to {request} in {REPLY_TIMEOUT_S:g} s") from None
         finally:
             with self._lock:
                 del self._waiting[token]
         if accepted:
             return answer
         code = answer.get("code")
-        kind = JobGone if code in GONE else InvalidRequest if code == "InvalidRequest" else IpcError
+        kind = JobGone if code in GONE else InvalidRequest if code == "InvalidRequest" else JobsError
         raise kind(f"AWS IoT Jobs refused {request}: {code}, {answer.get('message', '')}")
 
     def _notified(self, topic: str, payload: bytes) -> None:

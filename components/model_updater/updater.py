@@ -19,9 +19,9 @@ from edgeml.log import kv
 from edgeml.messages import ModelActivate, ModelStatus
 from model_updater.config import Config
 from model_updater.document import Document, parse
-from model_updater.errors import Stopped, UpdateError
+from model_updater.errors import JobGone, JobsError, Stopped, UpdateError
 from model_updater.installation import Installation, Tools
-from model_updater.jobs import Execution, JobGone, Jobs
+from model_updater.jobs import Execution, Jobs
 from model_updater.journal import Journal, JournalFile, Outcome
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Updater:
         self._answers = Answers()
         self._listening: set[str] = set()
 
-    def stop(self) -> None:
+    def ask_to_stop(self) -> None:
         """Once `context.stopping` is set: no waiting goes on. Any thread may call it."""
         self._wake.set()
         self._jobs.close()
@@ -191,7 +191,7 @@ class Updater:
             self._jobs.update(journal.execution, "IN_PROGRESS", details)
         except JobGone:
             raise
-        except IpcError as error:
+        except (IpcError, JobsError) as error:
             log.warning("progress not reported %s", kv(error=error))
 
     def _failed(self, journal: Journal, step: str, error: BaseException) -> None:
@@ -261,7 +261,7 @@ class Updater:
         while True:
             try:
                 return request()
-            except IpcError as error:
+            except (IpcError, JobsError) as error:
                 pause = backoff.next()
                 log.warning("will try again %s", kv(what=what, error=error, pause_s=pause))
                 self._context.health.error(error)

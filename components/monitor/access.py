@@ -13,19 +13,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeml.errors import EdgemlError
 from edgeml.files import read_regular, write_atomic
 from monitor.attempts import Attempts
+from monitor.errors import AccessError
 
 PASSWORD_BYTES = 15  # random, 20 characters
 MIN_PASSWORD, MAX_PASSWORD = 8, 1024  # bytes of a password that somebody gives
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}  # 16 MB and some 50 ms for an attempt
 MAX_SESSIONS = 32
 SESSION_S = 12 * 3600.0
-
-
-class AccessError(EdgemlError):
-    """What guards the page (password, certificate, key) cannot be made or read, or is not to be trusted."""
 
 
 def password_of(file: Path) -> str:

@@ -49,7 +49,7 @@ class Monitor(Component[Config]):
 
     def stop(self) -> None:
         self._look.set()
-        self._page.stop()
+        self._page.ask_to_stop()
 
     def _subscribe(self, topic: str, take: Callable[[str, bytes], bool]) -> None:
         """Hear a topic; one that an older deployment does not allow leaves the others worth having."""

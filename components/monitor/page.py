@@ -11,14 +11,15 @@ from starlette.types import ASGIApp
 
 from edgeml.backoff import Backoff
 from edgeml.component import Context
-from edgeml.errors import IpcError
+from edgeml.errors import SecretError
 from edgeml.log import kv
-from edgeml.secrets import api_key
+from edgeml.secrets import secret_value
 from monitor import certificate
-from monitor.access import Access, AccessError, checked, password_of
+from monitor.access import Access, checked, password_of
 from monitor.app import application
 from monitor.config import Config
-from monitor.server import Server, ServerError
+from monitor.errors import AccessError, ServerError
+from monitor.server import Server
 from monitor.state import State
 
 log = logging.getLogger(__name__)
@@ -47,14 +48,14 @@ class Page:
         with self._lock:
             moved, self._config = _served(config) != _served(self._config), config
         if moved:
-            self.stop()
+            self.ask_to_stop()
 
-    def stop(self) -> None:
+    def ask_to_stop(self) -> None:
         """End what serves now, or the pause before the next attempt."""
         self._changed.set()
         with self._lock:
             if self._server is not None:
-                self._server.stop()
+                self._server.ask_to_stop()
 
     def _serve_for_ever(self) -> None:
         problems = self._context.health.problems
@@ -69,14 +70,14 @@ class Page:
             except AccessError as error:
                 problems.found("file_refused", "page", str(error))
                 self._changed.wait(self._backoff.next())
-            except IpcError as error:
+            except SecretError as error:
                 problems.found("secret_missing", "page", str(error))
                 self._changed.wait(self._backoff.next())
 
     def _serve(self) -> None:
         """Serve until the configuration changes or the component stops.
 
-        Raises ServerError, AccessError, and IpcError where there is no password yet.
+        Raises ServerError, AccessError, and SecretError where there is no password yet.
         """
         config, problems = self._config, self._context.health.problems
         self._state.auth = config.auth
@@ -95,7 +96,7 @@ class Page:
                     or self._context.stopping.is_set()
                     or _served(config) != _served(self._config)
                 ):
-                    server.stop()
+                    server.ask_to_stop()
             try:
                 server.run()
             finally:
@@ -118,7 +119,7 @@ class Page:
     def _asked(self, secret: str) -> Access:
         if self._access is None or secret != self._secret:
             if secret:
-                password = checked(api_key(self._context.ipc, secret, "password"), f"secret {secret}")
+                password = checked(secret_value(self._context.ipc, secret, "password"), f"secret {secret}")
             else:
                 file = self._context.work / "password"
                 password = password_of(file)

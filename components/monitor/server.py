@@ -12,8 +12,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from edgeml.errors import EdgemlError
 from monitor.door import MAX_CONNECTIONS, Door, Visitor
+from monitor.errors import ServerError
 
 LOOPBACK = "127.0.0.1"
 MAX_HEADER_BYTES = 16384
@@ -22,10 +22,6 @@ REQUEST_S = 10.0  # from the beginning of a connection or request to the request
 UNREAD_S = 10.0  # that a client may leave an answer unread
 KEEP_ALIVE_S = 20
 STOP_S = 1  # what is under way may end in this time
-
-
-class ServerError(EdgemlError):
-    """The address cannot be listened on."""
 
 
 class BoundedProtocol(H11Protocol):
@@ -108,7 +104,7 @@ class Server:
     def run(self) -> None:
         self._server.run(sockets=[self._socket])
 
-    def stop(self) -> None:
+    def ask_to_stop(self) -> None:
         self._server.should_exit = True
 
 

@@ -75,7 +75,7 @@ class SerialScraper(Component[Config]):
 
     def _run(self, planned: dict[str, Plan]) -> None:
         new = [plan for name, plan in planned.items() if name not in self._services]
-        started = {plan.name: Service(plan, self.context, self._outbox.send) for plan in new}
+        started = {plan.name: Service(plan, self.context, self._outbox.put) for plan in new}
         self._services |= started
         self._commands.listen(
             {
@@ -95,4 +95,4 @@ class SerialScraper(Component[Config]):
             service.ask_to_stop()
         deadline = time.monotonic() + JOIN_TIMEOUT_S
         for service in ending:
-            service.join(deadline)
+            service.stop(max(0.0, deadline - time.monotonic()))

@@ -85,7 +85,7 @@ class PortReader:
         """Close the port and begin anew."""
         self._wake.set()
 
-    def stop(self) -> None:
+    def ask_to_stop(self) -> None:
         self._stopping.set()
         self._wake.set()
 

@@ -1,4 +1,4 @@
-"""One configured port at work: its reader, its outlets, and for Edge Impulse firmware its metrics and commands."""
+"""One configured port at work: its reader, its sinks, and for Edge Impulse firmware its metrics and commands."""
 
 import logging
 import threading
@@ -14,15 +14,14 @@ from edgeml.edge_impulse.results import ModelInfo
 from edgeml.errors import ConfigError, SpoolError
 from edgeml.fields import check_topic
 from edgeml.log import kv
-from serial_scraper import outlets, records
+from edgeml.outbox import Put
+from serial_scraper import records, sinks
 from serial_scraper.config import Config, Port
-from serial_scraper.outlets import Outlet, Outlets
 from serial_scraper.port import Noise, PortReader
 from serial_scraper.records import Format
+from serial_scraper.sinks import Sink, Sinks
 
 log = logging.getLogger(__name__)
-
-Send = Callable[[str, bytes], None]
 
 
 @dataclass(frozen=True)
@@ -72,30 +71,30 @@ def new_format(plan: Plan, context: Context) -> Format:
 
 
 class Service:
-    """Runs from `start` to `stop`."""
+    """Runs from `start` to `stop`, or until it is asked to stop."""
 
-    def __init__(self, plan: Plan, context: Context, send: Send) -> None:
+    def __init__(self, plan: Plan, context: Context, put: Put) -> None:
         self.plan, self._context = plan, context
         self._stopping = threading.Event()
         self._reporter: Reporter | None = None
-        targets: dict[str, Outlet] = {"local": outlets.local(plan.name, plan.port, context.ipc, context.health)}
+        targets: dict[str, Sink] = {"local": sinks.local(plan.name, plan.port, context.ipc, context.health)}
         if plan.port.iot_core.topic:
-            targets["iot_core"] = outlets.iot_core(plan.name, plan.port, send, context.health)
+            targets["iot_core"] = sinks.iot_core(plan.name, plan.port, put, context.health)
         if plan.topics is not None:
             self._reporter = Reporter(
                 plan.settings,
                 plan.topics,
-                send,
+                put,
                 health=context.health,
                 max_bytes=context.ipc.max_iot_bytes,
                 restart=self._restart,
             )
-            targets["edge_impulse"] = outlets.edge_impulse(self._reporter)
+            targets["edge_impulse"] = sinks.edge_impulse(self._reporter)
         self._reader = PortReader(
             plan.name,
             plan.port,
             new_format(plan, context),
-            Outlets(plan.name, plan.port, context.health, targets),
+            Sinks(plan.name, plan.port, context.health, targets),
             context.health,
             model=self._runs,
         )
@@ -107,10 +106,12 @@ class Service:
 
     def ask_to_stop(self) -> None:
         self._stopping.set()
-        self._reader.stop()
+        self._reader.ask_to_stop()
 
-    def join(self, deadline: float) -> None:
-        """Wait, until `deadline` (monotonic), for the end of what `ask_to_stop` told to end."""
+    def stop(self, timeout: float) -> None:
+        """End, waiting no longer than `timeout` seconds."""
+        self.ask_to_stop()
+        deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._context.health.forget(f"ports.{self.plan.name}")

@@ -4,7 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import log_sink
+from benchmarks import log_receiver
 from benchmarks.harness import Row
 from benchmarks.log_rig import Shipper
 
@@ -15,14 +15,14 @@ TIMEOUT_S = 90.0
 
 
 def run() -> list[Row]:
-    with tempfile.TemporaryDirectory() as folder, log_sink.running() as sink:
-        process = Shipper(Path(folder), {}, AWS_ENDPOINT_URL=sink.url)
+    with tempfile.TemporaryDirectory() as folder, log_receiver.running() as receiver:
+        process = Shipper(Path(folder), {}, AWS_ENDPOINT_URL=receiver.url)
         lines = _write(process.logs)
         process.start()
         try:
-            sink.wait_for(lines // 10, TIMEOUT_S)
+            receiver.wait_for(lines // 10, TIMEOUT_S)
             early = process.memory_mb("VmHWM")
-            received = sink.wait_for(lines, TIMEOUT_S)
+            received = receiver.wait_for(lines, TIMEOUT_S)
             peak = process.memory_mb("VmHWM")
         finally:
             process.stop()

@@ -4,7 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import log_sink
+from benchmarks import log_receiver
 from benchmarks.harness import Row, percentile
 from benchmarks.log_rig import Shipper
 
@@ -14,12 +14,12 @@ INTERVAL_S = 1.0
 
 
 def run() -> list[Row]:
-    with tempfile.TemporaryDirectory() as folder, log_sink.running(stamps=True) as sink:
-        process = Shipper(Path(folder), {"periodicUploadIntervalSec": INTERVAL_S}, AWS_ENDPOINT_URL=sink.url)
+    with tempfile.TemporaryDirectory() as folder, log_receiver.running(stamps=True) as receiver:
+        process = Shipper(Path(folder), {"periodicUploadIntervalSec": INTERVAL_S}, AWS_ENDPOINT_URL=receiver.url)
         process.start()
         try:
             written = _write(process.logs / "edgeml.A.log")
-            lags = sink.wait_for(written, 15).lags
+            lags = receiver.wait_for(written, 15).lags
             memory = process.memory_mb()
         finally:
             process.stop()

@@ -252,7 +252,7 @@ class FaultySink:
         return events[first:last], {"rejectedLogEventsInfo": info}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        sink = self
+        receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -267,11 +267,11 @@ class FaultySink:
                 body = json.loads(data)
                 operation = self.headers["X-Amz-Target"].rpartition(".")[2]
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                answer = sink.answer(Request(operation, body, headers))
+                answer = receiver.answer(Request(operation, body, headers))
                 if answer is None:
                     self.close_connection = True
                     return
-                html = sink.answers_html and answer[0] == 200 and "__type" in answer[1]
+                html = receiver.answers_html and answer[0] == 200 and "__type" in answer[1]
                 text = b"<html>Log in</html>" if html else json.dumps(answer[1]).encode()
                 self.send_response(answer[0])
                 self.send_header("Content-Length", str(len(text)))

@@ -1,4 +1,4 @@
-"""Log files to PutLogEvents, beside the least that Python has to do for it, into the same bounded loopback sink."""
+"""Log files to PutLogEvents, beside the least that Python has to do for it, into the same bounded loopback receiver."""
 
 import shutil
 import statistics
@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import log_sink
+from benchmarks import log_receiver
 from benchmarks.harness import Row
 from benchmarks.log_rig import Shipper
 
@@ -60,17 +60,17 @@ def _write(folder: Path) -> list[Path]:
 
 def _shipper(folder: Path, sources: list[Path]) -> tuple[float, float, float]:
     """Events/s from the first to the last request, CPU microseconds an event with start-up, peak memory in MB."""
-    with log_sink.running() as sink:
-        process = Shipper(folder, {}, AWS_ENDPOINT_URL=sink.url)
+    with log_receiver.running() as receiver:
+        process = Shipper(folder, {}, AWS_ENDPOINT_URL=receiver.url)
         for source in sources[:-1]:
             shutil.copy2(source, process.logs)  # a log has one name
         active = process.logs / "edgeml.A.log"
         shutil.copy2(sources[-1], active)
         process.start()
         try:
-            sink.wait_for(LINES, TIMEOUT_S)
+            receiver.wait_for(LINES, TIMEOUT_S)
             active.rename(process.logs / sources[-1].name)  # rotated while the backlog is being read
-            received = sink.wait_for(FILES * LINES, TIMEOUT_S)
+            received = receiver.wait_for(FILES * LINES, TIMEOUT_S)
             cpu, memory = process.cpu_s(), process.memory_mb("VmHWM")
         finally:
             process.stop()
@@ -79,9 +79,9 @@ def _shipper(folder: Path, sources: list[Path]) -> tuple[float, float, float]:
 
 
 def _limit(sources: list[Path]) -> tuple[float, float]:
-    with log_sink.running() as sink:
+    with log_receiver.running() as receiver:
         script = Path(__file__).with_name("log_limit.py")
-        command = [sys.executable, str(script), sink.url, *map(str, sources)]
+        command = [sys.executable, str(script), receiver.url, *map(str, sources)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
-        received = sink.received()
+        received = receiver.received()
     return received.events / (received.last - received.first), float(done.stdout.split()[1])

@@ -30,7 +30,7 @@ import json, sys, time
 from pathlib import Path
 from camera_capture.kinds.test_pattern import PatternCamera
 from edgeml import messages, models
-from edgeml.messages import Source
+from edgeml.messages import SampleRef
 from inferencer.backends.onnx import OnnxBackend
 from inferencer.config import Pipeline
 from inferencer.sources.camera import CameraSource
@@ -46,7 +46,7 @@ while True:
     time.sleep(max(0, due - time.monotonic()))
     source.grab()
     at = time.time()
-    outcome = runner.infer(Sample(source.retrieve(), Source(), time.monotonic_ns(), "bgr24"))
+    outcome = runner.infer(Sample(source.retrieve(), SampleRef(), time.monotonic_ns(), "bgr24"))
     line = {"topic": "edgeml/inference/faces", "payload": {"source": {"captured_at": at}, "results": outcome.results}}
     sys.stdout.write(messages.encode(line).decode() + "\\n")
     sys.stdout.flush()

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from benchmarks.harness import Row, interleave, percentile
-from edgeml.bundle import Input
+from edgeml.bundle import InputTensor
 from inferencer.preprocess import Preprocessor
 
 TIMES = 100
@@ -17,9 +17,9 @@ MEAN, SCALE = 127.0, 1 / 128
 
 def run() -> list[Row]:
     frame = np.random.default_rng(1).integers(0, 256, (720, 1280, 3), np.uint8)
-    stretch = Preprocessor(Input(name="x", size=(224, 224), mean=[MEAN], std=[1 / SCALE]))
+    stretch = Preprocessor(InputTensor(name="x", size=(224, 224), mean=[MEAN], std=[1 / SCALE]))
     crop = Preprocessor(
-        Input(name="x", size=(224, 224), resize="crop", resize_shorter=256, mean=[MEAN], std=[1 / SCALE])
+        InputTensor(name="x", size=(224, 224), resize="crop", resize_shorter=256, mean=[MEAN], std=[1 / SCALE])
     )
     ways: dict[str, Callable[[], object]] = {
         "blob": lambda: cv2.dnn.blobFromImage(frame, SCALE, (224, 224), (MEAN,) * 3, swapRB=True, crop=False),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from camera_capture.source import UndecodableError
+from camera_capture.errors import UndecodableError
 from edgeml.errors import SourceError
 from hostile_http import ENDLESS, OK, RawServer, endless, sends
 from http_camera_support import PICTURES, VALUES, body, camera, jpeg, multipart, seen

@@ -21,7 +21,8 @@ from edge_impulse_linux.config import Config, Sensor
 from edgeml import http, json_limits, numbers
 from edgeml.backoff import Backoff
 from edgeml.component import Context
-from edgeml.edge_impulse.studio import Studio, StudioError
+from edgeml.edge_impulse.studio import Studio
+from edgeml.errors import StudioError
 from edgeml.frames import FrameReader, FrameWriter
 from edgeml.health import Health
 from ipc_support import UNEXPECTED, FakeIpc
@@ -130,7 +131,7 @@ def failing(patch: pytest.MonkeyPatch, owner: Any, name: str, device: Device) ->
         (PARSER, "loads", "disconnects"),
         (component, "find_project", "workers.failed"),
         (component, "identity", "workers.failed"),
-        (component, "api_key", "workers.failed"),
+        (component, "secret_value", "workers.failed"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -7,7 +7,8 @@ import pytest
 
 from edge_impulse_linux.identity import Identity
 from edge_impulse_linux.ingestion import Ingestion, Target, signed
-from edgeml.edge_impulse.studio import StudioError, endpoints
+from edgeml.edge_impulse.studio import endpoints
+from edgeml.errors import StudioError
 from localdev.simulators.studio import FakeStudio
 
 JPEG = b"\xff\xd8\r\n--\x00\xff\xd9"

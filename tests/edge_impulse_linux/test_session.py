@@ -11,7 +11,7 @@ from edge_impulse_linux.identity import Identity
 from edge_impulse_linux.ingestion import Ingestion
 from edge_impulse_linux.sampling import Sampler
 from edge_impulse_linux.session import Session
-from edgeml.edge_impulse.studio import StudioError
+from edgeml.errors import StudioError
 from edgeml.health import Health
 
 WELCOME = b'\x81\x0e{"hello":true}'

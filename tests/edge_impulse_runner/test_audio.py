@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_impulse_runner.audio import AudioInput, Microphone, WavFile
-from edge_impulse_runner.inputs import Window
+from edge_impulse_runner.audio import AudioSource, Microphone, WavFile
 from edge_impulse_runner.protocol import ModelParameters
+from edge_impulse_runner.sources import Window
 from edgeml.errors import SourceError
 
 LISTENS = ModelParameters(
@@ -33,14 +33,14 @@ def arecord(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
 
-def following(source: AudioInput, timeout: float = 5.0) -> Window:
+def following(source: AudioSource, timeout: float = 5.0) -> Window:
     window = source.next(timeout)
     assert window is not None
     return window
 
 
 def test_a_wav_file_sounds_at_its_own_pace_and_ends(tmp_path: Path) -> None:
-    source = AudioInput(WavFile(wav(tmp_path / "a.wav", 2000), 16000), WINDOWED)
+    source = AudioSource(WavFile(wav(tmp_path / "a.wav", 2000), 16000), WINDOWED)
     began = time.monotonic()
     first, second = following(source), following(source)
     assert 0.09 < time.monotonic() - began < 1.0  # 1600 samples are 100 ms
@@ -52,7 +52,7 @@ def test_a_wav_file_sounds_at_its_own_pace_and_ends(tmp_path: Path) -> None:
 
 
 def test_the_first_channel_of_several(tmp_path: Path) -> None:
-    source = AudioInput(WavFile(wav(tmp_path / "a.wav", 1000, channels=2), 16000), WINDOWED)
+    source = AudioSource(WavFile(wav(tmp_path / "a.wav", 1000, channels=2), 16000), WINDOWED)
     assert following(source).features.tolist() == list(range(800))
 
 
@@ -74,7 +74,7 @@ def test_a_broken_wav_file(tmp_path: Path, content: bytes | None) -> None:
 def test_a_microphone_is_heard_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.arange(12000, dtype="<i2").tofile(tmp_path / "sound")
     arecord(tmp_path, f"cat {tmp_path}/sound; exec sleep 60", monkeypatch)
-    source = AudioInput(Microphone("plughw:1,0", 16000), LISTENS)
+    source = AudioSource(Microphone("plughw:1,0", 16000), LISTENS)
     try:
         slices = [following(source) for _ in range(3)]
         assert source.next(0.05) is None

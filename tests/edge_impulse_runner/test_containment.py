@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_impulse_runner import audio, eim, images, inputs, life, process, senses
+from edge_impulse_runner import audio, eim, images, life, process, senses, sources
 from edge_impulse_runner.component import EdgeImpulseRunner
-from edge_impulse_runner.config import Config, Input
+from edge_impulse_runner.config import Config, SourceSettings
 from edge_impulse_runner.eim import Eim
-from edge_impulse_runner.models import ModelSource
-from edge_impulse_runner.process import EimGone
+from edge_impulse_runner.errors import EimGone
+from edge_impulse_runner.models import ModelFinder
 from edge_impulse_runner.protocol import CAMERA, MICROPHONE, Hello, Inference, ModelParameters
 from edgeml.backoff import Backoff
 from edgeml.component import Context
@@ -91,7 +91,9 @@ class Running:
             enable_cache_to_file="yes",
             cache_file_directory=str(self.folder / "cache"),
         )
-        given = Input(topic="t", ring_directory=str(self.folder), audio_file=str(self.folder / "a.wav"), max_fps=200)
+        given = SourceSettings(
+            topic="t", ring_directory=str(self.folder), audio_file=str(self.folder / "a.wav"), max_fps=200
+        )
         self._feeding.start()
         self.component.start(Config(parameters=parameters, input=given))
 
@@ -152,14 +154,14 @@ BORDERS = [
     (CAMERA_MODEL, FileCache, "put", "cache_errors", ""),
     (CAMERA_MODEL, Model, "open", "workers.failed", "worker_failed"),
     (CAMERA_MODEL, Model, "classify", "workers.failed", "worker_failed"),
-    (CAMERA_MODEL, ModelSource, "locate", "workers.failed", "worker_failed"),
-    (CAMERA_MODEL, ModelSource, "installed", "", ""),
+    (CAMERA_MODEL, ModelFinder, "locate", "workers.failed", "worker_failed"),
+    (CAMERA_MODEL, ModelFinder, "installed", "", ""),
     (SOUND_MODEL, senses, "WavFile", "workers.failed", "worker_failed"),
     (SOUND_MODEL, wave, "open", "failures", "source_failed"),
     (SOUND_MODEL, audio.WavFile, "read", "failures", "source_failed"),
-    (SENSOR_MODEL, inputs, "measured", "input_rejected", ""),
+    (SENSOR_MODEL, sources, "measured", "input_rejected", ""),
     (SENSOR_MODEL, FakeIpc, "subscribe_iot", "subscriptions_failed", ""),
-    (SENSOR_MODEL, Outbox, "send", "", ""),
+    (SENSOR_MODEL, Outbox, "put", "", ""),
     (SENSOR_MODEL, reporter, "encode", "", ""),
 ]
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from edge_impulse_runner.eim import Eim
-from edge_impulse_runner.process import EimGone, EimRefused, sweep
+from edge_impulse_runner.errors import EimGone, EimRefused
+from edge_impulse_runner.process import sweep
 from edgeml.edge_impulse.results import Box, Result, TrackedBox
 from support import eventually
 

@@ -12,7 +12,7 @@ import pytest
 from edge_impulse_runner import audio, shared
 from edge_impulse_runner.audio import Microphone, WavFile
 from edge_impulse_runner.eim import Eim
-from edge_impulse_runner.process import EimError, EimGone
+from edge_impulse_runner.errors import EimError, EimGone
 from edge_impulse_runner.protocol import SharedMemory
 from edgeml.errors import SourceError
 from support import eventually

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from edge_impulse_runner import life as life_module
-from edge_impulse_runner.config import Config, Input, Model
-from edge_impulse_runner.inputs import Window
+from edge_impulse_runner.config import Config, Model, SourceSettings
 from edge_impulse_runner.life import Life
-from edge_impulse_runner.models import ModelSource
+from edge_impulse_runner.models import ModelFinder
 from edge_impulse_runner.protocol import Hello
+from edge_impulse_runner.sources import Window
 from edgeml.backoff import Backoff
 from edgeml.edge_impulse.device import Topics
 from edgeml.edge_impulse.parameters import Parameters, interpret
@@ -45,12 +45,12 @@ class Ticks:
 
 
 class Running:
-    """A Life on a thread, what it published, and its inputs."""
+    """A Life on a thread, what it published, and its sources."""
 
     def __init__(self, folder: Path, model: Path | None = None, **settings: Any) -> None:
         self.health = Health("test", "1")
         self.messages: list[tuple[str, dict[str, Any]]] = []
-        self.inputs: list[Ticks] = []
+        self.sources: list[Ticks] = []
         self.windows = settings.pop("windows", 1 << 30)
         self.continuous = settings.pop("continuous", False)
         self.broken_spool = False
@@ -61,24 +61,24 @@ class Running:
                 thresholds=settings.pop("thresholds", {}),
                 classify_timeout_s=settings.pop("classify_timeout_s", 5.0),
             ),
-            input=Input(max_fps=settings.pop("max_fps", 200.0)),
+            input=SourceSettings(max_fps=settings.pop("max_fps", 200.0)),
         )
         parameters = {"iotcore_backoff": 0, "ei_local_model_file": str(model or "__none__"), **settings}
         found = interpret(Parameters(**parameters))
         reporter = Reporter(
             found, Topics("D"), self._send, health=self.health, max_bytes=128 * 1024, restart=lambda: None
         )
-        source = ModelSource(
+        finder = ModelFinder(
             found, config.model, root=folder, work=folder, studio=lambda: Studio("", "http://127.0.0.1:9")
         )
-        self.life = Life(config, found, source, self._input, reporter, self.health, backoff=Backoff(0.02, 0.02))
+        self.life = Life(config, found, finder, self._source, reporter, self.health, backoff=Backoff(0.02, 0.02))
         self.thread = threading.Thread(target=self.life.run)
         if begin:
             self.thread.start()
 
-    def _input(self, hello: Hello) -> Ticks:
-        self.inputs.append(Ticks(hello, self.windows, self.continuous))
-        return self.inputs[-1]
+    def _source(self, hello: Hello) -> Ticks:
+        self.sources.append(Ticks(hello, self.windows, self.continuous))
+        return self.sources[-1]
 
     def _send(self, topic: str, payload: bytes) -> None:
         if self.broken_spool and topic.endswith("inference/output"):
@@ -93,10 +93,10 @@ class Running:
         return self.topic("inference/output")
 
     def stop(self) -> None:
-        self.life.stop()
+        self.life.ask_to_stop()
         self.thread.join(timeout=5)
         assert not self.thread.is_alive()
-        assert all(source.closed for source in self.inputs)
+        assert all(source.closed for source in self.sources)
 
 
 Run = Callable[..., Running]
@@ -152,7 +152,7 @@ def test_a_refused_input_is_counted_and_the_model_kept(run: Run, launcher: Launc
     running = run(launcher(kind="audio", slice_size=4000), continuous=False)
     eventually(lambda: len(running.results) >= 2, what="results")
     pids = running.health.counter("failures")
-    running.inputs[-1].features = np.zeros(5, dtype=np.float32)
+    running.sources[-1].features = np.zeros(5, dtype=np.float32)
     eventually(lambda: running.health.counter("inferences_refused") >= 2, what="refusals")
     assert running.health.counter("failures") == pids == 0
 
@@ -167,13 +167,13 @@ def test_a_listening_model_is_not_believed_before_it_heard_a_window(run: Run, la
 
 def test_a_broken_input_is_opened_again(run: Run, launcher: Launcher) -> None:
     running = run(launcher(), windows=2)
-    eventually(lambda: len(running.results) >= 6, what="results of three inputs")
+    eventually(lambda: len(running.results) >= 6, what="results of three sources")
 
 
 def test_wait_on_restart_waits(run: Run, launcher: Launcher) -> None:
     running = run(launcher(), windows=2, ei_shutdown_behavior="wait_on_restart")
     eventually(lambda: "unplugged" in running.health.report().notes.get("state", ""), what="state")
-    assert len(running.inputs) == 1
+    assert len(running.sources) == 1
     assert len(running.results) == 2
     running.life.reporter.command(b'{"cmd":"get_model_info"}')
     assert running.topic("command/output")[-1]["result"]["model_info"]["model_version"] == "v7"
@@ -181,7 +181,7 @@ def test_wait_on_restart_waits(run: Run, launcher: Launcher) -> None:
 
 def test_stop_does_not_wait_for_a_model_that_hangs(run: Run, launcher: Launcher) -> None:
     running = run(launcher(misbehaves="hangs"), classify_timeout_s=60.0)
-    eventually(lambda: running.inputs, what="input")
+    eventually(lambda: running.sources, what="source")
     began = time.monotonic()
     running.stop()
     assert time.monotonic() - began < 3.0
@@ -245,7 +245,7 @@ def test_the_limit_of_inferences_a_second(run: Run, launcher: Launcher) -> None:
 def test_what_nobody_expected_leaves_no_second_thread_of_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ModelSource, "locate", lambda source, stopping: 1 / 0)
+    monkeypatch.setattr(ModelFinder, "locate", lambda source, stopping: 1 / 0)
     for _ in range(2):  # as the worker that runs it does
         with pytest.raises(ZeroDivisionError):
             Running(tmp_path, begin=False).life.run()

@@ -13,10 +13,10 @@ import pytest
 
 from edge_impulse_runner import models
 from edge_impulse_runner.config import Model
-from edge_impulse_runner.models import ModelSource
+from edge_impulse_runner.models import ModelFinder
 from edgeml.edge_impulse.parameters import Parameters, interpret
-from edgeml.edge_impulse.studio import Studio, StudioError, endpoints
-from edgeml.errors import BundleError
+from edgeml.edge_impulse.studio import Studio, endpoints
+from edgeml.errors import BundleError, StudioError
 
 TYPE = "runner-linux-x86_64"
 
@@ -99,16 +99,16 @@ def studio() -> Iterator[FakeStudio]:
 
 
 class Device:
-    """A core's folders, and what the source finds in them."""
+    """A core's folders, and what the finder finds in them."""
 
     def __init__(self, folder: Path) -> None:
         self.root, self.work = folder, folder / "work" / "edgeml.EdgeImpulseRunner"
         self.work.mkdir(parents=True)
 
-    def source(self, model: Model | None = None, api: str = "", key: str = "ei_good", file: str = "") -> ModelSource:
+    def finder(self, model: Model | None = None, api: str = "", key: str = "ei_good", file: str = "") -> ModelFinder:
         settings = interpret(Parameters(ei_local_model_file=file))
         config = model or Model(deployment=TYPE)
-        return ModelSource(settings, config, root=self.root, work=self.work, studio=lambda: Studio(key, api, 5.0))
+        return ModelFinder(settings, config, root=self.root, work=self.work, studio=lambda: Studio(key, api, 5.0))
 
     def bundle(self, component: str, name: str, content: bytes, **manifest: str) -> Path:
         folder = self.root / "work" / component / name
@@ -125,30 +125,30 @@ def device(tmp_path: Path) -> Device:
     return Device(tmp_path)
 
 
-def located(source: ModelSource) -> Path:
-    return source.locate(threading.Event())
+def located(finder: ModelFinder) -> Path:
+    return finder.locate(threading.Event())
 
 
 def test_a_file_wins_and_needs_no_studio(device: Device, tmp_path: Path) -> None:
     file = tmp_path / "m.eim"
     file.write_bytes(b"#!")
     file.chmod(0o755)
-    assert located(device.source(file=str(file), api="http://127.0.0.1:9")) == file
+    assert located(device.finder(file=str(file), api="http://127.0.0.1:9")) == file
 
 
 def test_a_file_that_is_not_executable_is_copied_and_left_as_it_is(device: Device, tmp_path: Path) -> None:
     file = tmp_path / "m.eim"
     file.write_bytes(b"#!")
     file.chmod(0o644)
-    source = device.source(file=str(file))
-    copy = located(source)
+    finder = device.finder(file=str(file))
+    copy = located(finder)
     assert copy.parent == device.work
     assert os.access(copy, os.X_OK)
     assert (copy.read_bytes(), file.stat().st_mode & 0o777) == (b"#!", 0o644)
-    assert located(source) == copy
+    assert located(finder) == copy
     file.write_bytes(b"#! changed")
     os.utime(file, ns=(1, 1))
-    newer = located(source)
+    newer = located(finder)
     assert newer.read_bytes() == b"#! changed"
     assert list(device.work.glob("model-*.eim")) == [newer]
 
@@ -156,50 +156,62 @@ def test_a_file_that_is_not_executable_is_copied_and_left_as_it_is(device: Devic
 def test_a_socket_is_attached_to(device: Device, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
-        assert located(device.source(file=str(tmp_path / "s"))) == tmp_path / "s"
+        assert located(device.finder(file=str(tmp_path / "s"))) == tmp_path / "s"
 
 
 def test_a_bundle_is_waited_for_and_an_update_wins(device: Device) -> None:
-    source = device.source(Model(bundle="Cars"))
+    finder = device.finder(Model(bundle="Cars"))
     with pytest.raises(BundleError, match="waiting for model bundle Cars"):
-        located(source)
+        located(finder)
     first = device.bundle("edgeml.model.Cars", "current", b"1")
-    assert located(source) == source.installed() == first
+    assert located(finder) == finder.installed() == first
     second = device.bundle("edgeml.ModelUpdater", "models/Cars/current", b"2")
-    assert located(source) == source.installed() == second
+    assert located(finder) == finder.installed() == second
+
+
+@pytest.mark.parametrize(
+    ("component", "update", "found"),
+    [("2.0.0", "1.0.0", b"component"), ("1.0.0", "1.0.0", b"update"), ("1.0.0", "1.0.1", b"update"),
+     ("1.0.0", None, b"component"), (None, "1.0.0", b"update"), (None, None, b"update"), ("new", "1.0.0", b"update")],
+)  # fmt: skip
+def test_the_newest_bundle_is_taken(device: Device, component: str | None, update: str | None, found: bytes) -> None:
+    versions = [{"version": version} if version else {} for version in (component, update)]
+    device.bundle("edgeml.model.Cars", "current", b"component", **versions[0])
+    device.bundle("edgeml.ModelUpdater", "models/Cars/current", b"update", **versions[1])
+    assert located(device.finder(Model(bundle="Cars"))).read_bytes() == found
 
 
 def test_a_bundle_that_is_damaged_is_refused(device: Device) -> None:
     device.bundle("edgeml.model.Cars", "current", b"1", sha256=hashlib.sha256(b"1").hexdigest())
-    assert located(device.source(Model(bundle="Cars"))).is_file()
+    assert located(device.finder(Model(bundle="Cars"))).is_file()
     file = device.bundle("edgeml.model.Dogs", "current", b"1", sha256="0" * 64)
     with pytest.raises(BundleError, match="sha256"):
-        located(device.source(Model(bundle="Dogs")))
+        located(device.finder(Model(bundle="Dogs")))
     with pytest.raises(BundleError, match="sha256"):
-        located(device.source(Model(bundle=str(file.parent))))
+        located(device.finder(Model(bundle=str(file.parent))))
 
 
 def test_download_from_studio_once(device: Device, studio: FakeStudio) -> None:
-    source = device.source(api=studio.url)
-    path = located(source)
+    finder = device.finder(api=studio.url)
+    path = located(finder)
     assert path.read_bytes() == studio.model
     assert os.access(path, os.X_OK)
     assert path == device.work / "models" / f"3-v7-float32-{TYPE}" / "model.eim"
     asked = len(studio.requests)
-    assert located(source) == path
+    assert located(finder) == path
     assert [path for _, path, _ in studio.requests[asked:]] == [
         "projects",
         f"3/deployment?type={TYPE}&modelType=float32",
     ]
     assert {key for _, _, key in studio.requests} == {"ei_good"}
-    assert source.installed() is None
+    assert finder.installed() is None
 
 
 def test_a_new_version_replaces_the_old_one(device: Device, studio: FakeStudio) -> None:
-    source = device.source(api=studio.url)
-    located(source)
+    finder = device.finder(api=studio.url)
+    located(finder)
     studio.version = 8
-    assert "v8" in str(located(source))
+    assert "v8" in str(located(finder))
     assert len(list((device.work / "models").iterdir())) == 1
 
 
@@ -208,31 +220,31 @@ def test_a_model_that_was_never_built_is_built(
 ) -> None:
     monkeypatch.setattr(models, "BUILD_POLL_S", 0.01)
     studio.built = False
-    assert located(device.source(api=studio.url)).exists()
+    assert located(device.finder(api=studio.url)).exists()
     assert ("POST", f"3/jobs/build-ondevice-model?type={TYPE}", "ei_good") in studio.requests
     studio.built = studio.builds_well = False
     with pytest.raises(StudioError, match="build job 12 of project 3 failed"):
-        located(Device(tmp_path / "another").source(api=studio.url))
+        located(Device(tmp_path / "another").finder(api=studio.url))
 
 
 def test_without_studio_the_model_downloaded_before_is_used(device: Device, studio: FakeStudio) -> None:
-    path = located(device.source(api=studio.url))
-    assert located(device.source(api="http://127.0.0.1:9")) == path
+    path = located(device.finder(api=studio.url))
+    assert located(device.finder(api="http://127.0.0.1:9")) == path
 
 
 def test_errors_of_studio_are_told_without_the_key(device: Device, studio: FakeStudio) -> None:
     with pytest.raises(StudioError, match="Invalid API key") as caught:
-        located(device.source(api=studio.url, key="ei_bad"))
+        located(device.finder(api=studio.url, key="ei_bad"))
     assert "ei_bad" not in str(caught.value)
     assert "ei_bad" not in repr(Studio("ei_bad"))
     with pytest.raises(StudioError, match="refused"):
-        located(device.source(api="http://127.0.0.1:9"))
+        located(device.finder(api="http://127.0.0.1:9"))
 
 
 def test_a_download_that_is_cut_short_leaves_nothing(device: Device, studio: FakeStudio) -> None:
     studio.cut_short = True
     with pytest.raises(StudioError, match="cut short"):
-        located(device.source(api=studio.url))
+        located(device.finder(api=studio.url))
     assert [path for path in (device.work / "models").rglob("*") if path.is_file()] == []
 
 

@@ -13,8 +13,8 @@ import pytest
 from botocore.utils import ContainerMetadataFetcher
 
 from edgeml import credentials
-from edgeml.credentials import TELL_AFTER, AwsClient, Credentials, CredentialsError
-from edgeml.errors import IpcError
+from edgeml.credentials import TELL_AFTER, AwsClient, Credentials
+from edgeml.errors import CloudError, CredentialsError
 from edgeml.health import Health
 
 GOOD = {"AccessKeyId": "a", "SecretAccessKey": "s", "Token": "t", "Expiration": "2037-01-01T00:00:00Z"}
@@ -121,7 +121,7 @@ def test_what_holds_no_credentials_is_an_outage_until_some_come(
             assert process.codes() == []
             with pytest.raises(CredentialsError, match="no AWS credentials"):
                 asked.frozen()
-            with pytest.raises(IpcError) if attempt == 0 else pytest.raises(CredentialsError):
+            with pytest.raises(CloudError) if attempt == 0 else pytest.raises(CredentialsError):
                 client.get()
         assert process.codes() == ["credentials"]
         answers.append(half())

@@ -4,7 +4,8 @@ import threading
 import pytest
 
 from edgeml.edge_impulse.results import Result, content
-from edgeml.edge_impulse.studio import Studio, StudioError
+from edgeml.edge_impulse.studio import Studio
+from edgeml.errors import StudioError
 
 KEY = "ei_0123456789abcdef"
 

@@ -10,7 +10,8 @@ import pytest
 
 from certificates import certificate
 from edgeml import http
-from edgeml.http import Client, HttpError, HttpRedirectError, HttpTimeoutError, HttpUrlError, Limits
+from edgeml.errors import HttpError, HttpRedirectError, HttpTimeoutError, HttpUrlError
+from edgeml.http import Client, Limits
 from hostile_http import ENDLESS, OK, WRONG, raw_server, sends
 
 QUICK = Limits(total_s=0.4, connect_s=0.3, stall_s=0.3, max_bytes=20_000)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeml.json_limits import JsonError, loads, too_deep
+from edgeml.errors import JsonError
+from edgeml.json_limits import loads, too_deep
 
 BAD = {
     "nothing": (b"", "Expecting value"),

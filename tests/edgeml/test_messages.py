@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from edgeml import messages
-from edgeml.messages import CameraCommand, Detection, FrameReady, InferenceResult, LatencyMs, ModelRef, Source
+from edgeml.messages import CameraCommand, Detection, FrameReady, InferenceResult, LatencyMs, ModelRef, SampleRef
 
 
 def test_a_message_survives_the_trip() -> None:
@@ -24,7 +24,7 @@ def test_absent_optional_fields_are_left_out() -> None:
     result = InferenceResult(
         pipeline="p",
         model=ModelRef("m", "1"),
-        source=Source(camera="c", frame_id=1),
+        source=SampleRef(camera="c", frame_id=1),
         task="detection",
         results=[Detection("face", 0.9, (1.0, 2.0, 3.0, 4.0))],
         latency_ms=LatencyMs(queue=0, preprocess=0, inference=0, postprocess=0),

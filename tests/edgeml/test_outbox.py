@@ -42,13 +42,13 @@ def test_what_is_sent_offline_waits_on_disk_and_goes_out_in_order(tmp_path: Path
     offline = Core(online=False)
     box = outbox(tmp_path, offline)
     for number in range(20):
-        box.send("t", b"%d" % number)
+        box.put("t", b"%d" % number)
     eventually(lambda: offline.attempts, what="an attempt")
     box.close()
     assert offline.iot == []
     online = Core(online=True)
     box = outbox(tmp_path, online, qos=0)
-    box.send("t", b"20")
+    box.put("t", b"20")
     eventually(lambda: len(online.iot) == 21, what="all messages")
     box.close()
     assert online.iot == [("t", b"%d" % number, 0) for number in range(21)]
@@ -57,8 +57,8 @@ def test_what_is_sent_offline_waits_on_disk_and_goes_out_in_order(tmp_path: Path
 def test_what_this_core_never_takes_does_not_block_the_rest(tmp_path: Path) -> None:
     core = Core(online=True)
     box = outbox(tmp_path, core)
-    box.send("t", b"x" * 7001)
-    box.send("t", b"small")
+    box.put("t", b"x" * 7001)
+    box.put("t", b"small")
     eventually(lambda: core.iot, what="the small one")
     box.close()
     assert core.iot == [("t", b"small", 1)]
@@ -68,8 +68,8 @@ def test_topics_are_lanes_and_what_is_refused_comes_again_when_the_configuration
     core, health = Core(online=True, refused=("bad",)), Health("test", "1")
     box = Outbox(tmp_path / "outbox.spool", core, health, max_bytes=1 << 20)
     for number in range(2):
-        box.send("bad", b"%d" % number)
-        box.send("good", b"%d" % number, qos=0)
+        box.put("bad", b"%d" % number)
+        box.put("good", b"%d" % number, qos=0)
     eventually(lambda: len(core.iot) == 2, what="the good ones")
     eventually(lambda: health.report().gauges["outbox.quarantined"] == 2, what="the refused ones")
     codes = {(problem.code, problem.subject) for problem in health.problems.current()}
@@ -108,15 +108,15 @@ def test_messages_of_a_wrong_clock_wait_for_the_right_time(tmp_path: Path, wrong
         return Outbox(path, core, health, max_bytes=1 << 20, times={"at": 1, "ts": 1000}, clock=clock)
 
     box = opened()
-    box.send("t", json.dumps({"at": wrong, "n": 0}).encode())
+    box.put("t", json.dumps({"at": wrong, "n": 0}).encode())
     eventually(lambda: [problem.code for problem in health.problems.current()] == ["clock"])
     box.close()  # a restart within the boot
     box = opened()
     clock.pass_s(10)
-    box.send("t", json.dumps({"ts": int(wrong * 1000) + 10_000, "n": 1}).encode())
+    box.put("t", json.dumps({"ts": int(wrong * 1000) + 10_000, "n": 1}).encode())
     assert core.iot == []
     clock.synchronise(TRUE)
-    box.send("t", json.dumps({"at": TRUE, "n": 2}).encode())
+    box.put("t", json.dumps({"at": TRUE, "n": 2}).encode())
     eventually(lambda: len(core.iot) == 3)
     box.close()
     found = [json.loads(payload) for _, payload, _ in core.iot]
@@ -128,11 +128,11 @@ def test_a_clock_that_is_never_set_holds_messages_for_a_while_and_marks_them(tmp
     clock, core = FakeClock(1000.0, uptime=5.0), Core(online=True)
     health = Health("t", "1")
     box = Outbox(tmp_path / "o.spool", core, health, max_bytes=1 << 20, times={"at": 1}, clock=clock, clock_wait_s=60)
-    box.send("t", b'{"at":1000.0}')
+    box.put("t", b'{"at":1000.0}')
     eventually(lambda: [problem.code for problem in health.problems.current()] == ["clock"], what="being held")
     assert core.iot == []
     clock.pass_s(56)
-    box.send("t", b'{"at":1056.0}')
+    box.put("t", b'{"at":1056.0}')
     eventually(lambda: len(core.iot) == 2)
     box.close()
     marked = [{"at": at, "clock": "unsynchronised"} for at in (1000.0, 1056.0)]

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeml.pictures import PictureError, decoded, file_bytes, load, shown
+from edgeml.errors import PictureError
+from edgeml.pictures import decoded, file_bytes, load, shown
 from pictures_support import BMP, JPEG, PNG, SMOOTH, WEBP, WHOLE, after_start, chunk, encoded, sized
 from support import ROOT
 

@@ -103,7 +103,7 @@ def test_what_is_put_back_takes_its_old_place(tmp_path: Path) -> None:
     assert spool.refusals.put_back(spool.refusals.quarantine.names) == []
     assert spool.peek(9) == before
     assert spool.peek(9)[0].moment == before[0].moment
-    assert spool.bytes == sum(spool.size_of(i.topic, json.dumps(i.headers), i.payload) for i in before)
+    assert spool.size_bytes == sum(spool.size_of(i.topic, json.dumps(i.headers), i.payload) for i in before)
     spool.close()
 
 

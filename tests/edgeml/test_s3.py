@@ -9,7 +9,7 @@ import pytest
 
 from clock_support import FakeClock
 from edgeml.component import Context
-from edgeml.errors import IpcError, RefusedError
+from edgeml.errors import CloudError, RefusedError
 from edgeml.health import Health
 from edgeml.ipc import StandaloneIpc
 from edgeml.s3 import Client, Uploader, literal
@@ -106,17 +106,14 @@ OUTAGES = [
 @pytest.mark.parametrize(("status", "code"), [*REFUSED, *OUTAGES[:-1]])
 def test_answers_are_told_apart_from_outages(s3: Bucket, status: int, code: str) -> None:
     s3.answers["bucket"] = (status, BODY.format(code=code).encode() if code else b"<html>busy</html>")
-    with pytest.raises(IpcError) as caught:
+    with pytest.raises(RefusedError if (status, code) in REFUSED else CloudError, match="s3://bucket/key"):
         Client().call("put_object", "s3://bucket/key", Bucket="bucket", Key="key", Body=b"x")
-    assert isinstance(caught.value, RefusedError) == ((status, code) in REFUSED)
-    assert "s3://bucket/key" in str(caught.value)
 
 
 def test_a_page_of_a_portal_is_no_success(s3: Bucket) -> None:
     s3.answers["bucket"] = (200, b"<html>log in</html>")
-    with pytest.raises(IpcError, match="in place of S3's answer") as caught:
+    with pytest.raises(CloudError, match="in place of S3's answer"):
         Client().call("put_object", "s3://bucket/key", Bucket="bucket", Key="key", Body=b"x")
-    assert not isinstance(caught.value, RefusedError)
 
 
 @pytest.mark.parametrize("key", ["", "\ud800"], ids=ascii)
@@ -128,9 +125,8 @@ def test_what_the_sdk_itself_refuses_is_refused(s3: Bucket, key: str) -> None:
 def test_nobody_there_and_no_region_are_outages(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9"), ("AWS_ENDPOINT_URL_S3", "no address")):
         monkeypatch.setenv(name, value)
-        with pytest.raises(IpcError) as caught:
+        with pytest.raises(CloudError):
             Client().call("put_object", "s3://bucket/key", Bucket="bucket", Key="key", Body=b"x")
-        assert not isinstance(caught.value, RefusedError)
 
 
 def test_a_bucket_that_refuses_keeps_no_other_waiting(s3: Bucket, tmp_path: Path) -> None:

@@ -3,9 +3,9 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
-from edgeml.errors import DisconnectedError, IpcError, NotFoundError
+from edgeml.errors import DisconnectedError, IpcError, SecretError
 from edgeml.ipc import secret_text
-from edgeml.secrets import api_key
+from edgeml.secrets import secret_value
 from ipc_support import FakeIpc
 from localdev.cloud.aws import LocalAws
 
@@ -42,16 +42,16 @@ def secrets_manager(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_core_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody is there
-    assert api_key(Core('{"ei_api_key": "ei_123", "other": "x"}'), "EI_API_KEY", "ei_api_key") == "ei_123"
+    assert secret_value(Core('{"ei_api_key": "ei_123", "other": "x"}'), "EI_API_KEY", "ei_api_key") == "ei_123"
 
 
 def test_a_secret_that_is_no_object_is_the_key_itself() -> None:
-    assert api_key(Core(" ei_123\n"), "EI_API_KEY", "ei_api_key") == "ei_123"
+    assert secret_value(Core(" ei_123\n"), "EI_API_KEY", "ei_api_key") == "ei_123"
 
 
 def test_a_missing_key_is_named() -> None:
-    with pytest.raises(NotFoundError, match="EI_API_KEY: it has no key 'ei_api_key'"):
-        api_key(Core('{"api_key": "ei_123"}'), "EI_API_KEY", "ei_api_key")
+    with pytest.raises(SecretError, match="EI_API_KEY: it has no key 'ei_api_key'"):
+        secret_value(Core('{"api_key": "ei_123"}'), "EI_API_KEY", "ei_api_key")
 
 
 EMPTY = {
@@ -66,7 +66,7 @@ EMPTY = {
 
 @pytest.mark.parametrize(("string", "binary"), EMPTY.values(), ids=EMPTY.keys())
 def test_an_answer_without_a_secret_is_not_found_in_words(string: str | None, binary: bytes | None) -> None:
-    with pytest.raises(NotFoundError, match="secret EI_API_KEY: "):
+    with pytest.raises(SecretError, match="secret EI_API_KEY: "):
         secret_text("EI_API_KEY", string, binary)
 
 
@@ -76,8 +76,8 @@ def test_a_secret_in_bytes_is_read() -> None:
 
 @pytest.mark.parametrize("text", ['{"ei_api_key": null}', '{"ei_api_key": ""}', '{"ei_api_key": {"a": 1}}', " \n"])
 def test_a_key_that_holds_no_text_is_not_found(text: str) -> None:
-    with pytest.raises(NotFoundError, match="'ei_api_key'"):
-        api_key(Core(text), "EI_API_KEY", "ei_api_key")
+    with pytest.raises(SecretError, match="'ei_api_key'"):
+        secret_value(Core(text), "EI_API_KEY", "ei_api_key")
 
 
 @pytest.mark.parametrize("reply", [None, {}, {"SecretString": None, "SecretBinary": None}, {"SecretString": ""}])
@@ -89,26 +89,26 @@ def test_an_empty_reply_of_the_core_or_secrets_manager(
             return reply
 
     monkeypatch.setattr("edgeml.credentials.AwsClient.get", lambda self: Empty())
-    with pytest.raises(NotFoundError, match="EI_API_KEY"):
-        api_key(LITE, "EI_API_KEY", "ei_api_key")
+    with pytest.raises(SecretError, match="EI_API_KEY"):
+        secret_value(LITE, "EI_API_KEY", "ei_api_key")
 
 
 def test_where_the_core_has_no_secrets_secrets_manager_has(secrets_manager: None) -> None:
     boto3.client("secretsmanager").create_secret(Name="EI_API_KEY", SecretString='{"ei_api_key": "ei_456"}')
-    assert api_key(LITE, "EI_API_KEY", "ei_api_key") == "ei_456"
+    assert secret_value(LITE, "EI_API_KEY", "ei_api_key") == "ei_456"
 
 
 def test_a_secret_that_nobody_has(secrets_manager: None) -> None:
-    with pytest.raises(NotFoundError, match=r"ABSENT.*Unhandled operation"):
-        api_key(LITE, "ABSENT", "ei_api_key")
+    with pytest.raises(SecretError, match=r"ABSENT.*Unhandled operation"):
+        secret_value(LITE, "ABSENT", "ei_api_key")
 
 
 def test_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch, secrets_manager: None) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(IpcError, match=r"EI_API_KEY: .*Unhandled operation"):
-        api_key(LITE, "EI_API_KEY", "ei_api_key")
+    with pytest.raises(SecretError, match=r"EI_API_KEY: .*Unhandled operation"):
+        secret_value(LITE, "EI_API_KEY", "ei_api_key")
 
 
 def test_a_lost_connection_is_not_hidden_by_a_second_try() -> None:
     with pytest.raises(DisconnectedError):
-        api_key(Core(DisconnectedError("gone")), "EI_API_KEY", "ei_api_key")
+        secret_value(Core(DisconnectedError("gone")), "EI_API_KEY", "ei_api_key")

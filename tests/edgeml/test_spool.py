@@ -84,7 +84,7 @@ def test_several_items_are_stored_together_or_not_at_all(tmp_path: Path) -> None
     assert spool.put_many("t", []) == []
     spool.put_many("t", [b"x" * 400, b"y" * 400])
     assert (payloads(spool), spool.dropped) == ([b"x" * 400, b"y" * 400], 3)
-    assert spool.bytes == sum(len(item.payload) + ITEM_OVERHEAD + 3 for item in spool.peek(9))
+    assert spool.size_bytes == sum(len(item.payload) + ITEM_OVERHEAD + 3 for item in spool.peek(9))
     spool.close()
 
 
@@ -104,11 +104,11 @@ def test_items_acknowledgements_and_drops_survive_a_restart(tmp_path: Path) -> N
     ids = [spool.put("t", str(number).encode()) for number in range(5)]
     spool.ack([ids[3]])
     spool.discard([ids[4]])
-    before = (spool.depth, spool.bytes, spool.dropped)
+    before = (spool.depth, spool.size_bytes, spool.dropped)
     spool.close()
     again = Spool(tmp_path / "s", max_bytes=1000)
     assert payloads(again) == [b"2"]
-    assert (again.depth, again.bytes, again.dropped) == before == (1, ITEM_OVERHEAD + 4, 3)
+    assert (again.depth, again.size_bytes, again.dropped) == before == (1, ITEM_OVERHEAD + 4, 3)
     assert again.put("t", b"new") > max(ids)
     again.close()
 
@@ -119,7 +119,7 @@ def test_the_oldest_are_dropped_first_above_the_cap_and_counted(
     spool = Spool(tmp_path / "s", max_bytes=10_000)
     for number in range(100):
         spool.put("t", bytes([number]) * 1000)
-        assert spool.bytes <= 10_000
+        assert spool.size_bytes <= 10_000
     assert [payload[0] for payload in payloads(spool)] == list(range(91, 100))
     assert (spool.depth, spool.dropped) == (9, 91)
     assert [record.levelname for record in caplog.records] == ["WARNING"]  # not one for each
@@ -150,7 +150,7 @@ def test_unknown_ids_are_no_error_and_not_counted(spool: Spool) -> None:
     number = spool.put("t", b"x")
     spool.ack([number, number, 99])
     spool.discard([number, 99])
-    assert (spool.depth, spool.bytes, spool.dropped) == (0, 0, 0)
+    assert (spool.depth, spool.size_bytes, spool.dropped) == (0, 0, 0)
 
 
 def test_threads_may_share_a_spool(spool: Spool) -> None:
@@ -167,7 +167,7 @@ def test_threads_may_share_a_spool(spool: Spool) -> None:
         thread.join(30)
     items = spool.peek(MANY)
     assert len(items) == spool.depth
-    assert spool.bytes == sum(len(item.payload) + 1 + 2 + ITEM_OVERHEAD for item in items)
+    assert spool.size_bytes == sum(len(item.payload) + 1 + 2 + ITEM_OVERHEAD for item in items)
     for name in "abcd":
         numbers = [int(item.payload) for item in items if item.topic == name]
         assert numbers == sorted(numbers)
@@ -216,7 +216,9 @@ def test_kill_9_at_any_moment_loses_nothing_that_put_returned(tmp_path: Path) ->
         assert set(expected) - set(found) <= set(removed[-1:])
         assert len(set(found) - set(expected)) <= 1
         assert all(item.payload == b"x" * (int(item.headers["after"]) % 7 * 2000) for item in spool.peek(MANY))
-        assert spool.bytes == sum(len(i.payload) + 1 + len(str(i.headers)) + ITEM_OVERHEAD for i in spool.peek(MANY))
+        assert spool.size_bytes == sum(
+            len(i.payload) + 1 + len(str(i.headers)) + ITEM_OVERHEAD for i in spool.peek(MANY)
+        )
         spool.close()
         assert is_sound(path)
         present = found

@@ -15,7 +15,7 @@ from edgeml.component import Context
 from edgeml.config import load
 from edgeml.errors import ConfigError
 from edgeml.frames import FrameWriter
-from edgeml.messages import Detection, Hidden, ModelRef, Source
+from edgeml.messages import Detection, Hidden, ModelRef, SampleRef
 from inferencer import shots
 from inferencer.assembly import check
 from inferencer.backends.onnx import OnnxBackend
@@ -76,7 +76,7 @@ class Watched:
 
     def see(self, now_s: float, found: Sequence[Detection], image: Any = SHARP, **fields: Any) -> list[Track]:
         step = self.tracker.update(found, 0.5, now_s, 1e9 + now_s)
-        sample = Sample(image, Source(camera="c"), int(now_s * 1e9), "bgr24", **fields)
+        sample = Sample(image, SampleRef(camera="c"), int(now_s * 1e9), "bgr24", **fields)
         outcome = Outcome("detection", ModelRef("m", "1"), list(found), Timer(), step=step)
         self.sink.put(sample, outcome, None)  # type: ignore[arg-type]
         return [track for track in step.tracks if track is not None]
@@ -181,7 +181,7 @@ def test_a_late_frame_brings_nobody_back(tmp_path: Path) -> None:
     late = watched.tracker.update([at(20)], 0.5, 1.0, 1e9)
     watched.go_on(np.arange(2, 8, 0.5), [])
     outcome = Outcome("detection", ModelRef("m", "1"), [at(20)], Timer(), step=late)
-    watched.sink.put(Sample(SHARP, Source(), int(1e9), "bgr24"), outcome, None)  # type: ignore[arg-type]
+    watched.sink.put(Sample(SHARP, SampleRef(), int(1e9), "bgr24"), outcome, None)  # type: ignore[arg-type]
     watched.sink.close()
     assert list(watched.uploads.sent) == ["1-0"]
     assert watched.context.health.report().gauges["pipelines.p.pictures_held"] == 0
@@ -279,7 +279,7 @@ def test_hidden_is_hidden_in_the_best_one_too(tmp_path: Path) -> None:
         step = watched.tracker.update([at(20)], 0.5, number / 10, 1e9)
         hidden = Hidden("box", ((0, 0, 320, 240),))
         outcome = Outcome("detection", ModelRef("m", "1"), [at(20)], Timer(), step=step, hidden=hidden)
-        watched.sink.put(Sample(SHARP, Source(), number * 10**8, "bgr24"), outcome, None)  # type: ignore[arg-type]
+        watched.sink.put(Sample(SHARP, SampleRef(), number * 10**8, "bgr24"), outcome, None)  # type: ignore[arg-type]
     watched.sink.close()
     (data,) = watched.uploads.sent.values()
     assert image_of(data).max() < 8

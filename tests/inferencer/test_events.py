@@ -25,7 +25,7 @@ from edgeml.messages import (
     LatencyMs,
     ModelRef,
     Regression,
-    Source,
+    SampleRef,
 )
 from inferencer.assembly import check
 from inferencer.backends.onnx import OnnxBackend
@@ -57,7 +57,7 @@ def told(frames: Iterable[tuple[float, Sequence[Detection]]], story: Story | Non
     tracker, events = Tracker(itertools.count(1).__next__, stationary_s=2.0), []
     for at, found in frames:
         step = tracker.update(found, 0.5, at, 1e9 + at)
-        events += story.next(step, list(found), SIZE, Source(camera="c"))
+        events += story.next(step, list(found), SIZE, SampleRef(camera="c"))
     return events
 
 
@@ -107,8 +107,8 @@ def test_what_waits_to_be_told_of_an_object_is_bounded() -> None:
     step = Tracker(itertools.count(1).__next__).update([box(0.3, 0.8)], 0.5, 0.0, 1e9)
     for number in range(2 * MAX_HELD):
         found = [box(0.3 if number % 2 else 0.7, 0.8, score=0.6)]
-        assert held.next(step, found, SIZE, Source(camera="c")) == []
-    events = held.next(step, [box(0.3, 0.8, score=0.95)], SIZE, Source(camera="c"))
+        assert held.next(step, found, SIZE, SampleRef(camera="c")) == []
+    events = held.next(step, [box(0.3, 0.8, score=0.95)], SIZE, SampleRef(camera="c"))
     assert (kinds(events)[0], len(events)) == ("appeared", 1 + MAX_HELD)
 
 
@@ -263,7 +263,7 @@ class Outbox:
     def __init__(self) -> None:
         self.sent: list[Any] = []
 
-    def send(self, topic: str, payload: bytes, *, qos: int | None = None) -> None:
+    def put(self, topic: str, payload: bytes, *, qos: int | None = None) -> None:
         self.sent.append(json.loads(payload))
 
 
@@ -295,7 +295,7 @@ class Watched:
 
 
 def frame(at: float) -> Sample:
-    return Sample(picture(size=(500, 1000)), Source(camera="c", captured_at=1e9 + at), int(at * 1e9), "bgr24")
+    return Sample(picture(size=(500, 1000)), SampleRef(camera="c", captured_at=1e9 + at), int(at * 1e9), "bgr24")
 
 
 def outcome_of(results: Any, **fields: Any) -> Outcome:
@@ -304,7 +304,7 @@ def outcome_of(results: Any, **fields: Any) -> Outcome:
 
 def result_of(results: Any, number: int = 0) -> InferenceResult:
     return InferenceResult(
-        pipeline="p", model=ModelRef("m", "1"), source=Source(camera="c", frame_id=number), task="detection",
+        pipeline="p", model=ModelRef("m", "1"), source=SampleRef(camera="c", frame_id=number), task="detection",
         results=results, latency_ms=LatencyMs(queue=0, preprocess=0, inference=0, postprocess=0), device="bench",
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeml.bundle import Input
+from edgeml.bundle import InputTensor
 from edgeml.errors import BackendError, BundleError
 from edgeml.messages import Detection
 from fitting_support import IMAGE, REGRESSION, SOFTMAX, VECTOR, exported, floats, opened, save
@@ -15,7 +15,7 @@ from inferencer.preprocess import Preprocessor
 from inferencer.tasks.tiling import Tile, merged, tiles
 from inferencer_support import describe, sample
 
-ANY = Input(name="input", size=(0, 0), multiple=32)
+ANY = InputTensor(name="input", size=(0, 0), multiple=32)
 
 
 # --- max_side ---
@@ -48,10 +48,10 @@ def test_larger_pictures_shrink_in_proportion(size: tuple[int, int], limit: int,
     ("declared", "limit", "words"),
     [
         (ANY, 31, "at least 32 as max_side, found 31"),
-        (Input(name="input", size=(256, 256)), 128, "any size, this takes 256x256"),
+        (InputTensor(name="input", size=(256, 256)), 128, "any size, this takes 256x256"),
     ],
 )
-def test_a_bound_that_cannot_be_kept_is_refused(declared: Input, limit: int, words: str) -> None:
+def test_a_bound_that_cannot_be_kept_is_refused(declared: InputTensor, limit: int, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Preprocessor(declared, limit)
 

@@ -6,18 +6,18 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeml.bundle import Input
+from edgeml.bundle import InputTensor
 from inferencer.preprocess import Preprocessor
 
 RNG = np.random.default_rng(7)
 IMAGE = RNG.integers(0, 256, (48, 64, 3), np.uint8)
 
 
-def declared(**changes: Any) -> Input:
-    return Input(**{"name": "x", "size": (64, 48), "color": "bgr", **changes})
+def declared(**changes: Any) -> InputTensor:
+    return InputTensor(**{"name": "x", "size": (64, 48), "color": "bgr", **changes})
 
 
-def plain(image: Any, settings: Input) -> Any:
+def plain(image: Any, settings: InputTensor) -> Any:
     """BGR image, already of the model's size, step by step."""
     picture = image[:, :, ::-1] if settings.color == "rgb" else image
     values = (picture.astype(np.float64) * settings.scale - (settings.mean or 0)) / (settings.std or 1)

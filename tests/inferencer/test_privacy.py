@@ -17,7 +17,7 @@ from edgeml.component import Context
 from edgeml.config import load
 from edgeml.errors import BundleError, ConfigError
 from edgeml.frames import FrameWriter
-from edgeml.messages import Classification, Detection, Hidden, ModelRef, Region, Source
+from edgeml.messages import Classification, Detection, Hidden, ModelRef, Region, SampleRef
 from edgeml.privacy import around
 from inferencer.assembly import check
 from inferencer.backends.onnx import OnnxBackend
@@ -161,7 +161,7 @@ def hidden(context: Context, model: Model, privacy: Privacy, times: Iterable[flo
     configured = pipeline(OnnxBackend(model="M"), CameraSource(camera="c"), privacy=privacy, **fields)
     private = privacy.around(model, place(context, configured))
     answers = [
-        private.infer(Sample(picture(size=(100, 200)), Source(camera="c"), int(at * 1e9), "bgr24")) for at in times
+        private.infer(Sample(picture(size=(100, 200)), SampleRef(camera="c"), int(at * 1e9), "bgr24")) for at in times
     ]
     return [answer for answer in answers if answer is not None]
 

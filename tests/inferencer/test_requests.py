@@ -226,7 +226,7 @@ def test_what_is_no_request_gets_an_error(asker: Asker, payload: bytes) -> None:
 def test_requests_beyond_the_queue_get_an_error_at_once(tmp_path: Path) -> None:
     asker = Asker(tmp_path, queue=2)
     try:
-        asker.running.worker.halt()  # nobody takes requests any more
+        asker.running.worker.ask_to_stop()  # nobody takes requests any more
         for number in range(8):
             asker.send(json.dumps({"fname": "a.png", "request_id": number}).encode())
         refused = [r for r in asker.ipc.on(REPLY) if "waiting already" in r["error"]]

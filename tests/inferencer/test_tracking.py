@@ -12,7 +12,7 @@ import pytest
 
 import tracking_support as support
 from edgeml.errors import ConfigError
-from edgeml.messages import Detection, ModelRef, Source
+from edgeml.messages import Detection, ModelRef, SampleRef
 from inferencer.assembly import check
 from inferencer.backends.onnx import OnnxBackend
 from inferencer.parts import Model
@@ -201,7 +201,7 @@ class Answers(Model):
 
 
 def frame(at: float, **fields: Any) -> Sample:
-    return Sample(picture(), Source(camera="c", captured_at=1e9 + at), int(at * 1e9), "bgr24", **fields)
+    return Sample(picture(), SampleRef(camera="c", captured_at=1e9 + at), int(at * 1e9), "bgr24", **fields)
 
 
 def tracked(tmp_path: Path, model: Model, **settings: Any) -> Tracked:

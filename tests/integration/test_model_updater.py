@@ -161,7 +161,7 @@ class Updating:
 
     def __exit__(self, *_: object) -> None:
         self._context.stopping.set()
-        self._updater.stop()
+        self._updater.ask_to_stop()
         self.ended()
         self.ipc.close()
 

@@ -94,7 +94,7 @@ def test_the_owner_matters_only_where_another_could_have_put_the_file(
     if is_read:
         os.close(folders.open_file(seen.path, seen.key))
     else:
-        with pytest.raises(folders.RefusedError):
+        with pytest.raises(folders.ForgedError):
             folders.open_file(seen.path, seen.key)
         assert disk.tidy([seen], Options(disk_space_limit=1), lambda item: True) == []
 
@@ -132,7 +132,7 @@ def test_whoever_owns_a_folder_above_shows_only_what_is_his_or_everybodys(
     if is_read:
         os.close(folders.open_file(seen.path, seen.key))
     else:
-        with pytest.raises(folders.RefusedError, match="could have put it there"):
+        with pytest.raises(folders.ForgedError, match="could have put it there"):
             folders.open_file(seen.path, seen.key)
 
 
@@ -238,7 +238,7 @@ def test_a_link_is_not_opened_whoever_asks_for_what_it_leads_to(tmp_path: Path) 
 def test_pipes_and_devices_are_never_opened_for_reading(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.log")
     status = (tmp_path / "a.log").lstat()
-    with pytest.raises(folders.RefusedError):
+    with pytest.raises(folders.ForgedError):
         folders.open_file(str(tmp_path / "a.log"), (status.st_dev, status.st_ino))
     with pytest.raises(OSError, match="No such device"):  # ENXIO: nobody has it open
         os.open(tmp_path / "a.log", os.O_WRONLY | os.O_NONBLOCK)

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from clock_support import FakeClock
+from log_shipper.errors import ZoneError
 from log_shipper.parse import Parser
-from log_shipper.times import Correction, Window, Zone, ZoneError, claimed_ms, iso_ms
+from log_shipper.times import Correction, Window, Zone, claimed_ms, iso_ms
 
 NOW = 1_795_255_200.0  # 2026-11-21T10:00:00Z
 ARRIVAL = int(NOW * 1000)

@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edgeml.errors import DisconnectedError, IpcError
 from model_updater import download as module
 from model_updater.download import Limits, check_url, download
-from model_updater.errors import Stopped, UpdateError
-from model_updater.jobs import JobGone
+from model_updater.errors import JobGone, Stopped, UpdateError
 from ota_support import FileServer
 from support import eventually
 

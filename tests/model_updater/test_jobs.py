@@ -13,7 +13,8 @@ from edgeml.errors import IpcError
 from edgeml.ipc import matches
 from ipc_support import FakeIpc
 from model_updater import jobs as module
-from model_updater.jobs import Execution, JobGone, Jobs, shallow
+from model_updater.errors import JobGone, JobsError
+from model_updater.jobs import Execution, Jobs, shallow
 
 BASE = "$aws/things/pump/jobs"
 EXECUTION = {"jobId": "j", "status": "IN_PROGRESS", "executionNumber": 3, "jobDocument": {"a": 1}}
@@ -93,7 +94,7 @@ def test_requests_are_answered() -> None:
 @pytest.mark.parametrize("request_name", REQUESTS)
 def test_a_rejection_is_heard_at_once_and_names_code_and_reason(request_name: str) -> None:
     jobs = Jobs(Cloud(rejected("RequestThrottled")), "pump", lambda: None)
-    with pytest.raises(IpcError, match=f"refused {request_name}: RequestThrottled, because") as caught:
+    with pytest.raises(JobsError, match=f"refused {request_name}: RequestThrottled, because") as caught:
         REQUESTS[request_name](jobs)
     assert not isinstance(caught.value, JobGone)
 
@@ -131,7 +132,7 @@ def test_subscriptions_that_were_lost_in_silence_are_made_anew() -> None:
     jobs.start_next()
     cloud.forget()
     for _ in range(module.UNANSWERED):
-        with pytest.raises(IpcError, match="no answer"):
+        with pytest.raises(JobsError, match="no answer"):
             jobs.start_next()
     assert jobs.start_next() is None
     cloud.send(f"{BASE}/notify-next", {})
@@ -144,7 +145,7 @@ def test_answers_that_fail_to_come_now_and_then_are_no_reason_to_subscribe_again
     jobs = Jobs(cloud, "pump", lambda: None)
     for _ in range(5):
         jobs.start_next()
-        with pytest.raises(IpcError, match="no answer"):
+        with pytest.raises(JobsError, match="no answer"):
             jobs.start_next()
     assert len(cloud.subscribed) == 7
 
@@ -156,7 +157,7 @@ def test_a_report_that_is_refused_for_its_text_is_made_without_it() -> None:
     first, second = (body for _, body in cloud.asked)
     assert first["statusDetails"]
     assert (second["status"], "statusDetails" in second) == ("FAILED", False)
-    with pytest.raises(IpcError):
+    with pytest.raises(JobsError):
         jobs.update(Execution("j"), "FAILED", {"reason": "it is not the text"})
     assert len(cloud.asked) == 4
 
@@ -208,7 +209,7 @@ def test_a_stop_ends_the_wait_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> 
 
     stopper = threading.Thread(target=stop)
     stopper.start()
-    with pytest.raises(IpcError, match="Stopping"):
+    with pytest.raises(JobsError, match="Stopping"):
         jobs.start_next()
     stopper.join()
 

@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from monitor import access as rules
-from monitor.access import Access, AccessError, password_of
+from monitor.access import Access, password_of
 from monitor.app import application
 from monitor.attempts import BURST
+from monitor.errors import AccessError
 from monitor.signing import COOKIE
 from monitor.state import State
 from monitor_support import client_of, serving

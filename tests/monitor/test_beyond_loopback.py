@@ -16,8 +16,8 @@ import pytest
 
 from certificates import certificate as pem_of_tests
 from monitor import certificate
-from monitor.access import AccessError
 from monitor.certificate import own
+from monitor.errors import AccessError
 from monitor.signing import COOKIE, SECURE_COOKIE
 from monitor_support import QUIET, client_of
 from support import Standalone

@@ -9,7 +9,8 @@ import pytest
 from edgeml.messages import Problem
 from monitor import server
 from monitor.app import application
-from monitor.server import Server, ServerError
+from monitor.errors import ServerError
+from monitor.server import Server
 from monitor.state import State
 from monitor_support import ended, get, serving
 

@@ -20,7 +20,7 @@ from edgeml.health import Health
 from edgeml.inbox import Inbox
 from edgeml.outbox import Outbox
 from ipc_support import UNEXPECTED, FakeIpc
-from serial_scraper import component, link, outlets, port, records, service
+from serial_scraper import component, link, port, records, service, sinks
 from serial_scraper.component import SerialScraper
 from serial_scraper.config import Config, IotCore, Port
 from serial_scraper.edge_impulse import EdgeImpulseParser
@@ -143,11 +143,11 @@ def inject(ports: Ports, patch: pytest.MonkeyPatch) -> None:
     before(system, "select", "wait", lambda reading, *others: named(reading[0]))
     patch.setattr(link, "os", system)
     patch.setattr(link, "select", system)
-    before(outlets, "encode", "message", lambda message: message.port)
-    before(Outbox, "send", "iot_core", lambda box, topic, payload: _sender(topic, payload))
-    before(Outbox, "send", "edge_impulse", lambda box, topic, payload: _device(topic, "inference/output"))
-    before(Outbox, "send", "metrics", lambda box, topic, payload: _device(topic, "model/metrics"))
-    before(Outbox, "send", "answer", lambda box, topic, payload: _device(topic, "command/output"))
+    before(sinks, "encode", "message", lambda message: message.port)
+    before(Outbox, "put", "iot_core", lambda box, topic, payload: _sender(topic, payload))
+    before(Outbox, "put", "edge_impulse", lambda box, topic, payload: _device(topic, "inference/output"))
+    before(Outbox, "put", "metrics", lambda box, topic, payload: _device(topic, "model/metrics"))
+    before(Outbox, "put", "answer", lambda box, topic, payload: _device(topic, "command/output"))
     whole = service.new_format
 
     def new_format(plan: Any, context: Any) -> Any:
@@ -198,7 +198,7 @@ def test_an_error_at_any_border_of_a_port_is_counted_told_and_tried_again(
         eventually(lambda: {subject for found, subject in ports.problems() if found == code} == subjects, 5, code)
     ports.deliver("good")
     if border in ("iot_core", "edge_impulse"):
-        ports.deliver("value")  # an outlet takes nothing from the others
+        ports.deliver("value")  # a sink takes nothing from the others
     ports.fault = ""
     ports.deliver(*ERRORS)
     assert not [subject for found, subject in ports.problems() if found == "source_failed"]

@@ -52,7 +52,7 @@ class Reading:
         return self.health.counter(f"ports.mcu.{what}")
 
     def stop(self) -> None:
-        self.reader.stop()
+        self.reader.ask_to_stop()
         self._thread.join(timeout=5)
         assert not self._thread.is_alive()
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 from camera_capture.camera import LocatedCamera
+from camera_capture.errors import UndecodableError
 from camera_capture.http_address import Address, authorization
 from camera_capture.multipart import MAX_PART, Multipart
-from camera_capture.source import Source, UndecodableError
+from camera_capture.source import Source
 from camera_capture.video import Video, streamed
 from edgeml import http, pictures, redact
-from edgeml.errors import SourceError
+from edgeml.errors import HttpError, PictureError, SourceError
 
 if TYPE_CHECKING:
     from camera_capture.source import Image
@@ -100,7 +101,7 @@ class HttpPictures(Source):
         data, self._data = self._data or b"", None
         try:
             return pictures.decoded(data, self._shown)
-        except pictures.PictureError as error:
+        except PictureError as error:
             raise UndecodableError(str(error)) from error
 
     def cancel(self) -> None:
@@ -144,7 +145,7 @@ class HttpPictures(Source):
                 "GET", self._address.url, limits, headers=headers, redirects=3, cross_host=not self._address.is_secret
             )
             self._stream = self._closing.enter_context(opened)
-        except http.HttpError as error:
+        except HttpError as error:
             raise SourceError(redact.text(str(error), self._camera.where)) from error
         return self._stream
 
@@ -157,7 +158,7 @@ class HttpPictures(Source):
     def _received(self, stream: http.Stream) -> bytes:
         try:
             return stream.read1()
-        except http.HttpError as error:
+        except HttpError as error:
             raise SourceError(redact.text(str(error), self._camera.where)) from error
 
     def _rest(self, stream: http.Stream) -> bytes:

@@ -9,7 +9,7 @@ from msgspec import Meta
 from camera_capture.camera import LocatedCamera
 from camera_capture.source import Source, translated
 from edgeml import pictures, redact
-from edgeml.errors import SourceError
+from edgeml.errors import PictureError, SourceError
 
 if TYPE_CHECKING:
     from camera_capture.source import Image
@@ -68,7 +68,7 @@ class Images(Source):
         for path in self._files:
             try:
                 self._image = pictures.load(path)
-            except pictures.PictureError as error:
+            except PictureError as error:
                 self.unreadable.add(path)
                 self.passed += 1
                 if not self._some_bad:  # one for all, and the same one in each round

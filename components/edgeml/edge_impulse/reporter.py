@@ -18,6 +18,7 @@ from edgeml.edge_impulse.rules import Backoff, ThresholdFilter
 from edgeml.health import Health
 from edgeml.log import kv
 from edgeml.messages import encode
+from edgeml.outbox import Put
 from edgeml.pace import Throttle
 
 log = logging.getLogger(__name__)
@@ -25,13 +26,11 @@ log = logging.getLogger(__name__)
 # Times in the messages below and their units per second, as an Outbox takes them.
 TIMES = {"ts": 1000, "result.ts": 1000}
 
-Send = Callable[[str, bytes], None]  # topic, payload; keeps the message until it is delivered
-
 
 class Reporter:
     """Says of one model, or one serial device, what there is to say. Results come from one thread, commands from any.
 
-    `send` takes over topic and payload (a spool's put). `max_bytes` is the core's limit on a payload. `caches` are
+    `put` is that of an Outbox. `max_bytes` is the core's limit on a payload. `caches` are
     those in use, by name (`local`, `s3`). `restart` is called when the `restart` command has been answered.
     """
 
@@ -39,7 +38,7 @@ class Reporter:
         self,
         settings: Settings,
         topics: Topics,
-        send: Send,
+        put: Put,
         *,
         health: Health,
         max_bytes: int,
@@ -47,7 +46,7 @@ class Reporter:
         caches: Mapping[str, Cache] | None = None,
     ) -> None:
         self._too_large = Throttle()
-        self._settings, self._topics, self._send = settings, topics, send
+        self._settings, self._topics, self._put = settings, topics, put
         self._health, self._max_bytes, self._restart = health, max_bytes, restart
         self._caches = caches or {}
         self.model = ModelInfo()
@@ -64,7 +63,7 @@ class Reporter:
         self._answer({"status": "started", "ts": _now_ms(), "id": str(uuid.uuid4())})
 
     def publish_metrics(self) -> None:
-        self._send(self._topics.metrics, encode(self.metrics.snapshot()))
+        self._put(self._topics.metrics, encode(self.metrics.snapshot()))
 
     def command(self, payload: bytes) -> None:
         """Carry out and answer what arrived on `.../command/input`."""
@@ -120,7 +119,7 @@ class Reporter:
                 facts = kv(bytes=len(payload), limit=self._max_bytes, count=self._too_large.count)
                 log.error("result dropped, too large even without image %s", facts)
             return False
-        self._send(self._topics.inference, payload)
+        self._put(self._topics.inference, payload)
         self._health.count("results_published")
         if jpeg:
             self._keep(head["id"], payload, jpeg)
@@ -154,7 +153,7 @@ class Reporter:
         payload = encode({"result": answer})
         if len(payload) > self._max_bytes:  # a model with very many labels, on Nucleus Lite
             payload = encode({"result": {"error": f"{len(payload)} bytes, {self._max_bytes} are allowed"}})
-        self._send(self._topics.command_output, payload)
+        self._put(self._topics.command_output, payload)
 
 
 def s3_prefix(model: ModelInfo) -> str:

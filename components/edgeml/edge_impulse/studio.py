@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeml import http, json_limits, redact
-from edgeml.errors import EdgemlError
+from edgeml.errors import HttpError, JsonError, StudioError
 from edgeml.files import sync_folder
 
 DEFAULT_HOST = "edgeimpulse.com"
@@ -28,10 +28,6 @@ OK = 200
 SHOWN_BYTES = 200
 MIN_KEY = 8  # characters: what is shorter is a part of many words, and no key
 MAX_ANSWER_BYTES = 16 << 20
-
-
-class StudioError(EdgemlError):
-    """Studio cannot be reached, or does not do what it was asked."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,7 @@ class Studio:
             text = answer.read()
         try:
             parsed = json_limits.loads(text, "the answer", max_bytes=MAX_ANSWER_BYTES)
-        except json_limits.JsonError as error:
+        except JsonError as error:
             shown = without(self.api_key, f"{error}: {text[:200]!r}")
             raise StudioError(f"{method} {path}: no JSON that is understood: {shown}") from error
         if not isinstance(parsed, dict) or not parsed.get("success"):
@@ -134,7 +130,7 @@ class Studio:
                     said = without(self.api_key, repr(answer.read1(SHOWN_BYTES)[:SHOWN_BYTES]))
                     raise StudioError(f"{method} {path}: HTTP {answer.status} {said}")
                 yield answer
-        except http.HttpError as error:
+        except HttpError as error:
             raise StudioError(f"{method} {path}: {without(self.api_key, str(error))}") from error
 
 

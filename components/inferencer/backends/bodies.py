@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from edgeml import numbers
-from edgeml.errors import BackendError
-from edgeml.json_limits import JsonError, loads
+from edgeml.errors import BackendError, JsonError
+from edgeml.json_limits import loads
 from edgeml.text import decoded
 from inferencer.backends.remote import MAX_ANSWER_BYTES
 from inferencer.sample import Sample, Values, finites

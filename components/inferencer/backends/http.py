@@ -10,10 +10,9 @@ from msgspec import Meta
 
 from edgeml import http
 from edgeml.backoff import Backoff
-from edgeml.errors import BackendError, ConfigError, IpcError
-from edgeml.http import HttpError, HttpRedirectError, HttpUrlError
+from edgeml.errors import BackendError, ConfigError, HttpError, HttpRedirectError, HttpUrlError, IpcError, SecretError
 from edgeml.messages import ModelRef, Regression
-from edgeml.secrets import api_key
+from edgeml.secrets import secret_value
 from inferencer.backends.remote import MAX_NAME, Remote, RemoteModel
 from inferencer.parts import Model, Place
 from inferencer.sample import Sample
@@ -86,8 +85,8 @@ class HttpModel(RemoteModel):
         secret = self._settings.api_key_secret
         if secret and "x-api-key" not in self._headers:
             try:
-                self._headers["x-api-key"] = api_key(self._context.ipc, secret, "api_key")
-            except IpcError as error:
+                self._headers["x-api-key"] = secret_value(self._context.ipc, secret, "api_key")
+            except (IpcError, SecretError) as error:
                 raise BackendError(f"{self._shown}: no API key: {error}") from error
         return self._headers
 

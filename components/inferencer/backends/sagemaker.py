@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from edgeml import http
 from edgeml.credentials import AwsClient
-from edgeml.errors import BackendError
+from edgeml.errors import BackendError, HttpError, HttpTimeoutError
 from edgeml.json_limits import loads
 from edgeml.messages import Classification, Detection, ModelRef, Regression
 from inferencer.backends.remote import MAX_ANSWER_BYTES, MAX_NAME, Remote, RemoteModel
@@ -152,9 +152,9 @@ class Sender:
             answer = self._http.request(
                 request.method, request.url, self._limits, headers=headers, body=body, redirects=None
             )
-        except http.HttpTimeoutError as error:
+        except HttpTimeoutError as error:
             raise ReadTimeoutError(endpoint_url=http.shown(request.url), error=error) from error
-        except http.HttpError as error:
+        except HttpError as error:
             raise HTTPClientError(error=f"connection failed: {error}") from error
         return AWSResponse(request.url, answer.status, answer.headers, _Body(answer.body))
 

@@ -11,7 +11,7 @@ from edgeml.messages import Event
 from inferencer.events.places import Line, Point, Zone, position
 
 if TYPE_CHECKING:
-    from edgeml.messages import Detection, Source
+    from edgeml.messages import Detection, SampleRef
     from inferencer.tracks import Step, Track
 
 MAX_HELD = 100  # events of an object that is not told of yet
@@ -73,7 +73,7 @@ class Story:
         self._lives: dict[int, Life] = {}
         self._counts = {zone: Count() for zone in ("", *rules.zones)}
 
-    def next(self, step: Step, found: list[Detection], size: tuple[int, int], source: Source) -> list[Event]:
+    def next(self, step: Step, found: list[Detection], size: tuple[int, int], source: SampleRef) -> list[Event]:
         """What a frame of `size` (width, height) pixels brings."""
         events = [event for track in step.ended for event in self._ended(track)]
         for track, one in zip(step.tracks, found, strict=True):
@@ -90,7 +90,7 @@ class Story:
             for zone, begun in [*((zone, stay.begun) for zone, stay in life.stays.items()), ("", life.begun)]
         ]
 
-    def _seen(self, track: Track, one: Detection, step: Step, size: tuple[int, int], source: Source) -> list[Event]:
+    def _seen(self, track: Track, one: Detection, step: Step, size: tuple[int, int], source: SampleRef) -> list[Event]:
         life = self._lives.get(track.id)
         if life is None:
             life = self._lives[track.id] = Life(track, _rounded(position(one, size, "foot")), since_s=step.now_s)
@@ -154,7 +154,7 @@ class Story:
         seconds = round(now_s - stay.since_s, 3)
         return self._event("left_zone", life, at, zone=zone, begun=stay.begun, seconds=seconds)
 
-    def _counted(self, step: Step, source: Source) -> Iterator[Event]:
+    def _counted(self, step: Step, source: SampleRef) -> Iterator[Event]:
         """How many there are, once a number has held for long enough."""
         if not self._rules.count_after_s:
             return

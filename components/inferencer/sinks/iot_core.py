@@ -47,7 +47,7 @@ class IotCore(SinkSettings, frozen=True):
 
 
 def _send(outbox: Outbox, settings: IotCore, event: Event) -> None:
-    outbox.send(settings.topic, messages.encode(event), qos=settings.qos)
+    outbox.put(settings.topic, messages.encode(event), qos=settings.qos)
 
 
 class IotCoreSink(Sink):
@@ -88,7 +88,7 @@ class IotCoreSink(Sink):
         return True
 
     def _store(self, result: InferenceResult) -> None:
-        self._outbox.send(self._settings.topic, fitted(result, MAX_IPC_BYTES), qos=self._settings.qos)
+        self._outbox.put(self._settings.topic, fitted(result, MAX_IPC_BYTES), qos=self._settings.qos)
 
 
 def said(results: Any) -> object:

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from edgeml.clock import CLOCK
 from edgeml.drainer import Drainer
-from edgeml.errors import IpcError, SinkError
+from edgeml.errors import IpcError, SecretError, SinkError
 from edgeml.messages import InferenceResult
 from edgeml.outbox import stamped
 from edgeml.spool import Item, Spool
@@ -49,7 +49,7 @@ class SpooledSink(Sink):
             problems=health.problems,
             subject=place.prefix,
         )
-        self._drainer = Drainer(self._spool, self._deliver, transient=(IpcError, SinkError))
+        self._drainer = Drainer(self._spool, self._deliver, transient=(IpcError, SecretError, SinkError))
         health.gauge(f"{place.prefix}.waiting", lambda: float(self._spool.depth))
         health.gauge(f"{place.prefix}.dropped", lambda: float(self._spool.dropped))
         health.gauge(f"{place.prefix}.quarantined", lambda: float(self._spool.refusals.count))

@@ -10,9 +10,9 @@ from typing import Annotated
 from msgspec import Meta
 
 from edgeml import http
-from edgeml.errors import ConfigError, RefusedError, SinkError
-from edgeml.http import HttpError, HttpUrlError, Limits
-from edgeml.secrets import api_key
+from edgeml.errors import ConfigError, HttpError, HttpUrlError, RefusedError, SinkError
+from edgeml.http import Limits
+from edgeml.secrets import secret_value
 from edgeml.spool import Item
 from inferencer.parts import Place, Sink
 from inferencer.sinks.spooled import SpooledSettings, SpooledSink
@@ -83,10 +83,10 @@ class WebhookResults(SpooledSink):
         return self._client
 
     def _signature(self, payload: bytes) -> dict[str, str]:
-        """HMAC-SHA256 (RFC 2104) of the body. Raises IpcError when the key cannot be had."""
+        """HMAC-SHA256 (RFC 2104) of the body. Raises SecretError when the key cannot be had."""
         secret = self._settings.hmac_secret
         if not secret:
             return {}
         if not self._key:
-            self._key = api_key(self._context.ipc, secret, "hmac_key").encode()
+            self._key = secret_value(self._context.ipc, secret, "hmac_key").encode()
         return {SIGNATURE: "sha256=" + hmac.new(self._key, payload, hashlib.sha256).hexdigest()}

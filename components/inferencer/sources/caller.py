@@ -15,7 +15,7 @@ from msgspec import Meta
 from edgeml import messages
 from edgeml.errors import BackendError, ConfigError, EdgemlError
 from edgeml.files import read_regular
-from edgeml.messages import InferenceResult, Regression, Source
+from edgeml.messages import InferenceResult, Regression, SampleRef
 from inferencer import separated
 from inferencer.parts import Place, SampleSource, Sink, SourceSettings
 from inferencer.payloads import features_of, numbers, parsed
@@ -94,7 +94,7 @@ class CallerSamples(SampleSource):
         if asked is None:
             return None
         identity, data, truth = asked
-        source = Source(topic=self._settings.topic or self._settings.file, captured_at=time.time())
+        source = SampleRef(topic=self._settings.topic or self._settings.file, captured_at=time.time())
         return Sample(data, source, time.monotonic_ns(), request_id=identity, measured=truth)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from edgeml.fields import Name
-from edgeml.messages import Source
+from edgeml.messages import SampleRef
 from edgeml.pace import Pacer
 from inferencer.parts import Place, SampleSource, SourceSettings
 from inferencer.sample import Sample
@@ -82,7 +82,7 @@ class CameraSamples(SampleSource):
         self._idle_due = time.monotonic() + self._idle_every_s
         return Sample(
             data=frame.image,
-            source=Source(camera=self._camera, frame_id=frame.frame_id, captured_at=frame.wall_ns / 1e9),
+            source=SampleRef(camera=self._camera, frame_id=frame.frame_id, captured_at=frame.wall_ns / 1e9),
             arrived_ns=frame.captured_ns,
             pixel_format=frame.pixel_format,
             valid=frame.valid,

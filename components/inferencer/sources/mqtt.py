@@ -88,7 +88,7 @@ class MqttSamples(StreamSamples):
                 self._client = None
 
     def _connecting(self) -> mqtt.Client:
-        """Raises IpcError when the password cannot be had, SourceError for what paho does not take."""
+        """Raises SecretError when the password cannot be had, SourceError for what paho does not take."""
         settings, client = self._settings, client_of(self._settings, self._context)
         client.reconnect_delay_set(RECONNECT_MIN_S, RECONNECT_MAX_S)
         client.on_connect = self._connected

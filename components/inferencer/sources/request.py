@@ -14,7 +14,7 @@ from msgspec import Meta
 from edgeml import messages
 from edgeml.errors import BackendError, EdgemlError
 from edgeml.log import kv
-from edgeml.messages import Classification, Detection, InferenceResult, Source
+from edgeml.messages import Classification, Detection, InferenceResult, SampleRef
 from inferencer.parts import Place, SampleSource, Sink, SourceSettings
 from inferencer.results import fitted
 from inferencer.sample import Array, Outcome, Sample
@@ -117,7 +117,7 @@ class RequestSamples(SampleSource):
             raise
         return Sample(
             data=data,
-            source=Source(topic=self._settings.topic, captured_at=time.time()),
+            source=SampleRef(topic=self._settings.topic, captured_at=time.time()),
             arrived_ns=arrived_ns,
             pixel_format="bgr24" if data.ndim > 1 else "",
             request_id=str(request.request_id),
@@ -131,7 +131,7 @@ class RequestSamples(SampleSource):
 
     def _loaded(self, request: Request) -> Array:
         """The image or array that a request names. Raises BackendError saying what is wrong with it."""
-        from edgeml.pictures import PictureError
+        from edgeml.errors import PictureError
         from inferencer.image_files import picture
 
         path = self._resolved(request)

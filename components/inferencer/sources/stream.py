@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from edgeml.messages import Source
+from edgeml.messages import SampleRef
 from inferencer.parts import SampleSource
 from inferencer.payloads import MAX_MESSAGE_BYTES, numbers
 from inferencer.sample import Sample
@@ -42,4 +42,4 @@ class StreamSamples(SampleSource):
             if not self._arrived.wait_for(lambda: self._messages, timeout):
                 return None
             arrived_ns, at, topic, payload = self._messages.popleft()
-        return Sample(data=numbers(payload), source=Source(topic=topic, captured_at=at), arrived_ns=arrived_ns)
+        return Sample(data=numbers(payload), source=SampleRef(topic=topic, captured_at=at), arrived_ns=arrived_ns)

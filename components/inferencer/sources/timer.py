@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import Meta
 
 from edgeml.errors import BackendError, ConfigError
-from edgeml.messages import Source
+from edgeml.messages import SampleRef
 from inferencer.parts import Place, SampleSource, SourceSettings
 from inferencer.payloads import numbers
 from inferencer.sample import Array, Sample, Values
@@ -61,10 +61,10 @@ class TimerSamples(SampleSource):
             frame = self._reader.read(timeout)
             if frame is None:
                 raise BackendError(f"camera {self._settings.camera} has no new frame")
-            source = Source(camera=self._settings.camera, frame_id=frame.frame_id, captured_at=frame.wall_ns / 1e9)
+            source = SampleRef(camera=self._settings.camera, frame_id=frame.frame_id, captured_at=frame.wall_ns / 1e9)
             return Sample(frame.image, source, frame.captured_ns, frame.pixel_format)
         data = read(Path(self._settings.file))
-        source = Source(topic=self._settings.file, captured_at=time.time())
+        source = SampleRef(topic=self._settings.file, captured_at=time.time())
         return Sample(data, source, time.monotonic_ns(), "bgr24")
 
     def close(self) -> None:
@@ -74,7 +74,8 @@ class TimerSamples(SampleSource):
 
 def read(path: Path) -> Array | Values:
     """An image, an .npy array or a text of numbers. Raises BackendError."""
-    from edgeml.pictures import PictureError, file_bytes
+    from edgeml.errors import PictureError
+    from edgeml.pictures import file_bytes
     from inferencer.image_files import IMAGES, picture
 
     try:

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeml.bundle import MAX_LABELS_BYTES, Bundle
 from edgeml.errors import BackendError, BundleError
-from edgeml.messages import Source
+from edgeml.messages import SampleRef
 from inferencer.parts import lowest
 from inferencer.preprocess import Array, Geometry, Preprocessor
 from inferencer.sample import Outcome, Sample, Timer, ordered
@@ -123,16 +123,16 @@ class DecodingRunner(Runner):
 
     def _zeros(self) -> Sample:
         data = np.zeros((64, 64, 3), np.uint8) if self._preprocess else [0.0] * self._count
-        return Sample(data, Source(), time.monotonic_ns(), "bgr24")
+        return Sample(data, SampleRef(), time.monotonic_ns(), "bgr24")
 
     def _noise(self) -> Sample:
         """Something in place of nothing: on zeros alone, scores look like probabilities too easily."""
         random = np.random.default_rng(0)
         if self._preprocess:
-            return Sample(random.integers(0, 256, (64, 64, 3), np.uint8), Source(), time.monotonic_ns(), "bgr24")
+            return Sample(random.integers(0, 256, (64, 64, 3), np.uint8), SampleRef(), time.monotonic_ns(), "bgr24")
         integers = "int" in self.bundle.manifest.input.dtype
         values = random.integers(0, 100, self._count) if integers else random.standard_normal(self._count)
-        return Sample([float(value) for value in values], Source(), time.monotonic_ns())
+        return Sample([float(value) for value in values], SampleRef(), time.monotonic_ns())
 
     def _tensor(self, sample: Sample) -> tuple[Array, Geometry]:
         if self._preprocess is None:

@@ -48,9 +48,9 @@ class IotCoreSink:
 
         All of the batch is stored or nothing: it is given again, and must not be there in part already.
         """
-        if self.spool.bytes > self._config.spool_bytes // 2:
+        if self.spool.size_bytes > self._config.spool_bytes // 2:
             raise DeliveryError(
-                f"{self.spool.bytes} bytes wait for IoT Core, lines stay in their files until they are out"
+                f"{self.spool.size_bytes} bytes wait for IoT Core, lines stay in their files until they are out"
             )
         topic = self._topic(log.name)
         if problem := topic_problem(topic):
@@ -112,7 +112,7 @@ class IotCoreSink:
 def make(config: Config, context: Context) -> IotCoreSink:
     path = context.work / "iot_core.db"
     sink = IotCoreSink(config.iot_core, context.ipc, context.thing_name, path, context.health)
-    context.health.gauge("iot_core_spool_bytes", lambda: sink.spool.bytes)
+    context.health.gauge("iot_core_spool_bytes", lambda: sink.spool.size_bytes)
     return sink
 
 

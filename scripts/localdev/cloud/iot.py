@@ -14,7 +14,7 @@ from localdev.cloud import iam
 from localdev.cloud.aws import ACCOUNT, REGION, LocalAws, Request, Response
 from localdev.cloud.iot_broker import allowed
 from localdev.cloud.iot_rules import Message, Query, SqlError
-from localdev.cloud.routes import Send, may_invoke
+from localdev.cloud.routes import Invoke, may_invoke
 from localdev.cloud.template import Stack
 
 log = logging.getLogger(__name__)
@@ -54,10 +54,10 @@ class Publisher:
 class Rules:
     """Runs the stack's topic rules, in order of arrival, on a thread of its own."""
 
-    def __init__(self, stack: Stack, aws: LocalAws, send: Send) -> None:
+    def __init__(self, stack: Stack, aws: LocalAws, invoke: Invoke) -> None:
         self._stack = stack
         self._aws = aws
-        self._send = send
+        self._invoke = invoke
         payloads = [r.properties["TopicRulePayload"] for r in stack.of_type("AWS::IoT::TopicRule")]
         self._rules = [(Query(p["Sql"]), p) for p in payloads if not p.get("RuleDisabled")]
         self._inbox: queue.Queue[Message | None] = queue.Queue(INBOX)
@@ -107,7 +107,7 @@ class Rules:
             case "Lambda":
                 if not may_invoke(self._stack, settings["FunctionArn"], "iot.amazonaws.com"):
                     raise PermissionError(f"no AWS::Lambda::Permission for IoT on {settings['FunctionArn']}")
-                self._send(settings["FunctionArn"], selected)
+                self._invoke(settings["FunctionArn"], selected)
             case "Sns":
                 self._check_role(settings, ("sns:Publish", settings["TargetArn"]))
                 self._aws.client("sns").publish(TopicArn=settings["TargetArn"], Message=json.dumps(selected))

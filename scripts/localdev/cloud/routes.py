@@ -12,16 +12,16 @@ from localdev.cloud.template import Stack
 
 log = logging.getLogger(__name__)
 
-Send = Callable[[str, dict[str, Any]], None]  # function ARN, event
+Invoke = Callable[[str, dict[str, Any]], None]  # function ARN, event
 
 
 class Routes:
-    """Watches a LocalAws. `send` queues an event for a function, if the template lets that service invoke it."""
+    """Watches a LocalAws. `invoke` queues an event for a function, if the template lets that service invoke it."""
 
-    def __init__(self, stack: Stack, aws: LocalAws, send: Send) -> None:
+    def __init__(self, stack: Stack, aws: LocalAws, invoke: Invoke) -> None:
         self._stack = stack
         self._aws = aws
-        self._send = send
+        self._invoke = invoke
         self._buckets = {
             r.name: r.properties.get("NotificationConfiguration", {}).get("LambdaConfigurations", [])
             for r in stack.of_type("AWS::S3::Bucket")
@@ -66,7 +66,7 @@ class Routes:
 
     def _to_function(self, arn: str, principal: str, event: dict[str, Any]) -> None:
         if may_invoke(self._stack, arn, principal):
-            self._send(arn, event)
+            self._invoke(arn, event)
         else:
             log.error("%s may not invoke %s: no AWS::Lambda::Permission in the template", principal, arn)
 

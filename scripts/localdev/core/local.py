@@ -210,10 +210,10 @@ class LocalCore:
         The payload of a JSON message is its JSON text.
         """
 
-        def sink(_publisher: str, event: bytes, published: str) -> None:
+        def receiver(_publisher: str, event: bytes, published: str) -> None:
             callback(published, payload_of(event))
 
-        stop = self._call(_result(lambda: self._engine.pubsub.subscribe(topic, sink)))
+        stop = self._call(_result(lambda: self._engine.pubsub.subscribe(topic, receiver)))
         return lambda: self._call(_result(stop))
 
     def configure(self, name: str, values: Mapping[str, Any]) -> None:

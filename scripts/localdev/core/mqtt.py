@@ -48,7 +48,7 @@ class Message:
     properties: Mapping[str, Any] = field(default_factory=dict)
 
 
-Sink = Callable[[Message], None]
+Receiver = Callable[[Message], None]
 
 
 class IotCore:
@@ -65,7 +65,7 @@ class IotCore:
         self._sent: deque[Message] = deque(maxlen=REMEMBERED_MESSAGES)
         self._in_flight: dict[int, Message] = {}
         self._held_bytes = 0
-        self._subscriptions: dict[str, dict[Sink, int]] = {}
+        self._subscriptions: dict[str, dict[Receiver, int]] = {}
         self._acknowledged: dict[int, asyncio.Future[bool]] = {}  # whether the broker refuses
         self._client: paho.Client | None = None
         self._client_id = client_id
@@ -145,8 +145,8 @@ class IotCore:
             info = self._client.publish(message.topic, message.payload, message.qos, message.retain)
             self._in_flight[info.mid] = message
 
-    async def subscribe(self, topic_filter: str, qos: int, sink: Sink, *, wait: bool) -> Callable[[], None]:
-        """Calls `sink(message)` until the answer is called. `wait`: until the broker has agreed.
+    async def subscribe(self, topic_filter: str, qos: int, receiver: Receiver, *, wait: bool) -> Callable[[], None]:
+        """Calls `receiver(message)` until the answer is called. `wait`: until the broker has agreed.
 
         FilterRefused if the filter is none or the broker does not agree.
         """
@@ -155,8 +155,8 @@ class IotCore:
             if self._is_covered(topic_filter):
                 return lambda: None
             raise FilterRefused("AWS_ERROR_MQTT5_SUBSCRIBE_OPTIONS_VALIDATION")
-        sinks = self._subscriptions.setdefault(topic_filter, {})
-        sinks[sink] = qos
+        receivers = self._subscriptions.setdefault(topic_filter, {})
+        receivers[receiver] = qos
         try:
             if self._client and self.online:
                 if not self._is_covered(topic_filter):
@@ -164,9 +164,9 @@ class IotCore:
             elif wait:
                 await self._online.wait()  # connecting subscribes to every filter
         except (asyncio.CancelledError, FilterRefused):
-            self._drop(topic_filter, sink)
+            self._drop(topic_filter, receiver)
             raise
-        return lambda: self._drop(topic_filter, sink)
+        return lambda: self._drop(topic_filter, receiver)
 
     def filters(self) -> dict[str, int]:
         """How many sinks each filter has."""
@@ -195,9 +195,9 @@ class IotCore:
             return False
         return any(covers(other, topic_filter) for other in self._subscriptions if other != topic_filter)
 
-    def _drop(self, topic_filter: str, sink: Sink) -> None:
-        sinks = self._subscriptions.get(topic_filter, {})
-        if sinks.pop(sink, None) is None or sinks:
+    def _drop(self, topic_filter: str, receiver: Receiver) -> None:
+        receivers = self._subscriptions.get(topic_filter, {})
+        if receivers.pop(receiver, None) is None or receivers:
             return
         del self._subscriptions[topic_filter]
         if self._client and self.online and not self._is_covered(topic_filter):
@@ -219,9 +219,9 @@ class IotCore:
         if reason.is_failure:
             return
         assert self._client is not None  # noqa: S101  (it has just called)
-        for topic_filter, sinks in self._subscriptions.items():
+        for topic_filter, receivers in self._subscriptions.items():
             if not self._is_covered(topic_filter):
-                self._client.subscribe(topic_filter, max(sinks.values()))
+                self._client.subscribe(topic_filter, max(receivers.values()))
         self._online.set()
         self._drain()
 
@@ -243,10 +243,10 @@ class IotCore:
 
     def _received(self, received: paho.MQTTMessage) -> None:
         message = self._as_sent(Message(received.topic, bytes(received.payload), received.qos, received.retain))
-        for topic_filter, sinks in list(self._subscriptions.items()):
+        for topic_filter, receivers in list(self._subscriptions.items()):
             if mqtt_matches(topic_filter, message.topic):
-                for sink in list(sinks):
-                    sink(message)
+                for receiver in list(receivers):
+                    receiver(message)
 
     def _as_sent(self, message: Message) -> Message:
         """A message that this core has sent, with what MQTT 3.1.1 took from it."""

@@ -122,8 +122,8 @@ def _unzip(archive: Path, target: Path, mode: int) -> None:
         with zipfile.ZipFile(archive) as content:
             for member, path in _members(content, fresh):
                 path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                with content.open(member) as source, path.open("wb") as sink:
-                    shutil.copyfileobj(source, sink, _COPY_BYTES)
+                with content.open(member) as source, path.open("wb") as copy:
+                    shutil.copyfileobj(source, copy, _COPY_BYTES)
                 path.chmod(mode)
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise RecipeError(f"{archive.name}: {error}") from error

@@ -80,7 +80,7 @@ class TelemetrySink(Sink):
 
     def _send(self, message: dict[str, object]) -> None:
         try:
-            self._outbox.send(self._topic, messages.encode(message))
+            self._outbox.put(self._topic, messages.encode(message))
         except SpoolError as error:
             self._context.health.error(error)
             log.error("telemetry not stored %s", kv(type=message["type"], error=error))

@@ -67,7 +67,7 @@ class IotCoreProxy:
             if reason:
                 raise service_error(f"Subscribe to topic {topic} failed with error {_MQTT_EXCEPTION}: {reason}")
 
-        def sink(message: Message) -> None:
+        def receiver(message: Message) -> None:
             if self._lite and len(message.payload) > LITE_DOWNLINK_BYTES:
                 return
             event: Body = {"topicName": message.topic, "payload": base64.b64encode(message.payload).decode()}
@@ -78,7 +78,7 @@ class IotCoreProxy:
         async def subscribe() -> Body:
             stream.streaming = True
             try:
-                stream.on_closed = await self._link.subscribe(topic, qos, sink, wait=not self._lite)
+                stream.on_closed = await self._link.subscribe(topic, qos, receiver, wait=not self._lite)
             except FilterRefused as error:
                 raise service_error(f"Subscribe to topic {topic} failed with error {error}") from error
             return {}

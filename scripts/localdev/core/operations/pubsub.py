@@ -21,7 +21,7 @@ LITE_JSON_DEPTH = 12
 
 _TAGS = ("jsonMessage", "binaryMessage")
 
-Sink = Callable[[str, bytes, str], None]
+Receiver = Callable[[str, bytes, str], None]
 """Takes the publisher's name, the event's JSON, and the topic."""
 
 
@@ -40,23 +40,23 @@ class PubSub:
     def publish(self, publisher: str, topic: str, message: Body) -> None:
         """Delivers a PublishMessage union to every subscriber of `topic`."""
         event: bytes | None = None
-        for sink in self.subscribers(topic):
+        for receiver in self.subscribers(topic):
             if event is None:
                 event = dump({tag: {**body, "context": {"topic": topic}} for tag, body in message.items()})
-            sink(publisher, event, topic)
+            receiver(publisher, event, topic)
 
-    def subscribe(self, topic: str, sink: Sink) -> Callable[[], None]:
-        """Calls `sink` for each message of a topic filter until the answer is called."""
-        self._subscriptions.add(topic, sink)
-        return lambda: self._subscriptions.remove(topic, sink)
+    def subscribe(self, topic: str, receiver: Receiver) -> Callable[[], None]:
+        """Calls `receiver` for each message of a topic filter until the answer is called."""
+        self._subscriptions.add(topic, receiver)
+        return lambda: self._subscriptions.remove(topic, receiver)
 
-    def subscribers(self, topic: str) -> list[Sink]:
+    def subscribers(self, topic: str) -> list[Receiver]:
         """Whom a message on `topic` reaches."""
         return list(self._subscriptions.matches(topic))
 
     def forget(self) -> None:
         """Loses every subscription without a word, as Lite's ggpubsubd does when it starts anew."""
-        self._subscriptions: TopicTrie[Sink] | FlatFilters[Sink] = FlatFilters() if self._lite else TopicTrie()
+        self._subscriptions: TopicTrie[Receiver] | FlatFilters[Receiver] = FlatFilters() if self._lite else TopicTrie()
 
     def _publish(self, stream: Stream, body: Body) -> Body:
         topic = body.get("topic") or ""
@@ -92,11 +92,11 @@ class PubSub:
         default = "RECEIVE_MESSAGES_FROM_OTHERS" if has_wildcard(topic) else "RECEIVE_ALL_MESSAGES"
         only_others = body.get("receiveMode", default) == "RECEIVE_MESSAGES_FROM_OTHERS" and not self._lite
 
-        def sink(publisher: str, event: bytes, _topic: str) -> None:
+        def receiver(publisher: str, event: bytes, _topic: str) -> None:
             if not (only_others and publisher == stream.principal):
                 stream.send_event("SubscriptionResponseMessage", event)
 
-        stream.on_closed = self.subscribe(topic, sink)
+        stream.on_closed = self.subscribe(topic, receiver)
         stream.streaming = True
         return {}
 

@@ -1,4 +1,4 @@
-"""The benchmarks' sink: a stand-in for CloudWatch Logs, in a process of its own, as fast as a loopback socket.
+"""The benchmarks' receiver: a stand-in for CloudWatch Logs, in a process of its own, as fast as a loopback socket.
 
 It speaks just enough HTTP for PutLogEvents, keeps nothing but counts, and holds one request at a time in memory.
 """
@@ -28,8 +28,8 @@ class Received:
     lags: list[float]
 
 
-class Sink:
-    """Handle of the sink's process."""
+class Receiver:
+    """Handle of the receiver's process."""
 
     def __init__(self, port: int, control: "Connection[None, Received]") -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -38,7 +38,7 @@ class Sink:
     def received(self) -> Received:
         self._control.send(None)
         if not self._control.poll(10):
-            raise TimeoutError("the sink does not answer")
+            raise TimeoutError("the receiver does not answer")
         return self._control.recv()
 
     def wait_for(self, events: int, timeout: float) -> Received:
@@ -51,16 +51,16 @@ class Sink:
 
 
 @contextmanager
-def running(*, stamps: bool = False) -> Iterator[Sink]:
-    """A sink for the duration of the block. `stamps`: collect the lags of stamped lines."""
+def running(*, stamps: bool = False) -> Iterator[Receiver]:
+    """A receiver for the duration of the block. `stamps`: collect the lags of stamped lines."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, stamps), daemon=True)
     process.start()
     try:
         if not ours.poll(10):
-            raise TimeoutError("the sink did not start")
-        yield Sink(ours.recv(), ours)
+            raise TimeoutError("the receiver did not start")
+        yield Receiver(ours.recv(), ours)
     finally:
         process.terminate()
         process.join(5)

@@ -8,9 +8,9 @@ from edgeml.edge_impulse.reporter import Reporter
 from edgeml.errors import SpoolError
 from edgeml.health import Health
 from edgeml.messages import decode
-from serial_scraper import outlets
+from serial_scraper import sinks
 from serial_scraper.config import IotCore, Port
-from serial_scraper.outlets import Outlets, RateLimit
+from serial_scraper.sinks import RateLimit, Sinks
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def test_a_rate_below_one_per_second_lets_the_first_one_through() -> None:
     assert limit.allows()
 
 
-def test_a_failing_outlet_keeps_nothing_from_the_others(health: Health) -> None:
+def test_a_failing_sink_keeps_nothing_from_the_others(health: Health) -> None:
     taken: list[bytes] = []
 
     def fails(record: Any, payload: bytes) -> None:
         raise SpoolError("disk full")
 
-    every = Outlets("mcu", Port(), health, {"first": fails, "second": lambda record, payload: taken.append(payload)})
+    every = Sinks("mcu", Port(), health, {"first": fails, "second": lambda record, payload: taken.append(payload)})
     every([{"a": 1}, {"a": 2}])
     assert [decode(payload, dict)["record"] for payload in taken] == [{"a": 1}, {"a": 2}]
     assert health.counter("ports.mcu.first_failed") == 2
@@ -52,9 +52,9 @@ def test_a_failing_outlet_keeps_nothing_from_the_others(health: Health) -> None:
 def test_records_above_the_iot_core_rate_are_counted(health: Health) -> None:
     sent: list[tuple[str, bytes]] = []
     config = Port(iot_core=IotCore(topic="t", max_per_s=2))
-    outlet = outlets.iot_core("mcu", config, lambda topic, payload: sent.append((topic, payload)), health)
+    sink = sinks.iot_core("mcu", config, lambda topic, payload: sent.append((topic, payload)), health)
     for _ in range(5):
-        outlet({}, b"{}")
+        sink({}, b"{}")
     assert sent == [("t", b"{}")] * 2
     assert health.counter("ports.mcu.iot_core_over_rate") == 3
 
@@ -69,7 +69,7 @@ def published(health: Health, **record: Any) -> dict[str, Any]:
         max_bytes=100_000,
         restart=lambda: None,
     )
-    outlets.edge_impulse(reporter)(record, b"")
+    sinks.edge_impulse(reporter)(record, b"")
     (payload,) = sent
     return decode(payload, dict)
 

@@ -31,7 +31,7 @@ class Window:
     image: images.Image | None = None
 
 
-class Input(Protocol):
+class Source(Protocol):
     """Raises SourceError from `next` when it ended or broke; a new one has then to be made."""
 
     def next(self, timeout: float) -> Window | None:
@@ -40,7 +40,7 @@ class Input(Protocol):
     def close(self) -> None: ...
 
 
-class CameraInput:
+class CameraSource:
     """Frames of a camera's ring, always the newest one. The camera may come, go and restart."""
 
     def __init__(self, camera: str, directory: Path, parameters: ModelParameters, mode: ResizeMode) -> None:
@@ -68,7 +68,7 @@ class CameraInput:
         self._reader.close()
 
 
-class SensorInput:
+class SensorSource:
     """Samples of accelerometers and the like that arrive in messages, in windows that may overlap.
 
     A message is a sample or several: a JSON list of numbers, lists or objects, one object, or numbers with commas.

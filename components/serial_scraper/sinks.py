@@ -16,13 +16,14 @@ from edgeml.health import Health
 from edgeml.ipc import Ipc
 from edgeml.log import kv
 from edgeml.messages import encode
+from edgeml.outbox import Put
 from edgeml.pace import Throttle
 from serial_scraper.config import Port
 from serial_scraper.records import Record, SerialRecord
 
 log = logging.getLogger(__name__)
 
-Outlet = Callable[[Record, bytes], None]  # a record, and the message that holds it
+Sink = Callable[[Record, bytes], None]  # a record, and the message that holds it
 
 
 class RateLimit:
@@ -42,11 +43,11 @@ class RateLimit:
         return True
 
 
-class Outlets:
-    """All outlets of one port. A failing one is counted and logged, and keeps nothing from the others."""
+class Sinks:
+    """All sinks of one port. A failing one is counted and logged, and keeps nothing from the others."""
 
-    def __init__(self, port: str, config: Port, health: Health, outlets: dict[str, Outlet]) -> None:
-        self._port, self._format, self._health, self._outlets = port, config.format, health, outlets
+    def __init__(self, port: str, config: Port, health: Health, sinks: dict[str, Sink]) -> None:
+        self._port, self._format, self._health, self._sinks = port, config.format, health, sinks
         self._failed: defaultdict[str, Throttle] = defaultdict(Throttle)
 
     def __call__(self, records: list[Record]) -> None:
@@ -57,9 +58,9 @@ class Outlets:
             except Exception as error:  # noqa: BLE001  (of this record; the port goes on)
                 self._failure("message", error)
                 continue
-            for name, outlet in self._outlets.items():
+            for name, sink in self._sinks.items():
                 try:
-                    outlet(record, payload)
+                    sink(record, payload)
                 except Exception as error:  # noqa: BLE001  (told with its traceback; the others have theirs)
                     self._failure(name, error)
 
@@ -73,7 +74,7 @@ class Outlets:
             log.error("record not delivered %s", words, exc_info=trace)
 
 
-def local(port: str, config: Port, ipc: Ipc, health: Health) -> Outlet:
+def local(port: str, config: Port, ipc: Ipc, health: Health) -> Sink:
     """To `edgeml/serial/<port>/record`, as many as `max_records_per_s` allows."""
     topic = messages.serial_record(port)
     limit = RateLimit(config.max_records_per_s)
@@ -87,8 +88,8 @@ def local(port: str, config: Port, ipc: Ipc, health: Health) -> Outlet:
     return publish
 
 
-def iot_core(port: str, config: Port, send: Callable[[str, bytes], None], health: Health) -> Outlet:
-    """Each Nth record to the configured topic, as many as the rate limit allows; `send` keeps it until delivered."""
+def iot_core(port: str, config: Port, put: Put, health: Health) -> Sink:
+    """Each Nth record to the configured topic, as many as the rate limit allows; `put` keeps it until delivered."""
     limit = RateLimit(config.iot_core.max_per_s)
     seen = 0
 
@@ -98,14 +99,14 @@ def iot_core(port: str, config: Port, send: Callable[[str, bytes], None], health
         if seen:
             return
         if limit.allows():
-            send(config.iot_core.topic, payload)
+            put(config.iot_core.topic, payload)
         else:
             health.count(f"ports.{port}.iot_core_over_rate")
 
     return publish
 
 
-def edge_impulse(reporter: Reporter) -> Outlet:
+def edge_impulse(reporter: Reporter) -> Sink:
     """What the runner publishes for a Linux model, for a result that a microcontroller computed."""
 
     def publish(record: Record, payload: bytes) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_impulse_runner.inputs import CameraInput, SensorInput
 from edge_impulse_runner.protocol import ModelParameters
+from edge_impulse_runner.sources import CameraSource, SensorSource
 from edgeml.frames import FrameWriter
 from edgeml.health import Health
 
@@ -19,7 +19,7 @@ MOTION = ModelParameters(input_features_count=6, axis_count=3, frequency=50.0, i
 
 def test_a_camera_gives_its_newest_frame_and_may_come_late(tmp_path: Path) -> None:
     camera = f"c{uuid.uuid4().hex[:8]}"
-    source = CameraInput(camera, tmp_path, IMAGE, "squash")
+    source = CameraSource(camera, tmp_path, IMAGE, "squash")
     assert source.next(0.01) is None
     with FrameWriter(camera, width=4, height=4, directory=tmp_path) as writer:
         for value in (1, 2, 3):
@@ -33,12 +33,12 @@ def test_a_camera_gives_its_newest_frame_and_may_come_late(tmp_path: Path) -> No
     source.close()
 
 
-def sensor(axes: list[str] | None = None, stride_s: float = 0.0) -> tuple[SensorInput, Health]:
+def sensor(axes: list[str] | None = None, stride_s: float = 0.0) -> tuple[SensorSource, Health]:
     health = Health("test", "1")
-    return SensorInput(MOTION, axes or [], stride_s, health), health
+    return SensorSource(MOTION, axes or [], stride_s, health), health
 
 
-def windows(source: SensorInput) -> list[list[float]]:
+def windows(source: SensorSource) -> list[list[float]]:
     found = []
     while (window := source.next(0.0)) is not None:
         found.append(window.features.tolist())
