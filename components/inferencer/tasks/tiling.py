@@ -66,12 +66,13 @@ def merged(seen: Sequence[tuple[Tile, Sequence[Detection]]]) -> list[Detection]:
 
 
 def _twice(one: Detection, cut: bool, other: Detection) -> bool:
-    shared = _shared(one.box, other.box)
+    both = shared(one.box, other.box)
     own, theirs = one.box[2] * one.box[3], other.box[2] * other.box[3]
-    return shared > SAME * (own + theirs - shared) or (cut and shared > INSIDE * own)
+    return both > SAME * (own + theirs - both) or (cut and both > INSIDE * own)
 
 
-def _shared(a: Box, b: Box) -> float:
+def shared(a: Box, b: Box) -> float:
+    """The area that two boxes have in common, in square pixels."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return max(0.0, width) * max(0.0, height)

@@ -57,7 +57,7 @@ class Inferencer(Stage):
     def configuration(self) -> Configuration:
         pipeline: dict[str, Any] = {
             "source": {"type": "camera", "camera": CAMERA, "policy": "every"},
-            "backend": {"type": "onnx", "model": "FaceDetector"},
+            "backend": {"type": "onnx", "model": "FaceDetector", "max_side": 640},
             "iot_core": {"enabled": True, "every": 5},
             "crops": {"bucket": self.world.outputs["DataBucketName"], "every": FPS},
         }

@@ -27,7 +27,7 @@ class PrivacyBlur(Stage):
         pipelines = {
             f"private_{method}": {
                 "source": {"type": "camera", "camera": CAMERA, "max_fps": PER_S},
-                "backend": {"type": "onnx", "model": "FaceDetector"},
+                "backend": {"type": "onnx", "model": "FaceDetector", "max_side": 640},
                 "privacy": {"labels": ["face"], "method": method},
                 "crops": {"bucket": self._bucket, "prefix": f"private/{method}", "every": PER_S, "margin": 0.8},
             }

@@ -94,7 +94,7 @@ class Tracks(Stage):
         camera = {"type": "images", "location": str(self._scene), "fps": FPS, "slots": 32}
         pipeline = {
             "source": {"type": "camera", "camera": CAMERA},
-            "backend": {"type": "onnx", "model": "FaceDetector"},
+            "backend": {"type": "onnx", "model": "FaceDetector", "max_side": 640},
             "tracking": {"lost_s": LOST_S},
             "iot_core": {"enabled": True, "when": "events"},
             "events": {"min_seen": MIN_SEEN, "lines": {"middle": {"points": [[0.4, 0], [0.4, 1]], "where": "centre"}}},
