@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from camera_capture.camera import Camera
 from camera_capture.errors import UndecodableError
 from camera_capture.pace import Pace
+from camera_capture.privacy import PrivacyMasks
 from camera_capture.source import Source, reason, translated
 from edgeml import redact
 from edgeml.component import Context
@@ -51,6 +52,7 @@ class Attempt(threading.Thread):
         self.error = ""
         self.unexpected: Exception | None = None
         self._source: Source | None = None
+        self._masks = PrivacyMasks(self._camera.privacy_masks)
         self._passed = 0
         self._undecodable = 0
         self._last_good = self.began
@@ -116,7 +118,7 @@ class Attempt(threading.Thread):
             return None
         self._undecodable, self._last_good = 0, time.monotonic()
         with translated(self._camera.where):
-            return shaped(image, self._camera)
+            return shaped(self._masks.applied(image), self._camera)  # first: to scale it would spread what is hidden
 
     def _put(self, image: "Image", captured_ns: int) -> bool:
         if not self._worker.put(self, image, captured_ns):

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from camera_capture import polygons
 from camera_capture.motion import MotionSettings
+from camera_capture.polygons import Polygon
 from camera_capture.source import Source
 from edgeml.errors import SourceError
 from edgeml.fields import BucketOrNone, KeyPrefix
@@ -50,6 +51,13 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
         float, Meta(gt=0, le=3600, description="Longest pause; pauses double and are jittered")
     ] = 30.0
     snapshots: Annotated[Snapshots, Meta(description="Pictures on command and by the clock")] = Snapshots()
+    privacy_masks: Annotated[
+        tuple[Polygon, ...],
+        Meta(
+            max_length=polygons.MAX_POLYGONS,
+            description="What nobody is to see: polygons of corners [x, y] in fractions of the picture, always black",
+        ),
+    ] = ()
     motion: Annotated[
         MotionSettings | None, Meta(description="Looks for motion; an empty object takes the defaults")
     ] = None
@@ -65,6 +73,7 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
     def check(self, path: str) -> None:
         """Raises ConfigError for what a type cannot say; asked of cameras that are to run."""
+        polygons.check(f"{path}.privacy_masks", self.privacy_masks)
         if self.motion is not None:
             polygons.check(f"{path}.motion.mask", self.motion.mask)
 

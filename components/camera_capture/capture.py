@@ -63,7 +63,7 @@ class CameraWorker:
         self._size = (0, 0)
         self._motion: MotionWatch | None = None
         if camera.motion is not None:
-            detector = MotionDetector(camera.motion, camera.pixel_format)
+            detector = MotionDetector(camera.motion, camera.pixel_format, camera.privacy_masks)
             self._motion = MotionWatch(name, detector, context.health, announce)
         self._next_look = 0.0
         self._attempt: Attempt | None = None
