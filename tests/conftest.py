@@ -27,7 +27,7 @@ LONGEST = (  # the first to run; those that wait most beside those that compute 
     "integration",
     "localdev/cloud",
     "cloud",
-    "edgeml/test_install.py",
+    "edgeml/test_install",
     "log_shipper",
     "localdev/core",
 )

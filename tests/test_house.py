@@ -27,18 +27,13 @@ LONG: set[str] = {
     "cloud/training/test_export_onnx.py",
     "inferencer/test_containment.py",
     "inferencer/test_events.py",
-    "inferencer/test_remote.py",
-    "inferencer/test_streams.py",
     "integration/test_soak.py",
     "localdev/core/test_cli.py",
     "localdev/core/test_deployment.py",
     "localdev/core/test_lifecycle.py",
     "localdev/core/test_nucleus_rules.py",
     "model_updater/test_download.py",
-    "model_updater/test_installation.py",
-    "ota_support.py",
     "parity_operations.py",
-    "serial_scraper/test_edge_impulse.py",
 }
 
 

@@ -29,7 +29,7 @@ from inferencer.sample import Outcome, Sample, Timer
 from inferencer.sources.camera import CameraSource
 from inferencer.tasks import runner_of
 from inferencer.tracking import Tracking
-from inferencer_support import Answer, classifier, endpoint, make_context, picture, pipeline, place
+from inferencer_support import Answer, classifier, endpoint, picture, pipeline, place
 from localdev.cloud.faces import Faces
 from localdev.workspace import bundle
 from support import Standalone, eventually
@@ -150,11 +150,6 @@ class Fixed(Model):
 
     def infer(self, sample: Sample) -> Outcome | None:
         return Outcome(self._task, ModelRef("m", "1"), self._answers.pop(0), Timer(), "", self._threshold)
-
-
-@pytest.fixture
-def context(tmp_path: Path) -> Context:
-    return make_context(tmp_path / "work")
 
 
 def hidden(context: Context, model: Model, privacy: Privacy, times: Iterable[float], **fields: Any) -> list[Outcome]:

@@ -1,11 +1,8 @@
-"""Models in the network: endpoints that are down, slow, throttling, broken or wrong."""
+"""Models elsewhere: what they are asked, and what their answers mean."""
 
 import io
 import json
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,60 +11,18 @@ from edgeml.component import Context
 from edgeml.config import load
 from edgeml.errors import BackendError, ConfigError
 from edgeml.messages import Classification, Detection, Regression
-from edgeml.outbox import Outbox
-from hostile_http import ENDLESS, raw_server
-from hostile_http import WRONG as WRONG_HTTP
-from inferencer.assembly import Assembly, check
-from inferencer.backends.http import HttpBackend, HttpModel
-from inferencer.backends.onnx import OnnxBackend
-from inferencer.backends.remote import MAX_ANSWER_BYTES, Breaker
-from inferencer.backends.sagemaker import SageMakerBackend, SageMakerModel
+from inferencer.assembly import check
+from inferencer.backends.remote import Breaker
 from inferencer.config import Config
-from inferencer.sources.topic import TopicSource
 from inferencer_support import (
     Answer,
     Endpoint,
     Recorder,
-    deliver,
-    endpoint,
     make_context,
-    no_uploads,
     picture,
-    pipeline,
-    regressor,
     sample,
 )
-from support import eventually
-
-NO_ANSWER = {name: WRONG_HTTP[name] for name in ("not HTTP", "nothing", "cut short", "announced too large")}
-SOURCE = TopicSource(topic="t")
-FACES = b'{"prediction": [[0, 0.2, 0.1, 0.1, 0.2, 0.2], [0, 0.9, 0.25, 0.5, 0.75, 1.5], [1, 0.6, -0.1, 0, 0.5, 0.5]]}'
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    with endpoint() as running:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", running.url)
-        for name, value in (("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x"), ("DEFAULT_REGION", "us-east-1")):
-            monkeypatch.setenv(f"AWS_{name}", value)
-        yield running
-
-
-@pytest.fixture
-def context(tmp_path: Path) -> Context:
-    return make_context(tmp_path / "work")
-
-
-def sagemaker(context: Context, task: str = "detection", **settings: Any) -> SageMakerModel:
-    settings = {"endpoint": "faces", "read_timeout_s": 0.3, "attempts": 1, "labels": ("face", "mask"), **settings}
-    backend = SageMakerBackend(task=task, **settings)  # type: ignore[arg-type]
-    return SageMakerModel(backend, pipeline(backend, SOURCE, top_k=2), context, "p")
-
-
-def http(context: Context, url: str, **settings: Any) -> HttpModel:
-    settings = {"task": "regression", "read_timeout_s": 0.3, "attempts": 1, **settings}
-    backend = HttpBackend(url=url, **settings)
-    return HttpModel(backend, pipeline(backend, SOURCE), context, "p")
+from remote_support import FACES, http, sagemaker
 
 
 def test_boxes_of_the_built_in_object_detection_in_source_pixels(server: Endpoint, context: Context) -> None:
@@ -127,58 +82,6 @@ def test_a_large_input_is_refused_before_it_is_sent(server: Endpoint, context: C
     assert server.requests == []
 
 
-WRONG = {
-    "429": (Answer(429, b'{"message": "slow down"}', headers={"Retry-After": "60"}), "429|Throttl|slow down"),
-    "503": (Answer(503, b"busy"), "503"),
-    "slow": (Answer(delay_s=5), "imed? ?out"),
-    "text": (Answer(body=b"<html>"), "answer is no"),
-    "list": (Answer(body=b"[1, 2"), "answer is no"),
-    "shape": (Answer(body=b'{"prediction": [[1, 2]]}'), "answer is no"),
-    "deep": (Answer(body=b"[" * 100_000), "answer is no"),
-    "empty": (Answer(body=b""), "answer is no"),
-    "NaN": (Answer(body=b'{"prediction": [[0, NaN, 0, 0, 1, 1]]}'), "answer is no"),
-    "nan": (Answer(body=b"nan"), "answer is no"),
-    "infinite": (Answer(body=b"1e999"), "answer is no"),
-    "401 digits": (Answer(body=b"1" + b"0" * 400), "answer is no"),
-    "5000 digits": (Answer(body=b"9" * 5000), "answer is no"),
-    "digits of other scripts": (Answer(body="１２".encode()), "answer is no"),
-    "underscores": (Answer(body=b"1_000"), "answer is no"),
-    "half a character": (Answer(body=b'{"prediction": [["\\ud800", 1, 0, 0, 1, 1]]}'), "answer is no"),
-    "a key twice": (Answer(body=b'{"a": 1, "a": 2}'), "answer is no"),
-    "too much": (Answer(body=b" " * (MAX_ANSWER_BYTES + 1)), "bytes"),
-    "elsewhere": (Answer(302, headers={"Location": "http://127.0.0.1:9/"}), "302"),
-}
-
-
-@pytest.mark.parametrize("kind", WRONG)
-def test_what_a_failing_endpoint_does_is_said_in_the_error(server: Endpoint, context: Context, kind: str) -> None:
-    answer, reason = WRONG[kind]
-    server.behave = lambda _: answer
-    began = time.monotonic()
-    with pytest.raises(BackendError, match=reason):
-        sagemaker(context, answer="object_detection").infer(sample(picture()))
-    if kind != "shape":  # JSON with one number in it is an answer to a GET
-        with pytest.raises(BackendError, match=reason if kind != "429" else "429"):
-            http(context, server.url).infer(sample([1, 2]))
-    assert time.monotonic() - began < 20  # no answer is waited for again and again
-
-
-@pytest.mark.parametrize("kind", ["sagemaker", "http"])
-@pytest.mark.parametrize("fault", [*ENDLESS, *NO_ANSWER])
-def test_no_server_holds_a_pipeline_beyond_its_time(
-    server: Endpoint, context: Context, monkeypatch: pytest.MonkeyPatch, kind: str, fault: str
-) -> None:
-    with raw_server({**ENDLESS, **NO_ANSWER}[fault]) as bad:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", bad.url)
-        model: Any = sagemaker(context) if kind == "sagemaker" else http(context, f"{bad.url}/?token=secret")
-        began = time.monotonic()
-        with pytest.raises(BackendError) as caught:
-            model.infer(sample(picture()) if kind == "sagemaker" else sample([1]))
-        assert time.monotonic() - began < 20  # these servers never end
-        assert "secret" not in str(caught.value)
-        model.close()
-
-
 @pytest.mark.parametrize(
     "url",
     ["http://h/a b", "http://h/\n", "http://h/\t", "http://h\x00/", "http://h:99999/", "http://h:x/", "http:///a", "h"],
@@ -205,49 +108,6 @@ def test_what_cannot_be_sent_is_the_inputs_fault_and_not_the_servers(server: End
     assert sagemaker(context, answer="object_detection").infer(sample(picture())) is not None
 
 
-def test_an_endpoint_that_is_down(context: Context, server: Endpoint) -> None:
-    server.close()
-    with pytest.raises(BackendError, match="connect"):
-        sagemaker(context).infer(sample(picture()))
-    with pytest.raises(BackendError, match="refused"):
-        http(context, server.url).infer(sample([1]))
-
-
-@pytest.mark.parametrize("kind", ["sagemaker", "http"])
-def test_attempts_are_repeated_after_a_pause(server: Endpoint, context: Context, kind: str) -> None:
-    answers = [Answer(503), Answer(503), Answer(body=b"7")]
-    server.behave = lambda _: answers.pop(0)
-    if kind == "sagemaker":
-        model: Any = sagemaker(context, "regression", answer="value", content_type="text/csv", attempts=3)
-    else:
-        model = http(context, server.url, attempts=3)
-    outcome = model.infer(sample([1]))
-    assert outcome.results == Regression(7)
-    assert len(server.requests) == 3
-
-
-def test_the_circuit_opens_says_so_and_closes_again(
-    server: Endpoint, context: Context, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    server.behave = lambda _: Answer(500)
-    model = http(context, server.url, breaker=Breaker(failures=3, open_s=0.3))
-    for _ in range(3):
-        with pytest.raises(BackendError, match="500"):
-            model.infer(sample([1]))
-    assert "circuit open" in caplog.text
-    assert "circuit open" in context.health.report().notes["p.http"]
-    asked = len(server.requests)
-    with pytest.raises(BackendError, match="circuit open for"):
-        model.infer(sample([1]))
-    assert len(server.requests) == asked  # a backend that is down is left alone
-    server.behave = lambda _: Answer(body=b"1")
-    time.sleep(0.35)
-    assert model.infer(sample([1])) is not None
-    assert "circuit closed" in caplog.text
-    assert "p.http" not in context.health.report().notes
-
-
 def test_the_features_and_the_key_of_the_live_inference_api(server: Endpoint, tmp_path: Path) -> None:
     ipc = Recorder(secrets={"keys": '{"api_key": "k1"}'})
     server.behave = lambda _: Answer(body=b"[[31.5]]", headers={"x-model-name": "Duration"})
@@ -259,57 +119,3 @@ def test_the_features_and_the_key_of_the_live_inference_api(server: Endpoint, tm
     path, headers, _ = server.requests[0]
     assert path == "/liveinference?features=1.0%2C2.5"
     assert headers["x-api-key"] == "k1"
-
-
-def running(context: Context, tmp_path: Path, settings: Any, fallback: Any = None) -> Any:
-    relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
-    started = Assembly(context, tmp_path, relay, no_uploads).start("p", pipeline(settings, SOURCE, fallback=fallback))
-    return started, relay
-
-
-def test_the_fallback_answers_while_the_backend_fails(server: Endpoint, tmp_path: Path) -> None:
-    ipc = Recorder()
-    context = make_context(tmp_path / "work", ipc)
-    spare = OnnxBackend(model="Tiny", path=str(regressor(tmp_path / "bundle")))
-    remote = HttpBackend(url=server.url, task="regression", attempts=1, breaker=Breaker(failures=2, open_s=0.5))
-    server.behave = lambda _: Answer(500)
-    started, relay = running(context, tmp_path, remote, spare)
-    try:
-        eventually(lambda: context.health.counter("pipelines.p.fallback.models_loaded"), 10, "the fallback")
-        answers = []
-        for number in range(3):
-            deliver(started, "t", f"{number},0,0".encode())
-            answers.append(eventually(lambda: ipc.on("edgeml/inference/p")[number:], 5, "an answer")[0])  # noqa: B023
-        assert [(a["backend"], a["results"]["value"]) for a in answers] == [("onnx", 0), ("onnx", 1), ("onnx", 2)]
-        assert len(server.requests) == 2
-        server.behave = lambda _: Answer(body=b"99")
-        time.sleep(0.55)
-        deliver(started, "t", b"1,1,1")
-        answer = eventually(lambda: ipc.on("edgeml/inference/p")[3:], 5, "an answer")[0]
-        assert (answer["backend"], answer["results"]["value"]) == ("http", 99)
-    finally:
-        started.worker.stop()
-        relay.close()
-
-
-def test_a_slow_endpoint_builds_no_backlog_and_gets_the_newest(server: Endpoint, tmp_path: Path) -> None:
-    ipc = Recorder()
-    context = make_context(tmp_path / "work", ipc)
-    server.behave = lambda body: Answer(body=b"1", delay_s=0.2)
-    started, relay = running(context, tmp_path, HttpBackend(url=server.url, task="regression", max_in_flight=2))
-    try:
-        began = time.monotonic()
-        for number in range(200):
-            deliver(started, "t", str(number).encode())
-            time.sleep(0.004)
-        eventually(lambda: any("features=199.0" in path for path, _, _ in server.requests[-2:]), 5, "the newest")
-        asked = [float(path.partition("=")[2]) for path, _, _ in server.requests]
-        # Two are on their way at a time, and either may arrive first.
-        assert all(later > earlier for earlier, later in zip(asked, asked[2:], strict=False))
-        most = 2 * ((time.monotonic() - began) / 0.2 + 1)
-        assert len(asked) <= most
-        assert context.health.counter("pipelines.p.messages_dropped") >= 200 - most - 1  # one may wait
-    finally:
-        server.released.set()
-        started.worker.stop()
-        relay.close()

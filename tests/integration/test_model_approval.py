@@ -11,7 +11,8 @@ from integration.conftest import Start
 from localdev.cloud import LocalCloud
 from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.iot_jobs import IotJobs
-from ota_support import SIGNING_KEY, ModelRegistry, colour_files
+from ota_support import colour_files
+from registry_support import SIGNING_KEY, ModelRegistry
 from support import eventually
 
 THING = "laptop"

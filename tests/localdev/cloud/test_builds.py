@@ -18,7 +18,8 @@ from localdev.cloud.builds import GUARDED
 from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.template import ROOT
 from model_updater.document import check_signature, parse
-from ota_support import SIGNING_KEY, ModelRegistry, bundle_files, tarred, trained
+from ota_support import bundle_files, tarred, trained
+from registry_support import SIGNING_KEY, ModelRegistry
 
 BUILDS_OWN = {"logs:CreateLogStream", "logs:PutLogEvents", "s3:GetObjectVersion"}  # CodeBuild's, for log and source
 
