@@ -21,18 +21,14 @@ READ: dict[str, str] = {
     "monitor/test_door.py": "_peers",
 }
 LONG: set[str] = {
-    "benchmarks/log_rig.py",
     "cloud/test_template.py",
     "cloud/test_update_deployment.py",
     "cloud/training/test_export_onnx.py",
-    "inferencer/test_containment.py",
-    "inferencer/test_events.py",
     "integration/test_soak.py",
     "localdev/core/test_cli.py",
     "localdev/core/test_deployment.py",
     "localdev/core/test_lifecycle.py",
     "localdev/core/test_nucleus_rules.py",
-    "model_updater/test_download.py",
     "parity_operations.py",
 }
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.log_rig import FaultySink
+from faulty_logs import FaultySink
 from privileged_support import Device
 
 

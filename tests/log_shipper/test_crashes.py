@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.log_rig import Fault, FaultySink, Request, Shipper, shipper
+from benchmarks.log_rig import Shipper, shipper
+from faulty_logs import Fault, FaultySink, Request
 from support import eventually
 
 

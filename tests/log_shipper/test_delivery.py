@@ -6,7 +6,8 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from benchmarks.log_rig import Fault, FaultySink, Request, Shipper, shipper
+from benchmarks.log_rig import Shipper, shipper
+from faulty_logs import Fault, FaultySink, Request
 from shipped_support import DAY, GROUP, PREFIX, lines, text_of
 from support import eventually
 

@@ -10,7 +10,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from benchmarks.log_rig import FaultySink, shipper
+from benchmarks.log_rig import shipper
+from faulty_logs import FaultySink
 from shipped_support import STAMP, STAMP_S, line
 from support import eventually
 

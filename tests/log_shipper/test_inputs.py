@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.log_rig import Fault, FaultySink, Request, shipper
+from benchmarks.log_rig import shipper
 from edgeml.config import load
+from faulty_logs import Fault, FaultySink, Request
 from log_shipper.config import Config
 from shipped_support import line
 from support import eventually

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from benchmarks.log_rig import FaultySink, shipper
+from benchmarks.log_rig import shipper
+from faulty_logs import FaultySink
 from log_shipper.config import Config
 from log_shipper.entry import NO_MESSAGE, level_of
 from log_shipper.parse import LEVELS

@@ -5,7 +5,8 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from benchmarks.log_rig import Fault, FaultySink, Request, shipper
+from benchmarks.log_rig import shipper
+from faulty_logs import Fault, FaultySink, Request
 from shipped_support import PREFIX, lines, text_of
 from support import eventually
 

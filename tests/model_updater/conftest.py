@@ -18,3 +18,9 @@ def server() -> Iterator[FileServer]:
 @pytest.fixture
 def device(tmp_path: Path, server: FileServer) -> Device:
     return Device(tmp_path, server)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between attempts at a download."""
+    monkeypatch.setattr("model_updater.download.FIRST_PAUSE_S", 0.01)

@@ -1,45 +1,20 @@
+"""Downloads over bad networks: gone on with, bounded in time, and never more than was announced."""
+
 import contextlib
-import datetime
-import ipaddress
 import os
 import resource
 import socket
-import ssl
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgeml.errors import DisconnectedError, IpcError
-from model_updater import download as module
-from model_updater.download import Limits, check_url, download
-from model_updater.errors import JobGone, Stopped, UpdateError
+from download_support import CONTENT, LIMITS, fetch, server_context
+from model_updater.download import Limits, download
+from model_updater.errors import Stopped, UpdateError
 from ota_support import FileServer
 from support import eventually
-
-CONTENT = bytes(range(256)) * 8000
-LIMITS = Limits(total_s=10, stall_s=5, allow_http=True)
-
-
-@pytest.fixture
-def server() -> Iterator[FileServer]:
-    with FileServer() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.01)
-
-
-def fetch(url: str, path: Path, size: int = len(CONTENT), limits: Limits = LIMITS) -> bytes:
-    download(lambda renew: url, path, size, limits, threading.Event())
-    return path.read_bytes()
 
 
 def test_a_file_arrives_whole(server: FileServer, tmp_path: Path) -> None:
@@ -71,30 +46,6 @@ def test_a_fault_of_tls_is_an_interruption(tmp_path: Path, monkeypatch: pytest.M
     assert 400_000 < start <= 500_000, "what had arrived is kept"
 
 
-def server_context(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """A TLS server for 127.0.0.1 whose certificate clients accept."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    encoding, private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    file = folder / "server.pem"
-    file.write_bytes(
-        key.private_bytes(encoding, private, serialization.NoEncryption()) + certificate.public_bytes(encoding)
-    )
-    monkeypatch.setenv("SSL_CERT_FILE", str(file))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    return context
-
-
 def test_a_fault_of_the_disk_is_none_of_the_network(server: FileServer, tmp_path: Path) -> None:
     url = server.add(CONTENT)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -120,51 +71,6 @@ def test_a_server_without_ranges_is_read_from_the_beginning(server: FileServer, 
     assert fetch(server.add(CONTENT), tmp_path / "part") == CONTENT
 
 
-@pytest.mark.parametrize("status", [400, 401, 403])
-def test_an_expired_url_is_renewed(server: FileServer, tmp_path: Path, status: int) -> None:
-    server.statuses = [status]
-    old, new = server.add(CONTENT, "/old"), server.add(CONTENT, "/new")
-    asked: list[bool] = []
-
-    def url(renew: bool) -> str:
-        asked.append(renew)
-        return new if renew else old
-
-    download(url, tmp_path / "part", len(CONTENT), LIMITS, threading.Event())
-    assert asked == [False, True]
-    assert [path for path, _ in server.requests] == ["/old", "/new"]
-
-
-def test_while_aws_iot_does_not_answer_a_fresh_url_is_asked_for_again(server: FileServer, tmp_path: Path) -> None:
-    server.statuses = [403, 403]
-    old, new = server.add(CONTENT, "/old"), server.add(CONTENT, "/new")
-    answers = iter([IpcError("no answer"), None])
-
-    def url(renew: bool) -> str:
-        if renew and (error := next(answers)):
-            raise error
-        return new if renew else old
-
-    download(url, tmp_path / "part", len(CONTENT), LIMITS, threading.Event())
-    assert [path for path, _ in server.requests] == ["/old", "/old", "/new"]
-
-
-@pytest.mark.parametrize("final", [JobGone("cancelled"), DisconnectedError("the socket is gone")])
-def test_an_answer_that_ends_the_job_or_the_process_ends_the_download(
-    server: FileServer, tmp_path: Path, final: IpcError
-) -> None:
-    server.statuses = [403]
-    old = server.add(CONTENT)
-
-    def url(renew: bool) -> str:
-        if renew:
-            raise final
-        return old
-
-    with pytest.raises(type(final)):
-        download(url, tmp_path / "part", len(CONTENT), LIMITS, threading.Event())
-
-
 @pytest.mark.parametrize(("announced", "held"), [(len(CONTENT) - 1, 0), (len(CONTENT) + 1, 0), (len(CONTENT) + 5, 100)])
 def test_an_object_of_another_size_is_refused(server: FileServer, tmp_path: Path, announced: int, held: int) -> None:
     (tmp_path / "part").write_bytes(CONTENT[:held])
@@ -184,53 +90,6 @@ def test_a_missing_object_fails_at_once(server: FileServer, tmp_path: Path) -> N
     with pytest.raises(UpdateError, match="HTTP 404"):
         fetch(server.add(CONTENT), tmp_path / "part")
     assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://host/x",
-        "ftp://host/x",
-        "file:///etc/passwd",
-        "data:,x",
-        "https:///x",
-        "https://user:pw@host/x",
-        "host/x",
-        "https://host/a b",
-        "https://host/a\nb",
-        "https://host:port/",
-    ],
-)
-def test_only_https_by_default(url: str) -> None:
-    with pytest.raises(
-        UpdateError, match=r"download URL .*(only https are allowed|must not hold a user name)"
-    ) as refused:
-        check_url(url, allow_http=False)
-    assert "pw" not in str(refused.value)
-    check_url("https://host/x", allow_http=False)
-    check_url("http://host/x", allow_http=True)
-
-
-def test_a_redirect_to_another_scheme_is_refused(server: FileServer, tmp_path: Path) -> None:
-    server.statuses, server.location = [302], "ftp://127.0.0.1/etc/passwd"
-    with pytest.raises(UpdateError, match="expected https or http"):
-        fetch(server.add(CONTENT), tmp_path / "part")
-    assert len(server.requests) == 1, "not asked again: it would say the same"
-
-
-def test_a_redirect_from_https_to_http_is_refused_even_where_http_is_allowed(
-    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with FileServer(tls=server_context(tmp_path, monkeypatch)) as safe:
-        safe.statuses, safe.location = [302], server.add(CONTENT)
-        with pytest.raises(UpdateError, match="not encrypted"):
-            fetch(f"{safe.url}/here", tmp_path / "part")
-    assert server.requests == []
-
-
-def test_a_url_that_can_never_work_is_not_asked_again(tmp_path: Path) -> None:
-    with pytest.raises(UpdateError, match="a URL has no ' '"):
-        fetch("http://127.0.0.1:1/a b?X-Amz-Signature=secret", tmp_path / "part")
 
 
 @pytest.mark.parametrize(
@@ -270,12 +129,6 @@ def test_a_server_that_drips_gets_no_more_than_the_time(tmp_path: Path, first: b
         ended.set()
         listening.shutdown(socket.SHUT_RDWR)
         thread.join(5)
-
-
-def test_a_redirect_is_followed(server: FileServer, tmp_path: Path) -> None:
-    server.location = server.add(CONTENT, "/there")
-    server.statuses = [307]
-    assert fetch(f"{server.url}/here", tmp_path / "part") == CONTENT
 
 
 def test_time_runs_out(tmp_path: Path) -> None:
