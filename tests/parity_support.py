@@ -3,7 +3,7 @@
 import datetime
 import json
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from awsiot import greengrasscoreipc
@@ -68,6 +68,10 @@ class Probe:
     def close(self) -> None:
         """Ends the connection."""
         self.ipc.close().exception(WAIT_S)
+
+
+Operation = Callable[[Probe], Any]
+Named = Iterator[tuple[str, Operation]]
 
 
 class Local:

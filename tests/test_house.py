@@ -29,7 +29,6 @@ LONG: set[str] = {
     "localdev/core/test_deployment.py",
     "localdev/core/test_lifecycle.py",
     "localdev/core/test_nucleus_rules.py",
-    "parity_operations.py",
 }
 
 
