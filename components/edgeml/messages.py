@@ -151,12 +151,20 @@ class ModelRef(msgspec.Struct, frozen=True):
 
 
 class SampleRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a result was computed from: a camera's frame, or what arrived on a topic."""
+    """What a result was computed from: a camera's frame, or what arrived on a topic.
+
+    In a chain `pipeline` is the one whose detection `index` of that frame was looked at, `region` where it was cut out
+    of the picture that this pipeline saw, and `track` whose it is.
+    """
 
     camera: str = ""
     topic: str = ""
     frame_id: int = 0
     captured_at: float = 0.0
+    pipeline: str = ""
+    index: int = 0
+    track: int = 0
+    region: Region | None = None
 
 
 class LatencyMs(msgspec.Struct, frozen=True, kw_only=True):
@@ -246,7 +254,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `entered`, `interrupted` either of them, when the component ended before it could see the end. `since` is when the
     object was first seen, `seconds` how long what ended or goes on has lasted. `position` and `start`, where it is and
     where it was first seen, are fractions of the picture; `box` is in source pixels. `count_changed` has no track.
-    `picture` is the key of the object's best picture, which may be sent later than the event.
+    `picture` is the key of the object's best picture, which may be sent later than the event; `said` is what pipelines
+    that look at the object said of it last, by their names.
     """
 
     event: Literal[
@@ -280,6 +289,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: SampleRef | None = None
     picture: str = ""
     clip: str = ""
+    said: dict[str, str] = {}
 
 
 class ModelActivate(msgspec.Struct, frozen=True, kw_only=True):

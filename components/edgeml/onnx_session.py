@@ -72,7 +72,7 @@ def open_session(
         session = onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise BundleError(f"{bundle.model}: ONNX Runtime cannot load it: {first_line(error)}") from error
-    _check_input(session, bundle)
+    check_input(session, bundle)
     return session
 
 
@@ -143,7 +143,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
 
 
-def _check_input(session: "ort.InferenceSession", bundle: Bundle) -> None:
+def check_input(session: "ort.InferenceSession", bundle: Bundle) -> None:
     """Compare the model's inputs with model.json. Raises BundleError saying what is there and what was expected."""
     declared, inputs = bundle.manifest.input, session.get_inputs()
     names = [tensor.name for tensor in inputs]

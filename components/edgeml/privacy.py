@@ -56,6 +56,17 @@ def _span(start: float, length: float, margin: float, limit: int) -> tuple[int, 
     return min(max(0, begin), limit), min(max(0, end), limit)
 
 
+def moved(regions: Iterable[Region], crop: Region) -> tuple[Region, ...]:
+    """What of `regions` lies in a crop, in its own pixels."""
+    found = []
+    for x, y, width, height in regions:
+        left, top = max(0, x - crop[0]), max(0, y - crop[1])
+        right, bottom = min(crop[2], x + width - crop[0]), min(crop[3], y + height - crop[1])
+        if left < right and top < bottom:
+            found.append((left, top, right - left, bottom - top))
+    return tuple(found)
+
+
 def few(regions: Iterable[Region]) -> tuple[Region, ...]:
     """The regions, of those beyond MAX_REGIONS the one around them all."""
     found = tuple(regions)

@@ -14,9 +14,10 @@ from edgeml.s3 import Uploader
 from inferencer.backends.remote import Remote
 from inferencer.config import Pipeline
 from inferencer.fallback import WithFallback
-from inferencer.parts import Model, Place, Settings
+from inferencer.parts import Model, Place, Settings, Takers
 from inferencer.parts import check as checked
 from inferencer.pipeline import PipelineWorker
+from inferencer.sources.detections import Offers
 from inferencer.writer import Writer
 
 
@@ -31,8 +32,16 @@ class Running:
 class Assembly:
     """Puts pipelines together. `outbox`, and what `uploader` gives to whoever asks for it, are shared by all."""
 
-    def __init__(self, context: Context, rings: Path, outbox: Outbox, uploader: Callable[[], Uploader]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        rings: Path,
+        outbox: Outbox,
+        uploader: Callable[[], Uploader],
+        takers: Takers | None = None,
+    ) -> None:
         self._context, self._rings, self._outbox, self._uploader = context, rings, outbox, uploader
+        self._takers: Takers = {} if takers is None else takers
 
     def start(self, name: str, pipeline: Pipeline) -> Running:
         """The pipeline, running. Raises ConfigError."""
@@ -48,6 +57,7 @@ class Assembly:
                 if (sink := settings.open(replace(place, prefix=f"{place.prefix}.{where}"))) is not None:
                     sinks.append(sink)
                     made.callback(sink.close)
+            sinks.append(Offers(place))
             in_flight = pipeline.backend.in_flight
             worker = PipelineWorker(name, source, model, sinks, self._context, in_flight=in_flight, writers=writers)
             made.pop_all()
@@ -69,6 +79,7 @@ class Assembly:
             outbox=self._outbox,
             uploader=self._uploader,
             writer=writer,
+            takers=self._takers,
         )
 
     @staticmethod
@@ -88,6 +99,7 @@ class Assembly:
 
 def check(pipelines: Mapping[str, Pipeline], thing: str) -> None:
     """What a type cannot say about a configuration. Raises ConfigError, before anything is touched."""
+    _check_chains(pipelines)
     for name, pipeline in pipelines.items():
         _check_tracking(f"pipelines.{name}", pipeline)
         _check_privacy(f"pipelines.{name}", pipeline)
@@ -100,6 +112,21 @@ def check(pipelines: Mapping[str, Pipeline], thing: str) -> None:
         for place, settings in parts.items():
             if settings is not None:
                 checked(settings, f"pipelines.{name}.{place}", thing)
+
+
+def _check_chains(pipelines: Mapping[str, Pipeline]) -> None:
+    for name, pipeline in pipelines.items():
+        path, parent = f"pipelines.{name}.source", pipeline.source.parent
+        if parent and parent not in pipelines:
+            raise ConfigError(f"{path}.pipeline", f"there is no pipeline {parent}")
+        if pipeline.source.needs_tracks and pipelines[parent].tracking is None:
+            raise ConfigError(f"{path}.per_track", f'{parent} does not follow objects: add "tracking": {{}} to it')
+        way = [name]
+        while parent:
+            way.append(parent)
+            if parent == name:
+                raise ConfigError(f"{path}.pipeline", f"pipelines go round in a circle: {' <- '.join(way)}")
+            parent = pipelines[parent].source.parent if len(way) <= len(pipelines) and parent in pipelines else ""
 
 
 def _check_privacy(path: str, pipeline: Pipeline) -> None:

@@ -18,9 +18,10 @@ from edgeml.log import kv
 from edgeml.messages import Privacy
 from edgeml.outbox import Outbox
 from edgeml.s3 import Uploader
-from inferencer import __version__
+from inferencer import __version__, sessions
 from inferencer.assembly import Assembly, Running, check
 from inferencer.config import Config
+from inferencer.parts import Takers
 from inferencer.results import TIMES
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Inferencer(Component[Config]):
         self._subscriptions: dict[str, Subscription] = {}  # likewise
         self._outbox: Outbox | None = None
         self._uploader: Uploader | None = None
+        self._takers: Takers = {}
         self._changing = threading.RLock()  # held by whoever starts or ends pipelines
         self._not_started: dict[str, str] = {}  # pipeline to reason
         self._retrying: threading.Thread | None = None
@@ -50,6 +52,7 @@ class Inferencer(Component[Config]):
     def start(self, config: Config) -> None:
         cv2.setNumThreads(1)  # pipelines are the threads here; OpenCV's own would wait for each other on a busy core
         check(config.pipelines, self.context.thing_name)
+        self.context.health.gauge("sessions", lambda: float(sessions.count()))
         self._apply(config)
 
     def reconfigure(self, config: Config) -> None:
@@ -121,7 +124,7 @@ class Inferencer(Component[Config]):
         """Start the pipelines that do not run; whether all do now. One that cannot start hinders no other."""
         assert self._outbox is not None  # noqa: S101  (_prepare made it)
         health = self.context.health
-        assembly = Assembly(self.context, Path(self._config.ring_directory), self._outbox, self._uploads)
+        assembly = Assembly(self.context, Path(self._config.ring_directory), self._outbox, self._uploads, self._takers)
         for name, pipeline in self._config.pipelines.items():
             subject = f"pipelines.{name}"
             if name in self._running:

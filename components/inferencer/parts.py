@@ -29,8 +29,14 @@ if TYPE_CHECKING:
     Topics = Sequence[tuple[str, Handler]]
 
 
+Takers = dict[str, list[Callable[[Sample, Outcome], None]]]  # who is offered a pipeline's answers, by its name
+
+
 class Pipeline(Protocol):
     """What a pipeline's configuration tells its parts; config.Pipeline is one."""
+
+    @property
+    def source(self) -> SourceSettings: ...
 
     @property
     def backend(self) -> BackendSettings: ...
@@ -71,6 +77,7 @@ class Place:
     outbox: Outbox
     uploader: Callable[[], Uploader]
     writer: Callable[[], Writer]  # the pipeline's own
+    takers: Takers = field(default_factory=dict)
     listeners: list[Callable[[Event], None]] = field(default_factory=list)  # told of its events; they may use a disk
 
 
@@ -101,6 +108,10 @@ class SampleSource(Part, Protocol):
     def next(self, timeout: float) -> Sample | None:
         """The next sample, or None if none came within `timeout` seconds. Raises EdgemlError."""
 
+    def more(self, limit: int) -> list[Sample]:
+        """Up to `limit` further ones that wait already."""
+        return []
+
     def sinks(self) -> Sequence[Sink]:
         """What takes the results for it: who asked wants an answer."""
         return ()
@@ -115,6 +126,10 @@ class Model(Part, Protocol):
     def infer(self, sample: Sample) -> Outcome | None:
         """The answer, or None if this sample has none of its own. Raises BackendError."""
 
+    def infer_all(self, samples: Sequence[Sample]) -> list[Outcome | None]:
+        """The same for several, together where the model can. Raises BackendError if it fails at one of them."""
+        return [self.infer(sample) for sample in samples]
+
 
 class Settings(msgspec.Struct, frozen=True):
     # The configuration of a part. (A docstring would become the schema's description.)
@@ -128,10 +143,22 @@ class Settings(msgspec.Struct, frozen=True):
 class SourceSettings(Settings, frozen=True):
     moving: ClassVar[bool] = False  # its samples are pictures of one place after another moment
 
+    batches: ClassVar[bool] = False  # several of its samples may wait, and be answered together
+
     @property
     def seen(self) -> str:
         """The camera whose frames it gives, if it does."""
         return ""
+
+    @property
+    def parent(self) -> str:
+        """The pipeline whose detections it gives, if it does."""
+        return ""
+
+    @property
+    def needs_tracks(self) -> bool:
+        """Must that pipeline follow objects?"""
+        return False
 
     def open(self, place: Place) -> SampleSource:
         raise NotImplementedError

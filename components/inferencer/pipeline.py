@@ -11,7 +11,7 @@ from edgeml.backoff import Backoff
 from edgeml.component import Context
 from edgeml.errors import BackendError, EdgemlError
 from edgeml.log import kv
-from edgeml.messages import InferenceResult, LatencyMs, ModelRef, Regression
+from edgeml.messages import Hidden, InferenceResult, LatencyMs, ModelRef, Regression
 from edgeml.pace import Throttle
 from inferencer.parts import Model, Part, SampleSource, Sink
 from inferencer.sample import MAX_REASON, Outcome, Sample, Timer, compared
@@ -20,6 +20,7 @@ from inferencer.writer import Writer
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, SHORTEST_PAUSE_S = 0.4, 5.0, 0.1  # after errors that are not one input's
+MAX_BATCH = 16  # samples that are answered together
 POLL_S = 0.25  # how soon a waiting pipeline notices a new model or its end
 
 
@@ -71,39 +72,69 @@ class PipelineWorker:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                sample = self._next()
-                if sample is not None:
-                    self._answer(sample)
+                samples = self._next()
+                if samples:
+                    self._answer(samples)
                     self._well()
             except Exception as error:  # noqa: BLE001  (what one input brings out must not end any pipeline)
                 self._failed(error)
 
-    def _next(self) -> Sample | None:
+    def _next(self) -> list[Sample]:
         with self._taking:
             if self._stopping.is_set():
-                return None
+                return []
             if not self._model.poll():
                 self._stopping.wait(POLL_S / 10)
-                return None
-            return self._source.next(POLL_S)
+                return []
+            sample = self._source.next(POLL_S)
+            return [] if sample is None else [sample, *self._source.more(MAX_BATCH - 1)]
 
-    def _answer(self, sample: Sample) -> None:
-        health = self._context.health
+    def _answer(self, samples: list[Sample]) -> None:
         started_ns = time.monotonic_ns()
-        for sink in self._sinks:
-            try:
-                sink.seen(sample)
-            except Exception as error:  # noqa: BLE001  (the answer is no worse for it)
-                self._lost(type(sink).__name__, error)
+        for sample in samples:
+            for sink in self._sinks:
+                try:
+                    sink.seen(sample)
+                except Exception as error:  # noqa: BLE001  (the answer is no worse for it)
+                    self._lost(type(sink).__name__, error)
+        if len(samples) == 1:
+            self._answered(samples[0], self._outcome(samples[0]), started_ns)
+            return
+        for sample, outcome in zip(samples, self._outcomes(samples), strict=True):
+            if outcome is not None:
+                self._answered(sample, outcome, started_ns)
+
+    def _outcome(self, sample: Sample) -> Outcome | None:
         try:
-            outcome = self._model.infer(sample)
+            return self._model.infer(sample)
         except Exception as error:
             self._refuse(sample, str(error) or repr(error))
             raise
+
+    def _outcomes(self, samples: list[Sample]) -> list[Outcome | None]:
+        """All at once; where that fails, one by one, so that a bad one costs itself alone."""
+        try:
+            return self._model.infer_all(samples)
+        except Exception as error:  # noqa: BLE001  (told of the one that it is)
+            log.debug("not answered together %s", kv(pipeline=self.name, error=error))
+        found: list[Outcome | None] = []
+        for sample in samples:
+            try:
+                found.append(self._outcome(sample))
+            except Exception as error:  # noqa: BLE001  (as in _run)
+                found.append(None)
+                self._failed(error)
+        return found
+
+    def _answered(self, sample: Sample, outcome: Outcome | None, started_ns: int) -> None:
+        health = self._context.health
         if outcome is None:
             health.count(f"{self._prefix}.without_answer")
             self._refuse(sample, "the model has no answer to this one yet")
             return
+        if sample.hidden is not None:  # of the picture that it was cut out of
+            own = outcome.hidden or Hidden(sample.hidden.method, ())
+            outcome.hidden = Hidden(own.method, own.regions + sample.hidden.regions)
         result = self._result(sample, outcome, (started_ns - sample.arrived_ns) / 1e6)
         for sink in self._sinks:
             try:

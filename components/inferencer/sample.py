@@ -13,7 +13,7 @@ from edgeml.bundle import Task
 from edgeml.errors import BackendError, EdgemlError
 from edgeml.messages import Detection, Hidden, InferenceResult, ModelRef, Regression, SampleRef
 from edgeml.numbers import number
-from inferencer.tracks import Step
+from inferencer.tracks import Step, Track
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,12 +27,17 @@ MAX_REASON = 1000  # characters of an error that go into an answer
 Reply = Callable[[InferenceResult], None]
 
 
+def _whole() -> bool:
+    return True
+
+
 @dataclass(slots=True)
 class Sample:
     """One input. `data` is an image (pixel_format says its layout) or numbers; `arrived_ns` is monotonic.
 
     `valid` says whether `data` is still what it was: frames are used in place, in the ring. `reply` gets the answer
-    to a request, or an error. `measured` is the true value of a regression, where it is known.
+    to a request, or an error. `measured` is the true value of a regression, where it is known. A crop of a detection
+    has the `track` of its object, if that is followed, and what is `hidden` in it.
     """
 
     data: Array | Values
@@ -40,9 +45,18 @@ class Sample:
     arrived_ns: int
     pixel_format: str = ""
     request_id: str = ""
-    valid: Callable[[], bool] = lambda: True
+    valid: Callable[[], bool] = _whole
     reply: Reply | None = None
     measured: float | None = None
+    track: Track | None = None
+    hidden: Hidden | None = None
+
+    def hold(self) -> None:
+        """Keep an image as it is, also when its place in the ring is used again before the model has answered."""
+        if self.valid is not _whole:
+            data = self.image.copy()
+            if self.valid():
+                self.data, self.valid = data, _whole
 
     @property
     def image(self) -> Array:

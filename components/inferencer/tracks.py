@@ -22,6 +22,7 @@ class Track:
     jitter: float = 0.0  # pixels by which its centre is off from one frame to the next
     anchor: tuple[float, float] = (0.0, 0.0)
     resting_s: float = 0.0  # since when it is near its anchor
+    said: dict[str, str] = field(default_factory=dict)  # of it, by other pipelines
     picture: str = ""  # key of its best picture, where it will lie once it is sent
 
     def count(self, label: str) -> None:

@@ -17,8 +17,11 @@ from edgeml.log import kv
 from edgeml.messages import ModelActivate, ModelStatus
 from inferencer.parts import BackendSettings, Model, Place
 from inferencer.sample import Outcome, Sample
+from inferencer.sessions import session_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgeml.component import Context
     from inferencer.parts import Pipeline, Topics
     from inferencer.tasks.runner import Runner
@@ -97,6 +100,12 @@ class OnnxModel(Model):
             raise BackendError(f"model {self._settings.model} is not loaded")
         return runner.infer(sample)
 
+    def infer_all(self, samples: Sequence[Sample]) -> list[Outcome | None]:
+        runner = self._runner
+        if runner is None:
+            raise BackendError(f"model {self._settings.model} is not loaded")
+        return runner.infer_all(samples)
+
     def activate(self, topic: str, payload: bytes) -> None:
         """Handler of `edgeml/model/<name>/activate`: look now, and answer."""
         try:
@@ -164,7 +173,7 @@ class OnnxModel(Model):
 
         try:
             bundle = models.load(folder)
-            session = models.open_session(
+            session = session_of(
                 bundle,
                 providers=self._settings.providers,
                 threads=self._settings.threads,

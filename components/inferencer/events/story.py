@@ -191,6 +191,7 @@ class Story:
             since=_ms(track.since),
             start=life.start,
             picture=track.picture,
+            said=dict(track.said),
             **life.latest,
             **facts,
         )

@@ -100,6 +100,10 @@ class CropsSink(_Crops):
 
     _found = 0
 
+    def seen(self, sample: Sample) -> None:
+        if self._found % self._settings.every == 0:
+            sample.hold()
+
     def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
         if outcome.empty:
             return
@@ -114,8 +118,10 @@ class CropsSink(_Crops):
             self._writer.put(partial(self._store, result, there))
 
     def _store(self, result: InferenceResult, pictures: list[Array]) -> None:
+        source = result.source  # of a frame there may be several, each a crop of another detection
+        named = f"{source.frame_id}-{source.index}" if source.pipeline else f"{source.frame_id}"
         for number, picture in enumerate(pictures):
-            name = f"{result.source.frame_id}-{number}"
+            name = f"{named}-{number}"
             self._send(name, self._jpeg(picture, name), result.source.captured_at)
 
 
@@ -151,6 +157,9 @@ class BestSink(_Crops):
         self._order = threading.Lock()  # several threads may bring answers, and the writer is to hear of one at a time
         self._last_s = float("-inf")
         context.health.gauge(f"{self._prefix}.pictures_held", lambda: float(len(self._shots)))
+
+    def seen(self, sample: Sample) -> None:
+        sample.hold()
 
     def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
         if outcome.step is None:

@@ -6,5 +6,6 @@ KINDS = {
     "topic": "TopicSource",  # numbers on a local topic
     "mqtt": "MqttSource",  # numbers from a local broker
     "timer": "TimerSource",  # a file or camera, every so often
+    "detections": "DetectionsSource",  # what another pipeline has detected, cut out of its pictures
     "caller": "CallerSource",  # rows of a file or samples of a topic, so many times per second
 }

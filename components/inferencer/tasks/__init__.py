@@ -37,12 +37,13 @@ DECODERS = {
 def runner_of(bundle: Bundle, session: ort.InferenceSession, pipeline: Pipeline) -> Runner:
     """The runner for the decoder that a bundle names. Raises BundleError, also for one that there is not, and where the
     pipeline names labels that the model does not have: what is to be hidden would be shown."""
-    wanted = set(pipeline.privacy.named) if pipeline.privacy is not None else set()
-    if missing := wanted - set(bundle.labels):
-        there = ", ".join(bundle.labels[:20]) or "none"
-        raise BundleError(f"{bundle.path}: privacy names {', '.join(sorted(missing))}, the model's labels are {there}")
     named = bundle.manifest.output.decoder
     if named not in DECODERS:
         raise BundleError(f"{bundle.path}: no decoder {named!r}, there are {', '.join(DECODERS)}")
     module = importlib.import_module(f"{__name__}.{DECODERS[named]}")
-    return cast("Runner", module.runner(bundle, session, pipeline))
+    runner = cast("Runner", module.runner(bundle, session, pipeline))
+    wanted = set(pipeline.privacy.named) if pipeline.privacy is not None else set()
+    if missing := wanted - set(runner.bundle.labels):
+        there = ", ".join(runner.bundle.labels[:20]) or "none"
+        raise BundleError(f"{bundle.path}: privacy names {', '.join(sorted(missing))}, the model's labels are {there}")
+    return runner

@@ -65,6 +65,7 @@ class DecodingRunner(Runner):
         tried = [self._tensor(sample) for sample in (self._zeros(), self._noise())]
         self._plan = plan(bundle, self._session.outputs(tried), fit)
         self._session.names = list(self._plan.names)
+        self._batched = pipeline.source.batches and not self._plan.keys and self._session.takes_batches(tried)
         self._decode = decode
 
     def look(self, max_side: int, tiles: tuple[int, int]) -> None:
@@ -106,6 +107,31 @@ class DecodingRunner(Runner):
         timer.lap("preprocess")
         outputs = self._session.run(tensor, geometry)
         timer.lap("inference")
+        return self._decoded(outputs, geometry, timer)
+
+    def infer_all(self, samples: Sequence[Sample]) -> list[Outcome | None]:
+        """Those of one size in one run, where the model takes a batch."""
+        if not self._batched:
+            return super().infer_all(samples)
+        timer = Timer()
+        prepared = [self._tensor(sample) for sample in samples]
+        timer.lap("preprocess")
+        together: dict[tuple[int, ...], list[int]] = {}
+        for index, (sample, (tensor, _)) in enumerate(zip(samples, prepared, strict=True)):
+            if sample.valid():
+                together.setdefault(tensor.shape, []).append(index)
+        answers: list[Outcome | None] = [None] * len(samples)
+        for indexes in together.values():
+            each = Timer(timer.preprocess / len(samples))
+            outputs = self._session.run(np.concatenate([prepared[index][0] for index in indexes]))
+            each.lap("inference")
+            each.inference /= len(indexes)
+            for row, index in enumerate(indexes):
+                own = {name: value[row : row + 1] for name, value in outputs.items()}
+                answers[index] = self._decoded(own, prepared[index][1], replace(each))
+        return answers
+
+    def _decoded(self, outputs: Outputs, geometry: Geometry, timer: Timer) -> Outcome:
         try:
             if self._plan.keys:
                 outputs = {name: table(value, self._plan.keys) for name, value in outputs.items()}

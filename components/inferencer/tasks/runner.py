@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from edgeml.bundle import Bundle
 from edgeml.errors import BackendError, BundleError
 from edgeml.onnx_session import extras, first_line
@@ -28,6 +30,10 @@ class Runner(Protocol):
     memory: object = None  # what it has gathered from samples, for the next version
 
     def infer(self, sample: Sample) -> Outcome | None: ...
+
+    def infer_all(self, samples: Sequence[Sample]) -> list[Outcome | None]:
+        """The same for several. Raises BackendError if it fails at one of them."""
+        return [self.infer(sample) for sample in samples]
 
     def rehearse(self) -> None:
         """One whole inference on zeros, from preparation to results. Raises BackendError if the parts do not fit."""
@@ -60,6 +66,23 @@ class Session:
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise BackendError(f"{self._bundle.ref.name}: {first_line(error)}") from error
         return dict(zip(self.names, outputs, strict=True))
+
+    def takes_batches(self, samples: Sequence[tuple[Array, Geometry]]) -> bool:
+        """Does it give for two samples at once what it gives for each? It need not, though its shapes may say so."""
+        if self._bundle.manifest.extra_inputs or samples[0][0].shape != samples[1][0].shape:
+            return False
+        try:
+            both = self.run(np.concatenate([tensor for tensor, _ in samples]))
+        except BackendError:
+            return False
+        alone = [self.run(*sample) for sample in samples]
+        return all(
+            np.shape(both[name])[:1] == (2,)
+            and np.shape(both[name][row : row + 1]) == np.shape(one[name])
+            and np.allclose(both[name][row : row + 1], one[name], rtol=1e-3, atol=1e-4)
+            for row, one in enumerate(alone)
+            for name in self.names
+        )
 
     def outputs(self, samples: Sequence[tuple[Array, Geometry]]) -> list[Output]:
         """What the model gives for the first sample, and for those of the others that it takes."""

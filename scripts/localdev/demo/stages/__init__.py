@@ -2,6 +2,7 @@
 
 from localdev.demo.stage import Stage
 from localdev.demo.stages.boards import Dashboards
+from localdev.demo.stages.chain import Chain
 from localdev.demo.stages.durations import Regression
 from localdev.demo.stages.edge_impulse import EdgeImpulseRunner, SerialScraper
 from localdev.demo.stages.faces import CameraCapture, Inferencer, IotCore, S3Crops
@@ -15,7 +16,7 @@ from localdev.demo.stages.tracks import Tracks
 from localdev.demo.stages.turbine import Anomaly
 
 STAGES: list[type[Stage]] = [
-    *(CameraCapture, Inferencer, IotCore, S3Crops, PrivacyBlur, Tracks),
+    *(CameraCapture, Inferencer, IotCore, S3Crops, PrivacyBlur, Tracks, Chain),
     *(Classification, Anomaly, Regression),
     *(EdgeImpulseRunner, SerialScraper),
     *(Emotions, EdgeLogs, SampleCollection, LiveInference),

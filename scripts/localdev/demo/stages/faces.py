@@ -59,7 +59,7 @@ class Inferencer(Stage):
             "source": {"type": "camera", "camera": CAMERA, "policy": "every"},
             "backend": {"type": "onnx", "model": "FaceDetector", "max_side": 640},
             "iot_core": {"enabled": True, "every": 5},
-            "crops": {"bucket": self.world.outputs["DataBucketName"], "every": FPS},
+            "crops": {"bucket": self.world.outputs["DataBucketName"], "every": FPS, "margin": 0.5},
         }
         inferencer = {"pipelines": {"faces": pipeline}, "ring_directory": str(self.world.rings)}
         return {"face_detector": {}, "inferencer": inferencer}
