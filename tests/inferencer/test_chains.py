@@ -15,7 +15,7 @@ from edgeml import models
 from edgeml.config import load
 from edgeml.errors import ConfigError
 from edgeml.frames import FrameReader, FrameWriter
-from edgeml.messages import Classification, Detection, Hidden, ModelRef, Source
+from edgeml.messages import Classification, Detection, Hidden, ModelRef, SampleRef
 from inferencer import sessions
 from inferencer.assembly import check
 from inferencer.backends.onnx import OnnxBackend
@@ -50,7 +50,7 @@ class Chain:
 
     def see(self, now_s: float, found: Sequence[Detection], *, hidden: Hidden | None = None, **fields: Any) -> None:
         step = self.tracker.update(found, 0.5, now_s, 1e9 + now_s)
-        source = Source(camera="c", frame_id=round(now_s * 10), captured_at=1e9 + now_s)
+        source = SampleRef(camera="c", frame_id=round(now_s * 10), captured_at=1e9 + now_s)
         told = [
             Detection(one.label, one.score, one.box, track=track.id if track else 0)
             for one, track in zip(found, step.tracks, strict=True)
@@ -79,7 +79,7 @@ def test_each_detection_is_looked_at_with_its_own_pixels(tmp_path: Path) -> None
     chain = Chain(tmp_path, margin=0.25)
     chain.see(0.7, [at(20), at(200)])
     one, other = chain.taken()
-    assert one.source == Source(
+    assert one.source == SampleRef(
         camera="c", frame_id=7, captured_at=1e9 + 0.7, pipeline="faces", index=0, track=1, region=(10, 85, 60, 90)
     )
     assert (other.source.index, other.source.track, other.pixel_format) == (1, 2, "rgb24")
@@ -172,14 +172,14 @@ def test_pixels_are_held_until_the_model_has_answered(tmp_path: Path) -> None:
         writer.write(written)
         frame = reader.read(1.0, copy=False)
         assert frame is not None
-        looked = Sample(frame.image, Source(camera="c"), 0, "bgr24", valid=frame.valid)
+        looked = Sample(frame.image, SampleRef(camera="c"), 0, "bgr24", valid=frame.valid)
         looked.hold()
         for _ in range(4):
             writer.write(written * 0)
         assert not frame.valid()
         assert looked.valid()
         assert np.array_equal(looked.image, written)
-        torn = Sample(frame.image, Source(camera="c"), 0, "bgr24", valid=frame.valid)
+        torn = Sample(frame.image, SampleRef(camera="c"), 0, "bgr24", valid=frame.valid)
         torn.hold()
         assert not torn.valid()
 

@@ -95,8 +95,9 @@ class DecodingRunner(Runner):
                 seen.append((tile, found))
             results = merged(seen)
             timer.lap("postprocess")
-        if results is None:
-            return None
+        return None if results is None else self._outcome(results, timer)
+
+    def _outcome(self, results: Any, timer: Timer) -> Outcome:
         return Outcome(self.bundle.manifest.task, self.bundle.ref, results, timer, "onnx", self._threshold)
 
     def _answer(self, sample: Sample, timer: Timer) -> Any:
@@ -111,27 +112,28 @@ class DecodingRunner(Runner):
 
     def infer_all(self, samples: Sequence[Sample]) -> list[Outcome | None]:
         """Those of one size in one run, where the model takes a batch."""
-        if not self._batched:
+        if not self._batched or self._tiles != WHOLE:
             return super().infer_all(samples)
-        timer = Timer()
+        first = Timer()
         prepared = [self._tensor(sample) for sample in samples]
-        timer.lap("preprocess")
+        first.lap("preprocess")
         together: dict[tuple[int, ...], list[int]] = {}
         for index, (sample, (tensor, _)) in enumerate(zip(samples, prepared, strict=True)):
             if sample.valid():
                 together.setdefault(tensor.shape, []).append(index)
         answers: list[Outcome | None] = [None] * len(samples)
         for indexes in together.values():
-            each = Timer(timer.preprocess / len(samples))
+            each = Timer(first.preprocess / len(samples))
             outputs = self._session.run(np.concatenate([prepared[index][0] for index in indexes]))
             each.lap("inference")
             each.inference /= len(indexes)
             for row, index in enumerate(indexes):
                 own = {name: value[row : row + 1] for name, value in outputs.items()}
-                answers[index] = self._decoded(own, prepared[index][1], replace(each))
+                timer = dataclasses.replace(each)
+                answers[index] = self._outcome(self._decoded(own, prepared[index][1], timer), timer)
         return answers
 
-    def _decoded(self, outputs: Outputs, geometry: Geometry, timer: Timer) -> Outcome:
+    def _decoded(self, outputs: Outputs, geometry: Geometry, timer: Timer) -> Any:
         try:
             if self._plan.keys:
                 outputs = {name: table(value, self._plan.keys) for name, value in outputs.items()}
