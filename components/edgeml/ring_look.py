@@ -48,6 +48,14 @@ def look(directory: Path, camera: str) -> Look | None:
     return Look(layout.width, layout.height, newest, age)
 
 
+def can_be(camera: str) -> bool:
+    """Whether a camera can have this name."""
+    try:
+        return bool(ring_path(Path(), camera))
+    except FrameError:
+        return False
+
+
 def cameras(directory: Path, most: int) -> list[str]:
     """Names of the cameras whose rings are there, `most` at the most; other files of such names are passed over."""
     try:

@@ -17,15 +17,21 @@ from monitor.access import Access
 from monitor.guard import Guard
 from monitor.live import Live
 from monitor.metrics import CONTENT_TYPE, Metrics
+from monitor.pictures import Cameras
 from monitor.state import State
+from monitor.streams import Streams
 
 
 def application(
-    static: Path, state: State, access: Access | None = None, hosts: frozenset[str] = frozenset()
+    static: Path,
+    state: State,
+    access: Access | None = None,
+    hosts: frozenset[str] = frozenset(),
+    cameras: Cameras | None = None,
 ) -> ASGIApp:
     """The page of the folder `static` and what `state` knows, under the names `hosts` beside those of loopback.
 
-    Without `access` nobody is asked for a password.
+    Without `access` nobody is asked for a password, without `cameras` nothing is seen of them.
     """
 
     # Listed once: nothing that a request says becomes a path.
@@ -34,7 +40,7 @@ def application(
     def signed_in(request: HTTPConnection) -> bool:
         return signing.signed_in(request, access)
 
-    live = Live(state)
+    live = Live(state, cameras)
 
     async def socket(page: WebSocket) -> None:
         await live.page(page, lambda: signed_in(page))
@@ -77,6 +83,7 @@ def application(
         Route("/metrics", metrics),
         Route("/api/state", api_state),
         Route("/static/{path:path}", file),
+        *Streams(state, cameras, access).routes(),
         *signing.routes(access, files.get("sign-in.html")),
     ]
     return Guard(Starlette(routes=routes), access, hosts)  # around all of it: what fails has the headers, too

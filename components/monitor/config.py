@@ -46,6 +46,10 @@ class Config(msgspec.Struct, frozen=True):
         Meta(max_length=16, description="Further names and addresses by which browsers may call the device"),
     ] = []
     ring_directory: Annotated[str, Meta(description="Folder of the frame rings, as CameraCapture has it")] = "/dev/shm"  # noqa: S108
+    fps: Annotated[
+        float, Meta(gt=0, le=60, description="Pictures a second of a camera at most, while somebody watches")
+    ] = 10.0
+    max_width: Annotated[int, Meta(ge=160, le=3840, description="Pixels across a picture at most")] = 960
     vitals: Annotated[Limits, Meta(description="How the device itself does, and from when on something is wrong")] = (
         Limits()
     )

@@ -18,13 +18,12 @@ MAX_NAMES, MAX_PLACES, MAX_POINTS = 64, 32, 64
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One pipeline as it is configured. `private` is its `privacy`, None where it has none."""
+    """One pipeline as it is configured. `private`: it hides things in pictures of its camera."""
 
     camera: str = ""
     model: str = ""
     threshold: float = 0.0
-    tells: bool = True  # its results come on the local topic
-    private: dict[str, Any] | None = None
+    private: bool = False
     zones: dict[str, list[list[float]]] = field(default_factory=dict)
     lines: dict[str, list[list[float]]] = field(default_factory=dict)
 
@@ -45,13 +44,9 @@ class Known:
         """Those that are configured, and others whose ring is there."""
         return sorted({*self.cameras, *ring_look.cameras(self.rings, MAX_NAMES)})[:MAX_NAMES]
 
-    def readers(self, camera: str) -> dict[str, Pipeline]:
-        """The pipelines that read a camera."""
-        return {name: pipeline for name, pipeline in self.pipelines.items() if pipeline.camera == camera}
-
-    def private(self, camera: str) -> bool:
-        """Whether a picture of it may not be shown as it is."""
-        return any(pipeline.private is not None for pipeline in self.readers(camera).values())
+    def private(self, camera: str) -> set[str]:
+        """The pipelines without whose results a picture of the camera may not be shown."""
+        return {name for name, pipeline in self.pipelines.items() if pipeline.private and pipeline.camera == camera}
 
 
 class Neighbours:
@@ -96,14 +91,12 @@ def _table(ipc: Ipc, component: str, key: str) -> dict[str, dict[str, Any]] | No
 
 def _pipeline(raw: dict[str, Any]) -> Pipeline:
     """What a pipeline's configuration says, as leniently as its own reader takes it."""
-    source, backend, local, events = (_object(raw.get(key)) for key in ("source", "backend", "local", "events"))
-    privacy = raw.get("privacy")
+    source, backend, events = (_object(raw.get(key)) for key in ("source", "backend", "events"))
     return Pipeline(
         camera=str(source.get("camera", "")),
         model=str(backend.get("model", "")),
         threshold=_number(raw.get("score_threshold")),
-        tells=str(local.get("enabled", True)).lower() not in ("false", "no", "off", "0"),
-        private=None if privacy is None else _object(privacy),
+        private=raw.get("privacy") is not None,
         zones=_places(events.get("zones")),
         lines=_places(events.get("lines")),
     )

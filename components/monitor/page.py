@@ -5,20 +5,23 @@ import logging
 import socket
 import ssl
 import threading
+from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
-from starlette.types import ASGIApp
-
+from edgeml import messages
 from edgeml.backoff import Backoff
 from edgeml.component import Context
-from edgeml.errors import SecretError
+from edgeml.errors import EdgemlError, SecretError
 from edgeml.log import kv
+from edgeml.messages import CameraCommand
 from edgeml.secrets import secret_value
 from monitor import certificate
 from monitor.access import Access, checked, password_of
 from monitor.app import application
 from monitor.config import Config
 from monitor.errors import AccessError, ServerError
+from monitor.pictures import Cameras, Pictures
 from monitor.server import Server
 from monitor.state import State
 
@@ -85,7 +88,11 @@ class Page:
         problems.cleared("secret_missing", "page")
         tls, shown = self._tls(config)
         problems.cleared("file_refused", "page")
-        with Server(self._app(config, access), config.port, config.address, tls) as server:
+        pictures = Pictures(
+            self._state, self._context.health, self._context.spawn, fps=config.fps, max_width=config.max_width
+        )
+        app = application(STATIC, self._state, access, frozenset(_names(config)), Cameras(pictures, self._command))
+        with closing(pictures), Server(app, config.port, config.address, tls) as server:
             problems.cleared("address_in_use", "page")
             log.info("page %s", kv(address=server.address, **shown))
             with self._lock:
@@ -103,8 +110,15 @@ class Page:
                 with self._lock:
                     self._server = None
 
-    def _app(self, config: Config, access: Access | None) -> ASGIApp:
-        return application(STATIC, self._state, access, frozenset(_names(config)))
+    def _command(self, camera: str, command: Literal["start", "stop"]) -> None:
+        """Have CameraCapture start or stop a camera, whose answer is heard as those to others are."""
+        log.info("command from a page %s", kv(camera=camera, command=command))
+        try:
+            message = messages.encode(CameraCommand(command=command))
+            self._context.ipc.publish(messages.camera_command(camera), message, wait=1.0)
+        except EdgemlError as error:  # whoever asked sees that nothing happens
+            self._context.health.error(error)
+            log.warning("command not sent %s", kv(camera=camera, error=error))
 
     def _tls(self, config: Config) -> tuple[ssl.SSLContext | None, dict[str, str]]:
         if config.certificate:
@@ -131,7 +145,8 @@ class Page:
 def _served(config: Config) -> tuple[object, ...]:
     """What of the configuration a new server is needed for."""
     secret = config.password_secret
-    return config.port, config.address, config.auth, secret, config.certificate, config.key, config.hosts
+    place = config.port, config.address, config.auth, secret, config.certificate, config.key, config.hosts
+    return *place, config.fps, config.max_width
 
 
 def _names(config: Config) -> list[str]:

@@ -17,7 +17,7 @@ from monitor.errors import ServerError
 
 LOOPBACK = "127.0.0.1"
 MAX_HEADER_BYTES = 16384
-MAX_MESSAGE_BYTES = 4096  # from a page
+MAX_MESSAGE_BYTES = 8192  # from a page
 REQUEST_S = 10.0  # from the beginning of a connection or request to the request's end
 UNREAD_S = 10.0  # that a client may leave an answer unread
 KEEP_ALIVE_S = 20

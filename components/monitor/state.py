@@ -10,7 +10,7 @@ import msgspec
 
 from edgeml import messages
 from edgeml.json_limits import too_deep
-from edgeml.messages import Event, HealthReport, InferenceResult, ModelStatus, Problem
+from edgeml.messages import CameraReply, Event, HealthReport, InferenceResult, ModelStatus, Problem
 from monitor import views
 from monitor.kept import Kept
 from monitor.neighbours import Neighbours
@@ -67,6 +67,7 @@ class State:
             messages.event("+"): self.event,
             messages.model_status("+"): self.model,
             messages.serial_record("+"): self.serial,
+            messages.camera_reply("+"): self.reply,
         }
 
     def listen(self, heard: Heard) -> None:
@@ -123,6 +124,11 @@ class State:
             taken = self._serial.put(name, record, message)
         return taken and self._tell("record", name, record, message)
 
+    def reply(self, topic: str, payload: bytes) -> bool:
+        """Take a camera's answer to a command, which is not kept; whether it was one."""
+        reply, name = _decoded(payload, CameraReply), topic.split("/")[-2]
+        return reply is not None and self._tell("reply", name, reply, _message(type="reply", camera=name, reply=reply))
+
     def edge_impulse(self, kind: str, source: str, payload: bytes) -> bool:
         """Take an Edge Impulse device's result (kind `edge_impulse`), or a command or its answer (kind `command`)."""
         record = _decoded(payload, dict[str, Any])
@@ -158,7 +164,19 @@ class State:
         with self._lock:
             report = self._reports.report("CameraCapture")
         known = self.neighbours.known()
-        return [views.camera(name, known, report) for name in known.camera_names()]
+        may_act = self.auth != "off"  # else any local user could start and stop cameras
+        return [
+            views.camera(name, known, report, private=self.private(name) != frozenset(), commands=may_act)
+            for name in known.camera_names()
+        ]
+
+    def private(self, camera: str) -> frozenset[str] | None:
+        """The pipelines that hide something in its pictures, by configuration or report; None: not yet known."""
+        known = self.neighbours.known()
+        with self._lock:
+            report = self._reports.report("Inferencer")
+        told = {each.pipeline for each in report.privacy if each.camera == camera} if report else set()
+        return frozenset(known.private(camera) | told) if known.complete else None
 
     def pipelines(self) -> list[PipelineState]:
         with self._lock:

@@ -99,10 +99,9 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
     edge_impulse: list[EdgeImpulseState]
 
 
-def camera(name: str, known: Known, report: HealthReport | None) -> CameraState:
+def camera(name: str, known: Known, report: HealthReport | None, *, private: bool, commands: bool) -> CameraState:
     ring = ring_look.look(known.rings, name)
     live = ring is not None and ring.age_s is not None and ring.age_s < DELIVERS_S
-    configured = name in known.cameras
     rate = _finite(report.rates.get(f"cameras.{name}.captured")) if report else None
     return CameraState(
         name=name,
@@ -111,8 +110,8 @@ def camera(name: str, known: Known, report: HealthReport | None) -> CameraState:
         skipped=report.counters.get(f"cameras.{name}.dropped", 0) if report else 0,
         width=ring.width if ring else 0,
         height=ring.height if ring else 0,
-        private=known.private(name),
-        commands=[] if not configured else ["stop"] if ring else ["start"],
+        private=private,
+        commands=[] if name not in known.cameras or not commands else ["stop"] if ring else ["start"],
     )
 
 

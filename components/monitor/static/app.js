@@ -89,6 +89,10 @@ function told({ detail: { state } }) {
 link.addEventListener("state", told);
 link.addEventListener("result", ({ detail }) => view.result?.(detail));
 link.addEventListener("record", ({ detail }) => view.record?.(detail));
+link.addEventListener("event", ({ detail }) => view.event?.(detail));
+link.addEventListener("reply", ({ detail: { camera, reply } }) => {
+  if (["start", "stop"].includes(reply?.command)) shared.announce(`${camera}: ${reply.command} ${reply.ok === false ? reply.error : "done"}`);
+});
 link.addEventListener("picture", async ({ detail }) => {
   const { camera, frame_id: frame } = detail.header;
   await view.picture?.(detail);
