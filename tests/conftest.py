@@ -18,6 +18,15 @@ import blocking
 TESTS = Path(__file__).parent
 SHM = Path("/dev/shm")
 LONGEST_ID = 80  # characters of one value within the name of a test
+CROWDS = tuple(  # files whose tests are many processes that compute: never two at once, or all others starve
+    f"tests/{name}"
+    for name in (
+        "cloud/test_load.py",
+        "integration/test_model_approval.py",
+        "integration/test_upgrade.py",
+        "localdev/demo/test_demo.py",
+    )
+)
 LONGEST = (  # the first to run; those that wait most beside those that compute most
     "localdev/demo",
     "model_updater/test_updater.py",
@@ -58,6 +67,19 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if chosen or config.getoption("capture") == "no" or files < WORTHWHILE or cores < 2:
         return 0
     return min(cores, MOST_WORKERS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist=loadfile`, with all CROWDS taken for one file."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Schedule(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "crowds" if file in CROWDS else file
+
+    return Schedule(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
