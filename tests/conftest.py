@@ -74,7 +74,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """`--dist=loadfile`, with all CROWDS taken for one file."""
     from xdist.scheduler import LoadFileScheduling
 
-    class Schedule(LoadFileScheduling):
+    class Schedule(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
             return "crowds" if file in CROWDS else file

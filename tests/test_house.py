@@ -25,10 +25,6 @@ LONG: set[str] = {
     "cloud/test_update_deployment.py",
     "cloud/training/test_export_onnx.py",
     "integration/test_soak.py",
-    "localdev/core/test_cli.py",
-    "localdev/core/test_deployment.py",
-    "localdev/core/test_lifecycle.py",
-    "localdev/core/test_nucleus_rules.py",
 }
 
 

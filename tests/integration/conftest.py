@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from core_support import component_version, deploy
 from localdev import workspace
 from localdev.cloud import LocalCloud
 from localdev.core import LocalCore
@@ -36,27 +37,11 @@ def start(tmp_path: Path, built: workspace.Workspace, cloud: LocalCloud) -> Star
         root = settings.pop("root", tmp_path / "gg")
         builds = built.build(components)
         built.lend_venvs(components, root)
-        names = {package: component_name(build) for package, build in zip(components, builds, strict=True)}
+        names = dict(zip(components, (component_version(build)[0] for build in builds), strict=True))
         settings.setdefault("mqtt_url", cloud.mqtt_url)
         settings.setdefault("env", cloud.environment())
         with LocalCore(root, **settings) as core:
-            core.deploy(
-                recipe_dirs=workspace.recipes(builds),
-                artifact_dirs=workspace.artifacts(builds),
-                merge=dict(names.values()),
-                update_config={
-                    names[package][0]: {"MERGE": dict(configuration)}
-                    for package, configuration in components.items()
-                    if configuration
-                },
-                timeout=60,
-            )
+            deploy(core, builds, configuration={names[package]: values for package, values in components.items()})
             yield core
 
     return running
-
-
-def component_name(build: Path) -> tuple[str, str]:
-    """Name and version of what a greengrass-build folder holds."""
-    (folder,) = build.glob("artifacts/*/*")
-    return folder.parent.name, folder.name

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from integration.conftest import Start, component_name
+from core_support import component_version, deploy
+from integration.conftest import Start
 from localdev import workspace
 from localdev.cloud import LocalCloud
 from localdev.core import LocalCore
@@ -68,18 +69,12 @@ def test_beside_components_of_another_user_it_runs_from_roots_folder(
         root = Path(folder)
         root.chmod(0o755)
         builds = built.build(["log_shipper"])
-        name, version = component_name(builds[0])
+        name, version = component_version(builds[0])
         built.lend_venvs(["log_shipper"], root)
         (root / "work" / name / "venv").unlink()  # of a python3 that the other user may not have; and not needed
         with LocalCore(root, profile="java", env=cloud.environment(), mqtt_url=cloud.mqtt_url) as core:
             (root / "logs").chmod(0o700)  # as the nucleus has it
-            core.deploy(
-                recipe_dirs=workspace.recipes(builds),
-                artifact_dirs=workspace.artifacts(builds),
-                merge={name: version},
-                update_config={name: {"MERGE": {**CONFIG, "logGroup": "/private/{componentName}"}}},
-                timeout=60,
-            )
+            deploy(core, builds, configuration={name: {**CONFIG, "logGroup": "/private/{componentName}"}})
             eventually(lambda: "started component" in "".join(stored(cloud, f"/private/{name}")), 15, "its own log")
             assert core.state(name) == "RUNNING"
             artifact = root / "packages" / "artifacts" / name / version / "log_shipper.zip"

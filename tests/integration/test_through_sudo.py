@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from core_support import deploy
 from edgeml import install
 from localdev import workspace
 from localdev.cloud import LocalCloud
@@ -112,18 +113,11 @@ def core(root: Path, user: User, built: workspace.Workspace, cloud: LocalCloud) 
     builds = built.build(START)
     built.lend_venvs(START, root.parent / "made")
     lend(builds, user, root)
-    names = {package: _name(build) for package, build in zip(START, builds, strict=True)}
-    configuration = {names[package][0]: {"MERGE": values} for package, values in START.items() if values}
     with LocalCore(root, mqtt_url=cloud.mqtt_url, env=cloud.environment()) as running:
         assert f"as {user}, through sudo" in running.note
-        folders = workspace.recipes(builds), workspace.artifacts(builds)
-        running.deploy(*folders, dict(names.values()), configuration, timeout=90)
+        configuration = {component(package): values for package, values in START.items()}
+        deploy(running, builds, configuration=configuration, timeout=90)
         yield running
-
-
-def _name(build: Path) -> tuple[str, str]:
-    (folder,) = build.glob("artifacts/*/*")
-    return folder.parent.name, folder.name
 
 
 def component(package: str) -> str:

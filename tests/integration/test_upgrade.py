@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from core_support import deploy
 from edgeml.problems import ADVICE
-from integration.conftest import component_name
 from localdev import workspace
 from localdev.cloud import LocalCloud
 from localdev.core import LocalCore
@@ -68,26 +68,24 @@ class Device:
 
     def install_old(self, packages: list[str], change: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Deploys the recipes of 1.0, their configuration as a user had it, and no code."""
-        self._folder.mkdir(exist_ok=True)
+        (recipes := self._folder / "recipes").mkdir(parents=True, exist_ok=True)
+        (self._folder / "artifacts").mkdir(exist_ok=True)
         for package in packages:
             recipe = yaml.safe_load((OLD / f"{component(package)}.yaml").read_text())
             if change:
                 change(recipe["ComponentConfiguration"]["DefaultConfiguration"])
             manifest = recipe["Manifests"][0]
             manifest["Lifecycle"], manifest["Artifacts"] = {"run": "exec sleep 600"}, []
-            (self._folder / f"{component(package)}.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-        configuration = {component(package): {"MERGE": dict(USED[package])} for package in packages}
+            (recipes / f"{component(package)}.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+        configuration = {component(package): dict(USED[package]) for package in packages}
         rings = self._folder.parent / "rings"  # its own: tests run beside each other
         rings.mkdir(exist_ok=True)
-        configuration[component("camera_capture")]["MERGE"]["ring_directory"] = str(rings)
-        merge = {component(package): OLD_VERSION for package in packages}
-        self.core.deploy([self._folder], [], merge, configuration)
+        configuration[component("camera_capture")]["ring_directory"] = str(rings)
+        deploy(self.core, [self._folder], {component(package): OLD_VERSION for package in packages}, configuration)
 
     def upgrade(self, packages: list[str]) -> None:
         """Deploys today's versions, without a word about configuration."""
-        builds = [self._builds[package] for package in packages]
-        merge = dict(component_name(build) for build in builds)
-        self.core.deploy(workspace.recipes(builds), workspace.artifacts(builds), merge, timeout=60)
+        deploy(self.core, [self._builds[package] for package in packages])
 
     def must_run(self, package: str) -> None:
         """It runs, and is heard where version 1.0 was."""

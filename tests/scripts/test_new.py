@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from core_support import deploy
 from localdev import workspace
 from localdev.core import LocalCore
 from support import ROOT, eventually, python_of
@@ -102,7 +103,7 @@ def test_it_answers_on_a_core(tree: Path, tmp_path: Path) -> None:
     with LocalCore(tmp_path / "gg") as core:
         core.subscribe("local/#", lambda topic, payload: heard.put((topic, payload)))
         core.subscribe("edgeml/health/TankLevel", lambda topic, payload: reports.put(json.loads(payload)))
-        core.deploy([build / "recipes"], [build / "artifacts"], {NAME: "1.0.0"})
+        deploy(core, [build])
         assert heard.get(timeout=10) == ("local/tank_level", b'{"number":1}')
         core.deploy(update_config={NAME: {"MERGE": {"interval_s": 3600}}})
         eventually(lambda: "configuration changed" in core.log(NAME), 10)

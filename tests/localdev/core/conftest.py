@@ -1,14 +1,18 @@
 """A core, clients of it, and small components to deploy."""
 
 import functools
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from core_support import COMMAND, NAME, Packages, Run
+from localdev.cloud.broker import Broker
 from localdev.core import LocalCore
+from localdev.core.cli import main
 
 EVERYTHING = {
     "aws.greengrass.ipc.pubsub": {"all": {"operations": ["*"], "resources": ["*"]}},
@@ -16,59 +20,6 @@ EVERYTHING = {
     "aws.greengrass.SecretManager": {"all": {"operations": ["*"], "resources": ["*"]}},
     "aws.greengrass.Cli": {"all": {"operations": ["*"], "resources": ["*"]}},
 }
-
-
-class Packages:
-    """Folders of recipes and artifacts that a test fills."""
-
-    def __init__(self, folder: Path) -> None:
-        self.recipes = folder / "recipes"
-        self.artifacts = folder / "artifacts"
-        self.recipes.mkdir()
-        self.artifacts.mkdir()
-
-    def add(
-        self,
-        name: str,
-        lifecycle: dict[str, Any] | None = None,
-        *,
-        version: str = "1.0.0",
-        config: dict[str, Any] | None = None,
-        depends: dict[str, Any] | None = None,
-        artifacts: list[dict[str, Any]] | None = None,
-        **top: Any,
-    ) -> Path:
-        """Writes a recipe that both profiles take, unless its lifecycle says otherwise; the answer is its file."""
-        recipe = {
-            "RecipeFormatVersion": "2020-01-25",
-            "ComponentName": name,
-            "ComponentVersion": version,
-            "ComponentDescription": "a component of a test",
-            "ComponentConfiguration": {"DefaultConfiguration": config or {}},
-            "ComponentDependencies": depends or {},
-            "Manifests": [
-                {
-                    "Platform": {"os": "linux", "runtime": "*"},
-                    "Lifecycle": lifecycle or {"run": "exec sleep 60"},
-                    "Artifacts": artifacts or [],
-                }
-            ],
-            **top,
-        }
-        path = self.recipes / f"{name}-{version}.yaml"
-        path.write_text(yaml.safe_dump(recipe, sort_keys=False))
-        return path
-
-    def artifact(self, name: str, file: str, content: bytes, version: str = "1.0.0") -> Path:
-        """Writes an artifact."""
-        path = self.artifacts / name / version / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        return path
-
-    def deploy(self, core: LocalCore, *names: str, version: str = "1.0.0", **options: Any) -> None:
-        """Deploys components of this folder as roots."""
-        core.deploy([self.recipes], [self.artifacts], dict.fromkeys(names, version), **options)
 
 
 @pytest.fixture
@@ -123,3 +74,56 @@ def connect(core: LocalCore, connect_to: Callable[..., Any]) -> Callable[..., An
 def connect_lite(lite: LocalCore, connect_to: Callable[..., Any]) -> Callable[..., Any]:
     """`connect_to` for the fixture core of the lite profile."""
     return functools.partial(connect_to, lite)
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Broker]:
+    with Broker() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterator[Path]:
+    """The folder of a core that runs in its own process."""
+    folder = tmp_path_factory.mktemp("core")
+    core = subprocess.Popen(
+        [*COMMAND, "start", "--root", str(folder), "--mqtt", broker.url, "--thing-name", "cli"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert core.stdout
+    try:
+        assert "a stand-in for development, never for production" in core.stdout.readline()
+        lines = "".join(core.stdout.readline() for _ in range(6))
+        assert "components run as" in lines
+        assert f"`scripts/core stop --root {folder}` stops it" in lines  # nobody's Ctrl-C reaches it here
+        yield folder
+        assert main(["stop", "--root", str(folder)]) == 0
+    finally:
+        core.terminate()
+        core.communicate(timeout=20)
+    assert core.returncode == 0
+    assert not (folder / "ipc.socket").exists()
+    assert not list((folder / "cli_ipc_info").iterdir())
+
+
+@pytest.fixture
+def run(root: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process against the core in the other one; the answer is what it prints."""
+
+    def call(*words: str, code: int = 0, stream: str = "") -> str:
+        assert main([*words, "--root", str(root)]) == code
+        captured = capsys.readouterr()
+        return captured.err if code and stream != "out" else captured.out
+
+    return call
+
+
+@pytest.fixture
+def deployed(run: Run, packages: Any) -> None:
+    packages.artifact(NAME, "main.sh", b"echo started; exec sleep 60")
+    packages.add(NAME, {"run": "sh {artifacts:path}/main.sh"}, artifacts=[{"Uri": "s3://b/main.sh"}], config={"n": 1})
+    merge = ["--recipeDir", str(packages.recipes), "--artifactDir", str(packages.artifacts), "--merge", f"{NAME}=1.0.0"]
+    assert f": SUCCEEDED\nCreated on: {time.strftime('%d-%m-%Y', time.gmtime())}" in run(
+        "deployment", "create", *merge, "--wait", "30"
+    )

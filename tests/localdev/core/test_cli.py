@@ -5,79 +5,18 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from core_support import COMMAND, NAME, Run
 from localdev.cloud.broker import Broker
 from localdev.core.cli import main
 from localdev.core.client import connect
-from localdev.core.log_filter import Filter
-from localdev.core.logs import Logs, Record
 from support import eventually
-
-COMMAND = [sys.executable, "-m", "localdev.core"]
-NAME = "test.Component"
-
-Run = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with Broker() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterator[Path]:
-    """The folder of a core that runs in its own process."""
-    folder = tmp_path_factory.mktemp("core")
-    core = subprocess.Popen(
-        [*COMMAND, "start", "--root", str(folder), "--mqtt", broker.url, "--thing-name", "cli"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert core.stdout
-    try:
-        assert "a stand-in for development, never for production" in core.stdout.readline()
-        lines = "".join(core.stdout.readline() for _ in range(6))
-        assert "components run as" in lines
-        assert f"`scripts/core stop --root {folder}` stops it" in lines  # nobody's Ctrl-C reaches it here
-        yield folder
-        assert main(["stop", "--root", str(folder)]) == 0
-    finally:
-        core.terminate()
-        core.communicate(timeout=20)
-    assert core.returncode == 0
-    assert not (folder / "ipc.socket").exists()
-    assert not list((folder / "cli_ipc_info").iterdir())
-
-
-@pytest.fixture
-def run(root: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process against the core in the other one; the answer is what it prints."""
-
-    def call(*words: str, code: int = 0, stream: str = "") -> str:
-        assert main([*words, "--root", str(root)]) == code
-        captured = capsys.readouterr()
-        return captured.err if code and stream != "out" else captured.out
-
-    return call
-
-
-@pytest.fixture
-def deployed(run: Run, packages: Any) -> None:
-    packages.artifact(NAME, "main.sh", b"echo started; exec sleep 60")
-    packages.add(NAME, {"run": "sh {artifacts:path}/main.sh"}, artifacts=[{"Uri": "s3://b/main.sh"}], config={"n": 1})
-    merge = ["--recipeDir", str(packages.recipes), "--artifactDir", str(packages.artifacts), "--merge", f"{NAME}=1.0.0"]
-    assert f": SUCCEEDED\nCreated on: {time.strftime('%d-%m-%Y', time.gmtime())}" in run(
-        "deployment", "create", *merge, "--wait", "30"
-    )
 
 
 def wait(run: Run, submitted: str, status: str) -> str:
@@ -198,64 +137,6 @@ def run_failing(run: Run, *words: str) -> str:
 )
 def test_commands_that_fail(run: Run, words: list[str], text: str) -> None:
     assert text in run(*words, code=1)
-
-
-@pytest.mark.usefixtures("deployed")
-def test_logs(run: Run, root: Path) -> None:
-    log = root / "logs" / f"{NAME}.log"
-    eventually(lambda: "stdout. started." in run("logs", "get", "-lf", str(log)), what="output")
-    assert "service-set-state" in run("logs", "get")
-    listed = run("logs", "list-log-files", "-ld", str(root / "logs"))
-    assert str(log) in listed
-    assert re.search(r"^Total \d+ files found\.$", listed, re.MULTILINE)
-
-
-@pytest.mark.parametrize("log_format", ["TEXT", "JSON"])
-@pytest.mark.parametrize(
-    ("words", "shown"),
-    [
-        (["level=WARN"], "bc"),
-        (["level=INFO", "thread=main"], "ac"),
-        (["serviceName=B,loggerName=c"], "bc"),
-        (['text [ab]$|text [ab][."]'], "ab"),
-        (["eventType=event"], "abc"),
-        (["nothing"], ""),
-    ],
-)
-def test_filters_of_logs(log_format: Any, words: list[str], shown: str, tmp_path: Path) -> None:
-    logs = Logs(tmp_path, log_format)
-    for name, level, thread in (("a", "INFO", "main"), ("b", "WARN", "Copier"), ("c", "ERROR", "main")):
-        contexts = {"serviceName": name.upper()}
-        logs.write("x", Record(level, thread, name, "event", f"text {name}", contexts))  # type: ignore[arg-type]
-    logs.close()
-    text = (tmp_path / "x.log").read_text()
-    picked = Filter(words).pick(text)
-    assert [letter for letter in "abc" if f"text {letter}" in picked] == list(shown)
-    assert Filter(["text b"], before=1).pick(text).count("\n") == 2
-    assert Filter(["text b"], after=1).pick(text).count("\n") == 2
-
-
-@pytest.mark.parametrize("wrong", ["level=LOUD", "["])
-def test_a_filter_that_is_none(run: Run, wrong: str) -> None:
-    assert f"--filter {wrong}:" in run("logs", "get", "-f", wrong, code=1)
-
-
-def test_following_a_log_goes_on_after_its_rotation(tmp_path: Path) -> None:
-    log = tmp_path / "a.log"
-    log.write_text("first\n")
-    follower = subprocess.Popen([*COMMAND, "logs", "get", "-lf", str(log), "-fol"], stdout=subprocess.PIPE, text=True)
-    try:
-        assert follower.stdout
-        assert follower.stdout.readline() == "first\n"
-        with log.open("a") as file:
-            file.write("second\n")
-        log.rename(tmp_path / "rotated.log")
-        log.write_text("after rotation\n")
-        assert follower.stdout.readline() == "second\n"
-        assert follower.stdout.readline() == "after rotation\n"
-    finally:
-        follower.send_signal(signal.SIGINT)
-        follower.communicate(timeout=10)
 
 
 @pytest.mark.parametrize(("message", "shown"), [('{"a": 1}', '{"a":1.0}'), ("plain", "plain"), ("5", "5")])

@@ -2,7 +2,6 @@
 
 import datetime
 import queue
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,10 +9,9 @@ from awsiot.greengrasscoreipc import model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core_support import Connect
 from localdev.core import LocalCore
 from localdev.core.config_store import ConfigStore, build, fill, merge, plain, reset
-
-Connect = Callable[..., Any]
 
 quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2))

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ import pytest
 from awsiot.greengrasscoreipc import model
 from paho.mqtt.enums import CallbackAPIVersion
 
+from core_support import Connect
 from localdev.cloud.broker import Broker
 from localdev.core import LocalCore
 from localdev.core.mqtt import SPOOL_BYTES
 from support import eventually
-
-Connect = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")

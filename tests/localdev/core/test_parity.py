@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from awsiot.greengrasscoreipc import model
 
+from core_support import deploy
 from localdev.cloud.broker import Broker
 from localdev.core import LocalCore
 from parity_operations import operations
@@ -102,7 +103,7 @@ def probe(core: LocalCore, packages: Any, profile: str) -> Iterator[Probe]:
     names = {"test.Probe": "1.0.0", "test.Observer": "1.0.0"}
     if profile == "java":
         names["aws.greengrass.TokenExchangeService"] = "2.0.0"
-    core.deploy([packages.recipes], [packages.artifacts], names)
+    deploy(core, [packages.folder], names)
     eventually(lambda: core.online, what="the broker")
     asking = Probe(str(core.socket), core.token("test.Probe"), "Thing")
     yield asking

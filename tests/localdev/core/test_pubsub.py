@@ -1,15 +1,13 @@
 """Local publish and subscribe, with the real client."""
 
 import queue
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from awsiot.greengrasscoreipc import model
 
+from core_support import Connect
 from localdev.core import LocalCore
-
-Connect = Callable[..., Any]
 
 
 def json_message(**content: Any) -> Any:

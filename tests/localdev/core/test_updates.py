@@ -1,15 +1,13 @@
 """Component updates: local deployments never announce them."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from awsiot.greengrasscoreipc import model
 
+from core_support import Connect
 from localdev.core import LocalCore
 from localdev.core.policy import CLI_SERVICE
-
-Connect = Callable[..., Any]
 
 
 def test_a_deferral_needs_a_subscription_and_comes_too_late(connect: Connect) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from core_support import NAME
 from localdev.core import DeploymentError, LocalCore
 from localdev.core.profiles import Profile
 from localdev.core.users import REMOVED, Users, find_user, is_removed
 from support import eventually
 
-NAME = "test.Component"
 ROOT = os.geteuid() == 0
 sudo_only = pytest.mark.skipif(not (ROOT and shutil.which("sudo")), reason="needs root and sudo")
 
