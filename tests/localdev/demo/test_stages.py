@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from localdev.demo.stage import World
-from localdev.demo.stages import boards, live, turbine
+from localdev.demo.stages import boards, live, turbine, yard
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,12 @@ def test_verdicts_that_come_while_the_picture_is_drawn_are_left_out(
         stage.end()
     assert drawn == [1]
     assert (tmp_path / "turbine.png").stat().st_size
+
+
+def test_visits_are_whole_and_each_must_be_seen() -> None:
+    frames = [*range(5, 20), *range(30, 60), *range(62, 70), *range(130, 160), *range(190, 200)]
+    there = yard.visits(frames, 8, 200)
+    assert there == [(30, 69), (130, 159)]
+    assert yard.missed(there, [*range(1, 30), *range(70, 140)]) == [(30, 69)]
+    assert yard.missed(there, [69, 130]) == []
+    assert yard.visits([], 0, 0) == []

@@ -14,9 +14,11 @@ from localdev.demo.stages.pictures import Classification
 from localdev.demo.stages.privacy import PrivacyBlur
 from localdev.demo.stages.tracks import Tracks
 from localdev.demo.stages.turbine import Anomaly
+from localdev.demo.stages.yard import Motion, PrivacyMask
 
 STAGES: list[type[Stage]] = [
     *(CameraCapture, Inferencer, IotCore, S3Crops, PrivacyBlur, Tracks, Chain),
+    *(Motion, PrivacyMask),
     *(Classification, Anomaly, Regression),
     *(EdgeImpulseRunner, SerialScraper),
     *(Emotions, EdgeLogs, SampleCollection, LiveInference),
