@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 MAX_TENSOR = 1 << 28  # numbers of an input: 1 GiB of float32
-_TYPES = {"float32": "float", "float64": "double"}  # ours, where ONNX Runtime calls them otherwise
+TYPES = {"float32": "float", "float64": "double"}  # ours, where ONNX Runtime calls them otherwise
 
 
 def runtime() -> Any:
@@ -144,7 +144,7 @@ def first_line(error: BaseException) -> str:
 
 
 def check_input(session: "ort.InferenceSession", bundle: Bundle) -> None:
-    """Compare the model's inputs with model.json. Raises BundleError saying what is there and what was expected."""
+    """Compare a session's inputs with model.json. Raises BundleError saying what is there and what was expected."""
     declared, inputs = bundle.manifest.input, session.get_inputs()
     names = [tensor.name for tensor in inputs]
     if declared.name not in names:
@@ -163,7 +163,7 @@ def check_input(session: "ort.InferenceSession", bundle: Bundle) -> None:
         dtype = bundle.manifest.extra_inputs[found.name].dtype if extra else declared.dtype
         ours = given[found.name].shape if extra else shape
         there = f"input {found.name} is {found.type} {_text(found.shape)}"
-        expected = f"tensor({_TYPES.get(dtype, dtype)})"
+        expected = f"tensor({TYPES.get(dtype, dtype)})"
         if found.type != expected:
             raise BundleError(f"{bundle.model}: {there}, model.json says {dtype} ({expected})")
         if found.shape and not _takes(found.shape, ours):  # none: the model does not say

@@ -3,5 +3,6 @@
 KINDS = {
     "onnx": "OnnxBackend",  # installed bundles, by ONNX Runtime
     "sagemaker": "SageMakerBackend",  # real-time endpoints
+    "external": "ExternalBackend",  # an accelerator's own runtime in another process
     "http": "HttpBackend",  # GET <url>?features=<csv>
 }

@@ -56,7 +56,8 @@ class DecodingRunner(Runner):
         self._threshold = pipeline.score_threshold or float(own if isinstance(own, float | int) else own[0])
         self._wanted = Wanted(_least(manifest.task, pipeline, self._threshold), pipeline.top_k)
         try:
-            self._preprocess = None if manifest.input.layout == "tensor" else Preprocessor(manifest.input)
+            is_image = manifest.input.layout != "tensor"
+            self._preprocess = Preprocessor(manifest.input, into=self._session.buffer()) if is_image else None
         except ValueError as error:
             raise BundleError(f"{bundle.path}: model.json and model.onnx do not fit: {error}") from error
         self._tiles = WHOLE
@@ -76,7 +77,7 @@ class DecodingRunner(Runner):
         if tiles != WHOLE and task != "detection":
             raise BundleError(f"{self.bundle.path}: tiles are for detection, this is {task}")
         try:
-            self._preprocess = Preprocessor(self.bundle.manifest.input, max_side)
+            self._preprocess = Preprocessor(self.bundle.manifest.input, max_side, self._session.buffer())
         except ValueError as error:
             raise BundleError(f"{self.bundle.path}: {error}") from error
         self._tiles = tiles

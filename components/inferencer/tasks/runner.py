@@ -56,6 +56,11 @@ class Session:
         self.kinds = {output.name: str(output.type) for output in session.get_outputs()}
         self.names = list(self.kinds)
 
+    def buffer(self) -> Array | None:
+        """Where the input is best made, if the session has such a place."""
+        find = getattr(self._session, "buffer", None)
+        return find(self._bundle.manifest.input.name) if find else None
+
     def run(self, tensor: Array, geometry: Geometry = NO_IMAGE) -> dict[str, Any]:
         manifest = self._bundle.manifest
         given = {manifest.input.name: tensor}
