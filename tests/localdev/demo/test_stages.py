@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from localdev.demo.stage import World
-from localdev.demo.stages import boards, live, turbine, yard
+from localdev.demo.stages import boards, events, live, turbine, yard
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,21 @@ def test_visits_are_whole_and_each_must_be_seen() -> None:
     assert yard.missed(there, [*range(1, 30), *range(70, 140)]) == [(30, 69)]
     assert yard.missed(there, [69, 130]) == []
     assert yard.visits([], 0, 0) == []
+
+
+WALK = ("appeared", "crossed middle to the right", "left")
+
+
+@pytest.mark.parametrize(
+    ("stories", "right"),
+    [([WALK] * 2, True), ([WALK], False), ([WALK, WALK, ("appeared", "left")], False), ([], False)],
+    ids=["as in the scene", "too few", "another", "none"],
+)
+def test_each_person_has_a_story_of_the_scene(stories: list[tuple[str, ...]], right: bool) -> None:
+    assert events.right(stories) is right
+
+
+def test_an_event_in_words() -> None:
+    assert events.worded({"event": "crossed", "line": "middle", "direction": "left"}) == "crossed middle to the left"
+    assert events.worded({"event": "entered", "zone": "desk"}) == "entered desk"
+    assert events.worded({"event": "left"}) == "left"

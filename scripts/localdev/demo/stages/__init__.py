@@ -5,6 +5,7 @@ from localdev.demo.stages.boards import Dashboards
 from localdev.demo.stages.chain import Chain
 from localdev.demo.stages.durations import Regression
 from localdev.demo.stages.edge_impulse import EdgeImpulseRunner, SerialScraper
+from localdev.demo.stages.events import Events
 from localdev.demo.stages.faces import CameraCapture, Inferencer, IotCore, S3Crops
 from localdev.demo.stages.handlers import EdgeLogs, Emotions, SampleCollection
 from localdev.demo.stages.live import LiveInference
@@ -17,7 +18,7 @@ from localdev.demo.stages.turbine import Anomaly
 from localdev.demo.stages.yard import Motion, PrivacyMask
 
 STAGES: list[type[Stage]] = [
-    *(CameraCapture, Inferencer, IotCore, S3Crops, PrivacyBlur, Tracks, Chain),
+    *(CameraCapture, Inferencer, IotCore, S3Crops, PrivacyBlur, Tracks, Events, Chain),
     *(Motion, PrivacyMask),
     *(Classification, Anomaly, Regression),
     *(EdgeImpulseRunner, SerialScraper),
