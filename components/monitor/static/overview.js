@@ -37,7 +37,8 @@ class Vital {
 
   update([name, vital]) {
     say(this.label, vital?.label ?? name);
-    say(this.value, `${vital?.text || quantity(vital?.value, vital?.unit)}${vital?.problem ? " ⚠" : ""}`);
+    const words = vital?.text || quantity(vital?.value, vital?.unit, vital?.whole);
+    say(this.value, `${words}${vital?.problem ? " ⚠" : ""}`);
     this.node.className = vital?.problem ? "warn" : "";
   }
 }

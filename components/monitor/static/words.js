@@ -12,9 +12,10 @@ export const ms = (value) => (isNumber(value) ? `${number(value)} ms` : "–");
 
 const UNITS = { celsius: "°C", ratio: "%", seconds: "s", bytes: "", bytes_per_day: "/day" };
 
-/** A value of the device with its unit: bytes in the largest unit that gives at least 1. */
-export function quantity(value, unit) {
+/** A value of the device with its unit, and what it is a part of: bytes in the largest unit that gives at least 1. */
+export function quantity(value, unit, whole) {
   if (!isNumber(value)) return "–";
+  if (whole) return `${quantity(value, unit)} of ${quantity(whole, unit)}`;
   if (unit === "ratio") return `${number(value * 100)} %`;
   if (unit === "seconds") return ago(1, 1 + value) || "0 s";
   if (!unit?.startsWith("bytes")) return `${number(value)}${unit ? ` ${UNITS[unit] ?? unit}` : ""}`;

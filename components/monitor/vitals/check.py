@@ -15,7 +15,8 @@ class Vital(msgspec.Struct, frozen=True, omit_defaults=True):
     """A value of the device.
 
     `unit` is celsius, bytes, bytes_per_day, ratio or seconds, empty for yes (1) and no (0); `text` says it to a person.
-    One without a `label` is of no interest at a glance. `subject` is the disk, folder or component that it is of.
+    One without a `label` is of no interest at a glance. `whole` is what it is a part of, `subject` the disk, folder or
+    component that it is of.
     """
 
     value: float
@@ -23,6 +24,7 @@ class Vital(msgspec.Struct, frozen=True, omit_defaults=True):
     unit: str = ""
     text: str = ""
     subject: str = ""
+    whole: float = 0.0
     problem: bool = False
 
 

@@ -45,7 +45,7 @@ def judge(found: list[Space], limits: Limits, standing: Standing) -> Seen:
         low = under(min(free, space.files), limits.disk_free_percent, MARGIN, stands=stands)
         name = f"disk_free:{space.folder}"
         label = "Disk free" if space.folder == "/" else "Work folder free"
-        vitals[name] = Vital(space.free, label, "bytes", subject=space.folder, problem=low)
+        vitals[name] = Vital(space.free, label, "bytes", subject=space.folder, whole=space.size, problem=low)
         vitals[f"disk_size:{space.folder}"] = Vital(space.size, unit="bytes", subject=space.folder)
         if low:
             what = "of the disk is" if free <= space.files else "of the disk's inodes are"

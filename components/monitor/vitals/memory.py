@@ -32,7 +32,7 @@ def judge(found: Memory, limits: Limits, standing: Standing) -> Seen:
     free = 100 * found.free / found.total
     low = under(free, limits.memory_free_percent, FREE_MARGIN, stands=("memory_low", "memory") in standing)
     vitals = {
-        "memory_free": Vital(found.free, "Memory free", "bytes", problem=low),
+        "memory_free": Vital(found.free, "Memory free", "bytes", whole=found.total, problem=low),
         "memory_size": Vital(found.total, unit="bytes"),
     }
     findings = (
