@@ -2,8 +2,9 @@
 
 From the Config struct of a component: the table of its README, its JSON Schema in recipes/schema, and the
 DefaultConfiguration of its recipe (but accessControl). From `__version__`: the version of its recipe and of its GDK
-configuration. `--check` writes nothing and fails on any difference. Either way each recipe is held against what both
-nuclei accept, and against what they accept and then do not do as meant.
+configuration. From the structs of MESSAGES: schemas of what the cloud is told. `--check` writes nothing and fails on
+any difference. Either way each recipe is held against what both nuclei accept, and against what they accept and then do
+not do as meant.
 """
 
 import argparse
@@ -31,6 +32,8 @@ GDK_VERSION = re.compile(r"(\"version\": )\"[^\"]*\"")
 DEFAULTS = re.compile(r"(?<=^  DefaultConfiguration:\n)(?:    (?!accessControl:).*\n)*", re.MULTILINE)
 MARKERS = re.compile(r"(<!-- config -->\n).*?(<!-- /config -->)", re.DOTALL)
 
+MESSAGES = {"edgeml.Monitor.report": ("monitor.report", "Report")}  # schemas of what others are to read
+
 Row = tuple[str, str, str, str]
 
 
@@ -51,6 +54,9 @@ def main() -> int:
         problems += written(gdk, with_version(gdk, GDK_VERSION, version), check)
         problems += written(ROOT / "recipes" / "schema" / f"{recipe.stem}.json", schema_of(kind), check)
         problems += written(folder.parent / "README.md", with_table(folder.parent / "README.md", kind), check)
+    for name, (module, kind) in MESSAGES.items():
+        schema = schema_of(getattr(importlib.import_module(module), kind))
+        problems += written(ROOT / "recipes" / "schema" / f"{name}.json", schema, check)
     problems += [problem for path in sorted((ROOT / "recipes").glob("*.yaml")) for problem in recipe_problems(path)]
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -55,6 +55,18 @@ def health(component: str) -> str:
     return f"edgeml/health/{component}"
 
 
+def device_report(thing: str) -> str:
+    return f"edgeml/device/{thing}/report"
+
+
+def look(thing: str) -> str:
+    return f"edgeml/device/{thing}/look"
+
+
+def look_reply(thing: str) -> str:
+    return f"edgeml/device/{thing}/look/reply"
+
+
 class Percentiles(msgspec.Struct, frozen=True):
     """Of the most recent observations, in milliseconds."""
 

@@ -9,6 +9,7 @@ from edgeml.errors import RefusedError
 from monitor import __version__
 from monitor.config import Config
 from monitor.page import Page
+from monitor.report import Reporter
 from monitor.state import State
 from monitor.vitals.device import checks
 from monitor.vitals.watch import Watch
@@ -29,6 +30,7 @@ class Monitor(Component[Config]):
         self._state = State(context.thing_name, __version__, context.health.problems.current, vitals=self._watch.vitals)
         self._look = threading.Event()
         self._page = Page(context, self._state)
+        self._reporter = Reporter(context, self._state)
 
     def start(self, config: Config) -> None:
         config.check()
@@ -38,6 +40,7 @@ class Monitor(Component[Config]):
             self._subscribe(topic, take)
         self.context.spawn("neighbours", self._ask_for_ever)
         self._page.start(config)
+        self._reporter.start(config)
         self.context.spawn("vitals", self._look_for_ever)
 
     def reconfigure(self, config: Config) -> None:
@@ -46,10 +49,12 @@ class Monitor(Component[Config]):
         self._state.neighbours.place(Path(config.ring_directory))
         self._look.set()
         self._page.reconfigure(config)
+        self._reporter.reconfigure(config)
 
     def stop(self) -> None:
         self._look.set()
         self._page.ask_to_stop()
+        self._reporter.stop()
 
     def _subscribe(self, topic: str, take: Callable[[str, bytes], bool]) -> None:
         """Hear a topic; one that an older deployment does not allow leaves the others worth having."""

@@ -54,6 +54,11 @@ class Config(msgspec.Struct, frozen=True):
         Limits()
     )
 
+    report_s: Annotated[
+        float,
+        Meta(ge=0, le=86400, description="Seconds from a report to AWS IoT Core to the next; 0 sends none"),
+    ] = 300.0
+
     def check(self) -> None:
         """Raises ConfigError for what can never be served."""
         try:

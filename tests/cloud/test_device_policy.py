@@ -56,6 +56,9 @@ OTHERS = [
     ("iot:Publish", f"{AT}:topic/device/payroll-1/logs"),
     ("iot:Publish", f"{AT}:topic/$aws/things/payroll-1/shadow/update"),
     ("iot:Subscribe", f"{AT}:topicfilter/$aws/things/payroll-1/jobs/notify"),
+    ("iot:Publish", f"{AT}:topic/edgeml/device/payroll-1/report"),
+    ("iot:Publish", f"{AT}:topic/edgeml/device/{THING}/other"),
+    ("iot:Subscribe", f"{AT}:topicfilter/edgeml/device/{THING}/report"),
     ("iot:Subscribe", f"{AT}:topicfilter/#"),
     ("iot:AssumeRoleWithCertificate", f"{AT}:rolealias/payroll"),
 ]

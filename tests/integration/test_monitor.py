@@ -2,20 +2,26 @@
 
 import json
 import re
+from contextlib import closing
+from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
 from integration.conftest import Start
+from localdev.cloud import LocalCloud
 from localdev.core import LocalCore
+from localdev.demo.observer import Observer
 from support import eventually
 
 
 @pytest.mark.parametrize("profile", ["java", "lite"])
-def test_it_tells_of_its_neighbours_where_the_log_says(start: Start, profile: str) -> None:
-    vitals = {"interval_s": 1}
-    components = {"monitor": {"port": 0, "auth": "off", "vitals": vitals}, "sample_requester": {"interval_s": 3600}}
-    with start(components, profile=profile) as core:
+def test_it_tells_of_its_neighbours_where_the_log_says(start: Start, cloud: LocalCloud, profile: str) -> None:
+    monitor = {"port": 0, "auth": "off", "vitals": {"interval_s": 1}, "report_s": 2}
+    components = {"monitor": monitor, "sample_requester": {"interval_s": 3600}}
+    with start(components, profile=profile, thing_name=profile) as core, closing(Observer(cloud.mqtt_address)) as iot:
+        reports: list[Any] = []
+        iot.hear(f"edgeml/device/{profile}/report", lambda topic, payload: reports.append(json.loads(payload)))
         address = page(core)
 
         def answered(path: str) -> str:
@@ -32,6 +38,10 @@ def test_it_tells_of_its_neighbours_where_the_log_says(start: Start, profile: st
         assert (vital["label"], vital["unit"]) == ("Core", "seconds")
         assert 'edgeml_component_up{component="edgeml.SampleRequester"} 1.0' in answered("metrics").splitlines()
         assert core.state("edgeml.Monitor") == "RUNNING"
+        eventually(
+            lambda: reports and "edgeml.SampleRequester" in reports[-1]["components"], 20, "the report to the cloud"
+        )
+        assert reports[-1]["thing"] == profile
 
 
 def page(core: LocalCore) -> str:
