@@ -10,7 +10,7 @@ from camera_capture.component import CameraCapture
 from camera_capture.config import Config
 from camera_support import configured
 from edgeml.component import Context
-from edgeml.errors import RefusedError
+from edgeml.errors import UnauthorizedError
 from edgeml.health import Health
 from ipc_support import FakeIpc
 from support import eventually
@@ -46,7 +46,7 @@ class Running:
 
     def _called(self, call: str, topic: str) -> None:
         if call == "subscribe" and topic in self.refused:
-            raise RefusedError("not allowed")
+            raise UnauthorizedError("not allowed")
         if call == "publish" and self.fault is not None and "/bad/" in topic:
             raise self.fault
 

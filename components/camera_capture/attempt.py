@@ -11,8 +11,8 @@ from camera_capture.pace import Pace
 from camera_capture.privacy import PrivacyMasks
 from camera_capture.source import Source, reason, translated
 from edgeml import redact
-from edgeml.component import Context
 from edgeml.errors import EdgemlError, SourceError
+from edgeml.health import Scope
 from edgeml.log import kv
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Owner(Protocol):
 
     name: str
     camera: Camera
-    context: Context
+    health: Scope
     stopping: threading.Event
 
     def is_current(self, attempt: "Attempt") -> bool:
@@ -45,7 +45,8 @@ class Attempt(threading.Thread):
     def __init__(self, worker: Owner) -> None:
         super().__init__(name=f"read-{worker.name}", daemon=True)
         self._worker, self._camera = worker, worker.camera
-        self._health, self._prefix = worker.context.health, f"cameras.{worker.name}"
+        self._health = worker.health
+        self._passed_over = self._health.scope("passed_over")
         self.sign_of_life = self.began = time.monotonic()
         self.frames = 0
         self.ended = False
@@ -78,7 +79,7 @@ class Attempt(threading.Thread):
         worker, camera = self._worker, self._camera
         where = redact.location(camera.where)
         log.info("source open %s", kv(camera=worker.name, type=camera.kind, location=where))
-        self._health.note(self._prefix, "")
+        self._health.note("")
         pace = Pace(camera.fps if source.live else camera.fps or source.fps, live=source.live)
         while worker.is_current(self):
             if source.position is None or camera.fps:
@@ -93,7 +94,7 @@ class Attempt(threading.Thread):
             captured_ns = time.monotonic_ns()
             self.sign_of_life = time.monotonic()
             if not pace.due():
-                self._health.count(f"{self._prefix}.dropped")
+                self._health.count("dropped")
                 continue
             image = self._image(source)
             if image is not None and not self._put(image, captured_ns):
@@ -110,7 +111,7 @@ class Attempt(threading.Thread):
             image = source.retrieve()
         except UndecodableError as error:
             self._undecodable += 1
-            self._health.count(f"{self._prefix}.undecodable")
+            self._health.count("undecodable")
             silent_s = time.monotonic() - self._last_good
             if self._undecodable > MAX_UNDECODABLE or silent_s > SILENT * self._camera.stall_timeout_s:
                 raise SourceError(f"{self._undecodable} frames in a row: {error}") from error
@@ -124,22 +125,21 @@ class Attempt(threading.Thread):
         if not self._worker.put(self, image, captured_ns):
             return False
         if not self.frames:
-            self._health.problems.cleared("source_failed", self._prefix)
+            self._health.cleared("source_failed")
         self.frames += 1
-        self._health.count(f"{self._prefix}.captured")
-        self._health.observe(f"{self._prefix}.write", (time.monotonic_ns() - captured_ns) / 1e9)
+        self._health.count("captured")
+        self._health.observe("write", (time.monotonic_ns() - captured_ns) / 1e9)
         return True
 
     def _tell_trouble(self, source: Source) -> None:
         """What the source passed over: counted, and a problem as long as it lasts."""
-        subject = f"{self._prefix}.passed_over"
         if source.passed > self._passed:
-            self._health.count(f"{self._prefix}.undecodable", source.passed - self._passed)
+            self._health.count("undecodable", source.passed - self._passed)
             self._passed = source.passed
         if source.trouble:
-            self._health.problems.found("source_failed", subject, source.trouble)
+            self._passed_over.found("source_failed", source.trouble)
         else:
-            self._health.problems.cleared("source_failed", subject)
+            self._passed_over.cleared("source_failed")
 
 
 def shaped(image: "Image", camera: Camera) -> "Image":

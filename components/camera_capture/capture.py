@@ -57,14 +57,14 @@ class CameraWorker:
         self.delivered_at = 0.0  # monotonic
         self._is_alone = is_alone
         self._directory, self._share = directory, share_with_group
-        self._prefix = f"cameras.{name}"
+        self.health = context.health.scope(f"cameras.{name}")
         self._lock = threading.Lock()  # the ring, and which attempt may write to it
         self._writer: FrameWriter | None = None
         self._size = (0, 0)
         self._motion: MotionWatch | None = None
         if camera.motion is not None:
             detector = MotionDetector(camera.motion, camera.pixel_format, camera.privacy_masks)
-            self._motion = MotionWatch(name, detector, context.health, announce)
+            self._motion = MotionWatch(name, detector, self.health, announce)
         self._next_look = 0.0
         self._attempt: Attempt | None = None
         self._abandoned: list[Attempt] = []
@@ -75,9 +75,7 @@ class CameraWorker:
 
     def start(self) -> None:
         """Raises RuntimeError where the system has no thread left."""
-        self.context.health.gauge(
-            f"{self._prefix}.hung_reads", lambda: float(sum(a.is_alive() for a in self._abandoned))
-        )
+        self.health.gauge("hung_reads", lambda: float(sum(a.is_alive() for a in self._abandoned)))
         if self._motion is not None:
             self._motion.start()
         if self._thread is None:
@@ -94,7 +92,7 @@ class CameraWorker:
             self._thread.join(timeout=2)
         with self._lock:
             self._drop_ring()
-        self.context.health.forget(self._prefix)
+        self.health.forget()
 
     def is_current(self, attempt: Attempt) -> bool:
         return self._attempt is attempt
@@ -161,7 +159,6 @@ class CameraWorker:
             writer.close()
 
     def _supervise(self) -> None:
-        health = self.context.health
         try:
             while not self.stopping.is_set():
                 if not self._has_room():
@@ -174,7 +171,7 @@ class CameraWorker:
                 if self.stopping.is_set():
                     break
                 if attempt.ended:
-                    health.note(self._prefix, "ended")
+                    self.health.note("ended")
                     log.info("source ended %s", kv(camera=self.name))
                     self.stopping.wait()
                     break
@@ -189,11 +186,10 @@ class CameraWorker:
         if attempt.frames and time.monotonic() - attempt.began > self._pause:
             self._backoff.reset()
         self._pause = self._backoff.next()
-        health = self.context.health
-        health.count(f"{self._prefix}.reconnects")
-        health.note(self._prefix, f"reconnecting: {attempt.error}")
-        health.error(f"camera {self.name}: {attempt.error}")
-        health.problems.found("source_failed", self._prefix, attempt.error)
+        self.health.count("reconnects")
+        self.health.note(f"reconnecting: {attempt.error}")
+        self.health.error(f"camera {self.name}: {attempt.error}")
+        self.health.found("source_failed", attempt.error)
         error = attempt.unexpected
         fault = None if error is None else (type(error), str(error)[:100])
         if error is not None and fault != self._known_fault:
@@ -227,7 +223,7 @@ class CameraWorker:
         if len(self._abandoned) < MAX_ABANDONED:
             return True
         text = f"{len(self._abandoned)} reads hang in the driver; waiting until one returns"
-        self.context.health.problems.found("source_failed", self._prefix, text)
+        self.health.found("source_failed", text)
         if self._is_alone():
             self.context.fail(SourceError(f"camera {self.name}: {len(self._abandoned)} reads hang in the driver"))
             self.stopping.wait()

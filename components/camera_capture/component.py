@@ -17,6 +17,7 @@ from camera_capture.snapshots import SnapshotTaker, check_places
 from edgeml import messages, redact
 from edgeml.component import Component, Context
 from edgeml.errors import EdgemlError, RefusedError, SpoolError
+from edgeml.health import Scope
 from edgeml.ipc import Subscription
 from edgeml.log import kv
 from edgeml.messages import CameraCommand, CameraMotion, CameraReply, FrameReady
@@ -130,10 +131,10 @@ class CameraCapture(Component[Config]):
                 self._workers[name].start()
         except (RuntimeError, OSError, MemoryError) as error:
             self._unbegun.add(name)
-            self.context.health.problems.found("worker_failed", f"cameras.{name}", f"cannot be started: {error}")
+            self._health(name).found("worker_failed", f"cannot be started: {error}")
             return
         self._unbegun.discard(name)
-        self.context.health.problems.cleared("worker_failed", f"cameras.{name}")
+        self._health(name).cleared("worker_failed")
 
     def _keep_up(self) -> None:
         try:
@@ -155,7 +156,10 @@ class CameraCapture(Component[Config]):
             topic, handler = messages.camera_command(name), functools.partial(self._command, name)
             self._subscribed[name] = self.context.ipc.subscribe(topic, handler)
         except RefusedError as error:  # frames are worth having without commands
-            self.context.health.problems.found("unauthorized", f"cameras.{name}.command", str(error))
+            self._health(name).scope("command").failed(error)
+
+    def _health(self, name: str) -> Scope:
+        return self.context.health.scope(f"cameras.{name}")
 
     def _remove(self, name: str) -> None:
         self._unbegun.discard(name)

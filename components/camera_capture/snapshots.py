@@ -31,6 +31,7 @@ class SnapshotTaker:
         uploader: Callable[[], Uploader | None],
     ) -> None:
         self._camera, self._settings, self._context = camera, settings, context
+        self._health = context.health.scope(f"cameras.{camera}")
         self._reader = FrameReader(camera, directory=directory)
         self._folder = Path(settings.directory) if settings.directory else context.work / "snapshots" / camera
         self._ours = re.compile(rf"\d{{8}}T\d{{6}}\.\d{{3}}Z-{re.escape(camera)}-\d+\.jpg")
@@ -61,7 +62,7 @@ class SnapshotTaker:
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or str(error)
                 raise SourceError(f"snapshot {path}: {reason}") from error
-        self._context.health.count(f"cameras.{self._camera}.snapshots")
+        self._health.count("snapshots")
         return path, frame
 
     def _newest(self) -> Frame | None:
@@ -89,17 +90,17 @@ class SnapshotTaker:
             old.unlink(missing_ok=True)
 
     def _by_the_clock(self) -> None:
-        problems, subject = self._context.health.problems, f"cameras.{self._camera}.snapshots"
+        health = self._health.scope("snapshots")
         due = time.monotonic()
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
             due = max(due + self._settings.every_s, time.monotonic())
             try:
                 self._upload(*self.take())
             except (EdgemlError, OSError) as error:
-                self._context.health.error(error)
-                problems.found("source_failed", subject, f"no snapshot: {error}")
+                health.error(error)
+                health.found("source_failed", f"no snapshot: {error}")
             else:
-                problems.cleared("source_failed", subject)
+                health.cleared("source_failed")
 
     def _upload(self, path: Path, frame: Frame) -> None:
         if self._settings.s3_bucket and (uploader := self._uploader()) is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from camera_capture.motion import MotionDetector
 from edgeml.frames import Motion
-from edgeml.health import Health
+from edgeml.health import Scope
 from edgeml.messages import CameraMotion
 
 if TYPE_CHECKING:
@@ -18,20 +18,19 @@ class MotionWatch:
     """Takes the frames of `camera` in their order, one thread at a time; `end` may come from another one."""
 
     def __init__(
-        self, camera: str, detector: MotionDetector, health: Health, announce: Callable[[CameraMotion], None]
+        self, camera: str, detector: MotionDetector, health: Scope, announce: Callable[[CameraMotion], None]
     ) -> None:
-        self._camera, self._detector, self._announce = camera, detector, announce
-        self._health, self._prefix = health, f"cameras.{camera}"
+        self._camera, self._detector, self._health, self._announce = camera, detector, health, announce
         self._lock = threading.Lock()
         self._since = 0.0  # Unix time, 0 while nothing moves
 
     def start(self) -> None:
-        self._health.gauge(f"{self._prefix}.moving", lambda: float(self._since > 0))
+        self._health.gauge("moving", lambda: float(self._since > 0))
 
     def look(self, image: "Image", captured_ns: int) -> Motion:
         began = time.perf_counter()
         motion = self._detector.look(image, captured_ns / 1e9)
-        self._health.observe(f"{self._prefix}.motion", time.perf_counter() - began)
+        self._health.observe("motion", time.perf_counter() - began)
         return motion
 
     def tell(self, motion: Motion, wall_ns: int) -> None:
@@ -42,7 +41,7 @@ class MotionWatch:
         with self._lock:
             if not self._since:
                 self._since = wall_ns / 1e9
-                self._health.count(f"{self._prefix}.motions")
+                self._health.count("motions")
                 self._publish(True, self._since, motion.area)
 
     def end(self, wall_ns: int) -> None:

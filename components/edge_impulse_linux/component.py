@@ -42,6 +42,7 @@ class EdgeImpulseLinux(Component[Config]):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
+        self._of_studio = context.health.scope("studio")
         self._feeds: dict[str, list[Feed]] = {}
         self._subscribed: dict[str, Subscription] = {}
 
@@ -96,9 +97,8 @@ class EdgeImpulseLinux(Component[Config]):
                     backoff.reset()
                 pause = backoff.next()
                 self.context.health.count("disconnects")
-                self.context.health.error(error)
-                self.context.health.note("studio", str(error))
-                self.context.health.problems.found("unreachable", "studio", str(error))
+                self._of_studio.failed(error, "unreachable")
+                self._of_studio.note(str(error))
                 log.error("not connected to Studio %s", kv(reason=error, failures=backoff.failures, pause_s=pause))
                 ended.wait(pause)
 
@@ -145,23 +145,23 @@ class EdgeImpulseLinux(Component[Config]):
 
     def _connected(self, project: int, who: Identity, told: list[dict[str, Any]]) -> None:
         self.context.health.count("connects")
-        self.context.health.note("studio", "")
-        self.context.health.problems.cleared("unreachable", "studio")
+        self._of_studio.note("")
+        self._of_studio.well()
         names = ", ".join(entry["name"] for entry in told)
         log.info("connected to Studio %s", kv(project=project, device=who.id, name=who.name, sensors=names))
 
     def _sources(self, cameras: list[Camera], timeout: float) -> list[tuple[dict[str, Any], Camera | Feed]]:
         """What can be sampled now, each with how Studio is told of it. A camera that fails takes no other with it."""
         found: list[tuple[dict[str, Any], Camera | Feed]] = []
-        problems = self.context.health.problems
         for camera in cameras:
+            health = self.context.health.scope(f"cameras.{camera.camera}")
             try:
                 entry = camera.describe(timeout)
             except Exception as error:  # noqa: BLE001  (of its ring, which somebody else writes)
-                self.context.health.count(f"cameras.{camera.camera}.failed")
-                problems.found("source_failed", f"cameras.{camera.camera}", str(error) or type(error).__name__)
+                health.count("failed")
+                health.found("source_failed", str(error) or type(error).__name__)
                 continue
-            problems.cleared("source_failed", f"cameras.{camera.camera}")
+            health.cleared("source_failed")
             if entry is not None:
                 found.append((entry, camera))
         return found + [(feed.describe(), feed) for feeds in self._feeds.values() for feed in feeds]

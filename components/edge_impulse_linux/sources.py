@@ -76,7 +76,7 @@ class Feed:
     """Samples of one sensor, as they arrive. `feed` is for any thread, `collect` for one at a time."""
 
     def __init__(self, name: str, config: Sensor, health: Health) -> None:
-        self.name, self.config, self._health = name, config, health
+        self.name, self.config, self._health = name, config, health.scope(f"sensors.{name}")
         self._arrived = threading.Condition()
         self._samples: deque[list[float]] = deque(maxlen=0)
 
@@ -93,7 +93,7 @@ class Feed:
         try:
             sample = [measured(_at(msgspec.json.decode(payload), axis)) for axis in self.config.axes]
         except Exception as error:  # noqa: BLE001  (of this message; other sensors hear it, too)
-            self._health.count(f"sensors.{self.name}.rejected")
+            self._health.count("rejected")
             self._health.error(f"sensor {self.name}: {error!r}: {payload[:100]!r}")
             return
         with self._arrived:

@@ -11,6 +11,8 @@ from edgeml.errors import BackendError
 class EimError(BackendError):
     """An .eim model did not do what was asked."""
 
+    code = "child_failed"
+
 
 class EimRefused(EimError):  # noqa: N818  (names the verdict)
     """The model answered that it cannot; it goes on running."""

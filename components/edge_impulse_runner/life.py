@@ -17,7 +17,7 @@ from edge_impulse_runner.sources import Source
 from edgeml.backoff import Backoff
 from edgeml.edge_impulse.parameters import Settings
 from edgeml.edge_impulse.reporter import Reporter
-from edgeml.errors import BundleError, EdgemlError, SourceError, StudioError, UnreadableError
+from edgeml.errors import BundleError, EdgemlError, SecretError, SourceError, StudioError, UnreadableError
 from edgeml.health import Health
 from edgeml.log import kv
 
@@ -26,11 +26,14 @@ log = logging.getLogger(__name__)
 MODEL_CHECK_S = 2.0
 STEADY_S = 60.0  # what worked for so long begins again with short pauses
 
-_PROBLEMS: tuple[tuple[type[EdgemlError], str, str], ...] = (
-    (SourceError, "source_failed", "input"),
-    (EimError, "child_failed", "model"),
-    (StudioError, "unreachable", "studio"),
-)
+# What each kind of error is about.
+_SUBJECTS: dict[type[EdgemlError], str] = {
+    SourceError: "input",
+    EimError: "model",
+    UnreadableError: "model",
+    StudioError: "studio",
+    SecretError: "studio",
+}
 
 OpenSource = Callable[[Hello], Source]  # raises SourceError, ConfigError
 
@@ -89,13 +92,11 @@ class Life:
 
     def _failed(self, error: EdgemlError) -> None:
         self._health.count("failures")
-        if isinstance(error, UnreadableError):
-            self._health.problems.found("unreadable", "model", str(error))
         self._health.error(error)
         self._health.note("state", str(error))
-        for kind, code, subject in _PROBLEMS:
+        for kind, subject in _SUBJECTS.items():
             if isinstance(error, kind):
-                self._health.problems.found(code, subject, str(error))
+                self._health.problems.found(error.code, subject, str(error))
         if isinstance(error, SourceError) and self._settings.wait_on_restart:
             log.error("waiting for the restart command %s", kv(reason=error))
             self._stopping.wait()
@@ -103,6 +104,10 @@ class Life:
         pause = self._backoff.next()
         log.error("trying again %s", kv(reason=error, failures=self._backoff.failures, pause_s=pause))
         self._stopping.wait(pause)
+
+    def _well(self, *kinds: type[EdgemlError]) -> None:
+        for kind in kinds:
+            self._health.problems.cleared(kind.code, _SUBJECTS[kind])
 
     def _serve(self) -> None:
         """Make model and source, and use them until one fails, another model appears, or the life ends."""
@@ -115,8 +120,7 @@ class Life:
                 next_check = time.monotonic() + MODEL_CHECK_S
                 while not self._stopping.is_set():
                     if pump.step():
-                        self._health.problems.cleared("source_failed", "input")
-                        self._health.problems.cleared("child_failed", "model")
+                        self._well(SourceError, EimError)
                     if time.monotonic() > next_check:
                         next_check = time.monotonic() + MODEL_CHECK_S
                         if self._replaced(path):
@@ -144,8 +148,7 @@ class Life:
             model.warm_up(self._config.model.warm_up_timeout_s)
         for block, values in self._config.model.thresholds.items():
             model.set_threshold(int(block), values)
-        self._health.problems.cleared("unreadable", "model")
-        self._health.problems.cleared("unreachable", "studio")
+        self._well(UnreadableError, StudioError, SecretError)
         self.reporter.model = model_info(model)
         self._health.note("state", "")
         self._health.note("model", f"{hello.project.name} v{hello.project.deploy_version}")

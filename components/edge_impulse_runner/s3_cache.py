@@ -32,16 +32,14 @@ class S3Cache:
         max_bytes: int,
         spool_bytes: int,
     ) -> None:
-        self._bucket, self._prefix, self._health = bucket, prefix, health
+        self._bucket, self._prefix, self._health = bucket, prefix, health.scope("s3")
         self._spool = Spool(
             work / "s3.spool", max_bytes=spool_bytes, lane=bucket_of, problems=health.problems, subject="s3"
         )
         self._ledger = Ledger(work / "s3.ledger", self._remove, max_items=max_items, max_bytes=max_bytes)
         self._s3 = Client()
         self._drainer = Drainer(self._spool, self._send, transient=(CloudError,))
-        health.gauge("s3.waiting", lambda: float(self._spool.depth))
-        health.gauge("s3.dropped", lambda: float(self._spool.dropped))
-        health.gauge("s3.quarantined", lambda: float(self._spool.refusals.count))
+        self._spool.measured(self._health)
 
     def put(self, uuid: str, payload: bytes, image: bytes) -> None:
         base = f"{self._bucket}/{self._prefix()}{uuid}"
@@ -63,7 +61,7 @@ class S3Cache:
     def close(self) -> None:
         self._drainer.stop(flush_timeout=CLOSE_TIMEOUT_S)
         self._spool.close()
-        self._health.forget("s3")
+        self._health.forget()
 
     def _remove(self, base: str) -> None:
         try:
@@ -85,4 +83,4 @@ class S3Cache:
         except EdgemlError as error:
             self._health.error(error)
             raise
-        self._health.count(f"s3.{verb}")
+        self._health.count(verb)

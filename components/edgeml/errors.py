@@ -34,11 +34,18 @@ called, with `raise ... from error`.
 
 
 class EdgemlError(Exception):
-    """Base of all errors of the suite; its text is fit for a log line and a user."""
+    """Base of all errors of the suite; its text is fit for a log line and a user.
+
+    `code` is the problem that it is (edgeml.problems), empty where that depends on what was tried.
+    """
+
+    code = ""
 
 
 class ConfigError(EdgemlError):
     """A configuration value is wrong. `path` is dotted, as a user would write it: `cameras.front.fps`."""
+
+    code = "configuration_refused"
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"configuration {path}: {problem}" if path else f"configuration: {problem}")
@@ -47,6 +54,8 @@ class ConfigError(EdgemlError):
 
 class RefusedError(EdgemlError):
     """The receiver answered that it will not take this as it is. Not an outage: let others pass."""
+
+    code = "refused"
 
 
 class IpcError(EdgemlError):
@@ -60,6 +69,8 @@ class IpcRefusedError(RefusedError, IpcError):
 class UnauthorizedError(IpcRefusedError):
     """The recipe's accessControl does not allow this operation on this resource."""
 
+    code = "unauthorized"
+
 
 class NotFoundError(IpcError):
     """The core knows no such configuration key, secret or component."""
@@ -72,13 +83,19 @@ class DisconnectedError(IpcError):
 class CloudError(EdgemlError):
     """An AWS service did not do what it was asked this time: an outage."""
 
+    code = "unreachable"
+
 
 class CredentialsError(CloudError):
     """There are no AWS credentials now. An outage: what needs them waits."""
 
+    code = "credentials"
+
 
 class SecretError(EdgemlError):
     """There is no such secret or key in it, or nobody can be asked for it now."""
+
+    code = "secret_missing"
 
 
 class FrameError(EdgemlError):
@@ -92,6 +109,8 @@ class RingNotFoundError(FrameError):
 class SourceError(EdgemlError):
     """A video source cannot be opened or read."""
 
+    code = "source_failed"
+
 
 class PictureError(EdgemlError):
     """A file cannot be read, or its bytes are no picture that may be decoded."""
@@ -104,6 +123,8 @@ class BundleError(EdgemlError):
 class UnreadableError(BundleError):
     """A model bundle, or the folder that it is in, may not be read by the user of this process."""
 
+    code = "unreadable"
+
 
 class SpoolError(EdgemlError):
     """The durable queue cannot take an item."""
@@ -115,6 +136,8 @@ class Undeliverable(SpoolError):  # noqa: N818  (names the verdict on the item, 
 
 class HttpError(EdgemlError):
     """The server cannot be reached, or does not answer as HTTP says, or not within the limits."""
+
+    code = "unreachable"
 
 
 class HttpTimeoutError(HttpError):
@@ -136,9 +159,13 @@ class JsonError(EdgemlError, ValueError):
 class StudioError(EdgemlError):
     """Edge Impulse Studio cannot be reached, or does not do what it was asked."""
 
+    code = "unreachable"
+
 
 class SinkError(EdgemlError):
     """A receiver of results does not answer, or not now: it is to be asked again."""
+
+    code = "unreachable"
 
 
 class BackendError(EdgemlError):

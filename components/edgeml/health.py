@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from edgeml import redact
+from edgeml.errors import EdgemlError
 from edgeml.log import kv
 from edgeml.messages import HealthReport, Percentiles, Privacy
 from edgeml.problems import Problems
@@ -63,6 +64,10 @@ class Health:
     def error(self, error: BaseException | str) -> None:
         with self._lock:
             self._last_error = redact.text(str(error))[:MAX_ERROR]
+
+    def scope(self, subject: str) -> "Scope":
+        """What a part says about itself, under names that begin with `subject.`."""
+        return Scope(self, subject)
 
     def forget(self, prefix: str) -> None:
         """Drop gauges, notes and problems of a part that is gone: those named `prefix` or `prefix.` and more."""
@@ -120,6 +125,56 @@ class Health:
             if math.isfinite(value):
                 found[name] = value
         return found
+
+
+class Scope:
+    """One part's share of a Health: `subject` is what notes and problems are about, names stand below it."""
+
+    def __init__(self, health: Health, subject: str) -> None:
+        self.subject, self._health, self._failing = subject, health, ""
+
+    def scope(self, name: str) -> "Scope":
+        return Scope(self._health, f"{self.subject}.{name}")
+
+    def count(self, name: str, amount: int = 1) -> None:
+        self._health.count(f"{self.subject}.{name}", amount)
+
+    def observe(self, name: str, seconds: float) -> None:
+        self._health.observe(f"{self.subject}.{name}", seconds)
+
+    def gauge(self, name: str, probe: Callable[[], float]) -> None:
+        self._health.gauge(f"{self.subject}.{name}", probe)
+
+    def note(self, text: str) -> None:
+        self._health.note(self.subject, text)
+
+    def error(self, error: BaseException | str) -> None:
+        self._health.error(error)
+
+    def found(self, code: str, text: str) -> None:
+        self._health.problems.found(code, self.subject, text)
+
+    def cleared(self, code: str) -> None:
+        self._health.problems.cleared(code, self.subject)
+
+    def failed(self, error: Exception, otherwise: str = "worker_failed") -> None:
+        """Tell of `error`, a problem of the code that its class has, else `otherwise`, until another or `well`."""
+        code = (error.code if isinstance(error, EdgemlError) else "") or otherwise
+        if code != self._failing:
+            self.well()
+        self._failing = code
+        self._health.error(error)
+        self.found(code, str(error) or type(error).__name__)
+
+    def well(self) -> None:
+        """What `failed` told is over."""
+        if self._failing:
+            self.cleared(self._failing)
+            self._failing = ""
+
+    def forget(self) -> None:
+        """The part is gone."""
+        self._health.forget(self.subject)
 
 
 def _percentiles(values: deque[float]) -> Percentiles:

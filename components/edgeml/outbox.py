@@ -42,9 +42,7 @@ class Outbox:
         self._times, self._clock, self._clock_wait_s = times or {}, clock, clock_wait_s
         self._spool = Spool(path, max_bytes=max_bytes, clock=clock, problems=health.problems, subject="outbox")
         self._drainer = Drainer(self._spool, self._deliver, transient=(IpcError,))
-        health.gauge("outbox.waiting", lambda: float(self._spool.depth))
-        health.gauge("outbox.dropped", lambda: float(self._spool.dropped))
-        health.gauge("outbox.quarantined", lambda: float(self._spool.refusals.count))
+        self._spool.measured(health.scope("outbox"))
 
     def put(self, topic: str, payload: bytes, *, qos: int | None = None) -> None:
         """Queue a message; `qos` is the outbox' own unless it is given."""

@@ -123,10 +123,8 @@ class Uploader:
         )
         self._s3 = Client()
         self._drainer = Drainer(self._spool, self._send, transient=(CloudError,))
-        self._health.gauge(f"{name}.waiting", lambda: float(self._spool.depth))
+        self._spool.measured(self._health.scope(name))
         self._health.gauge(f"{name}.waiting_bytes", lambda: float(self._spool.size_bytes))
-        self._health.gauge(f"{name}.dropped", lambda: float(self._spool.dropped))
-        self._health.gauge(f"{name}.quarantined", lambda: float(self._spool.refusals.count))
 
     def put(self, bucket: str, key: str, data: bytes, content_type: str, *, at: float | None = None) -> None:
         """Queue an object; once this returns it survives a restart. Raises SpoolError.

@@ -24,6 +24,7 @@ from edgeml._spool_db import (
 from edgeml._spool_file import ITEM_OVERHEAD, SpoolFile
 from edgeml.clock import CLOCK, Clock
 from edgeml.errors import SpoolError
+from edgeml.health import Scope
 from edgeml.log import kv
 from edgeml.pace import Pacer
 from edgeml.problems import Problems
@@ -66,6 +67,12 @@ class Spool(SpoolFile):
         self._unlogged_drops = 0
         self._drops_told = Pacer(_DROP_LOG_S)
         self.refusals = Refusals(self)
+
+    def measured(self, health: Scope) -> None:
+        """Show in `health` what waits, what was dropped, and what was set aside."""
+        health.gauge("waiting", lambda: float(self.depth))
+        health.gauge("dropped", lambda: float(self.dropped))
+        health.gauge("quarantined", lambda: float(self.refusals.count))
 
     def put(self, topic: str, payload: bytes, *, headers: dict[str, str] | None = None) -> int:
         """Store an item durably; its id. Blocks for one fsync.

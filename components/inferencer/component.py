@@ -123,28 +123,27 @@ class Inferencer(Component[Config]):
     def _start_missing(self) -> bool:
         """Start the pipelines that do not run; whether all do now. One that cannot start hinders no other."""
         assert self._outbox is not None  # noqa: S101  (_prepare made it)
-        health = self.context.health
         assembly = Assembly(self.context, Path(self._config.ring_directory), self._outbox, self._uploads, self._takers)
         for name, pipeline in self._config.pipelines.items():
-            subject = f"pipelines.{name}"
             if name in self._running:
                 continue
+            health = self.context.health.scope(f"pipelines.{name}")
             try:
                 self._begin(name, assembly.start(name, pipeline))
             except Exception as error:
                 ours = isinstance(error, EdgemlError)
                 health.error(f"pipeline {name}: {error}")
-                health.note(subject, f"not running: {error}")
+                health.note(f"not running: {error}")
                 if self._not_started.get(name) != str(error):
                     facts = kv(pipeline=name, error=error if ours else repr(error))
                     log.error("pipeline not started %s", facts, exc_info=None if ours else error)
                 self._not_started[name] = str(error)
-                health.problems.found("source_failed" if ours else "worker_failed", subject, f"not running: {error}")
+                health.found("source_failed" if ours else "worker_failed", f"not running: {error}")
             else:
-                health.note(subject, "")
+                health.note("")
                 self._not_started.pop(name, None)
-                health.problems.cleared("source_failed", subject)
-                health.problems.cleared("worker_failed", subject)
+                health.cleared("source_failed")
+                health.cleared("worker_failed")
         return self._config.pipelines.keys() <= self._running.keys()
 
     def _try_again(self) -> None:

@@ -44,7 +44,7 @@ class PipelineWorker:
     ) -> None:
         self.name, self._source, self._model, self._sinks = name, source, model, sinks
         self._writers = writers
-        self._context, self._prefix = context, f"pipelines.{name}"
+        self._context, self._health = context, context.health.scope(f"pipelines.{name}")
         self._stopping = threading.Event()
         self._taking = threading.Lock()  # one thread at a time asks the source
         self._failures, self._unwell = Throttle(), False
@@ -127,9 +127,8 @@ class PipelineWorker:
         return found
 
     def _answered(self, sample: Sample, outcome: Outcome | None, started_ns: int) -> None:
-        health = self._context.health
         if outcome is None:
-            health.count(f"{self._prefix}.without_answer")
+            self._health.count("without_answer")
             self._refuse(sample, "the model has no answer to this one yet")
             return
         if sample.hidden is not None:  # of the picture that it was cut out of
@@ -141,10 +140,10 @@ class PipelineWorker:
                 sink.put(sample, outcome, result)
             except Exception as error:  # noqa: BLE001  (the other sinks are no worse for it)
                 self._lost(type(sink).__name__, error)
-        health.count(f"{self._prefix}.inferences")
-        health.count(f"{self._prefix}.found", 0 if outcome.empty else 1)
-        health.observe(f"{self._prefix}.inference", outcome.timer.inference)
-        health.observe(f"{self._prefix}.total", (time.monotonic_ns() - sample.arrived_ns) / 1e9)
+        self._health.count("inferences")
+        self._health.count("found", 0 if outcome.empty else 1)
+        self._health.observe("inference", outcome.timer.inference)
+        self._health.observe("total", (time.monotonic_ns() - sample.arrived_ns) / 1e9)
 
     def _result(self, sample: Sample, outcome: Outcome, queue_ms: float) -> InferenceResult:
         timer = outcome.timer
@@ -180,8 +179,8 @@ class PipelineWorker:
 
     def _lost(self, sink: str, error: Exception) -> None:
         """A result did not get where `sink` sends it: told now and then, counted each time."""
-        self._context.health.count(f"{self._prefix}.not_sent")
-        self._context.health.error(f"pipeline {self.name}: {error}")
+        self._health.count("not_sent")
+        self._health.error(f"pipeline {self.name}: {error}")
         throttle = self._not_sent.setdefault(sink, Throttle())
         if throttle.due():
             facts = kv(pipeline=self.name, sink=sink, error=error, count=throttle.count)
@@ -192,18 +191,18 @@ class PipelineWorker:
         self._pauses.reset()
         if self._unwell:
             self._unwell = False
-            self._context.health.problems.cleared("worker_failed", self._prefix)
+            self._health.cleared("worker_failed")
 
     def _failed(self, error: Exception) -> None:
-        self._context.health.count(f"{self._prefix}.failed")
-        self._context.health.error(f"pipeline {self.name}: {error}")
+        self._health.count("failed")
+        self._health.error(f"pipeline {self.name}: {error}")
         unexpected = _unexpected(error)
         if self._failures.due():  # a camera fails thirty times a second
             facts = kv(pipeline=self.name, error=error, in_a_row=self._failures.count)
             log.error("inference failed %s", facts, exc_info=unexpected if self._failures.count == 1 else None)
         if unexpected is not None:
             self._unwell = True
-            self._context.health.problems.found("worker_failed", self._prefix, repr(error))
+            self._health.found("worker_failed", repr(error))
         if not isinstance(error, BackendError):  # the source itself is unusable: do not spin on it
             self._stopping.wait(self._pauses.next())
 

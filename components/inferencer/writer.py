@@ -24,10 +24,10 @@ class Writer:
     """Calls what it is given, one after the other. What fails is counted, and costs no other."""
 
     def __init__(self, pipeline: str, context: Context) -> None:
-        self._pipeline, self._context = pipeline, context
+        self._pipeline, self._health = pipeline, context.health.scope(f"pipelines.{pipeline}")
         self._failures = Throttle()
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(QUEUE)
-        context.health.gauge(f"pipelines.{pipeline}.store_queue", lambda: float(self._queue.qsize()))
+        self._health.gauge("store_queue", lambda: float(self._queue.qsize()))
         self._thread = context.spawn(f"store-{pipeline}", self._run)
 
     def put(self, write: Callable[[], None]) -> None:
@@ -44,8 +44,8 @@ class Writer:
             try:
                 write()
             except Exception as error:
-                self._context.health.count(f"pipelines.{self._pipeline}.not_stored")
-                self._context.health.error(error)
+                self._health.count("not_stored")
+                self._health.error(error)
                 if self._failures.due():
                     unexpected = None if isinstance(error, EdgemlError) else error
                     facts = kv(pipeline=self._pipeline, error=error, count=self._failures.count)

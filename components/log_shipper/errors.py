@@ -11,18 +11,19 @@ from edgeml.errors import EdgemlError
 
 
 class DeliveryError(EdgemlError):
-    """The receiver did not take a batch; it will be sent again, for ever. `code` is the kind of problem that is."""
+    """The receiver did not take a batch; it will be sent again, for ever. `code` is another problem than that."""
 
-    def __init__(self, text: str, code: str = "unreachable") -> None:
+    code = "unreachable"
+
+    def __init__(self, text: str, code: str = "") -> None:
         super().__init__(text)
-        self.code = code
+        self.code = code or self.code
 
 
 class BatchRefused(DeliveryError):  # noqa: N818  (names the verdict)
     """The receiver says that the batch itself is wrong; sending it again unchanged is useless."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text, "refused")
+    code = "refused"
 
 
 class DoubtedError(DeliveryError):
@@ -32,6 +33,10 @@ class DoubtedError(DeliveryError):
 class CheckpointError(EdgemlError):
     """Progress cannot be recorded (disk full, read-only): nothing more may be sent until it can."""
 
+    code = "disk_full"
+
 
 class ZoneError(EdgemlError):
     """There is no such time zone, or this machine has no data of it."""
+
+    code = "time_zone"

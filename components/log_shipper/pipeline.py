@@ -41,7 +41,7 @@ class Pipeline:
         self.source = source
         self.busy = False  # queued or in a step; owned by the scheduler
         self._send, self._keep = send, keep
-        self._health = health
+        self._health, self._of_log = health, health.scope(f"log.{source.name}")
         self._interval, self._now = interval, now
         self._max_events = MAX_EVENTS
         self._backoff = Backoff(_FIRST_DELAY_S, max_delay)
@@ -168,7 +168,7 @@ class Pipeline:
         self._not_before = now + (0.0 if again_at_once else self._backoff.next())
         self._health.count("failures")
         self._health.error(error)
-        self._health.note(f"log.{self.source.name}", str(error))
+        self._of_log.note(str(error))
         if not again_at_once:
             self._tell(error)
         if self._failures == 1:
@@ -180,11 +180,11 @@ class Pipeline:
             )
 
     def _tell(self, error: DeliveryError | CheckpointError) -> None:
-        code = error.code if isinstance(error, DeliveryError) else "disk_full"
+        code = error.code
         if code == "unreachable" and self._failures < TELL_AFTER:
             return
         self._told.add(code)
-        self._health.problems.found(code, f"log.{self.source.name}", str(error))
+        self._of_log.found(code, str(error))
 
     def _succeeded(self) -> None:
         if self._failures:
@@ -192,9 +192,9 @@ class Pipeline:
             log.info("delivering again %s", kv(log=self.source.name, after_s=seconds, failures=self._failures))
             self._failures = 0
             self._backoff.reset()
-            self._health.note(f"log.{self.source.name}", "")
+            self._of_log.note("")
             for code in self._told:
-                self._health.problems.cleared(code, f"log.{self.source.name}")
+                self._of_log.cleared(code)
             self._told.clear()
 
 

@@ -65,7 +65,7 @@ class Monitor(Component[Config]):
         try:
             self.context.ipc.subscribe(topic, heard)
         except RefusedError as error:
-            self.context.health.problems.found("unauthorized", topic, str(error))
+            self.context.health.scope(topic).failed(error)
 
     def _ask_for_ever(self) -> None:
         while True:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import privacy
-from edgeml.errors import EdgemlError
 from edgeml.messages import Hidden
+from monitor.errors import EncodeError
 
 Image = NDArray[np.uint8]
 
@@ -20,10 +20,6 @@ _ORDER = {"rgb24": cv2.COLOR_RGB2BGR, "gray8": cv2.COLOR_GRAY2BGR}
 _COLORS = [(233, 180, 86), (0, 159, 230), (115, 158, 0), (66, 228, 240), (167, 121, 204), (0, 94, 213), (178, 114, 0)]
 
 cv2.setNumThreads(1)  # a picture must not take the cores from what it is a picture of
-
-
-class EncodeError(EdgemlError):
-    """A frame that OpenCV cannot make a JPEG of."""
 
 
 def scaled(image: Image, pixel_format: str, width: int, *, copy: bool = True) -> Image:

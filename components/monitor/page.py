@@ -34,7 +34,7 @@ class Page:
     """Serves until `stop`. Sessions last while the server moves; a password from elsewhere ends them."""
 
     def __init__(self, context: Context, state: State) -> None:
-        self._context, self._state = context, state
+        self._context, self._health, self._state = context, context.health.scope("page"), state
         self._config = Config()
         self._changed = threading.Event()
         self._lock = threading.Lock()
@@ -61,20 +61,13 @@ class Page:
                 self._server.ask_to_stop()
 
     def _serve_for_ever(self) -> None:
-        problems = self._context.health.problems
         while not self._context.stopping.is_set():
             self._changed.clear()
             try:
                 self._serve()
                 self._backoff.reset()
-            except ServerError as error:
-                problems.found("address_in_use", "page", str(error))
-                self._changed.wait(self._backoff.next())
-            except AccessError as error:
-                problems.found("file_refused", "page", str(error))
-                self._changed.wait(self._backoff.next())
-            except SecretError as error:
-                problems.found("secret_missing", "page", str(error))
+            except (ServerError, AccessError, SecretError) as error:
+                self._health.failed(error)
                 self._changed.wait(self._backoff.next())
 
     def _serve(self) -> None:
@@ -82,18 +75,16 @@ class Page:
 
         Raises ServerError, AccessError, and SecretError where there is no password yet.
         """
-        config, problems = self._config, self._context.health.problems
+        config = self._config
         self._state.auth = config.auth
         access = None if config.auth == "off" else self._asked(config.password_secret)
-        problems.cleared("secret_missing", "page")
         tls, shown = self._tls(config)
-        problems.cleared("file_refused", "page")
         pictures = Pictures(
             self._state, self._context.health, self._context.spawn, fps=config.fps, max_width=config.max_width
         )
         app = application(STATIC, self._state, access, frozenset(_names(config)), Cameras(pictures, self._command))
         with closing(pictures), Server(app, config.port, config.address, tls) as server:
-            problems.cleared("address_in_use", "page")
+            self._health.well()
             log.info("page %s", kv(address=server.address, **shown))
             with self._lock:
                 self._server = server

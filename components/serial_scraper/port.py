@@ -31,18 +31,18 @@ class Noise:
     """Lines that belong to nothing: all are counted, and one in a while is shown in the log."""
 
     def __init__(self, port: str, health: Health) -> None:
-        self._port, self._health = port, health
+        self._port, self._of_port = port, health.scope(f"ports.{port}")
         self._count, self._shown = 0, Pacer(_SAMPLE_LOG_S)
 
     def __call__(self, line: str) -> None:
         self._count += 1
-        self._health.count(f"ports.{self._port}.unknown_lines")
+        self._of_port.count("unknown_lines")
         if self._shown.take():
             log.info("line not understood %s", kv(port=self._port, line=line[:200], since_start=self._count))
 
 
 class PortReader:
-    """`run` returns after `stop`; `stop` and `restart` may be called by any thread.
+    """`run` returns after `ask_to_stop`, which as `restart` may be called by any thread.
 
     `records` gets what the port said, in order and in `run`'s thread. `model` is told what the firmware says it runs.
     """
@@ -58,7 +58,7 @@ class PortReader:
         model: Callable[[ModelInfo], None] = lambda info: None,
     ) -> None:
         self._name, self._config, self._format, self._records = name, config, form, records
-        self._health, self._model = health, model
+        self._health, self._of_port, self._model = health, health.scope(f"ports.{name}"), model
         self._drives = config.format == "edge_impulse" and config.mode != "listen"
         self._stopping, self._wake = threading.Event(), threading.Event()
 
@@ -91,10 +91,9 @@ class PortReader:
 
     def _failed(self, error: SourceError, backoff: Backoff) -> None:
         pause = backoff.next()
-        self._count("failures")
-        self._health.error(error)
-        self._health.note(f"ports.{self._name}", str(error))
-        self._health.problems.found("source_failed", f"ports.{self._name}", str(error))
+        self._of_port.count("failures")
+        self._of_port.failed(error)
+        self._of_port.note(str(error))
         level = logging.ERROR if backoff.failures == 1 else logging.INFO  # once is enough for a board left unplugged
         log.log(level, "port %s", kv(port=self._name, reason=error, failures=backoff.failures, pause_s=pause))
         self._wake.wait(pause)
@@ -112,18 +111,18 @@ class PortReader:
         raise problem or SourceError(f"waiting for {wanted}: nothing is plugged in")
 
     def _begin(self, link: Link) -> None:
-        self._count("opened")
+        self._of_port.count("opened")
         log.info("port open %s", kv(port=self._name, device=link.path, baud=self._config.baud))
         if self._drives:
             self._drive(link)
 
     def _well(self) -> None:
         """Not yet when it opened: a device that breaks at each read opens every time."""
-        self._health.note(f"ports.{self._name}", "")
-        self._health.problems.cleared("source_failed", f"ports.{self._name}")
+        self._of_port.note("")
+        self._of_port.well()
 
     def _drive(self, link: Link) -> None:
-        self._health.note(f"ports.{self._name}", "starting the firmware")
+        self._of_port.note("starting the firmware")
         found = firmware.start(link, self._config.mode)
         self._model(found.model)
         log.info(
@@ -175,24 +174,21 @@ class PortReader:
         too_long = splitter.too_long
         found = splitter.feed(data)
         if splitter.too_long > too_long:
-            self._count("too_long_lines", splitter.too_long - too_long)
+            self._of_port.count("too_long_lines", splitter.too_long - too_long)
         if not found:
             return
         decoded = [lines.text(line) for line in found]
         if wrong := sum(not valid for _, valid in decoded):
-            self._count("not_utf8_lines", wrong)
-        self._count("lines", len(found))
+            self._of_port.count("not_utf8_lines", wrong)
+        self._of_port.count("lines", len(found))
         self._deliver(self._format.feed(line for line, _ in decoded))
         self._health.observe("parse", time.monotonic() - began)
         if self._drives and any(firmware.BANNER in line for line in found):
             log.warning("board restarted %s", kv(port=self._name))
-            self._count("board_restarts")
+            self._of_port.count("board_restarts")
             self._drive(link)
 
     def _deliver(self, records: list[Record]) -> None:
         if records:
-            self._count("records", len(records))
+            self._of_port.count("records", len(records))
             self._records(records)
-
-    def _count(self, what: str, amount: int = 1) -> None:
-        self._health.count(f"ports.{self._name}.{what}", amount)

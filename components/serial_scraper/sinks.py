@@ -47,7 +47,8 @@ class Sinks:
     """All sinks of one port. A failing one is counted and logged, and keeps nothing from the others."""
 
     def __init__(self, port: str, config: Port, health: Health, sinks: dict[str, Sink]) -> None:
-        self._port, self._format, self._health, self._sinks = port, config.format, health, sinks
+        self._port, self._format, self._sinks = port, config.format, sinks
+        self._health = health.scope(f"ports.{port}")
         self._failed: defaultdict[str, Throttle] = defaultdict(Throttle)
 
     def __call__(self, records: list[Record]) -> None:
@@ -66,7 +67,7 @@ class Sinks:
 
     def _failure(self, name: str, error: Exception) -> None:
         failed = self._failed[name]
-        self._health.count(f"ports.{self._port}.{name}_failed")
+        self._health.count(f"{name}_failed")
         self._health.error(error)
         if failed.due():
             trace = None if isinstance(error, EdgemlError | OSError) else error
@@ -76,21 +77,21 @@ class Sinks:
 
 def local(port: str, config: Port, ipc: Ipc, health: Health) -> Sink:
     """To `edgeml/serial/<port>/record`, as many as `max_records_per_s` allows."""
-    topic = messages.serial_record(port)
+    topic, of_port = messages.serial_record(port), health.scope(f"ports.{port}")
     limit = RateLimit(config.max_records_per_s)
 
     def publish(record: Record, payload: bytes) -> None:
         if limit.allows():
             ipc.publish(topic, payload)
         else:
-            health.count(f"ports.{port}.local_over_rate")
+            of_port.count("local_over_rate")
 
     return publish
 
 
 def iot_core(port: str, config: Port, put: Put, health: Health) -> Sink:
     """Each Nth record to the configured topic, as many as the rate limit allows; `put` keeps it until delivered."""
-    limit = RateLimit(config.iot_core.max_per_s)
+    limit, of_port = RateLimit(config.iot_core.max_per_s), health.scope(f"ports.{port}")
     seen = 0
 
     def publish(record: Record, payload: bytes) -> None:
@@ -101,7 +102,7 @@ def iot_core(port: str, config: Port, put: Put, health: Health) -> Sink:
         if limit.allows():
             put(config.iot_core.topic, payload)
         else:
-            health.count(f"ports.{port}.iot_core_over_rate")
+            of_port.count("iot_core_over_rate")
 
     return publish
 

@@ -256,7 +256,7 @@ def test_motion_is_told_where_it_begins_and_ends_and_with_each_frame(tmp_path: P
 def test_the_health_says_whether_something_moves() -> None:
     told: list[CameraMotion] = []
     health = Health("edgeml.CameraCapture", "1")
-    watch = MotionWatch("c", MotionDetector(EACH, "bgr24"), health, told.append)
+    watch = MotionWatch("c", MotionDetector(EACH, "bgr24"), health.scope("cameras.c"), told.append)
     watch.start()
     for number, picture in enumerate(walk(15, 110, 10)):
         watch.tell(watch.look(picture, number * 10**8), number * 10**9)

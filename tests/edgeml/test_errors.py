@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from edgeml.errors import IpcError, IpcRefusedError, UnauthorizedError
+from edgeml.problems import ADVICE
 from support import ROOT
 
 COMPONENTS = ROOT / "components"
@@ -33,6 +35,18 @@ def test_every_error_of_ours_is_in_a_file_of_errors() -> None:
     assert len(ours) > 30
     elsewhere = [(file, name) for file, each in files.items() for name, _ in each if name in ours]
     assert [found for found in elsewhere if not found[0].endswith("errors.py")] == []
+
+
+def test_the_problem_that_an_error_is_has_advice() -> None:
+    there = "\n".join(path.read_text(encoding="utf-8") for path in COMPONENTS.rglob("errors.py"))
+    codes = set(re.findall(r'^    code = "(.+)"$', there, re.MULTILINE))
+    assert len(codes) > 8
+    assert codes <= ADVICE.keys()
+    assert (UnauthorizedError("x").code, IpcRefusedError("x").code, IpcError("x").code) == (
+        "unauthorized",
+        "refused",
+        "",
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import pytest
 
 from edgeml import messages
+from edgeml.errors import SecretError, SpoolError, StudioError
 from edgeml.health import SAMPLES, Health
 
 
@@ -49,6 +50,51 @@ def test_a_part_that_is_gone_leaves_nothing_but_its_counts() -> None:
     report = health.report()
     assert (report.gauges, report.notes) == ({}, {"pipelines.ab.model": "stays"})
     assert report.counters == {"pipelines.a.done": 1}
+
+
+def test_a_scope_says_of_its_part_what_the_whole_would_under_longer_names() -> None:
+    whole, parts = Health("edgeml.X", "1"), Health("edgeml.X", "1")
+    part = parts.scope("pipelines.a")
+    whole.count("pipelines.a.done", 2)
+    part.count("done", 2)
+    whole.observe("pipelines.a.read", 0.5)
+    part.observe("read", 0.5)
+    whole.gauge("pipelines.a.queue", lambda: 1)
+    part.gauge("queue", lambda: 1)
+    whole.note("pipelines.a", "bad")
+    part.note("bad")
+    whole.note("pipelines.a.model", "waiting")
+    part.scope("model").note("waiting")
+    whole.error("lost")
+    part.error("lost")
+    whole.problems.found("clock", "pipelines.a", "not set")
+    part.found("clock", "not set")
+    told = [(r.counters, r.gauges, r.notes, r.last_error, r.latency_ms) for r in (whole.report(), parts.report())]
+    assert told[0] == told[1]
+    assert [(p.code, p.subject, p.text) for p in parts.problems.current()] == [("clock", "pipelines.a", "not set")]
+    part.cleared("clock")
+    assert parts.problems.current() == ()
+    part.found("clock", "not set")
+    part.forget()
+    assert (parts.report().gauges, parts.report().notes, parts.problems.current()) == ({}, {}, ())
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(StudioError("away"), "unreachable"), (SecretError("none"), "secret_missing"), (SpoolError("full"), "disk_full"),
+     (OSError(5, "broken"), "disk_full"), (ValueError(), "disk_full")],
+)  # fmt: skip
+def test_an_error_is_the_problem_that_its_class_says(error: Exception, code: str) -> None:
+    health = Health("edgeml.X", "1")
+    part = health.scope("studio")
+    part.failed(StudioError("before"))
+    part.failed(error, "disk_full")
+    (problem,) = health.problems.current()
+    assert (problem.code, problem.subject, problem.text) == (code, "studio", str(error) or "ValueError")
+    assert health.report().last_error == str(error)
+    part.well()
+    part.well()
+    assert health.problems.current() == ()
 
 
 def test_a_gauge_that_fails_leaves_the_others(caplog: pytest.LogCaptureFixture) -> None:

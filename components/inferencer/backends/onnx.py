@@ -69,7 +69,9 @@ class OnnxModel(Model):
     """The newest good version of a bundle. A version that does not load or run leaves the running one in place."""
 
     def __init__(self, settings: OnnxBackend, pipeline: Pipeline, context: Context, prefix: str) -> None:
-        self._settings, self._pipeline, self._context, self._prefix = settings, pipeline, context, prefix
+        self._settings, self._pipeline, self._context = settings, pipeline, context
+        self._health = context.health.scope(prefix)
+        self._of_model = self._health.scope("model")
         place = Path(settings.path) if settings.path else None
         self._watcher = models.Watcher(settings.model, context.root, place)
         self._runner: Runner | None = None
@@ -79,7 +81,7 @@ class OnnxModel(Model):
         self._closed = False
         self._request: ModelActivate | None = None
         self._refused = False
-        context.health.note(f"{prefix}.model", f"waiting for model {settings.model}")
+        self._of_model.note(f"waiting for model {settings.model}")
         self._thread = context.spawn(f"{prefix}-loader", self._load_for_ever)
 
     def topics(self) -> Topics:
@@ -131,30 +133,28 @@ class OnnxModel(Model):
                 self._answer(self._state(request), request)
             if self._refused and not self._watcher.refusing():  # replaced by a good one, or taken away
                 self._refused = False
-                self._context.health.problems.cleared("model_refused", f"{self._prefix}.model")
+                self._of_model.cleared("model_refused")
             self._wake.wait(POLL_S)
             self._wake.clear()
 
     def _say_unreadable(self) -> None:
-        problems, subject = self._context.health.problems, f"{self._prefix}.model"
         if self._watcher.unreadable:
-            problems.found("unreadable", subject, self._watcher.unreadable)
+            self._of_model.found("unreadable", self._watcher.unreadable)
         else:
-            problems.cleared("unreadable", subject)
+            self._of_model.cleared("unreadable")
 
     def _load(self, folder: Path, request: ModelActivate | None) -> None:
-        health = self._context.health
         try:
             runner = self._opened(folder)
         except EdgemlError as error:
-            health.error(error)
-            health.count(f"{self._prefix}.models_refused")
+            self._health.error(error)
+            self._health.count("models_refused")
             log.error("model refused %s", kv(folder=folder, error=error))
             version = request.version if request else _version(folder)
             self._answer(self._status("refused", version, str(error)[:MAX_REASON]), request)
             self._watcher.refuse(folder)
             self._refused = True
-            health.problems.found("model_refused", f"{self._prefix}.model", str(error))
+            self._of_model.found("model_refused", str(error))
             if self._runner is None and self._loaded is None:
                 self._wake.set()  # nothing answers yet: see at once whether another installed bundle can
             return
@@ -162,8 +162,8 @@ class OnnxModel(Model):
             return
         with self._swap:
             self._loaded = runner
-        health.note(f"{self._prefix}.model", "")
-        health.count(f"{self._prefix}.models_loaded")
+        self._of_model.note("")
+        self._health.count("models_loaded")
         log.info("model loaded %s", kv(model=runner.bundle.ref.name, version=runner.bundle.ref.version, folder=folder))
         self._answer(self._status("accepted", runner.bundle.ref.version), request)
 
@@ -209,7 +209,7 @@ class OnnxModel(Model):
         try:
             self._context.ipc.publish(messages.model_status(self._settings.model), messages.encode(status))
         except EdgemlError as error:
-            self._context.health.error(error)
+            self._health.error(error)
             log.error("%s", error)
 
 

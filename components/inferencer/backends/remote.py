@@ -68,7 +68,7 @@ class Circuit:
     """Opens after failures in a row, lets one attempt through when its time is over, closes on success."""
 
     def __init__(self, settings: Breaker, name: str, context: Context) -> None:
-        self._settings, self._name, self._health = settings, name, context.health
+        self._settings, self._name, self._health = settings, name, context.health.scope(name)
         self._lock = threading.Lock()
         self._failures = 0
         self._opens_at = 0.0
@@ -86,7 +86,7 @@ class Circuit:
         with self._lock:
             if self._failures >= self._settings.failures:
                 log.info("circuit closed %s", kv(backend=self._name))
-                self._health.note(self._name, "")
+                self._health.note("")
             self._failures, self._opens_at = 0, 0.0
 
     def failed(self, error: BackendError) -> None:
@@ -95,8 +95,8 @@ class Circuit:
             if self._failures >= self._settings.failures:
                 self._opens_at = time.monotonic() + self._settings.open_s
                 log.warning("circuit open %s", kv(backend=self._name, for_s=self._settings.open_s, error=error))
-                self._health.note(self._name, f"circuit open: {error}")
-                self._health.count(f"{self._name}.circuit_opened")
+                self._health.note(f"circuit open: {error}")
+                self._health.count("circuit_opened")
 
 
 class RemoteModel(Model):

@@ -75,7 +75,8 @@ class Crops(SinkSettings, frozen=True):
 
 class _Crops(Sink):
     def __init__(self, pipeline: str, settings: Crops, context: Context, uploader: Uploader, writer: Writer) -> None:
-        self._prefix, self._settings, self._context = f"pipelines.{pipeline}", settings, context
+        self._settings, self._context = settings, context
+        self._health = context.health.scope(f"pipelines.{pipeline}")
         self._uploader, self._writer = uploader, writer
         self._folder = literal(f"{settings.prefix}/{context.thing_name}")
 
@@ -89,7 +90,7 @@ class _Crops(Sink):
 
     def _send(self, name: str, data: bytes, at: float) -> None:
         self._uploader.put(self._settings.bucket, self._key(name), data, "image/jpeg", at=at)
-        self._context.health.count(f"{self._prefix}.crops")
+        self._health.count("crops")
 
     def _key(self, name: str) -> str:
         return f"{self._folder}/{CROP_TIME}-{name}.jpg"
@@ -113,7 +114,7 @@ class CropsSink(_Crops):
         pictures = [cut(sample, outcome, found, self._settings) for found in outcome.detections()]
         there = [picture for picture in pictures if picture is not None]
         if not sample.valid():  # the writer came round while we cut: these pixels may be of two frames
-            self._context.health.count(f"{self._prefix}.crops_lost", len(there))
+            self._health.count("crops_lost", len(there))
         elif there:
             self._writer.put(partial(self._store, result, there))
 
@@ -156,7 +157,7 @@ class BestSink(_Crops):
         self._lock = threading.Lock()  # of the shots; the writer takes it, so nobody waits for the writer with it
         self._order = threading.Lock()  # several threads may bring answers, and the writer is to hear of one at a time
         self._last_s = float("-inf")
-        context.health.gauge(f"{self._prefix}.pictures_held", lambda: float(len(self._shots)))
+        self._health.gauge("pictures_held", lambda: float(len(self._shots)))
 
     def seen(self, sample: Sample) -> None:
         sample.hold()
@@ -215,7 +216,7 @@ class BestSink(_Crops):
         if picture is None:
             return None
         if not sample.valid():  # as above
-            self._context.health.count(f"{self._prefix}.crops_lost")
+            self._health.count("crops_lost")
             return None
         shot.quality, shot.waits = value, True
         shot.track.picture = self._uploader.key(self._key(shot.name), shot.track.since)

@@ -75,6 +75,7 @@ class EventsSink(Sink):
             count_after_s=settings.count_after_s,
         )
         self._place, self._context, self._topic = place, place.context, messages.event(place.name)
+        self._health = place.context.health.scope(f"pipelines.{place.name}")
         self._story = Story(place.name, place.context.thing_name, rules)
         self._path = place.context.work / f"pipelines.{place.name}.events"
         self._writer = place.writer()
@@ -125,12 +126,12 @@ class EventsSink(Sink):
 
     def _publish(self, events: Iterable[Event]) -> None:
         for event in events:
-            self._context.health.count(f"pipelines.{self._place.name}.events")
+            self._health.count("events")
             try:
                 self._context.ipc.publish(self._topic, messages.encode(event), wait=0)
             except EdgemlError as error:
-                self._context.health.count(f"pipelines.{self._place.name}.not_sent")
-                self._context.health.error(f"{self._topic}: {error}")
+                self._health.count("not_sent")
+                self._health.error(f"{self._topic}: {error}")
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -141,7 +142,7 @@ class EventsSink(Sink):
         try:
             write_atomic(self._path, messages.encode(list(events)), 0o600)
         except OSError as error:
-            self._context.health.error(f"{self._path}: {error}")
+            self._health.error(f"{self._path}: {error}")
 
 
 def _kept(path: Path) -> list[Event]:

@@ -38,21 +38,20 @@ class SpooledSink(Sink):
     """A spool of its own, emptied by `send`: Raises RefusedError for an answer that will not change, else SinkError."""
 
     def __init__(self, settings: SpooledSettings, place: Place, lane: str) -> None:
-        self._spooling, self._context, self._prefix = settings, place.context, place.prefix
+        self._spooling, self._context = settings, place.context
         self._writer = place.writer()
-        health, path = self._context.health, self._context.work / f"{place.prefix}.spool"
+        self._health = self._context.health.scope(place.prefix)
+        path = self._context.work / f"{place.prefix}.spool"
         self._found = 0
         self._spool = Spool(
             path,
             max_bytes=settings.spool_bytes,
             lane=lambda topic: lane,  # one receiver, whatever the topic
-            problems=health.problems,
+            problems=self._context.health.problems,
             subject=place.prefix,
         )
         self._drainer = Drainer(self._spool, self._deliver, transient=(IpcError, SecretError, SinkError))
-        health.gauge(f"{place.prefix}.waiting", lambda: float(self._spool.depth))
-        health.gauge(f"{place.prefix}.dropped", lambda: float(self._spool.dropped))
-        health.gauge(f"{place.prefix}.quarantined", lambda: float(self._spool.refusals.count))
+        self._spool.measured(self._health)
 
     def put(self, sample: Sample, outcome: Outcome, result: InferenceResult) -> None:
         if outcome.empty and not self._spooling.empty:
@@ -78,7 +77,7 @@ class SpooledSink(Sink):
 
     def _deliver(self, item: Item) -> None:
         self.send(item, stamped(item, TIMES, CLOCK, 0.0, self._context.health.problems))
-        self._context.health.count(f"{self._prefix}.sent")
+        self._health.count("sent")
 
 
 def label_of(result: InferenceResult) -> str:

@@ -59,13 +59,13 @@ class CameraSamples(SampleSource):
         self._still = 0
         self._is_blind = False
         self._reader = FrameReader(settings.camera, directory=directory, policy=settings.policy)
-        self._health, self._prefix = health, prefix
+        self._health = health.scope(prefix)
         stats = self._reader.stats
-        health.gauge(f"{prefix}.frames_skipped", lambda: float(stats.skipped))
-        health.gauge(f"{prefix}.frames_lapped", lambda: float(stats.lapped))
-        health.gauge(f"{prefix}.frames_torn", lambda: float(stats.torn))
+        self._health.gauge("frames_skipped", lambda: float(stats.skipped))
+        self._health.gauge("frames_lapped", lambda: float(stats.lapped))
+        self._health.gauge("frames_torn", lambda: float(stats.torn))
         if self._needs_motion:
-            health.gauge(f"{prefix}.frames_still", lambda: float(self._still))
+            self._health.gauge("frames_still", lambda: float(self._still))
 
     def next(self, timeout: float) -> Sample | None:
         wait = self._pacer.wait_s()
@@ -76,7 +76,7 @@ class CameraSamples(SampleSource):
         frame = self._read(timeout)
         if frame is None:
             waiting = "" if self._reader.writer_alive() else f"waiting for camera {self._camera}"
-            self._health.note(f"{self._prefix}.camera", waiting)
+            self._health.scope("camera").note(waiting)
             return None
         self._pacer.took()
         self._idle_due = time.monotonic() + self._idle_every_s
@@ -109,7 +109,7 @@ class CameraSamples(SampleSource):
         if is_blind != self._is_blind:
             self._is_blind = is_blind
             text = f"camera {self._camera} does not look for motion: its frames are taken always"
-            self._health.note(f"{self._prefix}.motion", text if is_blind else "")
+            self._health.scope("motion").note(text if is_blind else "")
 
     def close(self) -> None:
         self._reader.close()

@@ -77,8 +77,8 @@ class MqttSamples(StreamSamples):
         try:
             client.loop_forever(retry_first_connection=True)
         except Exception as error:
-            self._context.health.count(f"{self._prefix}.broker_failed")
-            self._context.health.error(f"broker: {error!r}")
+            self._health.count("broker_failed")
+            self._health.error(f"broker: {error!r}")
             log.exception("broker %s", kv(host=self._settings.host, port=self._settings.port, state="not understood"))
             self._waiting(f"not understood: {error!r}")
             self._not_before = max(self._not_before, time.monotonic() + self._pauses.next())
@@ -115,7 +115,7 @@ class MqttSamples(StreamSamples):
             self._waiting(f"refused the topic {self._settings.topic}: {refused}")
             return
         self._pauses.reset()
-        self._context.health.note(f"{self._prefix}.broker", "")
+        self._health.scope("broker").note("")
 
     def _connected(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -126,10 +126,10 @@ class MqttSamples(StreamSamples):
 
     def _disconnected(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self._context.health.count(f"{self._prefix}.broker_lost")
+            self._health.count("broker_lost")
             self._waiting(f"lost: {reason}")
 
     def _waiting(self, why: str) -> None:
         where = f"{self._settings.host}:{self._settings.port}"
-        self._context.health.note(f"{self._prefix}.broker", f"broker {where} {why}")
+        self._health.scope("broker").note(f"broker {where} {why}")
         log.info("broker %s", kv(host=self._settings.host, port=self._settings.port, state=why))

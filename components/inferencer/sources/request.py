@@ -75,10 +75,11 @@ class RequestSamples(SampleSource):
     """Samples of requests. Whatever is wrong with a request becomes its answer, never an end of the pipeline."""
 
     def __init__(self, settings: RequestSource, context: Context, prefix: str) -> None:
-        self._settings, self._context, self._prefix = settings, context, prefix
+        self._settings, self._context = settings, context
+        self._health = context.health.scope(prefix)
         self._allowed = [Path(folder).resolve() for folder in settings.allowed_dirs]
         self._queue: queue.Queue[tuple[int, Request]] = queue.Queue(settings.queue)
-        context.health.gauge(f"{prefix}.requests_waiting", lambda: float(self._queue.qsize()))
+        self._health.gauge("requests_waiting", lambda: float(self._queue.qsize()))
 
     def topics(self) -> Topics:
         return [(self._settings.topic, self.received)]
@@ -165,7 +166,7 @@ class RequestSamples(SampleSource):
 
     def _refuse(self, request_id: str | int, error: str) -> None:
         request_id, error = str(request_id), error[:MAX_ERROR].encode(errors="replace").decode()
-        self._context.health.count(f"{self._prefix}.requests_refused")
+        self._health.count("requests_refused")
         log.warning("request refused %s", kv(request_id=request_id, error=error))
         full = self._settings.result_format == "full"
         reply = ErrorReply(error, request_id) if full else LabelReply("", 0.0, request_id, error)
@@ -175,7 +176,7 @@ class RequestSamples(SampleSource):
         try:
             self._context.ipc.publish(self._settings.reply_topic, payload)
         except EdgemlError as error:
-            self._context.health.error(error)
+            self._health.error(error)
             log.error("%s", error)
 
 

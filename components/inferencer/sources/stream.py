@@ -21,19 +21,20 @@ class StreamSamples(SampleSource):
 
     def __init__(self, limit: int, context: Context, prefix: str) -> None:
         self._context, self._prefix = context, prefix
+        self._health = context.health.scope(prefix)
         self._messages: deque[tuple[int, float, str, bytes]] = deque(maxlen=limit)
         self._arrived = threading.Condition()
-        context.health.gauge(f"{prefix}.messages_waiting", lambda: float(len(self._messages)))
+        self._health.gauge("messages_waiting", lambda: float(len(self._messages)))
 
     def received(self, topic: str, payload: bytes) -> None:
         """Takes a message. Never blocks."""
         if len(payload) > MAX_MESSAGE_BYTES:
-            self._context.health.count(f"{self._prefix}.messages_refused")
-            self._context.health.error(f"{topic}: {len(payload)} bytes, {MAX_MESSAGE_BYTES} are allowed")
+            self._health.count("messages_refused")
+            self._health.error(f"{topic}: {len(payload)} bytes, {MAX_MESSAGE_BYTES} are allowed")
             return
         with self._arrived:
             if len(self._messages) == self._messages.maxlen:
-                self._context.health.count(f"{self._prefix}.messages_dropped")
+                self._health.count("messages_dropped")
             self._messages.append((time.monotonic_ns(), time.time(), topic, payload))
             self._arrived.notify()
 

@@ -42,7 +42,7 @@ class Tracked(Model):
         self._last_s = float("-inf")
         self._every, self._passed_over = settings.stationary_every, 0
         self._lock = threading.Lock()  # several threads may ask
-        place.context.health.gauge(f"{place.prefix}.tracks", lambda: float(len(self._tracker.tracks)))
+        place.context.health.scope(place.prefix).gauge("tracks", lambda: float(len(self._tracker.tracks)))
 
     def topics(self) -> Topics:
         return self._model.topics()
