@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from camera_capture import piped
 from camera_capture.attempt import shaped
 from camera_capture.camera import Camera
-from camera_capture.kinds import gstreamer
-from camera_capture.kinds.gstreamer import MAX_LOG, GStreamer, GStreamerCamera
+from camera_capture.kinds.gstreamer import GStreamer, GStreamerCamera
+from camera_capture.piped import MAX_LOG
 from camera_support import configured, source_of
 from edgeml.errors import SourceError
 from support import eventually, runs
@@ -114,7 +115,7 @@ def test_why_it_ended_is_said(tool: Path, body: str, reason: str) -> None:
 def test_a_pipeline_that_gives_half_a_frame_and_no_more_is_given_up(
     tool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gstreamer, "SPARE_S", 0.1)
+    monkeypatch.setattr(piped, "SPARE_S", 0.1)
     script(tool, "echo 'WARNING: nothing comes'; printf abcd > $frames\nexec sleep 100 > $frames\n")
     source = opened(stall_timeout_s=0.1)
     try:

@@ -7,5 +7,6 @@ KINDS = {
     "rtsp": "RtspCamera",  # a network camera, and whatever else FFmpeg reads by its URL
     "http": "HttpCamera",  # MJPEG streams and snapshots
     "gstreamer": "GStreamerCamera",  # a pipeline of gst-launch-1.0
+    "rpicam": "RpicamCamera",  # the camera of a Raspberry Pi, by rpicam-vid
     "test_pattern": "PatternCamera",  # no camera at all
 }
