@@ -104,6 +104,13 @@ def test_a_camera_that_slows_down_loses_nobody() -> None:
     assert {one for step in walk(new(), [(at, [box(60 + 40 * at)]) for at in times]) for one in ids(step)} == {1}
 
 
+@pytest.mark.parametrize("odd", [box(160, h=150), box(160, w=64, h=80), box(178)], ids=["high", "wide", "aside"])
+def test_a_box_that_is_odd_for_a_moment_is_nobody_else(odd: Detection) -> None:
+    """Half hidden behind a post, say; jitter as that of good boxes would not explain it."""
+    frames = [(at / 10, [box(100 + 2 * at)] if at != 30 else [odd]) for at in range(40)]
+    assert {one for step in walk(new(), frames) for one in ids(step)} == {1}
+
+
 def test_another_class_is_another_object() -> None:
     both = [box(101), box(101, label="dog")]
     steps = walk(new(), [(0, [box(100)]), (0.1, [box(100)]), (0.2, both), (0.3, both)])

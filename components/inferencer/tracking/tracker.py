@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ PATIENT_S = 0.3  # where frames come more slowly, or none came before, it is tol
 NEAR, ALIKE = 5.0, 4.0  # standard deviations that a centre and a size may be off from what is expected
 WIDER = 1.2  # standard deviations by which boxes are widened before their overlap is taken
 LEAST = {"sure": 0.1, "unsure": 0.3}  # overlap of widened boxes, for scores above and below the threshold
+THERE = 0.4  # overlap of the boxes as they are, from which on it is no other object, however odd its box
 AWAY = 0.05  # of overlap, that a standard deviation between centres counts as much as
 FRAMES_LOST = 3  # an object is waited for over so many frames, however slow they come
 REFUSED = 10.0  # cost of a pair that does not fit
@@ -49,9 +51,11 @@ class Tracker:
         owners: list[Track | None] = [None] * len(found)
         sure = np.array([one.score >= threshold for one in found], bool)
         rows = np.arange(len(self.tracks))
-        rows = self._match(found, boxes, np.flatnonzero(sure), rows, "sure", owners)
+        columns = np.flatnonzero(sure)
+        rows = self._match(found, boxes, columns, rows, partial(self._expected, LEAST["sure"]), owners)
+        rows = self._match(found, boxes, columns, rows, self._there, owners)
         known = rows[[self.tracks[row].hits >= CERTAIN for row in rows]] if len(rows) else rows
-        self._match(found, boxes, np.flatnonzero(~sure), known, "unsure", owners)
+        self._match(found, boxes, np.flatnonzero(~sure), known, partial(self._expected, LEAST["unsure"]), owners)
         self._correct(found, boxes, owners, now_s, at)
         ended += self._drop_uncertain(now_s)
         new = [index for index, one in enumerate(found) if one.score >= threshold and owners[index] is None]
@@ -66,25 +70,19 @@ class Tracker:
         boxes: Array,
         columns: Array,
         rows: Array,
-        stage: str,
+        cost_of: Callable[[Array, Array], Array],
         owners: list[Track | None],
     ) -> Array:
         """Give those of the detections `columns` that fit to the tracks `rows`; the tracks that are left."""
+        columns = columns[[owners[column] is None for column in columns]] if len(columns) else columns
         if not len(rows) or not len(columns):
             return rows
         from lap import lapjv
 
-        motion = self._motion
-        spread, there = motion.spread()[rows], motion.at[rows]
-        seen = boxes[columns]
-        x, y, w, h = np.abs(seen.T[:, None] - there.T[:, :, None]) / spread.T[:, :, None]
-        away = np.maximum(x, y)
-        overlap = _overlaps(there, seen, WIDER * spread)
-        fits = (away < NEAR) & (np.maximum(w, h) < ALIKE) & (overlap > LEAST[stage])
+        cost = cost_of(rows, boxes[columns])
         names, known = [found[column].label for column in columns], [self.tracks[row].label for row in rows]
         if len({*names, *known}) > 1:
-            fits &= np.array(known)[:, None] == np.array(names)[None]
-        cost = np.where(fits, 1 - overlap + AWAY * away, REFUSED)
+            cost = np.where(np.array(known)[:, None] == np.array(names)[None], cost, REFUSED)
         _, chosen, _ = lapjv(cost, extend_cost=True, cost_limit=REFUSED / 2)
         taken = np.zeros(len(rows), bool)
         for place, column in enumerate(chosen.tolist()):
@@ -92,6 +90,21 @@ class Tracker:
                 owners[columns[column]] = self.tracks[rows[place]]
                 taken[place] = True
         return rows[~taken]
+
+    def _expected(self, least: float, rows: Array, seen: Array) -> Array:
+        """Costs [rows, seen] by how far boxes are from where, and how large, they are expected."""
+        spread, there = self._motion.spread()[rows], self._motion.at[rows]
+        x, y, w, h = np.abs(seen.T[:, None] - there.T[:, :, None]) / spread.T[:, :, None]
+        away = np.maximum(x, y)
+        overlap = _overlaps(there, seen, WIDER * spread)
+        fits = (away < NEAR) & (np.maximum(w, h) < ALIKE) & (overlap > least)
+        return np.where(fits, 1 - overlap + AWAY * away, REFUSED)
+
+    def _there(self, rows: Array, seen: Array) -> Array:
+        """Likewise of what is left, by overlap alone: a detector's box may be far off for a moment, half hidden say."""
+        there = self._motion.at[rows]
+        overlap = _overlaps(there, seen, np.zeros_like(there))
+        return np.where(overlap > THERE, 1 - overlap, REFUSED)
 
     def _correct(
         self, found: Sequence[Detection], boxes: Array, owners: list[Track | None], now_s: float, at: float
