@@ -1,7 +1,14 @@
 """Pauses between attempts: full jitter, so that a fleet does not come back all at once."""
 
+import math
 import random
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -26,3 +33,32 @@ class Backoff:
     def reset(self) -> None:
         """Begin anew: an attempt succeeded."""
         self.failures = 0
+
+
+def retry(
+    call: Callable[[], T],
+    again: type[Exception] | tuple[type[Exception], ...],
+    *,
+    backoff: Backoff,
+    stopping: threading.Event,
+    total_s: float = math.inf,
+    attempts: float = math.inf,
+    failed: Callable[[Exception, float], object] = lambda error, pause_s: None,
+) -> T:
+    """What `call` answers; it is called again after an error of `again`, with a pause between.
+
+    `failed` is told each error that another attempt follows, and the pause until then. The last error is raised when
+    `stopping` is set, after `attempts`, and when `total_s` would be over before another one.
+    """
+    deadline = time.monotonic() + total_s
+    while True:
+        attempts -= 1
+        try:
+            return call()
+        except again as error:
+            pause_s = backoff.next()
+            if attempts < 1 or stopping.is_set() or time.monotonic() + pause_s > deadline:
+                raise
+            failed(error, pause_s)
+            if stopping.wait(pause_s):
+                raise

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from edgeml import http
-from edgeml.backoff import Backoff
+from edgeml.backoff import Backoff, retry
 from edgeml.errors import DisconnectedError, HttpError, HttpRedirectError, HttpUrlError, IpcError
 from edgeml.log import kv
 from model_updater.errors import JobGone, JobsError, Stopped, UpdateError
@@ -56,28 +56,37 @@ def download(
     bytes on disk. Raises UpdateError when the server refuses or the time is up, Stopped when told to stop, JobGone.
     """
     deadline = time.monotonic() + limits.total_s
-    backoff, address = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, floor_s=FIRST_PAUSE_S / 2), url(False)
-    while True:
-        before = path.stat().st_size if path.exists() else 0
-        if before == size:
+    backoff, address, expired = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, floor_s=FIRST_PAUSE_S / 2), url(False), False
+
+    def fetch() -> None:
+        nonlocal address, expired
+        if expired:
+            address, expired = _renewed(url, address), False
+        if (before := _bytes_of(path)) == size:
             return
         try:
             _attempt(address, path, size, limits, deadline, stopping, progress)
-            return
         except Interrupted as interruption:
-            done = path.stat().st_size if path.exists() else 0
-            if done > before:
+            expired = isinstance(interruption, Expired)
+            if _bytes_of(path) > before:
                 backoff.reset()
-            pause = backoff.next()
-            log.warning("download interrupted %s", kv(reason=interruption, bytes=done, of=size, pause_s=pause))
-            if time.monotonic() + pause > deadline:
-                raise UpdateError(
-                    f"download: {interruption}, no more time after {limits.total_s:g} s"
-                ) from interruption
-            if stopping.wait(pause):
-                raise Stopped from None
-            if isinstance(interruption, Expired):
-                address = _renewed(url, address)
+            raise
+
+    def failed(error: Exception, pause_s: float) -> None:
+        log.warning("download interrupted %s", kv(reason=error, bytes=_bytes_of(path), of=size, pause_s=pause_s))
+
+    try:
+        retry(
+            fetch, Interrupted, backoff=backoff, stopping=stopping, total_s=deadline - time.monotonic(), failed=failed
+        )
+    except Interrupted as interruption:
+        if stopping.is_set():
+            raise Stopped from None
+        raise UpdateError(f"download: {interruption}, no more time after {limits.total_s:g} s") from interruption
+
+
+def _bytes_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _renewed(url: Callable[[bool], str], address: str) -> str:

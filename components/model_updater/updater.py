@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from edgeml import messages
-from edgeml.backoff import Backoff
+from edgeml.backoff import Backoff, retry
 from edgeml.component import Context
 from edgeml.errors import DisconnectedError, EdgemlError, IpcError
 from edgeml.log import kv
@@ -257,16 +257,17 @@ class Updater:
 
     def _retried(self, what: str, request: Any) -> Any:
         """The request's answer, asked for until there is one. Raises Stopped."""
+
+        def failed(error: Exception, pause_s: float) -> None:
+            log.warning("will try again %s", kv(what=what, error=error, pause_s=pause_s))
+            self._context.health.error(error)
+
         backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S, floor_s=RETRY_MIN_S / 2)
-        while True:
-            try:
-                return request()
-            except (IpcError, JobsError) as error:
-                pause = backoff.next()
-                log.warning("will try again %s", kv(what=what, error=error, pause_s=pause))
-                self._context.health.error(error)
-                if self._context.stopping.wait(pause):
-                    raise Stopped from None
+        no_answer = (IpcError, JobsError)
+        try:
+            return retry(request, no_answer, backoff=backoff, stopping=self._context.stopping, failed=failed)
+        except no_answer:
+            raise Stopped from None
 
 
 @dataclass

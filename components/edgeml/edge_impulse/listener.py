@@ -1,5 +1,6 @@
 """Commands from IoT Core, each to the device that it is for."""
 
+import contextlib
 import functools
 import logging
 import threading
@@ -7,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from edgeml.backoff import Backoff
+from edgeml.backoff import Backoff, retry
 from edgeml.component import Context
 from edgeml.edge_impulse.retained import RetainedGuard
 from edgeml.errors import IpcError, SpoolError
@@ -49,36 +50,40 @@ class CommandListener:
                 self._context.spawn("commands", functools.partial(self._insist, topic))
 
     def _insist(self, topic: str) -> None:
-        backoff = Backoff(FIRST_PAUSE_S)
-        while topic in self._devices and not self._context.stopping.is_set() and not self._tries(topic):
-            self._context.stopping.wait(backoff.next())
+        def failed(error: Exception, pause_s: float) -> None:
+            self._failed(topic, error)
+
+        stopping, backoff = self._context.stopping, Backoff(FIRST_PAUSE_S)
+        with contextlib.suppress(Exception):  # told already; it is stopping
+            retry(lambda: self._subscribe(topic), Exception, backoff=backoff, stopping=stopping, failed=failed)
 
     def _tries(self, topic: str) -> bool:
-        problems = self._context.health.problems
         try:
             self._subscribe(topic)
-        except Exception as error:
-            self._context.health.count("subscriptions_failed")
-            self._context.health.error(error)
-            expected = isinstance(error, IpcError)
-            if not expected and topic in self._devices:
-                problems.found("worker_failed", topic, f"commands: {type(error).__name__}: {error}")
-            log.error(
-                "commands cannot be received yet %s",
-                kv(topic=topic, reason=error),
-                exc_info=None if expected else error,
-            )
+        except Exception as error:  # noqa: BLE001  (it is tried again)
+            self._failed(topic, error)
             return False
-        problems.cleared("worker_failed", topic)
         return True
 
+    def _failed(self, topic: str, error: Exception) -> None:
+        self._context.health.count("subscriptions_failed")
+        self._context.health.error(error)
+        expected = isinstance(error, IpcError)
+        if not expected and topic in self._devices:
+            text = f"commands: {type(error).__name__}: {error}"
+            self._context.health.problems.found("worker_failed", topic, text)
+        facts = kv(topic=topic, reason=error)
+        log.error("commands cannot be received yet %s", facts, exc_info=None if expected else error)
+
     def _subscribe(self, topic: str) -> None:
+        """If a device still wants it."""
         with self._lock:
             device = self._devices.get(topic)
         if device is None:
             return
         received = functools.partial(self._received, RetainedGuard(device.last))
         subscription = self._context.ipc.subscribe_iot(topic, received)
+        self._context.health.problems.cleared("worker_failed", topic)
         with self._lock:
             if topic in self._devices and topic not in self._subscriptions:
                 self._subscriptions[topic] = subscription

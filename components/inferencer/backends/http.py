@@ -9,11 +9,13 @@ from urllib.parse import quote, urlencode
 from msgspec import Meta
 
 from edgeml import http
-from edgeml.backoff import Backoff
+from edgeml.backoff import Backoff, retry
 from edgeml.errors import BackendError, ConfigError, HttpError, HttpRedirectError, HttpUrlError, IpcError, SecretError
+from edgeml.http import Answer
 from edgeml.messages import ModelRef, Regression
 from edgeml.secrets import secret_value
 from inferencer.backends.remote import MAX_NAME, Remote, RemoteModel
+from inferencer.errors import BusyError
 from inferencer.parts import Model, Place
 from inferencer.sample import Sample
 
@@ -61,24 +63,30 @@ class HttpModel(RemoteModel):
         return csv(sample.values)
 
     def ask(self, body: bytes) -> tuple[bytes, ModelRef]:
-        headers, backoff = self._authorised(), Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        headers = self._authorised()
         url = f"{self._url}{'&' if '?' in self._url else '?'}{urlencode({'features': body})}"
-        for attempt in range(1, self._settings.attempts + 1):
-            last = attempt == self._settings.attempts or self._closed.is_set()
-            try:
-                answer = self._client.request("GET", url, self._limits, headers=headers)
-            except HttpError as error:
-                if last or isinstance(error, HttpUrlError | HttpRedirectError):
-                    raise BackendError(str(error)) from error
-            else:
-                if answer.status == 200:
-                    named = [answer.headers.get(f"x-model-{what}", "")[:MAX_NAME] for what in ("name", "version")]
-                    return answer.body, ModelRef(named[0] or self._shown, named[1])
-                if last or answer.status not in AGAIN:
-                    text = answer.body[:200].decode(errors="replace")
-                    raise BackendError(f"{self._shown}: status {answer.status}: {text}")
-            self._closed.wait(backoff.next())  # an hour's Retry-After would stall the pipeline; the circuit is its rest
-        raise BackendError(f"{self._shown}: no attempt is allowed")
+        answer = retry(  # an hour's Retry-After would stall the pipeline; the circuit is its rest
+            lambda: self._asked(url, headers),
+            BusyError,
+            backoff=Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S),
+            stopping=self._closed,
+            attempts=self._settings.attempts,
+        )
+        named = [answer.headers.get(f"x-model-{what}", "")[:MAX_NAME] for what in ("name", "version")]
+        return answer.body, ModelRef(named[0] or self._shown, named[1])
+
+    def _asked(self, url: str, headers: dict[str, str]) -> Answer:
+        """One attempt. Raises BusyError where another one may change the answer, else BackendError."""
+        try:
+            answer = self._client.request("GET", url, self._limits, headers=headers)
+        except (HttpUrlError, HttpRedirectError) as error:
+            raise BackendError(str(error)) from error
+        except HttpError as error:
+            raise BusyError(str(error)) from error
+        if answer.status == 200:
+            return answer
+        text = f"{self._shown}: status {answer.status}: {answer.body[:200].decode(errors='replace')}"
+        raise (BusyError if answer.status in AGAIN else BackendError)(text)
 
     def _authorised(self) -> dict[str, str]:
         """Headers with the API key, fetched once: with the first question, since secrets may come after the start."""
