@@ -81,6 +81,30 @@ def test_outlines_cover_the_makers_masks(tmp_path: Path, name: str, reference: d
         assert either - both <= 6 + 0.04 * either, (one.label, one.box, both, either)  # outlines spare points
 
 
+@pytest.mark.parametrize(("count", "most"), [(1, 200), (15, 200), (16, 187), (300, 10)])
+def test_outlines_of_a_picture_are_bounded(tmp_path: Path, count: int, most: int) -> None:
+    """Ragged masks have thousands of corners; a result must fit into a message."""
+    random = np.random.default_rng(5)
+    rows = np.zeros((1, count, 6 + 4), np.float32)
+    rows[0, :, :6] = [0, 0, *SIZE, 0.9, 0]
+    rows[0, :, 6:] = random.normal(0, 1, (count, 4))
+    masks = random.normal(0, 1, (1, 4, SIZE[1] // 4, SIZE[0] // 4)).astype(np.float32)
+    path = exported(
+        tmp_path / "b",
+        {"output0": rows, "output1": masks},
+        task="detection",
+        labels=list(LABELS),
+        input={"name": "input", "size": list(SIZE)},
+        output={"decoder": "yolo_segment", "parameters": {"layout": "v10"}},
+    )
+    outcome = opened(path).infer(sample(np.zeros((SIZE[1], SIZE[0], 3), np.uint8)))
+    assert outcome is not None
+    points = [sum(len(outline) for outline in one.outlines) for one in outcome.results]
+    assert len(points) == count
+    assert max(points) <= most
+    assert all(len(outline) >= 3 for one in outcome.results for outline in one.outlines)
+
+
 def _unpacked(text: str) -> Any:
     bits = np.unpackbits(np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8))
     return bits[: SIZE[0] * SIZE[1]].reshape(SIZE[1], SIZE[0])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from inferencer.tasks.runner import Runner
 
 MAX_OUTLINES, MAX_POINTS = 8, 200  # of one object: its largest parts, and the points of them all
+ALL_POINTS = 3000  # of a picture, some 40 kB: a message to AWS IoT Core has at most 128
 NEAR = 0.75  # pixels of the model's input that an outline may be off to spare points
 
 
@@ -55,14 +56,17 @@ def decode(
     check(found.rest)
     names = [label(labels, int(index)) for index in found.classes]
     boxes = detections(found.boxes, found.scores, names, geometry, None)
+    most = min(MAX_POINTS, ALL_POINTS // max(1, len(boxes)))
     return [
-        msgspec.structs.replace(box, outlines=_outlines(masks[0], coefficients, place, geometry))
+        msgspec.structs.replace(box, outlines=_outlines(masks[0], coefficients, place, geometry, most))
         for box, coefficients, place in zip(boxes, found.rest, found.boxes, strict=True)
     ]
 
 
-def _outlines(masks: Array, coefficients: Array, box: Array, geometry: Geometry) -> list[list[tuple[float, float]]]:
-    """Polygons of one object. Only the part of the masks below its box is computed and enlarged."""
+def _outlines(
+    masks: Array, coefficients: Array, box: Array, geometry: Geometry, most: int
+) -> list[list[tuple[float, float]]]:
+    """Polygons of one object, of at most `most` points. Only the masks below its box are computed and enlarged."""
     _, lines, columns = masks.shape
     width, height = geometry.size
     step_x, step_y = width / columns, height / lines
@@ -85,7 +89,7 @@ def _outlines(masks: Array, coefficients: Array, box: Array, geometry: Geometry)
     limit = np.array((geometry.width, geometry.height))
     polygons, points = [], 0
     for contour in largest:
-        outline = _simple(contour, MAX_POINTS - points)
+        outline = _simple(contour, most - points)
         points += len(outline)
         if len(outline) >= 3:
             source = geometry.to_source(outline + np.array((left * step_x + 0.5, top * step_y + 0.5)))
