@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from localdev.demo import show
 from localdev.demo.observer import Observer
 from localdev.demo.stage import SIGNING_KEY, THING, Configuration, Evidence, Stage, World, merged
 from localdev.demo.stages import STAGES
+from localdev.demo.stages.monitor import Monitor
 from localdev.workspace import ROOT, Gathered, Workspace
 
 HOME = ROOT / ".localdev" / "demo"
@@ -80,7 +81,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Evidence]:
         iot = Observer(cloud.mqtt_address)
         running.callback(iot.close)
         world = World(cloud, home / "gg", output, rings, iot)
-        stages = [kind(world) for kind in _chosen(options.stage)]
+        stages = [kind(world) for kind in _chosen(options.stage and [*options.stage, *options.watch * [Monitor.name]])]
         for stage in stages:
             running.callback(stage.end)
             stage.prepare()
@@ -111,9 +112,28 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Evidence]:
         for stage in stages:
             stage.finish()
         evidence = {stage.name: stage.evidence() for stage in stages}
-    show.summary(console, stages, evidence)
-    console.print(f"pictures in {output}, logs in {home / 'gg' / 'logs'}", highlight=False)
+        if options.watch:
+            _tell(console, stages, evidence, home)
+            _stay(console, stages)
+    if not options.watch:
+        _tell(console, stages, evidence, home)
     return evidence
+
+
+def _tell(console: Console, stages: Sequence[Stage], evidence: Mapping[str, Evidence], home: Path) -> None:
+    show.summary(console, stages, evidence)
+    console.print(f"pictures in {home / 'output'}, logs in {home / 'gg' / 'logs'}", highlight=False)
+
+
+def _stay(console: Console, stages: Sequence[Stage]) -> None:
+    """Keep everything running until Ctrl-C, which is no failure here."""
+    for page in (stage for stage in stages if isinstance(stage, Monitor)):
+        console.print(f"look around: {page.address}", highlight=False, soft_wrap=True)
+        console.print(f"the password to sign in: cat {page.password_file}", highlight=False, soft_wrap=True)
+    console.print("everything goes on until Ctrl-C")
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
 
 
 @contextmanager
@@ -194,6 +214,7 @@ def _options() -> argparse.Namespace:
         default=20,
         help="how long to watch (%(default)s); below 12 the turbine has nothing to show",
     )
+    parser.add_argument("--watch", action="store_true", help="keep all of it running after that, to look around")
     parser.add_argument("--headless", action="store_true", help="plain lines instead of a live table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the stages' figures")
     parser.add_argument("--home", type=Path, default=HOME, help="folder that is emptied and used (%(default)s)")

@@ -4,12 +4,14 @@ import ctypes
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -64,12 +66,18 @@ def demo(folder: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def test_stages_show_their_figures_and_everything_ends(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    wanted = ("dashboards", "serial_scraper", "sample_collection", "iot_core")
+    wanted = ("dashboards", "serial_scraper", "sample_collection", "iot_core", "monitor")
     needed = {"emotions", "edge_logs", "live_inference", "anomaly", "s3_crops", "inferencer", "camera_capture"}
     words = [word for name in wanted for word in ("--stage", name)]
-    with demo(tmp_path, "--seconds", "12", "--json", str(figures), *words) as process:
-        process.wait(START_TIMEOUT_S)
-    printed = (tmp_path / "output").read_text()
+    with demo(tmp_path, "--seconds", "12", "--watch", "--json", str(figures), *words) as process:
+        output = tmp_path / "output"
+        staying = "everything goes on until Ctrl-C"
+        eventually(lambda: staying in output.read_text() or process.poll() is not None, START_TIMEOUT_S, "the end")
+        address = re.findall(r"look around: (http://\S+/)", output.read_text())[-1]
+        assert httpx.get(f"{address}sign-in", trust_env=False, timeout=10).status_code == 200
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(END_TIMEOUT_S)
+    printed = output.read_text()
     assert process.returncode == 0, printed
     stages = json.loads(figures.read_text())["stages"]
     assert set(stages) == {*wanted, *needed}
@@ -78,6 +86,8 @@ def test_stages_show_their_figures_and_everything_ends(tmp_path: Path) -> None:
     assert stages["camera_capture"]["frames"] > 0
     assert stages["inferencer"]["detections"] > 0
     assert stages["sample_collection"]["sent"] == stages["sample_collection"]["found"] > 0
+    assert stages["monitor"]["boxes"] > 0
+    assert stages["monitor"]["boxes_unlike"] == 0
     assert stages["emotions"]["items"] > 0
     assert set(stages["emotions"]["strongest"]) <= set(stages["emotions"]["metrics"])
     assert min(stages["edge_logs"]["lines"].values()) > 0

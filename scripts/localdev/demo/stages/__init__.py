@@ -10,6 +10,7 @@ from localdev.demo.stages.faces import CameraCapture, Inferencer, IotCore, S3Cro
 from localdev.demo.stages.handlers import EdgeLogs, Emotions, SampleCollection
 from localdev.demo.stages.live import LiveInference
 from localdev.demo.stages.logs import LogShipper
+from localdev.demo.stages.monitor import Monitor
 from localdev.demo.stages.ota import Ota
 from localdev.demo.stages.pictures import Classification
 from localdev.demo.stages.privacy import PrivacyBlur
@@ -23,5 +24,5 @@ STAGES: list[type[Stage]] = [
     *(Classification, Anomaly, Regression),
     *(EdgeImpulseRunner, SerialScraper),
     *(Emotions, EdgeLogs, SampleCollection, LiveInference),
-    *(LogShipper, Ota, Dashboards),
+    *(LogShipper, Ota, Dashboards, Monitor),
 ]

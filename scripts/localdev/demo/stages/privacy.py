@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from bundles.clips import face_clip
 from localdev.demo.stage import Configuration, Evidence, Stage
-from localdev.demo.stages.faces import CAMERA, contact_sheet
+from localdev.demo.stages.faces import contact_sheet
 
 METHODS = ("blur", "pixelate", "box")
 PER_S = 3
@@ -26,14 +27,17 @@ class PrivacyBlur(Stage):
     def configuration(self) -> Configuration:
         pipelines = {
             f"private_{method}": {
-                "source": {"type": "camera", "camera": CAMERA, "max_fps": PER_S},
+                "source": {"type": "camera", "camera": f"private_{method}"},
                 "backend": {"type": "onnx", "model": "FaceDetector", "max_side": 640},
                 "privacy": {"labels": ["face"], "method": method},
                 "crops": {"bucket": self._bucket, "prefix": f"private/{method}", "every": PER_S, "margin": 0.8},
             }
             for method in METHODS
         }
-        return {"inferencer": {"pipelines": pipelines}}
+        # Cameras of their own: a page shows of a camera only what all its pipelines with privacy have hidden.
+        camera = {"type": "file", "location": str(face_clip()), "fps": PER_S, "width": 352, "height": 288}
+        cameras = {f"private_{method}": camera for method in METHODS}
+        return {"camera_capture": {"cameras": cameras}, "inferencer": {"pipelines": pipelines}}
 
     def begin(self) -> None:
         for method in METHODS:
