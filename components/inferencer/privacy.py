@@ -82,7 +82,7 @@ class Private(Model):
         regions = [
             around(one.box, settings.margin, (width, height))
             for one in found
-            if one.score >= settings.low_score and (not settings.labels or one.label in settings.labels)
+            if not settings.labels or one.label in settings.labels
         ]
         with self._lock:
             regions += self._missed(regions, sample.arrived_ns / 1e9)

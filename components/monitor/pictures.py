@@ -146,6 +146,8 @@ class Pictures:
 
     def _heard(self, kind: str, name: str, told: Any, message: bytes) -> None:
         if kind == "result" and isinstance(told, InferenceResult) and told.source.camera:
+            if told.source.pipeline:  # in pixels of a crop of the frame
+                return
             watched = self._cameras.get(told.source.camera)
             if watched is not None:
                 watched.results.put(name, told)

@@ -180,6 +180,8 @@ def test_a_frame_is_shown_with_its_own_result_and_not_before(rig: Rig) -> None:
     rig.found(rig.frame())  # results come: from now on frames wait for them
     rig.quiet()
     frames = [rig.frame() for _ in range(3)]
+    of_a_crop = {"camera": "door", "frame_id": frames[2][0], "captured_at": frames[2][1], "pipeline": "p"}
+    rig.found(frames[2], "chain", source=of_a_crop)  # whose boxes lie elsewhere
     time.sleep(0.2)
     assert not rig.shown
     rig.found(frames[1])
