@@ -27,6 +27,7 @@ Not covered: that it happens during a read (SIGBUS), which needs the same user a
 import fcntl
 import mmap
 import os
+import pwd
 import struct
 import time
 from pathlib import Path
@@ -153,6 +154,8 @@ def create_ring(path: Path, layout: Layout, origin: Origin, *, replaces: Ring | 
     """
     building = path.with_name(f".{path.name}.new")
     try:
+        _refuse_stranger(building)
+        _refuse_stranger(path)
         descriptor = _open_locked(building)
         try:
             if replaces is None or not replaces.is_at(path):
@@ -215,6 +218,23 @@ def _refuse_live_writer(path: Path) -> None:
     owner = origin_of(data)
     if owner.alive():
         raise FrameError(f"frame ring {path} belongs to process {owner.pid}, which is alive: one writer per camera")
+
+
+def _refuse_stranger(path: Path) -> None:
+    """In /dev/shm every user can take a name, and only that user, or root, can give it back."""
+    try:
+        owner = path.lstat().st_uid
+    except FileNotFoundError:
+        return
+    if os.geteuid() not in (0, owner):
+        raise FrameError(f"{path} belongs to {_user(owner)}: let it be removed, or name the camera otherwise")
+
+
+def _user(number: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(number).pw_name} ({number})"
+    except KeyError:
+        return f"user {number}"
 
 
 def _open_locked(path: Path) -> int:

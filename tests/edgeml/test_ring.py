@@ -276,3 +276,22 @@ def test_a_writer_of_version_1_0_says_nothing_of_motion(tmp_path: Path) -> None:
 @pytest.mark.parametrize("word", [3, 1 << 31, 2**32 - 1, 1_000_001 << 32 | 2, 2**64 - 1])
 def test_motion_that_no_writer_of_ours_writes_is_none(word: int) -> None:
     assert Motion.unpacked(word) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of other users")
+@pytest.mark.parametrize("name", ["edgeml-{}", ".edgeml-{}.new"])
+def test_who_has_taken_the_name_of_a_ring_is_named(name: str) -> None:
+    camera = f"taken-{os.getpid()}"
+    taken = Path("/dev/shm") / name.format(camera)
+    taken.touch(0o600)
+    try:
+        os.chown(taken, 1, 1)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(FrameError, match=rf"{camera}.* belongs to user daemon \(1\): let it be removed"):
+                FrameWriter(camera, width=8, height=4)
+        finally:
+            os.seteuid(0)
+        assert taken.exists()
+    finally:
+        taken.unlink()

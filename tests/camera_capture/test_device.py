@@ -1,0 +1,176 @@
+"""Cameras of the machine: which there are, what they can give, and why they do not. No driver is at hand: its answers
+are made here, by the offsets and numbers that a C compiler finds in linux/videodev2.h."""
+
+import errno
+import logging
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from camera_capture import v4l2
+from camera_capture.kinds.device import DeviceCamera
+from camera_support import configured, source_of
+from edgeml.errors import ConfigError, SourceError
+
+DISCRETE, CONTINUOUS = 1, 2
+Offer = dict[str, dict[tuple[int, int], list[int]]]  # format -> size -> frames per second
+WEBCAM: Offer = {
+    "MJPG": {(1920, 1080): [30, 15], (1280, 720): [60]},
+    "YUYV": {(640, 480): [30], (320, 240): []},
+}
+
+
+class Driver:
+    """Answers as a driver that offers these."""
+
+    def __init__(self, offer: Offer, kind: int = DISCRETE) -> None:
+        self._offer, self._kind = offer, kind
+
+    def __call__(self, descriptor: int, request: int, filled: bytes) -> bytes:
+        answer = bytearray(filled)
+        (index,) = struct.unpack_from("=I", answer, 0)
+        try:
+            if request == 0xC0405602:  # VIDIOC_ENUM_FMT
+                assert struct.unpack_from("=I", answer, 4) == (1,)  # of video capture
+                struct.pack_into("=4s", answer, 44, list(self._offer)[index].encode())
+            elif request == 0xC02C564A:  # VIDIOC_ENUM_FRAMESIZES
+                sizes = list(self._offer[bytes(answer[4:8]).decode()])
+                struct.pack_into("=III", answer, 8, self._kind, *sizes[index])
+            elif request == 0xC034564B:  # VIDIOC_ENUM_FRAMEINTERVALS
+                size = struct.unpack_from("=II", answer, 8)
+                rates = self._offer[bytes(answer[4:8]).decode()][size[0], size[1]]
+                struct.pack_into("=III", answer, 16, DISCRETE, 1, rates[index])
+        except (IndexError, KeyError):
+            raise OSError(errno.EINVAL, "Invalid argument") from None
+        return bytes(answer)
+
+
+def test_what_a_device_gives_is_told_by_format_size_and_rate() -> None:
+    assert v4l2.offered(Path("/dev/null"), Driver(WEBCAM)) == (
+        "MJPG 1920x1080 (30, 15/s), 1280x720 (60/s); YUYV 640x480 (30/s), 320x240"
+    )
+    assert v4l2.offered(Path("/dev/null"), Driver({"NV12": {(64, 48): []}}, CONTINUOUS)) == "NV12 of any size"
+    assert v4l2.offered(Path("/dev/null"), Driver({})) == "it does not say"
+    assert v4l2.offered(Path("/dev/null")) == "it does not say"  # the kernel's own answer
+    assert v4l2.offered(Path("/nowhere")) == "it does not say"
+
+
+def test_a_device_that_never_stops_telling_is_cut_short() -> None:
+    def endless(descriptor: int, request: int, filled: bytes) -> bytes:
+        return filled[:8] + struct.pack("=III", DISCRETE, 7, 7) + filled[20:]
+
+    assert len(v4l2.offered(Path("/dev/null"), endless)) <= v4l2.MAX_TEXT
+
+
+@pytest.fixture
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "by-id"
+    folder.mkdir()
+    monkeypatch.setattr(v4l2, "NAMES", folder)
+    return folder
+
+
+def test_a_stable_name_leads_to_its_device(names: Path) -> None:
+    (names / "usb-046d_HD_Pro-video-index0").symlink_to("/dev/null")
+    assert v4l2.device(str(names / "usb-046d_HD_Pro-video-index0")) == Path("/dev/null")
+
+
+def test_a_device_that_is_not_there_is_told_with_those_that_are(names: Path) -> None:
+    with pytest.raises(
+        SourceError, match="/dev/video63: cannot be opened as device: no such file or directory; there is"
+    ):
+        source_of(type="device", location=63)
+    (names / "usb-046d_HD_Pro-video-index0").symlink_to("/dev/video0")
+    with pytest.raises(SourceError, match=r"there is .*usb-046d_HD_Pro-video-index0"):
+        source_of(type="device", location="/dev/v4l/by-id/usb-another")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.EACCES, "permission denied; is the user in the group video"), (errno.EBUSY, "another program has it")],
+)
+def test_why_a_device_cannot_be_opened_is_said(number: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(v4l2.os, "open", refuse)
+    with pytest.raises(SourceError, match=words):
+        v4l2.device("0")
+
+
+def test_what_is_no_device_is_told(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").touch()
+    with pytest.raises(SourceError, match=r"clip\.mp4: cannot be opened as device: it is none"):
+        source_of(type="device", location=str(tmp_path / "clip.mp4"))
+    with pytest.raises(SourceError, match="/dev/null: cannot be opened as device"):
+        source_of(type="device", location="/dev/null")
+
+
+class Capture:
+    """OpenCV's reader of a device that gives one format and one size."""
+
+    def __init__(self, fourcc: str, size: tuple[int, int]) -> None:
+        import cv2
+
+        self._fixed = {
+            cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*fourcc),
+            cv2.CAP_PROP_FRAME_WIDTH: size[0],
+            cv2.CAP_PROP_FRAME_HEIGHT: size[1],
+        }
+        self.asked: list[int] = []
+
+    def set(self, prop: int, value: float) -> bool:
+        self.asked.append(prop)
+        return False
+
+    def get(self, prop: int) -> float:
+        return float(self._fixed.get(prop, 0))
+
+    def isOpened(self) -> bool:  # noqa: N802  (OpenCV's name)
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Opens a camera whose device is `capture`."""
+    import cv2
+
+    def _opened(capture: Capture, **settings: Any) -> None:
+        monkeypatch.setattr(cv2, "VideoCapture", lambda *arguments: capture)
+        monkeypatch.setattr(v4l2, "offered", lambda path: "MJPG 1920x1080 (30/s)")
+        camera = configured(location="/dev/null", **settings)
+        assert isinstance(camera, DeviceCamera)
+        camera.open().close()
+
+    return _opened
+
+
+def test_the_format_is_asked_for_before_the_size_and_must_be_had(opened: Any) -> None:
+    import cv2
+
+    capture = Capture("MJPG", (1280, 720))
+    opened(capture, input_format="MJPG", width=1280, height=720)
+    assert capture.asked[:2] == [cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_FRAME_WIDTH]
+    with pytest.raises(SourceError, match=r"/dev/null: does not give YUYV; it gives MJPG 1920x1080 \(30/s\)"):
+        opened(capture, input_format="YUYV")
+    opened(capture)  # the driver's choice is as good as any
+
+
+def test_another_size_is_scaled_as_ever_and_told(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        opened(Capture("MJPG", (640, 480)), width=1280, height=720)
+    assert "wanted=1280x720 taken=640x480: it gives MJPG 1920x1080 (30/s)" in caplog.text
+    caplog.clear()
+    opened(Capture("MJPG", (640, 480)), width=640)
+    assert not caplog.records
+
+
+def test_formats_that_nothing_here_can_decode_are_refused() -> None:
+    with pytest.raises(ConfigError, match="input_format: invalid enum value 'H264', expected one of"):
+        configured(input_format="H264")
