@@ -250,6 +250,17 @@ class Meter:
             )
 
 
+PROCESSES = {
+    "camera_capture": "edgeml.CameraCapture",
+    "edge_impulse_linux": "edgeml.EdgeImpulseLinux",
+    "edge_impulse_runner": "edgeml.EdgeImpulseRunner",
+    "inferencer": "edgeml.Inferencer",
+    "log_shipper": "edgeml.LogShipper",
+    "model_updater": "edgeml.ModelUpdater",
+    "sample_requester": "edgeml.SampleRequester",
+    "serial_scraper": "edgeml.SerialScraper",
+}
+EVERY_S = 10.0  # one of them is ended so often
 MEBIBYTE = 1 << 20
 Take = Callable[[Sample], bool]
 

@@ -20,12 +20,7 @@ OURS = {path.stem for top in ("components", "scripts", "tests", "cloud/training"
 READ: dict[str, str] = {
     "monitor/test_door.py": "_peers",
 }
-LONG: set[str] = {
-    "cloud/test_template.py",
-    "cloud/test_update_deployment.py",
-    "cloud/training/test_export_onnx.py",
-    "integration/test_soak.py",
-}
+LONG: set[str] = set()
 
 
 def test_no_test_reads_the_private_names_of_another_part() -> None:

@@ -7,6 +7,13 @@ import pytest
 from cloud_support import ANY_THING, Faults
 from localdev.cloud import LocalCloud
 from localdev.cloud.cloud import TEMPLATE
+from localdev.cloud.template import Stack
+
+
+@pytest.fixture(scope="module")
+def stack() -> Stack:
+    """The template with its defaults, not running."""
+    return Stack(TEMPLATE)
 
 
 @pytest.fixture(scope="module")

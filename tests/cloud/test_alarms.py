@@ -3,8 +3,6 @@
 import re
 from typing import Any
 
-import pytest
-
 from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.template import Resource, Stack
 
@@ -37,11 +35,6 @@ LOOKS_AT: dict[str, set[tuple[str, str, int]]] = {  # metric, statistic, period 
     },
     "LiveErrorRateAlarm": {("5XXError", "Sum", 300), ("Count", "Sum", 300)},
 }
-
-
-@pytest.fixture(scope="module")
-def stack() -> Stack:
-    return Stack(TEMPLATE)
 
 
 def written(stack: Stack) -> set[Metric]:

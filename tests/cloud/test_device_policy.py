@@ -64,11 +64,6 @@ OTHERS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def stack() -> Stack:
-    return Stack(TEMPLATE)
-
-
 def of_certificates(stack: Stack) -> list[dict[str, Any]]:
     """The statements of both policies that the installer attaches."""
     policies = [stack.resources[name] for name in ("DevicePolicy", "TokenExchangePolicy")]

@@ -77,11 +77,6 @@ DUTIES: list[tuple[str, str, dict[str, str], str]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def stack() -> Stack:
-    return Stack(TEMPLATE)
-
-
 def statements(stack: Stack, role: str) -> list[dict[str, Any]]:
     return stack.statements(stack.resources[role].arn)
 

@@ -7,7 +7,6 @@ import pytest
 
 from cloud_support import sample
 from localdev.cloud import iam
-from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.iot_rules import Message, Query
 from localdev.cloud.template import Stack
 
@@ -30,11 +29,6 @@ MESSAGES: list[tuple[str, str, dict[str, Any], dict[str, Any] | None]] = [
     ("DeviceLostRule", "$aws/events/presence/disconnected/edgeml-1", {**LOST, "clientInitiatedDisconnect": True}, None),
     ("DeviceLostRule", "$aws/events/presence/connected/edgeml-1", LOST, None),
 ]
-
-
-@pytest.fixture(scope="module")
-def stack() -> Stack:
-    return Stack(TEMPLATE)
 
 
 def payload(stack: Stack, rule: str) -> dict[str, Any]:

@@ -119,8 +119,7 @@ def test_a_second_demo_in_the_same_home_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("moment", ["deployment create", "edge_impulse_runner:"])
 def test_ctrl_c_leaves_nothing(moment: str, tmp_path: Path) -> None:
     """While components are being deployed, and while all kinds of processes run."""
-    stages = ("inferencer", "edge_impulse_runner", "live_inference", "ota")
-    words = [word for name in stages for word in ("--stage", name)]
+    words = ["--stage", "inferencer", "--stage", "edge_impulse_runner"]  # frame rings, a model's process and its memory
     with demo(tmp_path, "--seconds", "60", *words) as process:
         output = tmp_path / "output"
         eventually(lambda: moment in output.read_text() or process.poll() is not None, START_TIMEOUT_S, moment)

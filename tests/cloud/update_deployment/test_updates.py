@@ -1,7 +1,7 @@
 """update_deployment against the local cloud's greengrassv2 stand-in."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -9,72 +9,13 @@ import pytest
 
 from localdev.cloud import LocalCloud
 from localdev.cloud.aws import Request, Response
-from ota_support import LambdaContext, load_handler
+from ota_support import load_handler
+from update_deployment_support import COMPONENTS, NAME, deploy, handled, latest
 
-NAME = "edgeml.model.WindTurbine"
-EVENT = {"component_name": NAME, "component_version": "2.0.0"}
-NUCLEUS = {"componentVersion": "2.17.0"}
-COMPONENTS: dict[str, dict[str, Any]] = {
-    NAME: {"componentVersion": "1.0.0", "configurationUpdate": {"merge": '{"x": 1}', "reset": ["/y"]}},
-    "edgeml.Inferencer": {
-        "componentVersion": "1.0.0",
-        "configurationUpdate": {"merge": '{"pipelines": {}}'},
-        "runWith": {"posixUser": "ggc_user", "systemResourceLimits": {"cpus": 0.5, "memory": 100000}},
-    },
-    "aws.greengrass.Nucleus": NUCLEUS,
-}
 POLICIES = {
     "failureHandlingPolicy": "DO_NOTHING",
     "componentUpdatePolicy": {"timeoutInSeconds": 30, "action": "NOTIFY_COMPONENTS"},
 }
-
-
-@pytest.fixture(scope="module")
-def local() -> Iterator[LocalCloud]:
-    with LocalCloud() as running:
-        running.aws.client("iot").create_thing_group(thingGroupName="devices")
-        yield running
-
-
-@pytest.fixture(params=["CANCELED", "INACTIVE"])  # what AWS calls a deployment that a newer one replaced
-def gg(local: LocalCloud, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The greengrassv2 API with two versions of the model and one of the inferencer."""
-    local.greengrass.superseded = request.param
-    client = local.aws.client("greengrassv2")
-    for name, version in ((NAME, "1.0.0"), (NAME, "2.0.0"), ("edgeml.Inferencer", "1.0.0")):
-        recipe = {
-            "RecipeFormatVersion": "2020-01-25",
-            "ComponentName": name,
-            "ComponentVersion": version,
-            "Manifests": [{}],
-        }
-        client.create_component_version(inlineRecipe=json.dumps(recipe).encode())
-    yield client
-    local.greengrass.on_deployment.clear()
-    local.greengrass.forget()
-
-
-@pytest.fixture
-def arn(local: LocalCloud) -> str:
-    return str(local.aws.client("iot").describe_thing_group(thingGroupName="devices")["thingGroupArn"])
-
-
-@pytest.fixture
-def app(local: LocalCloud, arn: str) -> ModuleType:
-    return load_handler("update_deployment", {**local.environment(), "THING_GROUP_ARN": arn, "COMPONENT_WAIT_S": "3"})
-
-
-def deploy(gg: Any, arn: str, components: dict[str, Any] = COMPONENTS, **more: Any) -> str:
-    return str(gg.create_deployment(targetArn=arn, components=components, **more)["deploymentId"])
-
-
-def handled(app: ModuleType, event: dict[str, Any] = EVENT) -> dict[str, str]:
-    return dict(app.handler(event, LambdaContext()))
-
-
-def latest(gg: Any, arn: str) -> dict[str, Any]:
-    (found,) = gg.list_deployments(targetArn=arn, historyFilter="LATEST_ONLY")["deployments"]
-    return dict(gg.get_deployment(deploymentId=found["deploymentId"]))
 
 
 def test_one_version_changes_and_everything_else_stays(gg: Any, arn: str, app: ModuleType) -> None:
@@ -217,87 +158,3 @@ def test_a_cancelled_update_is_made_again(gg: Any, arn: str, app: ModuleType) ->
     gg.cancel_deployment(deploymentId=first)
     assert handled(app) != {"status": "unchanged", "deployment": first}
     assert latest(gg, arn)["components"][NAME]["componentVersion"] == "2.0.0"
-
-
-def intruder(local: LocalCloud, change: Callable[[dict[str, Any]], dict[str, Any]], times: int) -> None:
-    """Someone else deploys at the same moment as we do, from what they read before."""
-    greengrass = local.greengrass
-
-    def deployed(ours: Any) -> None:
-        nonlocal times
-        if times > 0:
-            times -= 1
-            theirs = dict(greengrass.deployments[-2].request)
-            theirs.pop("clientToken", None)  # whoever deploys from the console has one of their own
-            theirs["components"] = change(dict(theirs["components"]))
-            greengrass.on_deployment.remove(deployed)
-            greengrass.create_deployment(theirs)
-            greengrass.on_deployment.append(deployed)
-
-    greengrass.on_deployment.append(deployed)
-
-
-def test_a_change_at_the_same_moment_is_not_lost(local: LocalCloud, gg: Any, arn: str, app: ModuleType) -> None:
-    deploy(gg, arn)
-
-    def without_nucleus(components: dict[str, Any]) -> dict[str, Any]:
-        components.pop("aws.greengrass.Nucleus")
-        return components
-
-    intruder(local, without_nucleus, times=1)
-    assert handled(app)["status"] == "created"
-    found = latest(gg, arn)["components"]
-    assert found[NAME]["componentVersion"] == "2.0.0", "our change is there"
-    assert "aws.greengrass.Nucleus" not in found, "and theirs is"
-
-
-@pytest.mark.parametrize("read", [1, 2, 3])
-def test_a_change_right_after_one_of_our_reads_is_not_lost(
-    local: LocalCloud, gg: Any, arn: str, app: ModuleType, read: int
-) -> None:
-    deploy(gg, arn)
-    reads = 0
-
-    def watch(request: Request, _: Response) -> None:
-        nonlocal reads
-        reads += (request.service, request.method) == ("greengrass", "GET")
-        if reads == read:
-            local.aws.observers.remove(watch)
-            theirs = {"targetArn": arn, "components": {NAME: COMPONENTS[NAME], "aws.greengrass.Cli": NUCLEUS}}
-            local.greengrass.create_deployment(theirs)
-
-    local.aws.observers.append(watch)
-    assert handled(app)["status"] == "created"
-    assert reads == read, "it happened"
-    found = latest(gg, arn)["components"]
-    assert found == {NAME: {**COMPONENTS[NAME], "componentVersion": "2.0.0"}, "aws.greengrass.Cli": NUCLEUS}
-
-
-def test_a_retry_after_a_crash_sees_what_came_between(
-    local: LocalCloud, gg: Any, arn: str, app: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = deploy(gg, arn)
-    create = app.create
-
-    def crash(*arguments: Any) -> str:
-        theirs = {"targetArn": arn, "components": {NAME: COMPONENTS[NAME], "aws.greengrass.Cli": NUCLEUS}}
-        local.greengrass.create_deployment(theirs)
-        create(*arguments)
-        raise TimeoutError
-
-    monkeypatch.setattr(app, "create", crash)
-    with pytest.raises(TimeoutError):
-        handled(app)
-    monkeypatch.undo()
-    assert latest(gg, arn)["tags"]["edgeml:seen"] == base, "theirs is overwritten"
-    assert handled(app)["status"] == "created"
-    found = latest(gg, arn)["components"]
-    assert found == {NAME: {**COMPONENTS[NAME], "componentVersion": "2.0.0"}, "aws.greengrass.Cli": NUCLEUS}
-    assert handled(app)["status"] == "unchanged"
-
-
-def test_changes_without_end_are_an_error(local: LocalCloud, gg: Any, arn: str, app: ModuleType) -> None:
-    deploy(gg, arn)
-    intruder(local, dict, times=100)
-    with pytest.raises(app.ConcurrentChange):
-        handled(app)
