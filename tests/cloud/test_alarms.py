@@ -5,6 +5,7 @@ from typing import Any
 
 from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.template import Resource, Stack
+from source_support import after_name, calls, keyword, parsed, word
 
 Metric = tuple[str, str, tuple[tuple[str, str], ...]]  # namespace, name, dimensions
 
@@ -41,15 +42,13 @@ def written(stack: Stack) -> set[Metric]:
     """The metrics of handlers, of rules, and those of AWS's services that are documented with these dimensions."""
     found: set[Metric] = set()
     for function in stack.of_type("AWS::Lambda::Function"):
-        code = (stack.folder / function.properties["Code"]["S3Key"] / "app.py").read_text(encoding="utf-8")
+        code = parsed(stack.folder / function.properties["Code"]["S3Key"] / "app.py")
         given = function.properties["Environment"]["Variables"]
-        named = re.search(r'Metrics\(namespace=f"\{METRICS_PREFIX\}/(\w+)"\)', code)
-        assert named is not None, "this handler's metrics have no namespace"
+        (made,) = calls(code, "Metrics")
+        (below,) = after_name(made, "METRICS_PREFIX")
         service = (("service", given["POWERTOOLS_SERVICE_NAME"]),)
-        found |= {
-            (f"{given['METRICS_PREFIX']}/{named[1]}", name, service)
-            for name in re.findall(r'add_metric\(\s*name="(\w+)"', code)
-        }
+        names = {word(keyword(call, "name")) for call in calls(code, "add_metric")}
+        found |= {(f"{given['METRICS_PREFIX']}{below}", name, service) for name in names}
     for rule in stack.of_type("AWS::IoT::TopicRule"):
         for action in rule.properties["TopicRulePayload"]["Actions"]:
             if put := action.get("CloudwatchMetric"):

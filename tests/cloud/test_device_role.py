@@ -15,6 +15,7 @@ from localdev.cloud import iam
 from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.template import ROOT, Stack
 from log_shipper.config import Config as LogShipper
+from source_support import after_name, called, calls, first_word, imports, parsed
 
 AT = "us-east-1:123456789012"
 DATA, RESULTS, MODELS, COMPONENTS = (
@@ -87,12 +88,18 @@ def operations() -> dict[str, str]:
 
 def asked(package: Path, known: dict[str, str]) -> set[str]:
     """The AWS actions in a component's code and in those modules of edgeml that it imports."""
-    code = "".join(path.read_text(encoding="utf-8") for path in sorted(package.rglob("*.py")))
-    shared = {name for name in re.findall(r"from edgeml\.(\w+) import", code) if name in ("s3", "secrets")}
-    code += "".join((ROOT / "components" / "edgeml" / f"{name}.py").read_text(encoding="utf-8") for name in shared)
-    logs = re.findall(r'\b_call\("(\w+)"|\{_API\}([A-Z]\w+)', code)
-    called = re.findall(r"\.(\w+)\(", code) + re.findall(r'\.call\(\s*"(\w+)"', code)
-    return {known[name] for name in called if name in known} | {f"logs:{name or other}" for name, other in logs}
+    files = sorted(package.rglob("*.py"))
+    imported = {name for path in files for name in imports(parsed(path))}
+    files += [
+        ROOT / "components" / "edgeml" / f"{name}.py" for name in ("s3", "secrets") if f"edgeml.{name}" in imported
+    ]
+    found = set()
+    for tree in map(parsed, files):
+        names = {called(call) for call in calls(tree)} | {first_word(call) for call in calls(tree, "call")}
+        found |= {known[name] for name in names if name in known}
+        logs = {*after_name(tree, "_API"), *(first_word(call) for call in calls(tree, "_call"))}
+        found |= {f"logs:{name}" for name in logs if name}
+    return found
 
 
 def test_the_role_grants_what_the_code_of_each_component_calls(granted: dict[str, list[dict[str, Any]]]) -> None:

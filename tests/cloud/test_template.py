@@ -1,7 +1,6 @@
 """The template as data: what AWS will be told to make."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from cloud_support import sample
 from localdev.cloud import events, iam
 from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.template import Resource, Stack
+from source_support import parsed, variables
 
 FUNCTIONS = TEMPLATE.parent / "functions"
 
@@ -35,11 +35,10 @@ def test_every_handler_is_a_function_on_todays_runtime(stack: Stack) -> None:
 
 def test_functions_get_every_variable_that_their_code_demands(stack: Stack) -> None:
     for function in functions(stack):
-        code = (stack.folder / function.properties["Code"]["S3Key"] / "app.py").read_text()
+        demanded, read = variables(parsed(stack.folder / function.properties["Code"]["S3Key"] / "app.py"))
         given = set(function.properties["Environment"]["Variables"])
-        assert set(re.findall(r'os\.environ\["(\w+)"\]', code)) <= given
-        read = set(re.findall(r'os\.environ(?:\.get\(|\[)"(\w+)"', code))
-        assert {name for name in given if not name.startswith("POWERTOOLS_")} <= read
+        assert demanded <= given
+        assert {name for name in given if not name.startswith("POWERTOOLS_")} <= demanded | read
 
 
 def test_asynchronous_functions_keep_what_they_fail_on(stack: Stack) -> None:
