@@ -21,26 +21,38 @@ LONGEST_ID = 80  # characters of one value within the name of a test
 CROWDS = tuple(  # files whose tests are many processes that compute: never two at once, or all others starve
     f"tests/{name}"
     for name in (
-        "cloud/test_load.py",
         "integration/test_model_approval.py",
         "integration/test_upgrade.py",
         "localdev/demo/test_demo.py",
     )
 )
-LONGEST = (  # the first to run; those that wait most beside those that compute most
-    "localdev/demo",
+LONGEST = (  # the first to run, so that no worker ends alone with one of them
+    "localdev/demo/test_demo.py",
+    "edgeml/test_install.py",
     "model_updater/test_updater.py",
+    "inferencer/test_tracking.py",
+    "log_shipper/test_privileged.py",
+    "edge_impulse_linux/test_component.py",
+    "edgeml/test_component.py",
+    "scripts/test_deploy_rollback.py",
+    "monitor/test_door.py",
+    "localdev/cloud/test_builds.py",
+    "scripts/test_deploy_watch.py",
     "log_shipper/test_delivery.py",
-    "inferencer/test_component.py",
-    "integration/test_upgrade.py",
+    "inferencer/test_remote.py",
+    "log_shipper/test_crashes.py",
+    "scripts/test_new.py",
+    "camera_capture",
+    "edge_impulse_runner",
     "integration",
-    "localdev/cloud",
+    "edgeml/test_spool.py",
+    "monitor",
     "cloud",
-    "edgeml/test_install",
+    "localdev",
     "log_shipper",
-    "localdev/core",
 )
-MOST_WORKERS = 4  # beyond that, the longest file decides; more than cores wait for each other beyond time-outs
+WORKERS_PER_CORE = 2  # half of what tests take is waiting: for time-outs, restarts, processes that start
+MOST_WORKERS = 4  # beyond that, the longest file decides
 WORTHWHILE = 8  # files; for fewer, workers take longer to start than they save
 
 shared_before = pytest.StashKey[set[Path]]()
@@ -60,13 +72,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Workers for `--numprocesses=auto`: one for each core, 0 where one process does better or its output is wanted."""
+    """Workers for `--numprocesses=auto`: 0 where one process does better or its output is wanted."""
     chosen = any(config.getoption(option, False) for option in ("keyword", "markexpr", "lf", "trace", "soak"))
     files = sum(len([*Path(path).rglob("test_*.py")]) if Path(path).is_dir() else 1 for path in config.args)
     cores = len(os.sched_getaffinity(0))
     if chosen or config.getoption("capture") == "no" or files < WORTHWHILE or cores < 2:
         return 0
-    return min(cores, MOST_WORKERS)
+    return min(WORKERS_PER_CORE * cores, MOST_WORKERS)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "venvs"
 BUILDS = ROOT / ".cache" / "builds"
 BUNDLES = ROOT / ".cache" / "bundles"
-BUILD_LOCK = ROOT / ".cache" / "build.lock"
+BUILD_LOCKS = ROOT / ".cache" / "locks"  # one for each package: who needs another one does not wait
 BUILD_TIMEOUT_S = 600  # the first build of a model bundle downloads a package
 INSTALL_TIMEOUT_S = 900
 
@@ -55,7 +55,7 @@ class Workspace:
     def _build(self, package: str) -> Path:
         copy = Path(tempfile.mkdtemp(prefix="edgeml-build-"))
         atexit.register(shutil.rmtree, copy, ignore_errors=True)
-        with _locked(BUILD_LOCK, BUILD_TIMEOUT_S):
+        with _locked(BUILD_LOCKS / package, BUILD_TIMEOUT_S):
             return Path(shutil.copytree(_built(package), copy, dirs_exist_ok=True))
 
     def gather(self, packages: Iterable[str], target: Path) -> Gathered:
@@ -128,7 +128,7 @@ def bundle(package: str) -> Path:
     Raises CalledProcessError, whose reason is on stderr, and TimeoutError.
     """
     target = BUNDLES / package
-    with _locked(BUILD_LOCK, BUILD_TIMEOUT_S):
+    with _locked(BUILD_LOCKS / package, BUILD_TIMEOUT_S):
         if not (target / "model.onnx").exists():
             command = [sys.executable, str(ROOT / "scripts" / "build.py"), package]
             done = subprocess.run(command, cwd=ROOT, check=True, timeout=BUILD_TIMEOUT_S, stdout=subprocess.PIPE)

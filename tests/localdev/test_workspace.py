@@ -66,12 +66,13 @@ def test_a_component_is_built_again_when_it_has_changed(tmp_path: Path, monkeypa
 
 
 def test_a_lock_that_is_never_given_back_is_an_error_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workspace, "BUILD_LOCK", tmp_path / "lock")
+    monkeypatch.setattr(workspace, "BUILD_LOCKS", tmp_path)
     monkeypatch.setattr(workspace, "BUILD_TIMEOUT_S", 0.1)
-    with (tmp_path / "lock").open("w") as held:
+    with (tmp_path / "serial_scraper").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(TimeoutError, match=r"lock is held by another process for 0\.1 s"):
+        with pytest.raises(TimeoutError, match=r"serial_scraper is held by another process for 0\.1 s"):
             workspace.Workspace().build(["serial_scraper"])
+        assert workspace.Workspace().build(["sample_requester"]), "who needs another one does not wait"
 
 
 def test_the_install_step_finds_a_lent_environment_done(tmp_path: Path) -> None:

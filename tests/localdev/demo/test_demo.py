@@ -20,6 +20,7 @@ from support import ROOT, eventually
 SHM = Path("/dev/shm")
 PR_SET_CHILD_SUBREAPER = 36
 START_TIMEOUT_S = 600  # the first run installs the components' packages
+pytestmark = pytest.mark.timeout(START_TIMEOUT_S)
 END_TIMEOUT_S = 30
 
 
