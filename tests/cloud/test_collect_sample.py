@@ -72,18 +72,30 @@ def test_records_refused_for_good_are_an_error_and_the_retry_writes_them(cloud: 
     assert invoke(cloud, made) == {"samples": 1}
 
 
-def test_more_than_a_batch_holds_is_sent_in_several(cloud: LocalCloud, faults: Faults) -> None:
-    assert invoke(cloud, event(*["x"] * 501)) == {"samples": 501}
-    assert [len(batch) for batch in batches(faults)] == [500, 1]
-    faults.clear()
-    assert invoke(cloud, event(*["y" * 900_000] * 5)) == {"samples": 5}
-    assert [len(batch) for batch in batches(faults)] == [4, 1]
+@pytest.mark.parametrize(
+    ("count", "size", "sent"),
+    [
+        (499, 1, [499]),
+        (500, 1, [500]),
+        (501, 1, [500, 1]),
+        (4, 4 * 1024 * 1024 // 4 - 30_000, [4]),
+        (5, 900_000, [4, 1]),
+    ],
+)
+def test_more_than_a_batch_holds_is_sent_in_several(
+    cloud: LocalCloud, faults: Faults, count: int, size: int, sent: list[int]
+) -> None:
+    assert invoke(cloud, event(*["x" * size] * count)) == {"samples": count}
+    assert [len(batch) for batch in batches(faults)] == sent
 
 
 def test_a_message_that_firehose_cannot_take_is_set_aside_and_the_others_are_sent(
     cloud: LocalCloud, faults: Faults
 ) -> None:
     failed_events(cloud)
+    for length in (1_023_998, 1_023_999):  # and the end of the line
+        assert invoke(cloud, event("x" * length)) == {"samples": 1}
+    faults.clear()
     assert invoke(cloud, event("small", "x" * 1_024_000)) == {"samples": 1}
     assert len(batches(faults)) == 1
     (failed,) = failed_events(cloud)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
-from export_support import BUCKET, Registry
 
+from export_support import BUCKET, Registry
 from localdev.cloud import LocalCloud
 from localdev.cloud.aws import Request, Response
 

@@ -6,9 +6,9 @@ import tarfile
 from types import ModuleType
 
 import pytest
-from export_support import archive, draft
 
 from edgeml.errors import EdgemlError
+from export_support import archive, draft
 from ota_support import tarred
 
 
