@@ -96,7 +96,7 @@ def test_why_a_device_cannot_be_opened_is_said(number: int, words: str, monkeypa
     def refuse(*arguments: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(v4l2.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(SourceError, match=words):
         v4l2.device("0")
 
