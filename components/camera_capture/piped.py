@@ -7,14 +7,14 @@ import selectors
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from camera_capture.source import Source
 from edgeml import redact
-from edgeml.errors import SourceError
+from edgeml.child import Child, Program, signal_name
+from edgeml.errors import ChildError, SourceError
 
 PIPE_BYTES = 1 << 20
 MAX_LOG = 64 << 10  # bytes of the program's output that are kept
@@ -24,7 +24,7 @@ SPARE_S = 1.0  # beyond what the supervisor allows, which so is a little faster
 
 
 @dataclass(frozen=True)
-class Program:
+class Tool:
     """What is run. `words` gives its arguments, for the descriptor that its frames are to be written to.
 
     With `to_stdout` that is its standard output; else its standard output counts as what it prints. Lines that hold one
@@ -48,22 +48,20 @@ class Piped(Source):
 
     live = True
 
-    def __init__(self, program: Program, frame_bytes: int, stall_timeout_s: float) -> None:
+    def __init__(self, program: Tool, frame_bytes: int, stall_timeout_s: float) -> None:
         tool = shutil.which(program.name)
         if tool is None:
             raise SourceError(f"{program.name} is not installed (Debian: {program.package})")
         self._program = program
         self._limit_s = stall_timeout_s * 2 + SPARE_S
-        self._lock = threading.Lock()
         self._log = bytearray()
         self._telling = ""
         self._frame = bytearray(frame_bytes)
-        self._process, self._frames = _started(tool, program)
-        self._said = self._process.stderr if program.to_stdout else self._process.stdout
+        self._child, self._frames = _started(tool, program)
+        self._said = self._child.stderr if program.to_stdout else self._child.stdout
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._frames, selectors.EVENT_READ)
-        if self._said is not None:
-            self._selector.register(self._said, selectors.EVENT_READ)
+        self._selector.register(self._said, selectors.EVENT_READ)
 
     def grab(self) -> bool:
         frame, filled = memoryview(self._frame), 0
@@ -82,32 +80,20 @@ class Piped(Source):
         return True
 
     def cancel(self) -> None:
-        self._kill(signal.SIGKILL)
+        self._child.signal(signal.SIGKILL)
 
     def close(self) -> None:
         """End the whole group: the program may have started others."""
-        self._kill(signal.SIGTERM)
-        self._exit(TERM_S)
-        self._kill(signal.SIGKILL)
-        with self._lock, contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(TERM_S)
+        self._child.stop()
         self._selector.close()
         os.close(self._frames)
-        if self._said is not None:
-            self._said.close()
-
-    def _kill(self, number: int) -> None:
-        with self._lock:
-            if self._process.returncode is None:  # not reaped: its number is still its own
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self._process.pid, number)
+        self._said.close()
 
     def _listen(self) -> None:
         """Take what the program prints, so that it never waits for us; keep little of it."""
-        said = self._said
-        data = os.read(said.fileno(), MAX_LOG) if said is not None else b""
-        if not data and said is not None:
-            self._selector.unregister(said)
+        data = os.read(self._said.fileno(), MAX_LOG)
+        if not data:
+            self._selector.unregister(self._said)
         self._log += data
         if len(self._log) > MAX_LOG:
             self._telling = self._heard()
@@ -130,51 +116,36 @@ class Piped(Source):
 
     def _reason(self) -> str:
         """Why the program ended, in words."""
-        code = self._exit(TERM_S)
+        code = self._child.exit_code(TERM_S)
         self._listen_on()
         if code is None:
             ending = "it closed its output and did not exit"
         elif code < 0:
-            name = signal.Signals(-code).name if -code in set(signal.Signals) else ""
-            ending = f"it was killed by signal {-code} {name}".rstrip()
+            name = signal_name(-code)
+            ending = f"it was killed by {name if name.startswith('signal') else f'signal {-code} {name}'}"
         else:
             ending = f"exit code {code}" if code else "it reached its end"
         heard = self._heard()
         return f"{heard} ({ending})" if heard else ending
 
-    def _exit(self, timeout: float) -> int | None:
-        """The exit code, below 0 for a signal, within `timeout` seconds; not reaped yet."""
-        deadline = time.monotonic() + timeout
-        while self._process.returncode is None:
-            with contextlib.suppress(ChildProcessError):
-                done = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                if done is not None:
-                    return done.si_status if done.si_code == os.CLD_EXITED else -done.si_status
-            if time.monotonic() > deadline:
-                return None
-            time.sleep(0.01)
-        return self._process.returncode
 
-
-def _started(tool: str, program: Program) -> tuple["subprocess.Popen[bytes]", int]:
+def _started(tool: str, program: Tool) -> tuple[Child, int]:
     """The process in a group of its own, and the end of the pipe from which its frames are read."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):  # a user's pipes are bounded in sum
             fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        process = subprocess.Popen(
-            [tool, *program.words(writing)],
-            stdin=subprocess.DEVNULL,
+        child = Child(
+            Program((tool, *program.words(writing)), stop=((signal.SIGTERM, TERM_S),)),
             stdout=writing if program.to_stdout else subprocess.PIPE,
             stderr=subprocess.PIPE if program.to_stdout else subprocess.STDOUT,
             pass_fds=[] if program.to_stdout else [writing],
-            start_new_session=True,
         )
     except BaseException as error:
         os.close(reading)
-        if isinstance(error, OSError | ValueError):
-            raise SourceError(f"{program.name} cannot be started: {type(error).__name__}") from error
+        if isinstance(error, ChildError):
+            raise SourceError(f"{program.name} cannot be started: {error}") from error
         raise
     finally:
         os.close(writing)
-    return process, reading
+    return child, reading

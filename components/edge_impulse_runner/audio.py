@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from edge_impulse_runner.protocol import ModelParameters
 from edge_impulse_runner.sources import Window
-from edgeml.errors import SourceError
+from edgeml.child import Child, Program
+from edgeml.errors import ChildError, SourceError
 
-STOP_TIMEOUT_S = 1.0
 STALL_S = 10.0  # a microphone that gives nothing for so long has to be started anew
 PERIOD_S = 0.05  # a file's sound is handed out in pieces of that length
 _LAST_WORDS = 500
@@ -65,15 +65,12 @@ class Microphone:
     def __init__(self, device: str, rate: int) -> None:
         command = ["arecord", "-q", "-D", device, "-f", "S16_LE", "-r", str(rate), "-c", "1", "-t", "raw"]
         try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-        except OSError as error:
-            raise SourceError(f"arecord: {error.strerror}; it comes with the package alsa-utils") from error
-        except Exception as error:  # subprocess has more kinds: a NUL in the device's name is a ValueError
-            raise SourceError(f"microphone {device!r}: {str(error) or type(error).__name__}") from error
-        assert self._process.stdout is not None and self._process.stderr is not None  # noqa: S101  (PIPE above)
-        self._stdout, self._stderr = self._process.stdout, self._process.stderr
+            self._child = Child(Program(command), stderr=subprocess.PIPE)
+        except ChildError as error:
+            if isinstance(error.__cause__, OSError):
+                raise SourceError(f"arecord: {error}; it comes with the package alsa-utils") from error
+            raise SourceError(f"microphone {device!r}: {error}") from error  # as a NUL in its name
+        self._stdout, self._stderr = self._child.stdout, self._child.stderr
         self._selector = selectors.DefaultSelector()
         for pipe in (self._stdout, self._stderr):
             self._selector.register(pipe, selectors.EVENT_READ)
@@ -116,12 +113,7 @@ class Microphone:
         return self._words.decode(errors="replace").strip() or "arecord ended without a word"
 
     def close(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(STOP_TIMEOUT_S)
+        self._child.stop()
         self._selector.close()
         self._stdout.close()
         self._stderr.close()

@@ -8,10 +8,12 @@ import contextlib
 import ctypes
 import os
 import signal
-import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+
+from edgeml.child import Child, Program
 
 _MARK = "EDGEML_EIM_FOLDER"
 _SUBREAPER = 36
@@ -21,24 +23,17 @@ _known: set[int] = set()  # children that are no orphans
 _models: dict[Path, int] = {}
 
 
-def started(command: list[Path], folder: Path) -> "subprocess.Popen[bytes]":
-    """A model in a session of its own, marked by its `folder`; its output in one pipe. Raises as Popen."""
+def started(program: Program, folder: Path) -> Child:
+    """A model, marked by its `folder`; its output in one pipe. Raises ChildError."""
     with _lock:
         _reap_orphans(True)
         if not _models:
             _known.clear()
             _known.update(_children())
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # its helpers form one group with it, and go with it
-            env={**os.environ, _MARK: str(folder)},
-        )
-        _known.add(process.pid)
-        _models[folder] = process.pid
-        return process
+        child = Child(replace(program, environment={_MARK: str(folder)}))
+        _known.add(child.pid)
+        _models[folder] = child.pid
+        return child
 
 
 def end(folder: Path) -> None:

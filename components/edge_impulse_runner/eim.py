@@ -20,6 +20,7 @@ from edge_impulse_runner.errors import EimGone, EimRefused
 from edge_impulse_runner.process import ModelProcess
 from edge_impulse_runner.protocol import FreeformResult, Hello, Inference, Reply, SharedMemory
 from edgeml import json_limits
+from edgeml.child import Starts
 from edgeml.edge_impulse.results import Result
 from edgeml.errors import JsonError
 from edgeml.json_limits import too_deep
@@ -53,8 +54,9 @@ class Eim:
         start_timeout_s: float = START_TIMEOUT_S,
         classify_timeout_s: float = CLASSIFY_TIMEOUT_S,
         folder: Path | None = None,
+        starts: Starts | None = None,
     ) -> None:
-        self._folder = folder or Path(tempfile.gettempdir())
+        self._folder, self._starts = folder or Path(tempfile.gettempdir()), starts
         self._path, self._start_timeout_s, self._timeout_s = path, start_timeout_s, classify_timeout_s
         self._socket = socket.socket(socket.AF_UNIX)
         self._buffer = bytearray(_READ_BYTES)
@@ -149,7 +151,7 @@ class Eim:
         with self._lock:
             if self._closed:
                 raise EimGone("the model was closed before it was started")
-            self._process = ModelProcess(self._path, self._folder)
+            self._process = ModelProcess(self._path, self._folder, self._starts)
             return self._process.address
 
     def _connect(self, address: Path, deadline: float) -> None:

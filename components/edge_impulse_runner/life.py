@@ -15,6 +15,7 @@ from edge_impulse_runner.protocol import Hello
 from edge_impulse_runner.pump import Pump, model_info
 from edge_impulse_runner.sources import Source
 from edgeml.backoff import Backoff
+from edgeml.child import Starts
 from edgeml.edge_impulse.parameters import Settings
 from edgeml.edge_impulse.reporter import Reporter
 from edgeml.errors import BundleError, EdgemlError, SecretError, SourceError, StudioError, UnreadableError
@@ -24,6 +25,7 @@ from edgeml.log import kv
 log = logging.getLogger(__name__)
 
 MODEL_CHECK_S = 2.0
+STARTS = (60, 60.0)  # of models, at most, within so many seconds
 STEADY_S = 60.0  # what worked for so long begins again with short pauses
 
 # What each kind of error is about.
@@ -54,6 +56,7 @@ class Life:
         self._config, self._settings, self._finder = config, settings, finder
         self._open_source, self.reporter, self._health = open_source, reporter, health
         self._backoff = backoff or Backoff()
+        self._starts = Starts(*STARTS)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._model: Eim | None = None
@@ -135,6 +138,7 @@ class Life:
             start_timeout_s=limits.start_timeout_s,
             classify_timeout_s=limits.classify_timeout_s,
             folder=self._finder.work,
+            starts=self._starts,
         )
 
     def _prepare(self, model: Eim) -> None:

@@ -29,6 +29,7 @@ called, with `raise ... from error`.
 #  │    └── HttpRedirectError     it sends us somewhere that we do not go
 #  ├── JsonError              foreign JSON beyond its limits; a ValueError as well
 #  ├── StudioError            Edge Impulse Studio does not answer, or not as it should
+#  ├── ChildError             a program cannot be started, or too often
 #  ├── SinkError              who is to take results does not answer, or not now: an outage
 #  └── BackendError           a model's backend failed on one input
 
@@ -160,6 +161,12 @@ class StudioError(EdgemlError):
     """Edge Impulse Studio cannot be reached, or does not do what it was asked."""
 
     code = "unreachable"
+
+
+class ChildError(EdgemlError):
+    """A program cannot be started, or too often; the text names no argument, which may be secret."""
+
+    code = "child_failed"
 
 
 class SinkError(EdgemlError):

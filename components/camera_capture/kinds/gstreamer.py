@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 from camera_capture.camera import LocatedCamera
-from camera_capture.piped import Piped, Program
+from camera_capture.piped import Piped, Tool
 from edgeml.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class GStreamer(Piped):
         return self._image
 
 
-def _program(camera: GStreamerCamera) -> Program:
+def _program(camera: GStreamerCamera) -> Tool:
     try:
         words = shlex.split(camera.place())
     except ValueError as error:
@@ -54,7 +54,7 @@ def _program(camera: GStreamerCamera) -> Program:
         tail = ["!", "videoconvert", "!", "videoscale", "!", caps, "!", "fdsink", f"fd={writing}", "sync=false"]
         return ["-q", *words, *tail]
 
-    return Program(
+    return Tool(
         name="gst-launch-1.0",
         package="gstreamer1.0-tools",
         what="the pipeline",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 from camera_capture.camera import LocatedCamera
-from camera_capture.piped import Piped, Program
+from camera_capture.piped import Piped, Tool
 from edgeml.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Rpicam(Piped):
             raise SourceError(f"the camera gives {size[0]}x{size[1]} instead of {wanted}: configure a size that it has")
 
 
-def _program(camera: RpicamCamera) -> Program:
+def _program(camera: RpicamCamera) -> Tool:
     try:
         more = shlex.split(camera.options)
     except ValueError as error:
@@ -98,7 +98,7 @@ def _program(camera: RpicamCamera) -> Program:
     words = ["--camera", camera.place(), "--width", str(camera.width), "--height", str(camera.height)]
     words += ["--framerate", f"{camera.fps:g}"] if camera.fps else []
     words += ["--timeout", "0", "--nopreview", "--codec", "yuv420", "--flush", "-o", "-", *more]
-    return Program(
+    return Tool(
         name="rpicam-vid",
         package="rpicam-apps",
         what="rpicam-vid",
