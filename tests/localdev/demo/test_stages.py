@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from localdev.demo.stage import World
-from localdev.demo.stages import boards, events, live, turbine, yard
+from localdev.demo.stages import boards, events, live, tracks, turbine, yard
 
 
 @pytest.mark.parametrize(
@@ -97,3 +97,18 @@ def test_an_event_in_words() -> None:
     assert events.worded({"event": "crossed", "line": "middle", "direction": "left"}) == "crossed middle to the left"
     assert events.worded({"event": "entered", "zone": "desk"}) == "entered desk"
     assert events.worded({"event": "left"}) == "left"
+
+
+@pytest.mark.parametrize(
+    ("frames", "surely", "possibly"),
+    [
+        (range(95), 3, 4),  # one whole round, and somebody of the next
+        (range(10, 95), 2, 4),  # the first one was there already
+        (range(0, 100, 15), 0, 4),  # too seldom to know anybody
+        (range(60), 1, 3),
+        ([], 0, 0),
+    ],
+    ids=["a round", "from within", "seldom", "half a round", "none"],
+)
+def test_people_of_the_scene_who_can_have_been_seen(frames: list[int], surely: int, possibly: int) -> None:
+    assert tracks.visits(list(frames)) == (surely, possibly)

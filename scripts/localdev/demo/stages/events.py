@@ -7,7 +7,7 @@ from typing import Any
 from localdev.demo.stage import Configuration, Evidence, Stage
 from localdev.demo.stages.tracks import VISITS
 
-DESK = {"points": [[0.72, 0.1], [0.94, 0.1], [0.94, 0.8], [0.72, 0.8]], "where": "centre", "dwell_s": 2}
+DESK = {"points": [[0.72, 0.1], [0.94, 0.1], [0.94, 0.8], [0.72, 0.8]], "where": "centre", "dwell_s": 1}
 STORIES = {  # of the three who come, again and again
     ("appeared", "crossed middle to the right", "left"): "walked to the right",
     ("appeared", "entered desk", "dwelled desk", "left_zone desk", "left"): "stood at the desk",

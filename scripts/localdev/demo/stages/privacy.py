@@ -8,7 +8,7 @@ from localdev.demo.stage import Configuration, Evidence, Stage
 from localdev.demo.stages.faces import contact_sheet
 
 METHODS = ("blur", "pixelate", "box")
-PER_S = 3
+PER_S = 2
 LOOKED_AT = 6  # crops of each method, and as many with nothing hidden
 
 
