@@ -6,16 +6,14 @@ import logging
 import sqlite3
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeml import _rescue
 from edgeml._spool_db import BadItemError, Item, asides, counters, item_of
+from edgeml._spool_file import SpoolFile
 from edgeml.errors import SpoolError
 from edgeml.log import kv
 from edgeml.quarantine import Entry, Quarantine
-
-if TYPE_CHECKING:
-    from edgeml.spool import Spool
 
 log = logging.getLogger("edgeml.spool")
 
@@ -25,7 +23,7 @@ _BATCH = 100  # items put back in one transaction
 class Refusals:
     """The quarantine of `spool`. Everything that moves an item holds the spool's lock: it is always in one place."""
 
-    def __init__(self, spool: "Spool") -> None:
+    def __init__(self, spool: SpoolFile) -> None:
         self._spool = spool
         folder = spool.path.with_name(f"{spool.path.name}.quarantine")
         self.quarantine = Quarantine(folder, max_bytes=spool.max_bytes)

@@ -36,12 +36,14 @@ class SpoolFile:
     def __init__(
         self,
         path: Path,
+        max_bytes: int,
         clock: Clock | Callable[[], float],
         lane: Callable[[str], str],
         problems: Problems,
         subject: str,
     ) -> None:
-        self.path, self.lane, self.problems, self.subject = path, lane, problems, subject
+        self.path, self.max_bytes, self.lane = path, max_bytes, lane
+        self.problems, self.subject = problems, subject
         self.clock = clock if isinstance(clock, Clock) else Clock(wall=clock, uptime=clock, vouched=lambda: True)
         self.closed = False
         self._lock = threading.RLock()
@@ -60,6 +62,34 @@ class SpoolFile:
         with self._lock:
             self.closed = True
             self._db.close()
+
+    def ack(self, item_ids: Iterable[int]) -> None:
+        """Remove items that have been delivered. Ids that are gone already are no error."""
+        self._remove(list(item_ids), dropped=False)
+
+    def discard(self, item_ids: Iterable[int]) -> None:
+        """Remove items that cannot be delivered and count them as dropped."""
+        self._remove(list(item_ids), dropped=True)
+
+    @property
+    def depth(self) -> int:
+        """Number of items."""
+        return self._depth
+
+    @property
+    def size_bytes(self) -> int:
+        """Sum of the sizes of all items, as `max_bytes` counts them."""
+        return self._bytes
+
+    @property
+    def dropped(self) -> int:
+        """Items lost in the life of the file (kept in it): above the cap, or discarded."""
+        return self._dropped
+
+    @property
+    def corrupt(self) -> int:
+        """Databases that were moved aside before this one or in its place."""
+        return self._corrupt
 
     def count_dropped(self, items: int) -> None:
         """Count items that were lost outside the queue."""
@@ -129,6 +159,19 @@ class SpoolFile:
                     text = f"{self.path.name}: cannot {what}: the disk is full, or no more may be written"
                     self.problems.found("disk_full", self.subject, text)
                 raise SpoolError(f"spool {self.path}: cannot {what}: {reason(error)}") from error
+
+    def _remove(self, item_ids: list[int], *, dropped: bool) -> None:
+        try:
+            with self._transaction("remove items"):
+                self._delete(item_ids, dropped=dropped)
+        except SpoolError as error:
+            if not (self._reserved and is_full(error.__cause__)):
+                raise
+            self._reserved = False
+            with self._translated("remove items"):
+                use_reserve(self.path, self._db)
+            with self._transaction("remove items"):
+                self._delete(item_ids, dropped=dropped)
 
     @staticmethod
     def size_of(topic: str, headers: str, payload: bytes) -> int:

@@ -17,9 +17,7 @@ from edgeml._spool_db import (
     BadItemError,
     Item,
     hold_reserve,
-    is_full,
     item_of,
-    use_reserve,
 )
 from edgeml._spool_file import ITEM_OVERHEAD, SpoolFile
 from edgeml.clock import CLOCK, Clock
@@ -61,8 +59,7 @@ class Spool(SpoolFile):
         problems: Problems | None = None,
         subject: str = "",
     ) -> None:
-        super().__init__(path, clock, lane, problems or Problems(), subject or path.name)
-        self.max_bytes = max_bytes
+        super().__init__(path, max_bytes, clock, lane, problems or Problems(), subject or path.name)
         self._listeners: list[Callable[[], None]] = []
         self._unlogged_drops = 0
         self._drops_told = Pacer(_DROP_LOG_S)
@@ -148,34 +145,6 @@ class Spool(SpoolFile):
                     self.refusals.add_bad(bad)
             return items
 
-    def ack(self, item_ids: Iterable[int]) -> None:
-        """Remove items that have been delivered. Ids that are gone already are no error."""
-        self._remove(list(item_ids), dropped=False)
-
-    def discard(self, item_ids: Iterable[int]) -> None:
-        """Remove items that cannot be delivered and count them as dropped."""
-        self._remove(list(item_ids), dropped=True)
-
-    @property
-    def depth(self) -> int:
-        """Number of items."""
-        return self._depth
-
-    @property
-    def size_bytes(self) -> int:
-        """Sum of the sizes of all items, as `max_bytes` counts them."""
-        return self._bytes
-
-    @property
-    def dropped(self) -> int:
-        """Items lost in the life of the file (kept in it): above the cap, or discarded."""
-        return self._dropped
-
-    @property
-    def corrupt(self) -> int:
-        """Databases that were moved aside before this one or in its place."""
-        return self._corrupt
-
     def oldest_age(self) -> float:
         """Seconds since the oldest item was put; 0 if there is none."""
         items = self.peek()
@@ -198,19 +167,6 @@ class Spool(SpoolFile):
                 if excess <= 0:
                     break
         return victims
-
-    def _remove(self, item_ids: list[int], *, dropped: bool) -> None:
-        try:
-            with self._transaction("remove items"):
-                self._delete(item_ids, dropped=dropped)
-        except SpoolError as error:
-            if not (self._reserved and is_full(error.__cause__)):
-                raise
-            self._reserved = False
-            with self._translated("remove items"):
-                use_reserve(self.path, self._db)
-            with self._transaction("remove items"):
-                self._delete(item_ids, dropped=dropped)
 
     def _log_drops(self, count: int) -> None:
         self._unlogged_drops += count
