@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edgeml.component import STOP_TIMEOUT_S
 from support import Standalone
 
 COMPONENT = """
-    import sys, threading, time
+    import os, sys, threading, time
     from pathlib import Path
     import msgspec
+    from edgeml import component
     from edgeml.component import Component, run
     from edgeml.errors import DisconnectedError, SourceError
 
@@ -64,12 +66,14 @@ COMPONENT = """
             time.sleep(self.config.stop_s)
             self.context.ipc.publish("stopped", b"1")
 
+    component.STOP_TIMEOUT_S = float(os.environ.get("STOP_S", component.STOP_TIMEOUT_S))
     raise SystemExit(run(Echo, Config))
 """
 
 
-def echo(package: Path, **config: Any) -> Standalone:
-    return Standalone(package / "echo_component.py", config, package / "w")
+def echo(package: Path, *, may_stop_s: float = STOP_TIMEOUT_S, **config: Any) -> Standalone:
+    """`may_stop_s`: instead of the seconds that a component has for its end."""
+    return Standalone(package / "echo_component.py", config, package / "w", env={"STOP_S": str(may_stop_s)})
 
 
 def replaced(running: Standalone, config: dict[str, Any]) -> None:

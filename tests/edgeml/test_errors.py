@@ -1,7 +1,10 @@
 """Where errors are found: in `errors.py` of edgeml, or of the component that adds them."""
 
 import ast
-import re
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,7 @@ from support import ROOT
 COMPONENTS = ROOT / "components"
 
 
+@cache
 def classes() -> dict[str, list[tuple[str, tuple[str, ...]]]]:
     """The classes of each file of the components: name and bases."""
     found = {}
@@ -53,14 +57,20 @@ def test_the_problem_that_an_error_is_has_advice() -> None:
     "file", ["edgeml", "log_shipper", "model_updater", "edge_impulse_runner"], ids=lambda name: f"{name}/errors.py"
 )
 def test_the_tree_that_is_drawn_is_the_tree_there_is(file: str) -> None:
-    path = COMPONENTS / file / "errors.py"
-    above: list[str] = []
-    drawn = set()
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if match := re.fullmatch(r"# ((?: [│ ]   )*)( [├└]── )?(\w+)(?: {2}.*)?", line):
-            depth = (len(match[1]) + len(match[2] or "")) // 5
-            above[depth:] = [match[3]]
-            drawn |= {(match[3], above[depth - 1])} if depth else set()
     there = {(name, bases[0]) for name, bases in classes()[f"{file}/errors.py"] if bases[0] != "Exception"}
-    assert there <= drawn
-    assert {name for name, _ in drawn} - {name for name, _ in there} <= {"CloudError"}  # where another file's are drawn
+    tree = set(drawn(COMPONENTS / file / "errors.py"))
+    assert there <= tree
+    assert {name for name, _ in tree} - {name for name, _ in there} <= {"CloudError"}  # where another file's are drawn
+
+
+def drawn(path: Path) -> Iterator[tuple[str, str]]:
+    """Each error of the tree in a file's comments, and the one above it."""
+    above: list[str] = []
+    with path.open("rb") as file:
+        comments = [token.string for token in tokenize.tokenize(file.readline) if token.type == tokenize.COMMENT]
+    for comment in comments:
+        branches, branch, told = comment.removeprefix("# ").rpartition("── ")
+        depth = len(branches) // 5 + 1 if branch else 0
+        above[depth:] = [told.partition(" ")[0]]
+        if branch:
+            yield above[depth], above[depth - 1]

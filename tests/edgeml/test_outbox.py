@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from clock_support import FakeClock
+from edgeml.backoff import Backoff
 from edgeml.errors import IpcError, UnauthorizedError
 from edgeml.health import Health
 from edgeml.outbox import Outbox
@@ -32,6 +33,7 @@ class Core(FakeIpc):
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeml.outbox.LOOK_AGAIN_S", 0.02)
     monkeypatch.setattr("edgeml.outbox.CLOSE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("edgeml.drainer.Backoff", lambda failures: Backoff(0.02, 0.02))
 
 
 def outbox(folder: Path, core: Core, qos: int = 1) -> Outbox:
