@@ -50,6 +50,10 @@ class Attempts:
         self._all = _Bucket(BURST_ALL, ALL_EACH_S, BURST_ALL, clock())
         self._peers: dict[str, _Peer] = {}  # the one that tried last is the last
 
+    def __len__(self) -> int:
+        """How many peers are remembered."""
+        return len(self._peers)
+
     def begin(self, name: str) -> bool:
         """Whether `name` may try now; if so `end` must follow. One attempt of a peer at a time."""
         with self._lock:

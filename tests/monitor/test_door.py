@@ -235,7 +235,7 @@ def test_all_attempts_together_are_limited_and_their_table_too() -> None:
         clock.now += 1
         hour += sum(tried(attempts, f"{second * 4 + number}") for number in range(4))  # always from another address
     assert hour <= FREE * MAX_PEERS + 1800 + 60
-    assert len(attempts._peers) <= MAX_PEERS + 1
+    assert len(attempts) <= MAX_PEERS + 1
 
 
 @pytest.fixture
