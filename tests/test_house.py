@@ -17,7 +17,8 @@ SETTERS = {"delattr", "getattr", "hasattr", "setattr"}
 OURS = {path.stem for top in ("components", "scripts", "tests", "cloud/training") for path in (ROOT / top).iterdir()}
 
 # What is left to be mended; these lists only become shorter.
-READ: dict[str, str] = {}
+READ: dict[str, str] = {
+}
 LONG: set[str] = {
     "cloud/test_template.py",
     "cloud/test_update_deployment.py",
