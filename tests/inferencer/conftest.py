@@ -25,3 +25,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
     return make_context(tmp_path / "work")
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("x")  # a socket's path is short
