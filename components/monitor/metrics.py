@@ -42,7 +42,7 @@ METRICS = {
     "edgeml_device_memory_stalled_ratio": Told((), "Part of a minute in which nothing ran, waiting for memory"),
     "edgeml_device_disk_free_bytes": Told(("folder",), "Room on the disk for users other than root"),
     "edgeml_device_disk_size_bytes": Told(("folder",), "Size of the disk"),
-    "edgeml_device_disk_written_bytes_per_day": Told(("disk",), "Written in the last day, or since boot"),
+    "edgeml_device_disk_written_bytes_per_day": Told(("disk",), "Written in a day"),
     "edgeml_device_disk_life_used_ratio": Told(("disk",), "Part of its life that an eMMC has used, in tenths"),
     "edgeml_device_clock_synchronised": Told((), "1 while a time server keeps the clock right"),
     "edgeml_device_uptime_seconds": Told((), "Since boot"),

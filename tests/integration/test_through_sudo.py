@@ -33,6 +33,7 @@ START: dict[str, dict[str, Any]] = {
     "inferencer": {},
     "log_shipper": {"periodicUploadIntervalSec": 0.2, "retentionDays": 30},
     "model_updater": {},
+    "monitor": {"port": 0},
     "sample_requester": {"interval_s": 3600},
     "serial_scraper": {},
 }
@@ -43,6 +44,7 @@ CHANGE: dict[str, dict[str, Any]] = {  # numbers that reach the component as dou
     "inferencer": {"result_spool_bytes": 33554432},
     "log_shipper": {"retentionDays": 14},
     "model_updater": {"max_download_bytes": 1048576},
+    "monitor": {"vitals": {"interval_s": 10, "cpu_celsius": 70}},
     "sample_requester": {"interval_s": 1800},
     "serial_scraper": {"ports": {"p": {"device": "/dev/ttyNowhere*", "baud": 9600}}},
 }

@@ -104,6 +104,7 @@ VALUES = [
     (7, "edgeml_pipeline_inferences_total", {"pipeline": "faces"}),
     (3, "edgeml_pipeline_frames_skipped_total", {"pipeline": "faces"}),
     (0.02, "edgeml_pipeline_latency_seconds", {"pipeline": "faces", "quantile": "0.99"}),
+    (0.01, "edgeml_pipeline_inference_seconds", {"pipeline": "faces", "quantile": "0.5"}),
     (1, "edgeml_pipeline_info", {"pipeline": "faces", "camera": "front", "model": "Face", "version": "1.0"}),
     (1, "edgeml_component_up", {"component": "edgeml.Inferencer"}),
     (1, "edgeml_device_problems", {"component": "edgeml.Monitor", "code": "clock"}),
@@ -121,6 +122,11 @@ def test_each_number_is_told_once(known: State) -> None:
     names = [sample.labels.get("name") for sample in told(known)]
     assert "pipelines.faces.events" in names
     assert not {"cameras.front.captured", "pipelines.faces.inferences", "pipelines.faces.total"} & set(names)
+
+
+def test_what_is_not_there_says_nothing() -> None:
+    names = re.findall(r"# TYPE (\w+)", Metrics(State("thing", "1", tuple)).text().decode())
+    assert names == ["edgeml_device_info", "edgeml_monitor_refused_series_total"]
 
 
 NAMES = ['"} 1\nedgeml_fake 1\n', "<script>", "a\\", "a\\n", "é☃", "\x00\r\x1b", "{}", "", ",", "x" * 400]

@@ -70,7 +70,7 @@ THRESHOLDS = {
     "life": Threshold(
         ("disk_worn", "mmcblk0"),
         wear.judge,
-        lambda used: [Disk("mmcblk0", GB, None, int(used))],
+        lambda used: [Disk("mmcblk0", GB, 0.0, int(used))],
         *(10, 79, 80, 81, 76, 75),
     ),
     "packages": Threshold(

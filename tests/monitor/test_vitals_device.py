@@ -11,7 +11,7 @@ from edgeml.component import Context
 from edgeml.errors import IpcError, NotFoundError, RefusedError
 from edgeml.health import Health
 from ipc_support import FakeIpc
-from monitor.vitals import device
+from monitor.vitals import device, network
 from monitor.vitals.limits import Limits
 from monitor.vitals.place import Place
 from monitor.vitals.watch import Watch
@@ -72,24 +72,30 @@ def hung() -> Iterator[Core]:
     core.release.set()
 
 
-ENDPOINTS = {
-    "localhost": ({"network_up", "core_answer", "name_lookup"}, ()),
-    "no-such-host.invalid": ({"network_up", "core_answer", "name_lookup"}, ("no_names",)),
-    "": ({"network_up", "core_answer"}, ()),
-    "no name": ({"network_up", "core_answer"}, ()),
-}
+ENDPOINTS: dict[str, tuple[str, ...]] = {"localhost": (), "no-such-host.invalid": ("no_names",)}
+NO_ENDPOINTS: list[object] = ["", "no name", "localhost\n", 5, None, ["localhost"]]
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("nucleus", device.NUCLEI)
 def test_the_name_that_the_core_uses_is_looked_up(tmp_path: Path, nucleus: str, endpoint: str) -> None:
     core = Core({nucleus: {"iotDataEndpoint": endpoint}}, NotFoundError("there is no such component"))
-    vitals, codes = ENDPOINTS[endpoint]
+    vitals, codes = {"network_up", "core_answer", "name_lookup"}, ENDPOINTS[endpoint]
     found = Device(tmp_path, core)
     found.comes_to(vitals, *codes)
     before = len(core.asked)
     found.comes_to(vitals, *codes)
     assert set(core.asked[before:]) <= {nucleus}, "only the one that there is"
+
+
+@pytest.mark.parametrize("endpoint", NO_ENDPOINTS, ids=range(len(NO_ENDPOINTS)))
+def test_what_is_no_name_is_not_looked_up(tmp_path: Path, endpoint: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+    monkeypatch.setattr(network, "resolve", asked.append)
+    found = Device(tmp_path, Core({device.NUCLEI[0]: {"iotDataEndpoint": endpoint}}))
+    found.comes_to({"network_up", "core_answer"})
+    assert [found.looked() for _ in range(3)] == [({"network_up", "core_answer"}, set())] * 3
+    assert not asked
 
 
 def test_without_a_core_nothing_is_said_of_it(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ READ: dict[str, tuple[Callable[[Place], Any], Files, Any]] = {
         {"proc/net/route": ROUTES, "proc/net/ipv6_route": _route_6("wwan0") + _route_6("eth9", HIGHEST, "80")},
         {"wwan0": True},
     ),
-    "IPv6 that refuses": (network.ways, {"proc/net/ipv6_route": _route_6("lo", flags="00200200")}, {}),
+    "IPv6 that refuses": (network.ways, {"proc/net/ipv6_route": _route_6("lo", flags="00200201")}, {}),
     "no table of routes": (network.ways, {}, None),
     "a table that is none": (network.ways, {"proc/net/route": "x\n" * 9 + "a b c d e f g h\n"}, {}),
 }
@@ -212,18 +212,19 @@ def test_steps_of_a_life(tmp_path: Path, life_time: str, used: int | None) -> No
 def test_what_is_written_counts_over_a_day_once_one_is_known(tmp_path: Path) -> None:
     wear = Wear(place(tmp_path, {"sys/block/sda/size": "8"}))
 
-    def per_day(uptime: float, written: int) -> float | None:
+    def per_day(uptime: float, written: int) -> float:
         place(tmp_path, {"sys/block/sda/stat": stat(written // SECTOR)})
         (disk,) = wear.read(uptime) or []
         return disk.per_day
 
     much = 512 * 86400
-    assert per_day(600, much) is None  # not yet an hour
-    assert per_day(DAY_S / 2, much) == 2 * much  # the mean since boot
-    for hour in range(1, 40):
-        per_day(DAY_S / 2 + hour * 3600, much)
-    assert per_day(DAY_S / 2 + 40 * 3600, much) == 0  # nothing more in a day
-    assert per_day(DAY_S / 2 + 40 * 3600 + 60, 0) is None  # another disk of that name
+    assert per_day(600, much) == much  # what is done after boot once is no habit
+    assert per_day(2 * DAY_S, much) == much / 2  # nobody looked for a day: the mean since boot
+    for hour in range(1, 24):
+        assert 0 < per_day(2 * DAY_S + hour * 3600, much) < much / 2
+    assert per_day(3 * DAY_S, much) == 0  # nothing more in a day
+    assert per_day(3 * DAY_S + 60, 0) == 0  # another disk of that name
+    assert per_day(3 * DAY_S + 120, 512) == 512
 
 
 def test_disks_are_of_one_file_system_each(tmp_path: Path) -> None:
@@ -266,6 +267,20 @@ def test_a_flood_of_files_is_not_counted_to_its_end(tmp_path: Path) -> None:
     assert not paused
     assert packages.sizes(tmp_path, paused.append, 210)["A"] >= 40 * one
     assert paused == [packages.PAUSE_S]
+
+
+def test_folders_beyond_the_bound_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, opened = os.scandir, list[str]()
+
+    def scandir(folder: str) -> Any:
+        opened.append(folder)
+        return real(folder)
+
+    for number in range(50):
+        (tmp_path / "work" / "A" / "venv-1" / str(number)).mkdir(parents=True)
+    monkeypatch.setattr(os, "scandir", scandir)
+    packages.sizes(tmp_path, lambda seconds: None, 10)
+    assert len([folder for folder in opened if "venv-1" in str(folder)]) == 1
 
 
 @pytest.mark.parametrize("host", ["a.iot.us-east-1.amazonaws.com", "x"])

@@ -79,8 +79,8 @@ def _network(
     context: Context, place: Place, asked: Asked[dict[str, Any] | None]
 ) -> Callable[[], network.Network | None]:
     def host() -> str:
-        name = str((asked.answer or {}).get("iotDataEndpoint", ""))
-        return name if network.HOST.fullmatch(name) else ""
+        name = (asked.answer or {}).get("iotDataEndpoint")
+        return name if isinstance(name, str) and network.HOST.fullmatch(name) else ""
 
     lookup = _asked(
         context,

@@ -12,7 +12,7 @@ from monitor.vitals.limits import Limits
 from monitor.vitals.place import Place
 
 SECTOR = 512  # bytes, whatever the disk's own sectors are
-DAY_S, FIRST_S, SAMPLE_S = 86400.0, 3600.0, 3600.0
+DAY_S, SAMPLE_S = 86400.0, 3600.0
 REAL = re.compile(
     r"(mmcblk\d+|sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+)"
 )  # not loop, zram, dm, md: those write to these
@@ -23,17 +23,17 @@ EOL = {2: "most of its reserve is used", 3: "its reserve is used up"}
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes; `per_day` is None until an hour is known, `life_used` a percentage, `eol` 2 (warning) or 3 (urgent)."""
+    """Bytes; `per_day` were written in a day, `life_used` is a percentage, `eol` 2 (warning) or 3 (urgent)."""
 
     name: str
     size: int
-    per_day: float | None = None
+    per_day: float = 0.0
     life_used: int | None = None
     eol: int | None = None
 
 
 class Wear:
-    """Remembers what was written when, an hour apart, for a day; before that the mean since boot counts."""
+    """Remembers for a day what was written when, an hour apart. Until a day is known, all since boot counts as one."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -50,16 +50,12 @@ class Wear:
         if not size or len(counts) < 7 or not counts[6].isdecimal():
             return None
         per_day = self._per_day(name, uptime, int(counts[6]) * SECTOR)
-        lives = [
-            int(life, 16)
-            for life in re.findall(r"\b0x[0-9a-fA-F]{2}\b", self._place.text(f"{folder}/device/life_time"))
-        ]
-        used = max((life for life in lives if 1 <= life <= 11), default=None)  # 0: not told; each step is 10 %
-        return Disk(
-            name, size * SECTOR, per_day, used and used * 10, self._place.number(f"{folder}/device/pre_eol_info", 16)
-        )
+        lives = re.findall(r"\b0x[0-9a-fA-F]{2}\b", self._place.text(f"{folder}/device/life_time"))
+        steps = [step for step in (int(life, 16) for life in lives) if 1 <= step <= 11]  # of 10 %; 0: not told
+        eol = self._place.number(f"{folder}/device/pre_eol_info", 16)
+        return Disk(name, size * SECTOR, per_day, max(steps) * 10 if steps else None, eol)
 
-    def _per_day(self, name: str, uptime: float, written: int) -> float | None:
+    def _per_day(self, name: str, uptime: float, written: int) -> float:
         samples = self._samples.setdefault(name, deque([(0.0, 0)]))
         if written < samples[-1][1]:  # another disk of that name
             samples.clear()
@@ -67,8 +63,7 @@ class Wear:
             samples.append((uptime, written))
         while len(samples) > 1 and uptime - samples[1][0] >= DAY_S:
             samples.popleft()
-        elapsed = uptime - samples[0][0]
-        return (written - samples[0][1]) * DAY_S / elapsed if elapsed >= FIRST_S else None
+        return (written - samples[0][1]) * DAY_S / max(DAY_S, uptime - samples[0][0])
 
 
 def judge(found: list[Disk], limits: Limits, standing: Standing) -> Seen:
@@ -81,8 +76,6 @@ def judge(found: list[Disk], limits: Limits, standing: Standing) -> Seen:
 
 
 def _written(disk: Disk, limits: Limits, standing: Standing, vitals: dict[str, Vital], findings: list[Finding]) -> None:
-    if disk.per_day is None:
-        return
     limit = limits.disk_writes_per_day * disk.size
     much = over(disk.per_day, limit, MARGIN * limit, stands=("disk_written", disk.name) in standing)
     name, label = f"disk_written:{disk.name}", "Written a day" if much else ""
