@@ -35,12 +35,13 @@ TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Bars:
-    """Upper bounds: ms of CPU to import, ms from exec to the first publish, MB of memory, MB on disk."""
+    """Upper bounds: ms of CPU to import, ms from exec to the first publish, MB of memory, MB on disk, % of a core."""
 
     import_ms: float
     publish_ms: float
     memory_mb: float
     disk_mb: float
+    cpu_percent: float = 2.0  # idle
 
 
 BARS = {
@@ -50,11 +51,10 @@ BARS = {
     "inferencer": Bars(600, 1500, 160, 330),
     "log_shipper": Bars(150, 1000, 45, 30),
     "model_updater": Bars(150, 1000, 45, 175),
-    "monitor": Bars(400, 1500, 60, 30),
+    "monitor": Bars(400, 1500, 60, 220, cpu_percent=0.5),
     "sample_requester": Bars(150, 1000, 45, 20),
     "serial_scraper": Bars(150, 1000, 45, 20),
 }
-IDLE_CPU_PERCENT = 2.0
 
 _CORE = """
 import json, sys
@@ -237,8 +237,9 @@ def _idle(installed: list[Installed], environment: dict[str, dict[str, str]]) ->
         memories = [_memory_mb(pid) for pid in pids]
     rows = []
     for component, percent, memory in zip(installed, percents, memories, strict=True):
-        rows.append(_row(component.package, "idle memory", "MB", memory, BARS[component.package].memory_mb))
-        rows.append(_row(component.package, "idle CPU", "%", percent, IDLE_CPU_PERCENT))
+        bars = BARS[component.package]
+        rows.append(_row(component.package, "idle memory", "MB", memory, bars.memory_mb))
+        rows.append(_row(component.package, "idle CPU", "%", percent, bars.cpu_percent))
     return rows
 
 

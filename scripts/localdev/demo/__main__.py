@@ -129,7 +129,7 @@ def _stay(console: Console, stages: Sequence[Stage]) -> None:
     """Keep everything running until Ctrl-C, which is no failure here."""
     for page in (stage for stage in stages if isinstance(stage, Monitor)):
         console.print(f"look around: {page.address}", highlight=False, soft_wrap=True)
-        console.print(f"the password to sign in: cat {page.password_file}", highlight=False, soft_wrap=True)
+        console.print(f"the password to sign in is in\n{page.password_file}", highlight=False, soft_wrap=True)
     console.print("everything goes on until Ctrl-C")
     with suppress(KeyboardInterrupt):
         while True:
