@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Chain(Stage):
     needs = ("s3_crops",)
 
     def prepare(self) -> None:
-        self._said: dict[tuple[int, int], str] = {}  # by frame and detection
+        self._said: dict[str, str] = {}  # by the name of its crop: when, which frame, which detection
         self._labels: Counter[str] = Counter()
         self._compared = self._alike = self._misnamed = 0
 
@@ -48,7 +49,8 @@ class Chain(Stage):
         source, results = result["source"], result["results"]
         self._misnamed += source.get("pipeline") != "faces" or not source.get("region")
         if results:
-            self._said[source["frame_id"], source.get("index", 0)] = results[0]["label"]
+            moment = datetime.fromtimestamp(source["captured_at"], UTC)
+            self._said[f"{moment:%H%M%S%f}-{source['frame_id']}-{source.get('index', 0)}"] = results[0]["label"]
             self._labels[results[0]["label"]] += 1
 
     def progress(self) -> str:
@@ -59,8 +61,7 @@ class Chain(Stage):
         self.world.cloud.drain()
         table = self.world.cloud.aws.client("dynamodb").get_paginator("scan").paginate(TableName="rekognize-faces")
         for item in (item for page in table for item in page["Items"]):
-            _, frame, number = Path(item["s3key"]["S"]).stem.split("-")
-            said = self._said.get((int(frame), int(number)))
+            said = self._said.get(Path(item["s3key"]["S"]).stem)
             if said is not None:
                 cloud = max(set(LABELS.values()) & item.keys(), key=lambda name: float(item[name]["S"]))
                 self._compared += 1
