@@ -2,7 +2,7 @@ import pytest
 
 from edgeml import messages
 from edgeml.errors import SecretError, SpoolError, StudioError
-from edgeml.health import SAMPLES, Health
+from edgeml.health import MAX_ERROR, MAX_NOTE, MAX_PROBLEMS, SAMPLES, Health
 
 
 def test_a_report_holds_counts_rates_percentiles_gauges_and_notes() -> None:
@@ -30,13 +30,30 @@ def test_rates_are_since_the_report_before() -> None:
     assert health.report().rates["frames"] == 0.0
 
 
-def test_latencies_are_bounded_to_the_recent_ones() -> None:
+@pytest.mark.parametrize(("count", "slowest_ms"), [(0, 1000.0), (10, 1000.0), (SAMPLES - 11, 1000.0), (SAMPLES, 1.0)])
+def test_latencies_are_bounded_to_the_recent_ones(count: int, slowest_ms: float) -> None:
     health = Health("edgeml.X", "1")
-    for _ in range(SAMPLES):
-        health.observe("read", 1.0)
-    for _ in range(SAMPLES):
-        health.observe("read", 0.001)
-    assert health.report().latency_ms["read"].p99 == 1.0
+    for seconds in [1.0] * 11 + [0.001] * count:
+        health.observe("read", seconds)
+    assert health.report().latency_ms["read"].p99 == slowest_ms
+
+
+@pytest.mark.parametrize("length", [0, 1, MAX_NOTE - 1, MAX_NOTE, MAX_NOTE + 1, MAX_ERROR, MAX_ERROR + 1])
+def test_notes_and_errors_are_cut(length: int) -> None:
+    health = Health("edgeml.X", "1")
+    health.note("a", "n" * length)
+    health.error("e" * length)
+    report = health.report()
+    assert report.notes == ({"a": "n" * min(length, MAX_NOTE)} if length else {})
+    assert report.last_error == "e" * min(length, MAX_ERROR)
+
+
+@pytest.mark.parametrize("count", [0, 1, MAX_PROBLEMS - 1, MAX_PROBLEMS, MAX_PROBLEMS + 1])
+def test_a_report_tells_of_so_many_problems(count: int) -> None:
+    health = Health("edgeml.X", "1")
+    for number in range(count):
+        health.problems.found("clock", str(number), "not set")
+    assert len(health.report().problems) == min(count, MAX_PROBLEMS)
 
 
 def test_a_part_that_is_gone_leaves_nothing_but_its_counts() -> None:

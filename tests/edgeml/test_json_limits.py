@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeml.errors import JsonError
-from edgeml.json_limits import loads, too_deep
+from edgeml.json_limits import MAX_DEPTH, MAX_DIGITS, loads, too_deep
 
 BAD = {
     "nothing": (b"", "Expecting value"),
@@ -61,3 +61,34 @@ def test_depth_is_counted_as_the_reader_nests(value: object) -> None:
     data = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
     for limit in range(5):
         assert too_deep(data, limit) == (depth(value) > limit)
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"), [(2, True), (9, True), (10, True), (11, False)], ids=["least", "below", "at", "above"]
+)
+def test_bytes_up_to_the_limit_are_read(size: int, fits: bool) -> None:
+    data = b"[" + b" " * (size - 2) + b"]"
+    if fits:
+        assert loads(data, max_bytes=10) == []
+    else:
+        with pytest.raises(JsonError, match="11 bytes, 10 are allowed"):
+            loads(data, max_bytes=10)
+
+
+@pytest.mark.parametrize("limit", [0, 1, MAX_DEPTH])
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_nesting_up_to_the_limit_is_read(limit: int, opening: str) -> None:
+    for depth in range(max(0, limit - 1), limit + 2):
+        data = opening * depth + "1" + ("]" if opening == "[" else "}") * depth
+        if depth <= limit:
+            loads(data, max_depth=limit)
+        else:
+            with pytest.raises(JsonError, match=f"nested more than {limit} deep"):
+                loads(data, max_depth=limit)
+
+
+@pytest.mark.parametrize("digits", [1, MAX_DIGITS - 1, MAX_DIGITS])
+def test_integers_up_to_what_a_float_holds_are_read(digits: int) -> None:
+    assert loads("9" * digits) == 10**digits - 1
+    with pytest.raises(JsonError, match=f"{MAX_DIGITS + 1} digits"):
+        loads("9" * (MAX_DIGITS + 1))

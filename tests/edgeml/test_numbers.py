@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeml.numbers import integer, measured, number
+from edgeml.numbers import MAX_LENGTH, integer, measured, number
 
 NONE = [
     "", "-", "+", ".", "e5", "1e", "1_000", "１２", "١٢", "²", "½", " 1", "1 ", "1\n", "\t1", "\ufeff1", "1\x00",
@@ -63,3 +63,12 @@ def test_what_is_no_measurement(value: object) -> None:
 @pytest.mark.parametrize(("value", "found"), [("1.5", 1.5), (2, 2.0), (0.25, 0.25), (True, 1.0)])
 def test_what_is_a_measurement(value: object, found: float) -> None:
     assert measured(value) == found
+
+
+@pytest.mark.parametrize("length", [1, MAX_LENGTH - 1, MAX_LENGTH])
+def test_numbers_up_to_a_length_are_read(length: int) -> None:
+    assert number("1".zfill(length)) == integer("1".zfill(length)) == 1
+    with pytest.raises(ValueError, match="is no number"):
+        number("1".zfill(MAX_LENGTH + 1))
+    with pytest.raises(ValueError, match="is no integer"):
+        integer("1".zfill(MAX_LENGTH + 1))

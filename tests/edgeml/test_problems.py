@@ -5,7 +5,7 @@ import pytest
 from edgeml.backoff import Backoff
 from edgeml.health import Health
 from edgeml.pace import Throttle
-from edgeml.problems import ADVICE, MAX_PROBLEMS, Problems
+from edgeml.problems import ADVICE, MAX_PROBLEMS, MAX_TEXT, Problems
 
 
 def test_a_problem_lasts_from_found_to_cleared(caplog: pytest.LogCaptureFixture) -> None:
@@ -33,11 +33,24 @@ def test_problems_of_a_part_that_is_gone_are_forgotten() -> None:
     assert [problem.subject for problem in problems.current()] == ["camera.ab"]
 
 
-def test_a_flood_of_subjects_does_not_fill_the_memory() -> None:
+@pytest.mark.parametrize("count", [0, 1, MAX_PROBLEMS - 1, MAX_PROBLEMS, MAX_PROBLEMS + 1, MAX_PROBLEMS + 10])
+def test_a_flood_of_subjects_does_not_fill_the_memory(count: int) -> None:
     problems = Problems()
-    for number in range(MAX_PROBLEMS + 10):
+    for number in range(count):
         problems.found("refused", str(number), "no")
-    assert len(problems.current()) == MAX_PROBLEMS
+    kept = min(count, MAX_PROBLEMS)
+    assert [problem.subject for problem in problems.current()] == [str(number) for number in range(kept)]
+    for number in range(kept):  # and there is room again for as many
+        problems.cleared("refused", str(number))
+        problems.found("clock", str(number), "no")
+    assert len(problems.current()) == kept
+
+
+@pytest.mark.parametrize("length", [0, 1, MAX_TEXT - 1, MAX_TEXT, MAX_TEXT + 1])
+def test_a_text_is_cut(length: int) -> None:
+    problems = Problems()
+    problems.found("refused", "x", "e" * length)
+    assert [problem.text for problem in problems.current()] == ["e" * min(length, MAX_TEXT)]
 
 
 def test_codes_come_from_the_list_and_each_says_what_to_do() -> None:

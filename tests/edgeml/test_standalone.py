@@ -1,5 +1,6 @@
 """A component outside Greengrass: its file of configuration, its lines on stdin, and its folder."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 
 from component_support import echo, replaced
+from edgeml.errors import IpcError
+from edgeml.ipc import StandaloneIpc
+from edgeml.messages import MAX_IPC_BYTES
 
 
 def test_a_missing_configuration_file_is_named(package: Path) -> None:
@@ -125,3 +129,19 @@ def test_outside_greengrass_without_standalone_it_says_what_to_do(package: Path)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
     assert done.returncode == 1
     assert "not started by Greengrass? Use --standalone --config FILE" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [(0, True), (1, True), (MAX_IPC_BYTES - 1, True), (MAX_IPC_BYTES, True), (MAX_IPC_BYTES + 1, False)],
+)
+def test_a_local_message_is_as_small_as_every_core_takes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int, fits: bool
+) -> None:
+    ipc = StandaloneIpc(tmp_path / "config.json")
+    try:
+        with contextlib.nullcontext() if fits else pytest.raises(IpcError, match="7001 bytes, 7000 are allowed"):
+            ipc.publish("t", b"x" * size)
+        assert bool(capsys.readouterr().out) == fits
+    finally:
+        ipc.close()
