@@ -48,7 +48,7 @@ class Uploads:
         self.sent: dict[str, bytes] = {}
 
     def key(self, key: str, moment: float) -> str:
-        return Path(key).stem.partition("-")[2]
+        return Path(key).stem.partition("-p-")[2]
 
     def put(self, bucket: str, key: str, data: bytes, content_type: str, *, at: float) -> None:
         assert self.key(key, at) not in self.sent

@@ -31,7 +31,7 @@ BETTER = 1.05  # times as good is a picture that is kept in place of another one
 CLEARLY = 1.3  # ... and one that is sent after another one
 MAX_HELD = 64 << 20  # bytes of best pictures that wait; beyond, the oldest is sent early
 CROP_TIME = "%Y/%m/%d/%H%M%S%f"
-LONGEST = "2000/01/01/000000000000-" + "0" * 32 + ".jpg"
+LONGEST = "2000/01/01/000000000000-" + "0" * 80 + ".jpg"  # with a pipeline's name, and numbers
 
 
 class Crops(SinkSettings, frozen=True):
@@ -75,7 +75,7 @@ class Crops(SinkSettings, frozen=True):
 
 class _Crops(Sink):
     def __init__(self, pipeline: str, settings: Crops, context: Context, uploader: Uploader, writer: Writer) -> None:
-        self._settings, self._context = settings, context
+        self._pipeline, self._settings, self._context = pipeline, settings, context
         self._health = context.health.scope(f"pipelines.{pipeline}")
         self._uploader, self._writer = uploader, writer
         self._folder = literal(f"{settings.prefix}/{context.thing_name}")
@@ -130,6 +130,7 @@ class CropsSink(_Crops):
 class Shot:
     """The best picture of an object so far, and what was sent of it."""
 
+    pipeline: str  # several may send to one place, and number their objects alike
     track: Track
     since_s: float  # it was seen, or a picture was sent
     quality: float = 0.0
@@ -139,7 +140,7 @@ class Shot:
 
     @property
     def name(self) -> str:
-        return f"{self.track.id}-{self.number}"
+        return f"{self.pipeline}-{self.track.id}-{self.number}"
 
     def taken(self) -> str:
         """The name of the picture that is sent now."""
@@ -186,7 +187,7 @@ class BestSink(_Crops):
                 return writes
             for track, found in zip(step.tracks, outcome.detections(), strict=True):
                 if track is not None:
-                    shot = self._shots.setdefault(track.id, Shot(track, step.now_s))
+                    shot = self._shots.setdefault(track.id, Shot(self._pipeline, track, step.now_s))
                     writes += self._seen(shot, found, sample, outcome, step.now_s)
             return writes
 

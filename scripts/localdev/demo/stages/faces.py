@@ -162,7 +162,7 @@ def contact_sheet(crops: list[bytes], keys: list[str], path: Path) -> None:
         tile = np.full((TILE + 24, TILE, 3), 255, np.uint8)
         top, left = (TILE - small.shape[0]) // 2, (TILE - small.shape[1]) // 2
         tile[top : top + small.shape[0], left : left + small.shape[1]] = small
-        moment, frame, number = Path(key).stem.split("-")
+        moment, *_, frame, number = Path(key).stem.split("-")
         text = f"{moment[:2]}:{moment[2:4]}:{moment[4:6]} frame {frame} #{number}"
         cv2.putText(tile, text, (4, TILE + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.33, (60, 60, 60), 1, cv2.LINE_AA)
         tiles.append(tile)
