@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from camera_capture.camera import Camera
 from camera_capture.errors import UndecodableError
 from camera_capture.pace import Pace
+from camera_capture.passwords import Password
 from camera_capture.privacy import PrivacyMasks
 from camera_capture.source import Source, reason, translated
 from edgeml import redact
@@ -31,6 +32,9 @@ class Owner(Protocol):
     camera: Camera
     health: Scope
     stopping: threading.Event
+
+    def password(self, reference: Password) -> str:
+        """Raises SourceError."""
 
     def is_current(self, attempt: "Attempt") -> bool:
         """Whether the right to write is its own."""
@@ -65,6 +69,7 @@ class Attempt(threading.Thread):
 
     def run(self) -> None:
         try:
+            self._camera = self._camera.unlocked(self._worker.password)
             self._source = self._camera.open()
             try:
                 self._source.open()

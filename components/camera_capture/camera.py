@@ -1,15 +1,19 @@
 """What every camera is told. What one kind alone is told stands in its module of `kinds`."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
 
 from camera_capture import polygons
+from camera_capture.http_address import split
 from camera_capture.motion import MotionSettings
+from camera_capture.passwords import Password
 from camera_capture.polygons import Polygon
 from camera_capture.source import Source
-from edgeml.errors import SourceError
+from edgeml.errors import ConfigError, SourceError
 from edgeml.fields import BucketOrNone, KeyPrefix
 
 
@@ -77,6 +81,10 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
         if self.motion is not None:
             polygons.check(f"{path}.motion.mask", self.motion.mask)
 
+    def unlocked(self, password: Callable[[Password], str]) -> Self:
+        """Itself with what `password` gives in its place. Raises SourceError."""
+        return self
+
     def open(self) -> Source:
         """The source. Raises SourceError saying what cannot be opened and why.
 
@@ -102,3 +110,23 @@ class LocatedCamera(Camera, frozen=True, kw_only=True):
         if "\0" in where:
             raise SourceError("location: expected text without NUL")
         return where
+
+
+class NetworkCamera(LocatedCamera, frozen=True, kw_only=True):
+    password: Annotated[
+        Password | None, Meta(description="rtsp, http: where the password of the user in `location` is kept")
+    ] = None
+
+    def check(self, path: str) -> None:
+        super().check(path)
+        if self.password is not None:
+            _, user, _ = split(self.where)
+            if not user or ":" in user:
+                raise ConfigError(f"{path}.location", "expected rtsp://user@host, without a password beside `password`")
+
+    def unlocked(self, password: Callable[[Password], str]) -> Self:
+        if self.password is None:
+            return self
+        scheme, user, place = split(self.where)
+        location = f"{scheme}://{user}:{quote(password(self.password), safe='')}@{place}"
+        return msgspec.structs.replace(self, location=location)

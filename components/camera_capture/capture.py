@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from camera_capture.attempt import Attempt
 from camera_capture.camera import Camera
 from camera_capture.motion import MotionDetector
+from camera_capture.passwords import Password, Passwords
 from camera_capture.watch import MotionWatch
 from edgeml.backoff import Backoff
 from edgeml.component import Context
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_ABANDONED = 3  # hung reads of one camera, before it waits for one of them to come back
+PASSWORD_WAIT_S = 2.0
 LOOK_S = 1.0  # how often it is looked whether the ring is still there
 
 Announce = Callable[[FrameReady | CameraMotion], None]
@@ -50,12 +52,14 @@ class CameraWorker:
         is_alone: Callable[[], bool] = lambda: True,
         *,
         share_with_group: bool = False,
+        passwords: Passwords | None = None,
     ) -> None:
         self.name, self.camera = name, camera
         self.context, self.announce = context, announce
         self.stopping = threading.Event()
         self.delivered_at = 0.0  # monotonic
         self._is_alone = is_alone
+        self._passwords = passwords or Passwords(context)
         self._directory, self._share = directory, share_with_group
         self.health = context.health.scope(f"cameras.{name}")
         self._lock = threading.Lock()  # the ring, and which attempt may write to it
@@ -93,6 +97,10 @@ class CameraWorker:
         with self._lock:
             self._drop_ring()
         self.health.forget()
+
+    def password(self, reference: Password) -> str:
+        """The password of its user. Raises SourceError where none is known, which is soon told."""
+        return self._passwords.get(reference, min(PASSWORD_WAIT_S, self.camera.stall_timeout_s))
 
     def is_current(self, attempt: Attempt) -> bool:
         return self._attempt is attempt

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from camera_capture import __version__
-from camera_capture.camera import Camera
+from camera_capture.camera import Camera, NetworkCamera
 from camera_capture.capture import CameraWorker
 from camera_capture.config import Config
+from camera_capture.passwords import Passwords
 from camera_capture.snapshots import SnapshotTaker, check_places
 from edgeml import messages, redact
 from edgeml.component import Component, Context
@@ -43,6 +44,7 @@ class CameraCapture(Component[Config]):
         self._takers: dict[str, SnapshotTaker] = {}
         self._subscribed: dict[str, Subscription] = {}  # to commands, by camera
         self._uploader: Uploader | None = None
+        self._passwords = Passwords(context)
         self._keeper: threading.Thread | None = None
         self._unbegun: set[str] = set()  # cameras whose threads could not be started
         self._lock = threading.Lock()  # commands come on the inbox thread, configuration on the main thread
@@ -51,6 +53,8 @@ class CameraCapture(Component[Config]):
         check_places(config.cameras, self.context.thing_name)
         self._config = config
         self._prepare_uploads()
+        cameras = config.cameras.values()
+        self._passwords.keep({one.password for one in cameras if isinstance(one, NetworkCamera) and one.password})
         for name, camera in config.cameras.items():
             self._add(name, camera)
         self.context.health.note("cameras", "" if config.cameras else "none configured")
@@ -121,6 +125,7 @@ class CameraCapture(Component[Config]):
                 )
             ),
             share_with_group=self._config.share_with_group,
+            passwords=self._passwords,
         )
 
     def _begin(self, name: str) -> None:

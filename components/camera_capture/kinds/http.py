@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
-from camera_capture.camera import LocatedCamera
+from camera_capture.camera import NetworkCamera
 from camera_capture.errors import UndecodableError
 from camera_capture.http_address import Address, authorization
 from camera_capture.multipart import MAX_PART, Multipart
@@ -28,7 +28,7 @@ _BOUNDARY = re.compile(r"boundary\s*=\s*(\"[^\"]*\"|[^;\s]*)", re.IGNORECASE)
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"RIFF")
 
 
-class HttpCamera(LocatedCamera, frozen=True, kw_only=True, tag="http"):
+class HttpCamera(NetworkCamera, frozen=True, kw_only=True, tag="http"):
     location: Annotated[str | int, Meta(description="http: URL")] = "0"
     every_s: Annotated[
         float, Meta(ge=0, le=86400, description="http: seconds between two pictures of a snapshot URL; 0 takes 1 s")
