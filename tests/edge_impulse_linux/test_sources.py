@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from edge_impulse_linux.config import Sensor
+from edge_impulse_linux.identity import Identity
+from edge_impulse_linux.ingestion import Ingestion
+from edge_impulse_linux.sampling import Request, Sampler
 from edge_impulse_linux.sources import FRESH_S, Camera, Feed
 from edgeml.errors import SourceError
 from edgeml.frames import FrameWriter
@@ -123,3 +126,28 @@ def test_messages_that_are_no_samples_are_counted(payload: bytes) -> None:
     source.feed(payload)
     assert health.counter("sensors.s.rejected") == 1
     assert "sensor s" in (health.report().last_error or "")
+
+
+@pytest.mark.parametrize(
+    ("length_ms", "allowed"),
+    [
+        (0, True),
+        (1, True),
+        (9_999, True),
+        (10_000, True),
+        (10_000.1, False),
+        (1e30, False),
+        (-1, False),
+        (-1e-9, False),
+    ],
+)
+def test_a_sample_is_as_long_as_its_sensor_allows(length_ms: float, allowed: bool) -> None:
+    source, health = feed(axes=["x"], frequency_hz=50.0, max_length_s=10)
+    ingestion = Ingestion("http://127.0.0.1:9", "k", Identity("02:00:00:00:00:01", "door"))
+    sampler, cancelled = Sampler({"s": source}, ingestion, "", health, jpeg_quality=90), threading.Event()
+    cancelled.set()
+    request = Request(label="x", path="/api/training/data", sensor="s", length=length_ms)
+    told: list[dict[str, Any]] = []
+    with pytest.raises(SourceError, match="was interrupted" if allowed else "at most 10000 ms a sample"):
+        sampler.take(request, told.append, cancelled)
+    assert bool(told) == allowed

@@ -7,7 +7,7 @@ import pytest
 
 from download_support import CONTENT, LIMITS, fetch, server_context
 from edgeml.errors import DisconnectedError, IpcError
-from model_updater.download import check_url, download
+from model_updater.download import MAX_REDIRECTS, check_url, download
 from model_updater.errors import JobGone, UpdateError
 from ota_support import FileServer
 
@@ -104,7 +104,13 @@ def test_a_url_that_can_never_work_is_not_asked_again(tmp_path: Path) -> None:
         fetch("http://127.0.0.1:1/a b?X-Amz-Signature=secret", tmp_path / "part")
 
 
-def test_a_redirect_is_followed(server: FileServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [0, 1, MAX_REDIRECTS - 1, MAX_REDIRECTS, MAX_REDIRECTS + 1])
+def test_redirects_are_followed_so_far(server: FileServer, tmp_path: Path, count: int) -> None:
     server.location = server.add(CONTENT, "/there")
-    server.statuses = [307]
-    assert fetch(f"{server.url}/here", tmp_path / "part") == CONTENT
+    server.statuses = [307] * count
+    start = f"{server.url}/{'here' if count else 'there'}"
+    if count <= MAX_REDIRECTS:
+        assert fetch(start, tmp_path / "part") == CONTENT
+    else:
+        with pytest.raises(UpdateError, match="redirect"):
+            fetch(start, tmp_path / "part")

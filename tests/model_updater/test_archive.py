@@ -86,12 +86,31 @@ def test_a_name_twice_is_refused(pack: Callable[[dict[str, bytes]], bytes], tmp_
 
 
 @pytest.mark.parametrize("pack", [zipped, tarred])
-def test_size_and_number_are_bounded(pack: Callable[[dict[str, bytes]], bytes], tmp_path: Path) -> None:
-    with pytest.raises(UpdateError, match="more"):
-        unpacked(pack({"a": b"x" * 600, "b": b"x" * 600}), tmp_path, 1000)
-    (tmp_path / "many").mkdir()
-    with pytest.raises(UpdateError, match="more than 64 files"):
-        unpacked(pack({f"f{n}": b"" for n in range(MAX_FILES + 1)}), tmp_path / "many")
+@pytest.mark.parametrize(
+    ("sizes", "fits"), [((0, 0), True), ((500, 499), True), ((500, 500), True), ((500, 501), False)]
+)
+def test_bytes_are_bounded(
+    pack: Callable[[dict[str, bytes]], bytes], sizes: tuple[int, int], fits: bool, tmp_path: Path
+) -> None:
+    files = {f"f{number}": b"x" * size for number, size in enumerate(sizes)}
+    if fits:
+        assert unpacked(pack(files), tmp_path, 1000) == files
+    else:
+        with pytest.raises(UpdateError, match="more than"):
+            unpacked(pack(files), tmp_path, 1000)
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+@pytest.mark.parametrize(
+    ("count", "fits"), [(1, True), (MAX_FILES - 1, True), (MAX_FILES, True), (MAX_FILES + 1, False)]
+)
+def test_files_are_bounded(pack: Callable[[dict[str, bytes]], bytes], count: int, fits: bool, tmp_path: Path) -> None:
+    files = {f"f{number}": b"" for number in range(count)}
+    if fits:
+        assert unpacked(pack(files), tmp_path) == files
+    else:
+        with pytest.raises(UpdateError, match="more than 64 files"):
+            unpacked(pack(files), tmp_path)
 
 
 def test_a_zip_that_lies_about_its_size_is_stopped_at_the_limit(tmp_path: Path) -> None:

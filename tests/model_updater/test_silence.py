@@ -19,7 +19,7 @@ from ipc_support import FakeIpc
 from model_updater import installation, jobs, updater
 from model_updater.config import Config
 from model_updater.journal import Journal, JournalFile
-from model_updater.updater import Updater
+from model_updater.updater import MAX_INTERRUPTIONS, Updater
 from ota_support import MODEL, FileServer, bundle_files, document, tiny_model, zipped
 from updater_support import BASE, THING
 
@@ -142,6 +142,20 @@ def test_an_outcome_for_which_there_is_no_room_takes_that_of_the_download(
     assert kept[-1].outcome is not None
     assert kept[-1].outcome.details["reason"] == report["statusDetails"]["reason"]
     assert not part.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("interruptions", "status"),
+    [(0, "SUCCEEDED"), (1, "SUCCEEDED"), (MAX_INTERRUPTIONS - 1, "SUCCEEDED"), (MAX_INTERRUPTIONS, "FAILED")],
+)
+def test_a_step_is_begun_so_often(device: Device, interruptions: int, status: str) -> None:
+    """By the journal, which counts the starts of a process that did not get to its end."""
+    begun = Journal(job_id="j", execution_number=1, document=None, interruptions=interruptions)
+    JournalFile(device.work / "journal").save(begun)
+    report = device.update(require_confirmation=False)
+    assert report["status"] == status
+    more = f"this step was interrupted more than {MAX_INTERRUPTIONS} times"
+    assert report["statusDetails"].get("reason") == (more if status == "FAILED" else None)
 
 
 @pytest.mark.parametrize(

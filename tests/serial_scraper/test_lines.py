@@ -45,3 +45,15 @@ def test_a_line_over_the_cap_is_dropped_whole_and_counted_once() -> None:
 )
 def test_text_is_free_of_terminal_control_and_says_whether_it_was_utf8(line: bytes, expected: tuple[str, bool]) -> None:
     assert text(line) == expected
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r\r\n"])
+@pytest.mark.parametrize("length", [0, 1, CAP - 1, CAP, CAP + 1])
+def test_lines_up_to_the_cap_come_out(length: int, end: bytes) -> None:
+    line = b"x" * length
+    for step in (1, CAP, 1000):
+        splitter = LineSplitter(CAP)
+        data = line + end + b"next\n"
+        found = [each for at in range(0, len(data), step) for each in splitter.feed(data[at : at + step])]
+        assert found == [*([line] if 0 < length <= CAP else []), b"next"]
+        assert splitter.too_long == (length > CAP)
