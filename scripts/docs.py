@@ -32,7 +32,11 @@ GDK_VERSION = re.compile(r"(\"version\": )\"[^\"]*\"")
 DEFAULTS = re.compile(r"(?<=^  DefaultConfiguration:\n)(?:    (?!accessControl:).*\n)*", re.MULTILINE)
 MARKERS = re.compile(r"(<!-- config -->\n).*?(<!-- /config -->)", re.DOTALL)
 
-MESSAGES = {"edgeml.Monitor.report": ("monitor.report", "Report")}  # schemas of what others are to read
+MESSAGES = {  # schemas of what others write and read
+    "edgeml.Monitor.report": ("monitor.report", "Report"),
+    "edgeml.Monitor.look": ("monitor.look", "Request"),
+    "edgeml.Monitor.look.reply": ("monitor.look", "Answer"),
+}
 
 Row = tuple[str, str, str, str]
 

@@ -23,14 +23,25 @@ def secret_value(ipc: Ipc, secret_id: str, key: str) -> str:
 
     Raises SecretError when there is no such secret or key, or nobody could be asked.
     """
+    return _value(_text(ipc, secret_id), secret_id, key)
+
+
+def secret_fields(ipc: Ipc, secret_id: str) -> dict[str, Any]:
+    """A secret that is a JSON object. Raises SecretError when it is none, or nobody could be asked."""
+    fields = _fields(_text(ipc, secret_id))
+    if not isinstance(fields, dict):
+        raise SecretError(f"secret {secret_id}: expected a JSON object")
+    return fields
+
+
+def _text(ipc: Ipc, secret_id: str) -> str:
     try:
-        text = ipc.secret(secret_id)
+        return ipc.secret(secret_id)
     except DisconnectedError:
         raise
     except (IpcError, SecretError) as refusal:
         log.info("asking Secrets Manager, the core has no such secret %s", kv(secret=secret_id, reason=refusal))
-        text = _from_secrets_manager(secret_id, refusal)
-    return _value(text, secret_id, key)
+        return _from_secrets_manager(secret_id, refusal)
 
 
 def _from_secrets_manager(secret_id: str, refusal: Exception) -> str:
@@ -49,10 +60,7 @@ def _from_secrets_manager(secret_id: str, refusal: Exception) -> str:
 
 def _value(text: str, secret_id: str, key: str) -> str:
     value: Any = text
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError):
-        fields = None
+    fields = _fields(text)
     if isinstance(fields, dict):
         if key not in fields:
             raise SecretError(f"secret {secret_id}: it has no key {key!r}")
@@ -60,3 +68,10 @@ def _value(text: str, secret_id: str, key: str) -> str:
     if isinstance(value, str | int | float) and str(value).strip():
         return str(value).strip()
     raise SecretError(f"secret {secret_id}: expected text for {key!r}, found nothing that is one")
+
+
+def _fields(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

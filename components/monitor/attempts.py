@@ -19,13 +19,20 @@ REST = "the rest"  # who finds no place in the table
 
 
 @dataclass
-class _Bucket:
+class Bucket:
     """`left` attempts at `at`, one more every `each_s` seconds."""
 
     burst: int
     each_s: float
     left: float
     at: float
+
+    def take(self, now: float) -> bool:
+        """Whether one is left; it is taken."""
+        if self.filled(now) < 1:
+            return False
+        self.left -= 1
+        return True
 
     def filled(self, now: float) -> float:
         self.left = min(float(self.burst), self.left + (now - self.at) / self.each_s)
@@ -35,7 +42,7 @@ class _Bucket:
 
 @dataclass
 class _Peer:
-    bucket: _Bucket
+    bucket: Bucket
     free: int = FREE
     busy: bool = False
     paid: bool = False  # the attempt under way is among those of all
@@ -47,7 +54,7 @@ class Attempts:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._all = _Bucket(BURST_ALL, ALL_EACH_S, BURST_ALL, clock())
+        self._all = Bucket(BURST_ALL, ALL_EACH_S, BURST_ALL, clock())
         self._peers: dict[str, _Peer] = {}  # the one that tried last is the last
 
     def __len__(self) -> int:
@@ -62,10 +69,8 @@ class Attempts:
             if peer.busy or peer.bucket.filled(now) < 1:
                 return False
             peer.paid = peer.free <= 0
-            if peer.paid:
-                if self._all.filled(now) < 1:
-                    return False
-                self._all.left -= 1
+            if peer.paid and not self._all.take(now):
+                return False
             peer.free -= 1
             peer.bucket.left -= 1
             peer.busy = True
@@ -92,5 +97,5 @@ class Attempts:
             if len(self._peers) >= MAX_PEERS:
                 name = REST
                 peer = self._peers.pop(REST, None)
-        self._peers[name] = peer or _Peer(_Bucket(BURST, EACH_S, BURST, now))
+        self._peers[name] = peer or _Peer(Bucket(BURST, EACH_S, BURST, now))
         return self._peers[name]

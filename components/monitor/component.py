@@ -8,6 +8,8 @@ from edgeml.component import Component, Context
 from edgeml.errors import RefusedError
 from monitor import __version__
 from monitor.config import Config
+from monitor.look import Look
+from monitor.otlp import Exporter
 from monitor.page import Page
 from monitor.report import Reporter
 from monitor.state import State
@@ -28,9 +30,11 @@ class Monitor(Component[Config]):
         self._config = Config()
         self._watch = Watch(checks(context), context.health.problems)
         self._state = State(context.thing_name, __version__, context.health.problems.current, vitals=self._watch.vitals)
-        self._look = threading.Event()
+        self._vitals_due = threading.Event()
         self._page = Page(context, self._state)
         self._reporter = Reporter(context, self._state)
+        self._look = Look(context, self._state)
+        self._exporter = Exporter(context, self._state)
 
     def start(self, config: Config) -> None:
         config.check()
@@ -41,19 +45,25 @@ class Monitor(Component[Config]):
         self.context.spawn("neighbours", self._ask_for_ever)
         self._page.start(config)
         self._reporter.start(config)
-        self.context.spawn("vitals", self._look_for_ever)
+        self._look.start(config)
+        self._exporter.start(config)
+        self.context.spawn("vitals", self._watch_for_ever)
 
     def reconfigure(self, config: Config) -> None:
         config.check()
         self._config = config
         self._state.neighbours.place(Path(config.ring_directory))
-        self._look.set()
+        self._vitals_due.set()
         self._page.reconfigure(config)
         self._reporter.reconfigure(config)
+        self._look.reconfigure(config)
+        self._exporter.reconfigure(config)
 
     def stop(self) -> None:
-        self._look.set()
+        self._vitals_due.set()
         self._page.ask_to_stop()
+        self._look.ask_to_stop()
+        self._exporter.ask_to_stop()
         self._reporter.stop()
 
     def _subscribe(self, topic: str, take: Callable[[str, bytes], bool]) -> None:
@@ -73,9 +83,9 @@ class Monitor(Component[Config]):
             if self.context.stopping.wait(ASK_S):
                 return
 
-    def _look_for_ever(self) -> None:
+    def _watch_for_ever(self) -> None:
         while not self.context.stopping.is_set():
-            self._look.clear()
+            self._vitals_due.clear()
             limits = self._config.vitals
             self._watch.round(limits)
-            self._look.wait(limits.interval_s)
+            self._vitals_due.wait(limits.interval_s)

@@ -1,4 +1,4 @@
-"""What a Prometheus server is told at `/metrics`: made for each scrape of what the Monitor knows.
+"""What a Prometheus server is told at `/metrics`, and a collector by OTLP: made each time of what the Monitor knows.
 
 Names of components, cameras and counters are what anybody on the core says they are. A Prometheus server keeps each
 label value that it ever saw, so of each kind only the first that come are told.
@@ -108,7 +108,21 @@ class Metrics(Collector):
     def describe(self) -> Iterable[Metric]:
         return []
 
+    def values(self) -> dict[str, dict[tuple[str, ...], float]]:
+        """What is told now: values by the labels' values, by the name of the metric."""
+        with self._lock:
+            return self._gathered()
+
     def collect(self) -> Iterator[Metric]:
+        for name, values in self._gathered().items():
+            told = METRICS[name]
+            make = CounterMetricFamily if told.kind == "counter" else GaugeMetricFamily
+            family = make(name, told.text, labels=told.labels)
+            for labels, value in values.items():
+                family.add_metric(labels, value)
+            yield family
+
+    def _gathered(self) -> dict[str, dict[tuple[str, ...], float]]:
         self._values = {name: {} for name in METRICS}
         state, reports = self._state.snapshot(), self._state.reports()
         self._device(state)
@@ -116,14 +130,7 @@ class Metrics(Collector):
         for name, report in reports.items():
             self._report(name, report)
         self._values["edgeml_monitor_refused_series_total"][()] = self._refused
-        for name, told in METRICS.items():
-            if not self._values[name]:  # a sensor that is not there says nothing
-                continue
-            make = CounterMetricFamily if told.kind == "counter" else GaugeMetricFamily
-            family = make(name, told.text, labels=told.labels)
-            for labels, value in self._values[name].items():
-                family.add_metric(labels, value)
-            yield family
+        return {name: values for name, values in self._values.items() if values}  # no sensor, no metric
 
     def _device(self, state: DeviceState) -> None:
         self._put("edgeml_device_info", (state.thing, state.version), 1)

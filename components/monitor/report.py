@@ -25,7 +25,7 @@ AGAIN_S = 30.0  # where the spool cannot be opened
 TIMES = {"at": 1, "problems.since": 1}
 DEPTHS = ("waiting", "waiting_bytes", "dropped", "quarantined")  # gauges of spools end so
 
-Why = Literal["interval", "problem"]
+Why = Literal["interval", "problem", "look"]
 
 
 class Running(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""AWS as scripts/deploy uses it: clients that give up in time, and errors in words."""
+"""AWS as scripts/deploy and scripts/look use it: clients that give up in time, and errors in words."""
 
 import os
 import re
@@ -52,6 +52,13 @@ class Aws:
         if service not in self._clients:
             self._clients[service] = self._session.client(service, config=self._config)
         return self._clients[service]
+
+    def credentials(self) -> Any:
+        """What botocore found, as it is now. Raises UsageError where there are none."""
+        found = self._session.get_credentials()
+        if found is None:
+            raise UsageError("the AWS configuration: no credentials")
+        return found.get_frozen_credentials()
 
     @cached_property
     def identity(self) -> tuple[str, str]:

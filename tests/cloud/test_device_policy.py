@@ -58,6 +58,8 @@ OTHERS = [
     ("iot:Subscribe", f"{AT}:topicfilter/$aws/things/payroll-1/jobs/notify"),
     ("iot:Publish", f"{AT}:topic/edgeml/device/payroll-1/report"),
     ("iot:Publish", f"{AT}:topic/edgeml/device/{THING}/other"),
+    ("iot:Publish", f"{AT}:topic/edgeml/device/{THING}/look"),
+    ("iot:Subscribe", f"{AT}:topicfilter/edgeml/device/{THING}/look/reply"),
     ("iot:Subscribe", f"{AT}:topicfilter/edgeml/device/{THING}/report"),
     ("iot:Subscribe", f"{AT}:topicfilter/#"),
     ("iot:AssumeRoleWithCertificate", f"{AT}:rolealias/payroll"),
@@ -136,3 +138,28 @@ def test_the_installer_finds_what_it_would_make(stack: Stack) -> None:
 
 def as_list(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value]
+
+
+LOOKER = [
+    ("iot:DescribeEndpoint", "*", True),
+    ("iot:Connect", f"{AT}:client/look-0a1b", True),
+    ("iot:Connect", f"{AT}:client/{THING}", False),
+    ("iot:Publish", f"{AT}:topic/edgeml/device/{THING}/look", True),
+    ("iot:Publish", f"{AT}:topic/edgeml/device/{THING}/look/reply", False),
+    ("iot:Publish", f"{AT}:topic/edgeml/device/{THING}/report", False),
+    ("iot:Publish", f"{AT}:topic/edgeml/device/payroll-1/look", False),
+    ("iot:Subscribe", f"{AT}:topicfilter/edgeml/device/{THING}/look/reply", True),
+    ("iot:Receive", f"{AT}:topic/edgeml/device/{THING}/look/reply", True),
+    ("iot:Subscribe", f"{AT}:topicfilter/edgeml/device/#", False),
+    ("s3:GetObject", "arn:aws:s3:::edgeml-data-123456789012-us-east-1/look/edgeml-press-1/a/door.jpg", True),
+    ("s3:GetObject", "arn:aws:s3:::edgeml-data-123456789012-us-east-1/faces/edgeml-press-1/1.jpg", False),
+    ("s3:ListBucket", "arn:aws:s3:::edgeml-data-123456789012-us-east-1", False),
+]
+
+
+@pytest.mark.parametrize(("action", "resource", "allowed"), LOOKER)
+def test_who_looks_asks_devices_of_this_stack_and_reads_their_answers(
+    stack: Stack, action: str, resource: str, allowed: bool
+) -> None:
+    statements = stack.resources["LookPolicy"].properties["PolicyDocument"]["Statement"]
+    assert iam.allowed(statements, (action, resource), {}) is allowed

@@ -45,7 +45,10 @@ MINE = {
         "secretsmanager:GetSecretValue": {EDGE_IMPULSE},
     },
     "edgeml.EdgeImpulseLinux": {"secretsmanager:GetSecretValue": {EDGE_IMPULSE}},
-    "edgeml.Monitor": {"secretsmanager:GetSecretValue": {MONITOR}},
+    "edgeml.Monitor": {
+        "s3:PutObject": {f"{DATA}/look/press-1/0123456789abcdef/state.json"},
+        "secretsmanager:GetSecretValue": {MONITOR},
+    },
     "edgeml.LogShipper": {
         "logs:PutLogEvents": {STREAM},
         **{

@@ -206,6 +206,7 @@ def test_outputs_lead_where_they_say(stack: Stack) -> None:
         "TokenExchangeRoleName": "TokenExchangeRole",
         "DevicePolicyName": "edgeml-device",
         "TokenExchangePolicyName": "GreengrassTESCertificatePolicyedgeml-token-exchange",
+        "LookPolicyArn": "arn:aws:iam::123456789012:policy/LookPolicy",
         "ProvisioningPolicyArn": "arn:aws:iam::123456789012:policy/ProvisioningPolicy",
     }
     assert {name for name in stack.resources if name.endswith("Dashboard")} == {

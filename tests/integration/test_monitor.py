@@ -3,6 +3,7 @@
 import json
 import re
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
@@ -12,13 +13,21 @@ from integration.conftest import Start
 from localdev.cloud import LocalCloud
 from localdev.core import LocalCore
 from localdev.demo.observer import Observer
+from look import main as look
 from support import eventually
 
 
 @pytest.mark.parametrize("profile", ["java", "lite"])
-def test_it_tells_of_its_neighbours_where_the_log_says(start: Start, cloud: LocalCloud, profile: str) -> None:
-    monitor = {"port": 0, "auth": "off", "vitals": {"interval_s": 1}, "report_s": 2}
-    components = {"monitor": monitor, "sample_requester": {"interval_s": 3600}}
+def test_it_tells_of_its_neighbours_here_and_from_afar(
+    start: Start, cloud: LocalCloud, profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = f"looked-at-{profile}"
+    cloud.aws.client("s3").create_bucket(Bucket=bucket)
+    rings = {"ring_directory": str(tmp_path)}
+    monitor = {"port": 0, "auth": "off", "vitals": {"interval_s": 1}, "report_s": 2, **rings}
+    monitor |= {"look": "pictures", "look_bucket": bucket}
+    door = {"type": "test_pattern", "width": 1280, "height": 720, "fps": 10}
+    components = {"monitor": monitor, "camera_capture": {"cameras": {"door": door}, **rings}}
     with start(components, profile=profile, thing_name=profile) as core, closing(Observer(cloud.mqtt_address)) as iot:
         reports: list[Any] = []
         iot.hear(f"edgeml/device/{profile}/report", lambda topic, payload: reports.append(json.loads(payload)))
@@ -31,17 +40,25 @@ def test_it_tells_of_its_neighbours_where_the_log_says(start: Start, cloud: Loca
         def names() -> list[str]:
             return [component["name"] for component in json.loads(answered("api/state"))["components"]]
 
-        eventually(lambda: names() == ["edgeml.SampleRequester"], 20, "the neighbour's report")
+        eventually(lambda: names() == ["edgeml.CameraCapture"], 20, "the neighbour's report")
         vital = eventually(
             lambda: json.loads(answered("api/state"))["vitals"].get("core_answer"), 20, "the core's answer"
         )
         assert (vital["label"], vital["unit"]) == ("Core", "seconds")
-        assert 'edgeml_component_up{component="edgeml.SampleRequester"} 1.0' in answered("metrics").splitlines()
+        assert 'edgeml_component_up{component="edgeml.CameraCapture"} 1.0' in answered("metrics").splitlines()
         assert core.state("edgeml.Monitor") == "RUNNING"
         eventually(
-            lambda: reports and "edgeml.SampleRequester" in reports[-1]["components"], 20, "the report to the cloud"
+            lambda: reports and "edgeml.CameraCapture" in reports[-1]["components"], 20, "the report to the cloud"
         )
         assert reports[-1]["thing"] == profile
+        for name, value in cloud.environment().items():
+            monkeypatch.setenv(name, value)
+        looked = tmp_path / "looked.html"
+        assert look([profile, "--pictures", "--mqtt", cloud.mqtt_url, "--output", str(looked)]) == 0
+        assert 'alt="door"' in looked.read_text()
+        found = cloud.aws.client("s3").list_objects_v2(Bucket=bucket)["Contents"]
+        assert {key.split("/", 2)[1] for key in (item["Key"] for item in found)} == {profile}
+        assert sorted(item["Key"].rpartition("/")[2] for item in found) == ["door.jpg", "state.json"]
 
 
 def page(core: LocalCore) -> str:
