@@ -118,6 +118,16 @@ def test_samples_that_nobody_takes_are_bounded_whole_and_the_newest_stay() -> No
     assert health.counter("input_overrun") == 3 * 1000 - 24
 
 
+@pytest.mark.parametrize("samples", [0, 1, 2, 7, 8, 9])
+def test_values_of_four_windows_wait_and_no_more(samples: int) -> None:
+    source, health = sensor()
+    for value in range(samples):
+        source.feed(json.dumps([value] * 3).encode())
+    kept = range(max(0, samples - 8), samples)
+    assert [window[::3] for window in windows(source)] == [[a, b] for a, b in zip(kept[::2], kept[1::2], strict=False)]
+    assert health.counter("input_overrun") == 3 * max(0, samples - 8)
+
+
 def test_next_waits_for_the_sample_that_completes_a_window() -> None:
     source, _ = sensor()
     source.feed(b"[1,2,3]")

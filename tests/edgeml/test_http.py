@@ -11,7 +11,7 @@ import pytest
 from certificates import certificate
 from edgeml import http
 from edgeml.errors import HttpError, HttpRedirectError, HttpTimeoutError, HttpUrlError
-from edgeml.http import Client, Limits
+from edgeml.http import MAX_URL, Client, Limits
 from hostile_http import ENDLESS, OK, WRONG, raw_server, sends
 
 QUICK = Limits(total_s=0.4, connect_s=0.3, stall_s=0.3, max_bytes=20_000)
@@ -48,6 +48,28 @@ def test_a_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert server.requests[0].startswith(b"POST /p?q=1 HTTP/1.1\r\n")
     assert server.requests[0].count(b"Host: 127.0.0.1:") == 1
     assert b"x-key: k\r\n" in server.requests[0]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(("size", "fits"), [(0, True), (1, True), (999, True), (1000, True), (1001, False)])
+def test_a_body_has_no_more_bytes_than_are_allowed(size: int, fits: bool, chunked: bool) -> None:
+    length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
+    content = b"x" * size
+    if chunked:
+        content = (b"%x\r\n%b\r\n" % (size, content) if size else b"") + b"0\r\n\r\n"
+    with raw_server(sends(OK + length + b"\r\n\r\n" + content)) as server:
+        if fits:
+            assert http.request("GET", server.url, Limits(5, max_bytes=1000)).body == b"x" * size
+        else:
+            with pytest.raises(HttpError, match="1000"):
+                http.request("GET", server.url, Limits(5, max_bytes=1000))
+
+
+@pytest.mark.parametrize("length", [9, MAX_URL - 1, MAX_URL])
+def test_urls_up_to_a_length_can_be_asked(length: int) -> None:
+    assert http.check_url("http://h/".ljust(length, "a")).hostname == "h"
+    with pytest.raises(HttpUrlError, match=f"a URL of {MAX_URL + 1} characters"):
+        http.check_url("http://h/".ljust(MAX_URL + 1, "a"))
 
 
 def test_a_server_that_is_not_there() -> None:

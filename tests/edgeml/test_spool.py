@@ -128,10 +128,23 @@ def test_the_oldest_are_dropped_first_above_the_cap_and_counted(
     spool.close()
 
 
-def test_an_item_above_the_cap_is_refused_and_nothing_dropped_for_it(spool: Spool) -> None:
+LARGEST = 1_000_000 - ITEM_OVERHEAD - len("t") - len("{}")  # a payload that is alone in the cap
+
+
+@pytest.mark.parametrize("size", [0, 1, LARGEST - 1, LARGEST])
+def test_an_item_within_the_cap_is_stored_and_takes_no_more_room_than_it_needs(spool: Spool, size: int) -> None:
     spool.put("t", b"kept")
-    with pytest.raises(SpoolError, match=r"10000\d\d bytes is above the cap of 1000000"):
-        spool.put("t", b"x" * 1_000_000)
+    spool.put("t", b"x" * size)
+    fits = size <= LARGEST - len("kept") - ITEM_OVERHEAD - len("t{}")
+    assert payloads(spool) == ([b"kept"] if fits else []) + [b"x" * size]
+    assert spool.dropped == (not fits)
+
+
+@pytest.mark.parametrize("size", [LARGEST + 1, 10 * LARGEST])
+def test_an_item_above_the_cap_is_refused_and_nothing_dropped_for_it(spool: Spool, size: int) -> None:
+    spool.put("t", b"kept")
+    with pytest.raises(SpoolError, match=r"\d+ bytes is above the cap of 1000000"):
+        spool.put("t", b"x" * size)
     assert payloads(spool) == [b"kept"]
     assert spool.dropped == 0
 

@@ -57,13 +57,16 @@ def test_a_topic_that_no_broker_takes_is_refused_as_configuration(topic: str) ->
         load(Config, {"pipelines": {"p": {"source": {**source, "topic": good}, "backend": backend}}})
 
 
-def test_the_oldest_messages_go_first_and_are_counted(context: Context) -> None:
-    stream = StreamSamples(3, context, "p")
-    for number in range(5):
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7])
+@pytest.mark.parametrize("limit", [1, 3])
+def test_the_oldest_messages_go_first_and_are_counted(context: Context, limit: int, count: int) -> None:
+    stream = StreamSamples(limit, context, "p")
+    for number in range(count):
         stream.received("t", str(number).encode())
-    taken = [stream.next(0.01) for _ in range(4)]
-    assert [found and found.data for found in taken] == [["2"], ["3"], ["4"], None]
-    assert context.health.counter("p.messages_dropped") == 2
+    taken = [stream.next(0.001) for _ in range(limit + 1)]
+    kept = min(count, limit)
+    assert [found.data for found in taken if found] == [[str(number)] for number in range(count - kept, count)]
+    assert context.health.counter("p.messages_dropped") == count - kept
 
 
 class Publisher:
