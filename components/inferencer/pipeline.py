@@ -132,8 +132,10 @@ class PipelineWorker:
             self._refuse(sample, "the model has no answer to this one yet")
             return
         if sample.hidden is not None:  # of the picture that it was cut out of
+            from edgeml.privacy import few
+
             own = outcome.hidden or Hidden(sample.hidden.method, ())
-            outcome.hidden = Hidden(own.method, own.regions + sample.hidden.regions)
+            outcome.hidden = Hidden(own.method, few(own.regions + sample.hidden.regions))
         result = self._result(sample, outcome, (started_ns - sample.arrived_ns) / 1e6)
         for sink in self._sinks:
             try:

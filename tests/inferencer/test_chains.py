@@ -1,5 +1,6 @@
 """Which crops of what one model found another one looks at, and which wait."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from edgeml.frames import FrameReader, FrameWriter
 from edgeml.messages import Hidden, ModelRef, SampleRef
 from inferencer.sample import Outcome, Sample, Timer
 from inferencer.sources import detections
+from inferencer.tracking.tracker import Tracker
 from inferencer_support import picture, sample
 
 
@@ -69,6 +71,16 @@ def test_the_best_of_the_first_seconds_is_looked_at_or_of_those_there_were(tmp_p
     (best,) = chain.taken()
     assert best.track is not None
     assert best.source.track == best.track.id == 2
+
+
+def test_objects_that_never_ended_are_forgotten(tmp_path: Path) -> None:
+    """The pipeline that follows them was changed, and follows others now."""
+    chain = Chain(tmp_path, per_track="best", per_track_s=1000)
+    chain.go_on(TEN, [at(20)])
+    chain.tracker = Tracker(itertools.count(100).__next__)
+    assert chain.go_on(np.arange(50, 60, 0.5), [at(200)]) == []
+    ((_, track),) = chain.go_on(np.arange(60, 200, 0.5), [at(200)])
+    assert track == 1
 
 
 def test_without_tracks_there_is_no_first_of_an_object(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgeml.messages import Detection
     from inferencer.tracks import Step, Track
 
+FORGOTTEN_S, LOOK_S = 120.0, 10.0  # an object whose pipeline began anew never ends; how often that is looked for
 MAX_BYTES = 32 << 20  # of crops that wait for the model, and as many of objects whose best one is looked for
 
 
@@ -62,6 +63,7 @@ class Asked:
     """What was done about an object."""
 
     first_s: float
+    seen_s: float
     asked_s: float | None = None
     quality: float = 0.0
     best: Sample | None = None
@@ -76,7 +78,7 @@ class DetectionSamples(SampleSource):
         self._bytes = self._held = 0  # of crops that wait, and of the best ones so far
         self._arrived = threading.Condition()
         self._asked: dict[int, Asked] = {}  # by track
-        self._last_s = float("-inf")
+        self._last_s = self._looked_s = float("-inf")
         self._takers = place.takers.setdefault(settings.pipeline, [])
         place.context.health.gauge(f"{place.prefix}.crops_waiting", lambda: float(len(self._crops)))
         self._takers.append(self.take)
@@ -143,10 +145,15 @@ class DetectionSamples(SampleSource):
     def _ended(self, step: Step) -> list[Sample]:
         """The best crops of objects that are gone sooner than was thought."""
         ended = [self._asked.pop(track.id, None) for track in step.ended]
+        if step.now_s - self._looked_s > LOOK_S:
+            self._looked_s = step.now_s
+            old = [track for track, asked in self._asked.items() if step.now_s - asked.seen_s > FORGOTTEN_S]
+            ended += [self._asked.pop(track) for track in old]
         return [self._taken(asked) for asked in ended if asked is not None and asked.best is not None]
 
     def _of_track(self, sample: Sample, outcome: Outcome, index: int, track: Track, now_s: float) -> Sample | None:
-        asked = self._asked.setdefault(track.id, Asked(now_s))
+        asked = self._asked.setdefault(track.id, Asked(now_s, now_s))
+        asked.seen_s = now_s
         if self._settings.per_track == "best":
             return self._best(asked, sample, outcome, index, track, now_s)
         every_s = self._settings.per_track_s if self._settings.per_track == "interval" else float("inf")
