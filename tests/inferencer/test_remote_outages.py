@@ -1,7 +1,9 @@
 """Endpoints that fail, hang or are down: what is said of it, and what a pipeline does meanwhile."""
 
+import contextlib
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from edgeml.messages import Regression
 from edgeml.outbox import Outbox
 from hostile_http import ENDLESS, raw_server
 from inferencer.assembly import Assembly
+from inferencer.backends import remote
 from inferencer.backends.http import HttpBackend
 from inferencer.backends.onnx import OnnxBackend
 from inferencer.backends.remote import MAX_ANSWER_BYTES, Breaker
@@ -103,12 +106,49 @@ def test_attempts_are_repeated_after_a_pause(server: Endpoint, context: Context,
     assert len(server.requests) == 3
 
 
+class Clock:
+    """Of the circuits: it stands still until it is told otherwise."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        patch.setattr(remote, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+@pytest.mark.parametrize(("failures", "is_open"), [(0, False), (1, False), (2, False), (3, True)])
+def test_a_circuit_opens_after_so_many_failures_in_a_row(
+    context: Context, monkeypatch: pytest.MonkeyPatch, failures: int, is_open: bool
+) -> None:
+    Clock(monkeypatch)
+    circuit = remote.Circuit(Breaker(failures=3, open_s=10), "p.http", context)
+    for _ in range(2):
+        circuit.failed(BackendError("500"))
+    circuit.succeeded()
+    for _ in range(failures):
+        circuit.failed(BackendError("500"))
+    with pytest.raises(BackendError, match="circuit open for") if is_open else contextlib.nullcontext():
+        circuit.check()
+
+
+@pytest.mark.parametrize(("passed_s", "is_open"), [(0, True), (9.999, True), (10, False), (10.001, False)])
+def test_an_open_circuit_lets_one_through_when_its_time_is_over(
+    context: Context, monkeypatch: pytest.MonkeyPatch, passed_s: float, is_open: bool
+) -> None:
+    clock = Clock(monkeypatch)
+    circuit = remote.Circuit(Breaker(failures=1, open_s=10), "p.http", context)
+    circuit.failed(BackendError("500"))
+    clock.now += passed_s
+    for stays_open in (is_open, True):  # the second one waits for what the first one hears
+        with pytest.raises(BackendError, match="circuit open for") if stays_open else contextlib.nullcontext():
+            circuit.check()
+
+
 def test_the_circuit_opens_says_so_and_closes_again(
-    server: Endpoint, context: Context, caplog: pytest.LogCaptureFixture
+    server: Endpoint, context: Context, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO")
+    clock = Clock(monkeypatch)
     server.behave = lambda _: Answer(500)
-    model = http(context, server.url, breaker=Breaker(failures=3, open_s=0.3))
+    model = http(context, server.url, breaker=Breaker(failures=3, open_s=10))
     for _ in range(3):
         with pytest.raises(BackendError, match="500"):
             model.infer(sample([1]))
@@ -119,7 +159,7 @@ def test_the_circuit_opens_says_so_and_closes_again(
         model.infer(sample([1]))
     assert len(server.requests) == asked  # a backend that is down is left alone
     server.behave = lambda _: Answer(body=b"1")
-    time.sleep(0.35)
+    clock.now += 10
     assert model.infer(sample([1])) is not None
     assert "circuit closed" in caplog.text
     assert "p.http" not in context.health.report().notes
@@ -131,13 +171,15 @@ def running(context: Context, tmp_path: Path, settings: Any, fallback: Any = Non
     return started, relay
 
 
-def test_the_fallback_answers_while_the_backend_fails(server: Endpoint, tmp_path: Path) -> None:
-    ipc = Recorder()
+def test_the_fallback_answers_while_the_backend_fails(
+    server: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ipc, clock = Recorder(), Clock(monkeypatch)
     context = make_context(tmp_path / "work", ipc)
     spare = OnnxBackend(model="Tiny", path=str(regressor(tmp_path / "bundle")))
-    remote = HttpBackend(url=server.url, task="regression", attempts=1, breaker=Breaker(failures=2, open_s=0.5))
+    backend = HttpBackend(url=server.url, task="regression", attempts=1, breaker=Breaker(failures=2, open_s=1))
     server.behave = lambda _: Answer(500)
-    started, relay = running(context, tmp_path, remote, spare)
+    started, relay = running(context, tmp_path, backend, spare)
     try:
         eventually(lambda: context.health.counter("pipelines.p.fallback.models_loaded"), 10, "the fallback")
         answers = []
@@ -147,7 +189,7 @@ def test_the_fallback_answers_while_the_backend_fails(server: Endpoint, tmp_path
         assert [(a["backend"], a["results"]["value"]) for a in answers] == [("onnx", 0), ("onnx", 1), ("onnx", 2)]
         assert len(server.requests) == 2
         server.behave = lambda _: Answer(body=b"99")
-        time.sleep(0.55)
+        clock.now += 1
         deliver(started, "t", b"1,1,1")
         answer = eventually(lambda: ipc.on("edgeml/inference/p")[3:], 5, "an answer")[0]
         assert (answer["backend"], answer["results"]["value"]) == ("http", 99)
