@@ -81,6 +81,10 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
         if self.motion is not None:
             polygons.check(f"{path}.motion.mask", self.motion.mask)
 
+    def trouble(self) -> str:
+        """Why it cannot be opened, where that can be found out; asked when it could not be. Raises nothing."""
+        return ""
+
     def unlocked(self, password: Callable[[Password], str]) -> Self:
         """Itself with what `password` gives in its place. Raises SourceError."""
         return self

@@ -73,8 +73,13 @@ def escaped(location: str) -> str:
     return f"{scheme}://{quote(identity, safe=':%!$&()*+,;=-._~')}@{place}"
 
 
-def authorization(address: Address, challenges: Sequence[str]) -> str | None:
-    """The answer to a server's challenges: Digest where it offers that, else Basic; None where there is none."""
+def authorization(
+    address: Address, challenges: Sequence[str], method: str = "GET", target: str | None = None
+) -> str | None:
+    """The answer to a server's challenges: Digest where it offers that, else Basic; None where there is none.
+
+    `target` is what is asked for, as the request names it; by default the path of the address.
+    """
     if not (address.user or address.password):
         return None
     for challenge in challenges:
@@ -82,14 +87,20 @@ def authorization(address: Address, challenges: Sequence[str]) -> str | None:
         if kind.lower() == "digest":
             said = [part for part in urllib.request.parse_http_list(rest) if part.partition("=")[2]]
             fields = urllib.request.parse_keqv_list(said)
-            answer = _digest(address, {name.lower(): value for name, value in fields.items()})
+            lowered = {name.lower(): value for name, value in fields.items()}
+            answer = _digest(address, lowered, method, _path(address) if target is None else target)
             if answer is not None:
                 return answer
     is_basic = any(challenge.strip().lower().startswith("basic") for challenge in challenges)
     return address.basic() if is_basic else None
 
 
-def _digest(address: Address, fields: dict[str, str]) -> str | None:
+def _path(address: Address) -> str:
+    parts = urlsplit(address.url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _digest(address: Address, fields: dict[str, str], method: str, target: str) -> str | None:
     algorithm = fields.get("algorithm", "MD5").upper()
     hashed = _HASHES.get(algorithm.removesuffix("-SESS"))
     realm, nonce = fields.get("realm", ""), fields.get("nonce", "")
@@ -99,13 +110,11 @@ def _digest(address: Address, fields: dict[str, str]) -> str | None:
     def digest(*parts: str) -> str:
         return hashed(":".join(parts).encode()).hexdigest()
 
-    parts = urlsplit(address.url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     client = secrets.token_hex(8)
     first = digest(address.user, realm, address.password)
     if algorithm.endswith("-SESS"):
         first = digest(first, nonce, client)
-    second = digest("GET", target)
+    second = digest(method, target)
     told = {"username": address.user, "realm": realm, "nonce": nonce, "uri": target}
     text = f", algorithm={algorithm}"
     if "auth" in [way.strip().lower() for way in fields.get("qop", "").split(",")]:

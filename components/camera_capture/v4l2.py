@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from edgeml import redact
 from edgeml.errors import SourceError
 
 NAMES = Path("/dev/v4l/by-id")  # links that stay the same wherever a camera is plugged in
@@ -28,17 +29,17 @@ def device(place: str) -> Path:
 
     Raises SourceError that says why it cannot be used, and what there is instead.
     """
-    named = Path(f"/dev/video{int(place)}") if place.isascii() and place.isdigit() else Path(place)
-    path = Path(os.path.realpath(named))
+    named = f"/dev/video{int(place)}" if place.isascii() and place.isdigit() else place
+    shown, path = redact.location(named), Path(os.path.realpath(named))
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
-                raise SourceError(f"{named}: cannot be opened as device: it is none")
+                raise SourceError(f"{shown}: cannot be opened as device: it is none")
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise SourceError(f"{named}: cannot be opened as device: {_reason(error)}") from error
+        raise SourceError(f"{shown}: cannot be opened as device: {_reason(error)}") from error
     return path
 
 

@@ -42,7 +42,8 @@ class Video(Source):
             capture = self._made(cv2)
             if not capture.isOpened():
                 capture.release()
-                raise SourceError(f"{self._shown}: cannot be opened as {self._camera.kind}")
+                why = f": {trouble}" if (trouble := self._camera.trouble()) else ""
+                raise SourceError(f"{self._shown}: cannot be opened as {self._camera.kind}{why}")
             fps = capture.get(cv2.CAP_PROP_FPS)
             if self._file is not None:
                 self._sizes = FileSizes(self._file, capture)

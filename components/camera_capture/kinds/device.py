@@ -50,9 +50,9 @@ class DeviceCamera(LocatedCamera, frozen=True, kw_only=True, tag="device"):
         found = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
         if code and found != code:
             capture.release()
-            raise SourceError(f"{self.where}: does not give {self.input_format}; it gives {v4l2.offered(path)}")
+            raise SourceError(f"{path}: does not give {self.input_format}; it gives {v4l2.offered(path)}")
         size = (int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
         wanted = (self.width or size[0], self.height or size[1])
         if size != wanted:
-            facts = kv(device=self.where, wanted=f"{wanted[0]}x{wanted[1]}", taken=f"{size[0]}x{size[1]}")
+            facts = kv(device=path, wanted=f"{wanted[0]}x{wanted[1]}", taken=f"{size[0]}x{size[1]}")
             log.warning("the device has another size, frames are scaled %s: it gives %s", facts, v4l2.offered(path))
