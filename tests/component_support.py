@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgeml.component import STOP_TIMEOUT_S
+from edgeml.ending import STOP_TIMEOUT_S
 from support import Standalone
 
 COMPONENT = """
     import os, sys, threading, time
     from pathlib import Path
     import msgspec
-    from edgeml import component
+    from edgeml import ending
     from edgeml.component import Component, run
     from edgeml.errors import DisconnectedError, SourceError
 
@@ -66,7 +66,7 @@ COMPONENT = """
             time.sleep(self.config.stop_s)
             self.context.ipc.publish("stopped", b"1")
 
-    component.STOP_TIMEOUT_S = float(os.environ.get("STOP_S", component.STOP_TIMEOUT_S))
+    ending.STOP_TIMEOUT_S = float(os.environ.get("STOP_S", ending.STOP_TIMEOUT_S))
     raise SystemExit(run(Echo, Config))
 """
 

@@ -9,23 +9,21 @@ import contextlib
 import logging
 import os
 import queue
-import signal
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from edgeml import config as configuration
-from edgeml import credentials, messages
+from edgeml import credentials, ending, messages
 from edgeml import log as logs
 from edgeml._context import Component, Context
 from edgeml._last_good import LastGood
 from edgeml._standalone import work_folder
+from edgeml.ending import EXIT_FAILED
 from edgeml.errors import ConfigError, DisconnectedError, EdgemlError
-from edgeml.health import Health
+from edgeml.health import Health, fitted
 from edgeml.ipc import GreengrassIpc, Ipc, StandaloneIpc
 
 __all__ = ["Component", "Context", "run"]
@@ -34,9 +32,8 @@ log = logging.getLogger(__name__)
 
 C = TypeVar("C")
 
-EXIT_STOPPED, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78
+EXIT_STOPPED, EXIT_CONFIG = 0, 78
 HEALTH_INTERVAL_S = 10.0
-STOP_TIMEOUT_S = 4.5  # the nucleus kills what has not ended 5 s after SIGTERM
 MAX_UNKNOWN = 5  # problems about keys that are not known
 STOP_FOLLOWS_S = 1.0  # from the loss of the connection to SIGTERM, where a stop is the reason
 SETTLE_S = 0.3  # a deployment changes many keys, and the core tells of each one
@@ -50,7 +47,7 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
     logs.setup(arguments.log_level, stdout_is_data=arguments.standalone)
     health = Health(kind.name, kind.version)
     events: queue.SimpleQueue[str | BaseException] = queue.SimpleQueue()
-    _on_signals(events)
+    ending.on_signals(lambda: events.put(_STOP))
     threading.excepthook = lambda told: _thread_died(told, health)
     try:
         ipc: Ipc = (
@@ -103,27 +100,6 @@ def _thread_died(told: threading.ExceptHookArgs, health: Health) -> None:
     health.count("workers.failed")
     health.error(f"{name}: {told.exc_value!r}")
     health.problems.found("worker_failed", name, f"ended for good: {told.exc_value!r}")
-
-
-def _on_signals(events: "queue.SimpleQueue[str | BaseException]") -> None:
-    """SIGTERM and SIGINT ask for the end; whatever the main thread is doing then, the process ends in time.
-
-    The handler only puts into queues, which is safe where taking a lock is not.
-    """
-    asked: queue.SimpleQueue[None] = queue.SimpleQueue()
-
-    def limit() -> None:
-        asked.get()
-        time.sleep(STOP_TIMEOUT_S)
-        _give_up()
-
-    def stop(number: int, frame: object) -> None:
-        events.put(_STOP)
-        asked.put(None)
-
-    threading.Thread(target=limit, name="stop-limit", daemon=True).start()
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
 
 
 def _arguments(kind: type[Component[C]], argv: list[str] | None) -> argparse.Namespace:
@@ -197,7 +173,7 @@ def _started_with(
         if not isinstance(error, ConfigError):  # else another one may be started in its place
             context.stopping.set()
         with contextlib.suppress(Exception):  # what has not begun cannot always be stopped; the error is what counts
-            _stop_in_time(component)
+            ending.in_time(component.stop)
         raise
     return component
 
@@ -222,7 +198,7 @@ def _stop(component: Component[C], context: Context) -> bool:
     """Whether the component stopped without an error; one that takes too long ends the process."""
     context.stopping.set()
     try:
-        _stop_in_time(component)
+        ending.in_time(component.stop)
     except EdgemlError as error:
         log.error("stopping: %s", error)
         return False
@@ -230,16 +206,6 @@ def _stop(component: Component[C], context: Context) -> bool:
         log.exception("stop failed unexpectedly: %r", error)
         return False
     return True
-
-
-def _stop_in_time(component: Component[C]) -> None:
-    watchdog = threading.Timer(STOP_TIMEOUT_S, _give_up)
-    watchdog.daemon = True
-    watchdog.start()
-    try:
-        component.stop()
-    finally:
-        watchdog.cancel()
 
 
 def _configuration(config_type: type[C], context: Context) -> dict[str, Any]:
@@ -325,22 +291,5 @@ def _reconfigure(component: Component[C], config_type: type[C], context: Context
 
 
 def _publish_health(component: Component[C], context: Context) -> None:
-    report = context.health.report()
-    data = messages.encode(report)
-    # Many cameras or pipelines: better a report without its finer points than none.
-    for part in ("rates", "latency_ms", "gauges", "counters", "notes"):
-        if len(data) > messages.MAX_IPC_BYTES:
-            report = msgspec.structs.replace(report, **{part: {}})
-            data = messages.encode(report)
-    if len(data) > messages.MAX_IPC_BYTES:
-        report = msgspec.structs.replace(report, problems=report.problems[:1])
-        data = messages.encode(report)
-    if len(data) > messages.MAX_IPC_BYTES:
-        bare = tuple(msgspec.structs.replace(each, labels=()) for each in report.privacy)
-        data = messages.encode(msgspec.structs.replace(report, privacy=bare))
+    data = fitted(context.health.report())
     context.ipc.publish(messages.health(component.name.removeprefix("edgeml.")), data)
-
-
-def _give_up() -> None:
-    log.error("stop took longer than %s s, exiting", STOP_TIMEOUT_S)
-    os._exit(EXIT_FAILED)

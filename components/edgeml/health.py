@@ -7,7 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from edgeml import redact
+import msgspec
+
+from edgeml import messages, redact
 from edgeml.errors import EdgemlError
 from edgeml.log import kv
 from edgeml.messages import HealthReport, Percentiles, Privacy
@@ -183,3 +185,19 @@ def _percentiles(values: deque[float]) -> Percentiles:
         p50=round(ordered[len(ordered) // 2] * 1000, 3),
         p99=round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] * 1000, 3),
     )
+
+
+def fitted(report: HealthReport) -> bytes:
+    """The report as one message. Of many cameras or pipelines: better without its finer points than not at all."""
+    data = messages.encode(report)
+    for part in ("rates", "latency_ms", "gauges", "counters", "notes"):
+        if len(data) > messages.MAX_IPC_BYTES:
+            report = msgspec.structs.replace(report, **{part: {}})
+            data = messages.encode(report)
+    if len(data) > messages.MAX_IPC_BYTES:
+        report = msgspec.structs.replace(report, problems=report.problems[:1])
+        data = messages.encode(report)
+    if len(data) > messages.MAX_IPC_BYTES:
+        bare = tuple(msgspec.structs.replace(each, labels=()) for each in report.privacy)
+        data = messages.encode(msgspec.structs.replace(report, privacy=bare))
+    return data

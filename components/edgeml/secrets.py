@@ -8,9 +8,9 @@ import json
 import logging
 from typing import Any
 
+from edgeml.asking import Ipc, secret_text
 from edgeml.credentials import AwsClient
 from edgeml.errors import DisconnectedError, IpcError, SecretError
-from edgeml.ipc import Ipc, secret_text
 from edgeml.log import kv
 
 log = logging.getLogger(__name__)

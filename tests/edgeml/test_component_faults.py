@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from component_support import echo, replaced
-from edgeml.component import STOP_TIMEOUT_S
+from edgeml.ending import STOP_TIMEOUT_S
 
 
 def test_a_stop_that_hangs_is_cut_short(package: Path) -> None:

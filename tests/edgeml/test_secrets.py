@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
+from edgeml.asking import secret_text
 from edgeml.errors import DisconnectedError, IpcError, SecretError
-from edgeml.ipc import secret_text
 from edgeml.secrets import secret_value
 from ipc_support import FakeIpc
 from localdev.cloud.aws import LocalAws
