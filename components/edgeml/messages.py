@@ -144,6 +144,16 @@ class CameraCommand(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | int = ""
 
 
+class ClipCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks a camera, on the topic of its commands, to keep or send a clip of now under `key`."""
+
+    command: Literal["clip"] = "clip"
+    before_s: float
+    after_s: float
+    key: str
+    request_id: str = ""
+
+
 class CameraReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer to a CameraCommand. `path` is the JPEG that a snapshot wrote, `error` says why there is none."""
 
@@ -267,7 +277,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     object was first seen, `seconds` how long what ended or goes on has lasted. `position` and `start`, where it is and
     where it was first seen, are fractions of the picture; `box` is in source pixels. `count_changed` has no track.
     `picture` is the key of the object's best picture, which may be sent later than the event; `said` is what pipelines
-    that look at the object said of it last, by their names.
+    that look at the object said of it last, by their names. `clip` is the key of a clip that the camera was asked for.
     """
 
     event: Literal[

@@ -134,14 +134,14 @@ class Uploader:
         """
         headers = {"content_type": content_type}
         if at is not None and self._clock.believed():
-            key = _dated(key, at)
+            key = dated(key, at)
         elif at is not None:
             headers["at"] = repr(at)
         self._spool.put(f"{bucket}/{key}", data, headers=headers)
 
     def key(self, key: str, at: float) -> str:
         """What `put` makes of a key; empty while that is not known."""
-        return _dated(key, at) if self._clock.believed() else ""
+        return dated(key, at) if self._clock.believed() else ""
 
     def configure(self, *, max_bytes: int, clock_wait_s: float = WAIT_S) -> None:
         """Take over a changed configuration. What was refused is tried once more: the reason may be gone."""
@@ -159,7 +159,7 @@ class Uploader:
         if "at" in item.headers and item.moment is not None:
             if (wait := self._clock.hold_s(self._clock_wait_s)) > 0:
                 raise Held(min(wait, LOOK_AGAIN_S))
-            key = _dated(key, float(item.headers["at"]) + self._clock.shift_s(item.moment))
+            key = dated(key, float(item.headers["at"]) + self._clock.shift_s(item.moment))
             if not self._clock.is_certain(item.moment):
                 more["Metadata"] = {"clock": UNSYNCHRONISED}
         what, kind = f"s3://{bucket}/{key}", item.headers.get("content_type", "")
@@ -177,5 +177,6 @@ def literal(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _dated(key: str, at: float) -> str:
+def dated(key: str, at: float) -> str:
+    """A key with strftime's directives, at Unix time `at`, in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime(key)

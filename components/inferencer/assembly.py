@@ -131,6 +131,8 @@ def _check_chains(pipelines: Mapping[str, Pipeline]) -> None:
 
 def _check_privacy(path: str, pipeline: Pipeline) -> None:
     """What is misspelt would be shown. What labels a bundle has is seen when it is loaded."""
+    if pipeline.privacy is not None and pipeline.events.clip is not None:
+        raise ConfigError(f"{path}.events.clip", "a clip would show what privacy hides: name one of them")
     for place, backend in (("backend", pipeline.backend), ("fallback", pipeline.fallback)):
         if pipeline.privacy is None or not isinstance(backend, Remote):
             continue
@@ -150,6 +152,7 @@ def _check_tracking(path: str, pipeline: Pipeline) -> None:
         return
     needing: dict[str, Any] = {
         "crops.when": pipeline.crops.when == "best",
+        "events.clip": events.clip,
         "events.zones": events.zones,
         "events.lines": events.lines,
         "iot_core.when": wants_events,

@@ -13,6 +13,7 @@ from edgeml.messages import (
 )
 from events_support import YARD, Outbox, box, frame, outcome_of, placed, result_of
 from inferencer.assembly import check
+from inferencer.clips import Clip
 from inferencer.config import Config
 from inferencer.parts import Sink
 from inferencer.sinks.events import Events
@@ -29,6 +30,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"tracking": {}, "iot_core": {"when": "events"}, "events": {"enabled": False}},
         "p.iot_core.when: expected events.enabled",
     ),
+    "a clip of whom privacy hides": (
+        {"tracking": {}, "privacy": {}, "events": {"clip": {}}},
+        "p.events.clip: a clip would show what privacy hides",
+    ),
+    "a clip without tracking": ({"events": {"clip": {}}}, "p.events.clip: needs objects that are followed"),
+    "a clip of nothing": ({"tracking": {}, "events": {"clip": {"when": []}}}, "p.events.clip.when"),
     "two corners": ({"tracking": {}, "events": {"zones": {"z": {"points": [[0, 0], [1, 1]]}}}}, "zones.z.points"),
     "outside": ({"tracking": {}, "events": {"zones": {"z": {"points": [[0, 0], [2, 1], [0, 1]]}}}}, "zones.z.points"),
     "flat": ({"tracking": {}, "events": {"zones": {"z": {"points": [[0, 0], [0.5, 0.5], [1, 1]]}}}}, "lie on one line"),
@@ -79,6 +86,31 @@ def test_events_go_to_the_local_topic_and_to_iot_core(context: Context) -> None:
     first = watched.outbox.sent[0]
     assert first["source"]["camera"] == "c"
     assert (first["label"], first["device"], first["track"]) == ("person", "bench", 100)
+
+
+def test_the_camera_is_asked_for_clips_whose_keys_events_name(context: Context) -> None:
+    watched = Watched(context, clip=Clip(when=("entered",), before_s=3, after_s=4), zones={"yard": YARD})
+    for number in range(5):
+        watched.see(number / 10, box(0.5, 0.8))
+    ipc: Any = context.ipc
+    (command,) = ipc.on("edgeml/camera/c/command")
+    appeared, entered = watched.outbox.sent
+    assert "clip" not in appeared
+    assert command == {
+        "command": "clip", "before_s": 3, "after_s": 4, "key": entered["clip"], "request_id": entered["id"]
+    }  # fmt: skip
+    assert entered["clip"] == f"clips/bench/2001/09/09/014640000000-p-{entered['id']}.mp4"
+
+
+def test_a_crowd_is_not_a_crowd_of_clips(context: Context) -> None:
+    watched = Watched(context, clip=Clip())
+    for number in range(5):
+        watched.see(number / 10, *[box(x / 20, 0.8) for x in range(1, 20, 2)])
+    for number in range(5):
+        watched.see(100 + number / 10, box(0.5, 0.8))
+    named = [event.get("clip") for event in watched.outbox.sent if event["event"] == "appeared"]
+    assert [bool(clip) for clip in named] == [True] * 6 + [False] * 4 + [True]
+    assert context.health.counter("pipelines.p.clips_left_out") == 4
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])

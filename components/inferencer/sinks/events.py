@@ -18,6 +18,7 @@ from edgeml.fields import Name
 from edgeml.files import write_atomic
 from edgeml.log import kv
 from edgeml.messages import Event, InferenceResult
+from inferencer.clips import Clip, Clips
 from inferencer.events import places
 from inferencer.events.places import Line, Zone
 from inferencer.events.story import Rules, Story
@@ -48,11 +49,14 @@ class Events(SinkSettings, frozen=True):
     count_after_s: Annotated[
         float, Meta(ge=0, le=3600, description="Seconds that a changed count must hold before it is told; 0 tells none")
     ] = 2.0
+    clip: Annotated[Clip | None, Meta(description="Clips that the camera is asked for")] = None
     zones: Annotated[dict[Name, Zone], Meta(description="Zones of the picture, by a name of your own")] = {}  # noqa: RUF012
     lines: Annotated[dict[Name, Line], Meta(description="Lines in the picture, by a name of your own")] = {}  # noqa: RUF012
 
     def check(self, path: str, thing: str) -> None:
         places.check(path, self.zones, self.lines)
+        if self.clip is not None:
+            self.clip.check(f"{path}.clip", thing)
 
     def open(self, place: Place) -> Sink | None:
         return EventsSink(self, place) if self.enabled and place.pipeline.tracking is not None else None
@@ -80,6 +84,7 @@ class EventsSink(Sink):
         self._path = place.context.work / f"pipelines.{place.name}.events"
         self._writer = place.writer()
         self._lock = threading.Lock()  # several threads may bring answers
+        self._clips = Clips(settings.clip, place) if settings.clip is not None else None
         self._last_s = float("-inf")
         self._open: dict[str, Event] = {}  # what would be told if it ended now, by what has begun
         if left := _kept(self._path):
@@ -98,6 +103,8 @@ class EventsSink(Sink):
             events = self._story.next(step, found, (width, height), sample.source)
             if not events:
                 return
+            if self._clips is not None:
+                events = [self._clips.of(event) for event in events]
             before = self._open
             if any(event.event in BORDERS for event in events):
                 self._open = {event.begun: event for event in self._story.open()}
