@@ -49,7 +49,7 @@ def _memory(percent: float) -> Memory:
 
 THRESHOLDS = {
     "temperature": Threshold(
-        ("too_hot", "cpu"), temperature.judge, lambda t: Temperature(t, None), 20, 79.9, 80, 80.1, 75.1, 75
+        ("too_hot", "cpu"), temperature.judge, lambda t: Temperature(t, None), 20, 84.9, 85, 85.1, 80.1, 80
     ),
     "memory": Threshold(("memory_low", "memory"), memory.judge, _memory, 90, 5.1, 5, 4.9, 6.9, 7),
     "memory waited for": Threshold(

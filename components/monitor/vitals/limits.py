@@ -13,7 +13,7 @@ class Limits(msgspec.Struct, frozen=True):
         30.0
     )
     skip: Annotated[tuple[CheckName, ...], Meta(description="Checks that are not made")] = ()
-    cpu_celsius: Annotated[float, Meta(ge=0, le=150, description="The CPU is too hot from this temperature on")] = 80.0
+    cpu_celsius: Annotated[float, Meta(ge=0, le=150, description="The CPU is too hot from this temperature on")] = 85.0
     memory_free_percent: Annotated[
         float, Meta(ge=0, le=100, description="Memory is low when no more than this can be had")
     ] = 5.0
