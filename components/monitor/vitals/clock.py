@@ -25,7 +25,7 @@ def judge(found: Time, limits: Limits, standing: Standing) -> Seen:
     """After boot a time server is given ten minutes; a year that has long passed is wrong at once."""
     early = found.wall < EARLIEST
     wrong = early or (not found.synchronised and found.uptime >= WAIT_S)
-    text = "not set" if early else "synchronised" if found.synchronised else "not synchronised"
+    text = "not set" if early else "synchronised" if found.synchronised else "unsynchronised"
     vitals = {
         "clock_synchronised": Vital(float(found.synchronised and not early), "Clock", text=text, problem=wrong),
         "uptime": Vital(found.uptime, "Up for", "seconds"),
