@@ -33,6 +33,7 @@ LEFT_OUT = {
     "build.py",
     "unprivileged.yaml",
     "grafana.json",
+    "screenshots",
 }
 DIGEST = "SHA256_OF_ZIP"  # in recipes whose script compares the archive with it
 LINKS = {"recipe.yaml", "gdk-config.json"}

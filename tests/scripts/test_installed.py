@@ -32,7 +32,7 @@ EXCEPTIONS = {
     "tests/privileged_support.py": AS_ON_A_DEVICE,
     "scripts/localdev/core/state.py": NOT_PASSED_ON,
     "scripts/localdev/core/users.py": NOT_PASSED_ON,
-    "tests/edgeml/test_install.py": NOT_PASSED_ON,
+    "tests/install_support.py": NOT_PASSED_ON,
     "tests/localdev/cloud/test_lambdas.py": NOT_PASSED_ON,
     "tests/localdev/core/test_lifecycle.py": NOT_PASSED_ON,
     "tests/localdev/core/test_users.py": NOT_PASSED_ON,
