@@ -78,7 +78,7 @@ def test_markup_stays_text(page: Page) -> None:
 def test_the_box_is_drawn_on_its_frame(page: Page) -> None:
     """The picture is grey; what stands out in colour is the box, where the detector saw it."""
     page.open(page.js("location.origin") + "/#/camera/door")
-    page.wait("document.querySelector('.camera-view')?.dataset.frame > 0", "a picture")
+    page.wait("document.querySelector('.found li')", "a picture with its result")
     found = page.js(COLOURED)
     left, right, bottom = found
     assert left == pytest.approx(BOX[0] / SIZE[0], abs=0.02)
