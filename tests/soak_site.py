@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+import secrets
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
@@ -21,15 +22,17 @@ from localdev.simulators.interaction import FEATURES, TARGET, interactions
 from localdev.simulators.mcu import Mcu, detections
 from localdev.simulators.studio import FakeStudio
 from localdev.simulators.turbine import Publisher
+from monitor_support import QUIET
 from ota_support import colour_files
-from soak_support import (
-    Heard,
-)
+from soak_support import Heard
 
 SECRET = "EI_API_KEY"
 
 
 BUCKET = "soak-snapshots"
+
+
+THING = "laptop"  # the core's, which is not told another one
 
 
 TAG = f"k{os.getpid():x}"  # begins the names of the shared memory of this test's model
@@ -57,7 +60,10 @@ class Site:
         stack.callback(observer.close)
         observer.hear("ModelInference", lambda topic, payload: self.heard.add("IoT: ModelInference"))
         observer.hear("/edgeimpulse/device/+/inference/output", self._edge_impulse)
-        self._version, self._job, self._offered_at, self._sampled_at = 0, "", 0.0, 0.0
+        observer.hear("edgeml/device/+/report", lambda topic, payload: self.heard.add("IoT: report"))
+        observer.hear("edgeml/device/+/look/reply", lambda topic, payload: self.heard.add("IoT: look"))
+        self._observer = observer
+        self._version, self._job, self._offered_at, self._sampled_at, self._looked_at = 0, "", 0.0, 0.0, 0.0
 
     def _keep_key(self, profile: str) -> None:
         key = json.dumps({"ei_api_key": self.studio.api_key})
@@ -84,6 +90,7 @@ class Site:
             "inferencer": {**rings, "pipelines": self._pipelines(root)},
             "log_shipper": {"logsUploaderConfiguration": system, "periodicUploadIntervalSec": 1},
             "model_updater": {"allow_http": True, "public_key": self.registry.signer.public, "min_free_bytes": 0},
+            "monitor": {**QUIET, **rings, "report_s": 5, "look": "pictures", "look_bucket": BUCKET},
             "sample_requester": {"interval_s": 2},
             "serial_scraper": {"Parameters": {**parameters, "device_name": "SoakBoard"}, **board},
         }
@@ -108,8 +115,9 @@ class Site:
         return pipelines
 
     def tick(self) -> None:
-        """Ask for a new model and for a sample now and then, as people do."""
+        """Ask for a new model, for a sample and for a look now and then, as people do."""
         now = time.monotonic()
+        self._look(now)
         if now - self._offered_at > 30 and self.job_has_ended():
             self._version += 1
             self._job = self.registry.offer(f"1.0.{self._version}", colour_files(f"1.0.{self._version}"))
@@ -118,6 +126,17 @@ class Site:
             self._sampled_at = now
             with suppress(ConnectionError, ConnectionClosed):
                 self.studio.sample("Camera (1280x720)", "door")
+
+    def flows(self, flow: str, since: float) -> bool:
+        """As Heard.flows; a look that nobody asks for does not come."""
+        self._look(time.monotonic())
+        return self.heard.flows(flow, since)
+
+    def _look(self, now: float) -> None:
+        if now - self._looked_at > 10:
+            self._looked_at = now
+            question = {"id": secrets.token_hex(16), "at": time.time(), "pictures": True}
+            self._observer.publish(f"edgeml/device/{THING}/look", json.dumps(question).encode())
 
     def job_has_ended(self) -> bool:
         """Whether the job offered last is done. AssertionError if it failed."""

@@ -257,6 +257,7 @@ PROCESSES = {
     "inferencer": "edgeml.Inferencer",
     "log_shipper": "edgeml.LogShipper",
     "model_updater": "edgeml.ModelUpdater",
+    "monitor": "edgeml.Monitor",
     "sample_requester": "edgeml.SampleRequester",
     "serial_scraper": "edgeml.SerialScraper",
 }

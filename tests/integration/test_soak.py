@@ -46,7 +46,7 @@ LOCAL_FLOWS = [
     "local/result",
     "edgeml/serial/board/record",
 ]
-IOT_FLOWS = ["IoT: ModelInference", "IoT: SoakCamera", "IoT: SoakBoard"]
+IOT_FLOWS = ["IoT: ModelInference", "IoT: SoakCamera", "IoT: SoakBoard", "IoT: report", "IoT: look"]
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def deploy(core: Core, site: Site, built: workspace.Workspace, folder: Path, pro
 def must_flow(site: Site, since: float) -> None:
     """Every kind of result came after `since`."""
     for flow in [*LOCAL_FLOWS, *IOT_FLOWS]:
-        eventually(partial(site.heard.flows, flow, since), FLOWS_WITHIN_S, flow)
+        eventually(partial(site.flows, flow, since), FLOWS_WITHIN_S, flow)
 
 
 def must_be_sampled(site: Site) -> None:

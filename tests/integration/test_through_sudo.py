@@ -33,7 +33,7 @@ START: dict[str, dict[str, Any]] = {
     "inferencer": {},
     "log_shipper": {"periodicUploadIntervalSec": 0.2, "retentionDays": 30},
     "model_updater": {},
-    "monitor": {"port": 0},
+    "monitor": {"port": 0, "address": "0.0.0.0"},  # noqa: S104  (by TLS, with a certificate that it makes)
     "sample_requester": {"interval_s": 3600},
     "serial_scraper": {},
 }
