@@ -29,7 +29,7 @@ def main(given: list[str] | None = None) -> int:
             aws = Aws(options.region)
             connection = to_broker(options.mqtt) if options.mqtt else _to_aws(aws)
             request_id, answer = ask(connection, options.thing, pictures=options.pictures, timeout_s=options.timeout)
-            look = complete(options.thing, request_id, answer, _fetch(aws))
+            look = complete(options.thing, request_id, answer, objects_of(aws))
         for line in text.lines(look):
             print(line)
         path = options.output or Path(f"look-{options.thing.replace(':', '_')}.html")
@@ -66,7 +66,7 @@ def _to_aws(aws: Aws) -> Any:
     return to_aws(endpoint, aws.region, aws.credentials())
 
 
-def _fetch(aws: Aws) -> Fetch:
+def objects_of(aws: Aws) -> Fetch:
     """Objects of buckets of the caller's own account alone: a device could name any bucket."""
 
     def fetch(bucket: str, key: str, most: int) -> bytes:

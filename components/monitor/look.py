@@ -73,6 +73,10 @@ class Gate:
         self._bucket = Bucket(BURST, EACH_S, BURST, monotonic())
         self._known: dict[str, None] = {}
 
+    def __len__(self) -> int:
+        """How many requests are remembered."""
+        return len(self._known)
+
     def admitted(self, payload: bytes) -> Request | None:
         """The request, if it is one that is to be answered."""
         if len(payload) > MAX_REQUEST_BYTES:
@@ -90,6 +94,13 @@ class Gate:
         while len(self._known) > MAX_KNOWN:
             del self._known[next(iter(self._known))]
         return request
+
+
+def with_report(bare: Answer, state: State) -> bytes:
+    """The message of an answer, with as much of the report as there is room for."""
+    room = MAX_ANSWER_BYTES - len(messages.encode(msgspec.structs.replace(bare, report=msgspec.Raw(b"{}"))))
+    told = report.fitted(report.made(state, "look"), room)
+    return messages.encode(msgspec.structs.replace(bare, report=msgspec.Raw(told)))
 
 
 class Look:
@@ -164,11 +175,8 @@ class Look:
         bare = Answer(
             id=request.id, report=msgspec.Raw(b""), bucket=config.look_bucket, pictures=found, missing=missing
         )
-        room = MAX_ANSWER_BYTES - len(messages.encode(msgspec.structs.replace(bare, report=msgspec.Raw(b"{}"))))
-        told = report.fitted(report.made(self._state, "look"), room)
-        answer = messages.encode(msgspec.structs.replace(bare, report=msgspec.Raw(told)))
         try:
-            self._context.ipc.publish_iot(messages.look_reply(thing), answer)
+            self._context.ipc.publish_iot(messages.look_reply(thing), with_report(bare, self._state))
         except EdgemlError as error:  # who asked asks again
             self._context.health.error(error)
             log.warning("no answer %s", kv(id=request.id, reason=error))

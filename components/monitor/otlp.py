@@ -132,7 +132,7 @@ class Exporter:
                 continue
             if answer.status in (401, 403):  # the secret may have been changed
                 with_headers = None
-            pause = max(pause, _asked_pause(answer))
+            pause = max(pause, asked_pause(answer))
             self._judge(answer)
 
     def _headers(self, settings: Otlp) -> dict[str, str]:
@@ -173,7 +173,8 @@ class Exporter:
             self._context.health.problems.found(code, "otlp", text)
 
 
-def _asked_pause(answer: http.Answer) -> float:
+def asked_pause(answer: http.Answer) -> float:
+    """Seconds until the collector wants to hear more; 0 where it does not say so."""
     asked = answer.headers.get("Retry-After", "") if answer.status in (429, 503) else ""
     return min(float(asked), MAX_PAUSE_S) if asked.isascii() and asked.isdigit() else 0.0
 

@@ -85,7 +85,7 @@ def test_requests_are_limited_and_what_is_remembered_too() -> None:
         times.passed = number * 1.0
         admitted += times.gate.admitted(asked(f"{number:016}", NOW + times.passed)) is not None
     assert admitted <= BURST + 2000 / EACH_S
-    assert AGE_S * 2 / EACH_S + BURST < len(times.gate._known) <= MAX_KNOWN
+    assert AGE_S * 2 / EACH_S + BURST < len(times.gate) <= MAX_KNOWN
 
 
 def test_a_clock_that_is_not_set_asks_for_no_time() -> None:
@@ -247,17 +247,17 @@ def test_a_flood_is_counted_and_waits_nowhere(made: Made) -> None:
     for number in range(200):
         device.ipc.handlers[TOPIC](TOPIC, asked(f"flood{number:011}", time.time()))
     assert device.context.health.counter("look.refused") >= 200 - BURST - 1
-    assert device.look._waiting.qsize() <= rules.MAX_WAITING
+    assert device.context.health.counter("look.requests") <= BURST + 1
 
 
 WORST = Problem(code="clock", subject="\x00" * 300, text='"\\\x01' * 100, since=1e17)
 
 
-def test_an_answer_is_small_whatever_is_missing(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = made(*[WORST] * 60)
-    reasons = {f"{'c' * 46}{number:02}": '"' * rules.MAX_REASON for number in range(rules.MAX_CAMERAS)}
-    monkeypatch.setattr(device.look, "_uploaded", lambda request, config: ({}, reasons))
-    device.start(look_bucket="b" * 63)
-    device.ask()
-    (sent,) = [payload for topic, payload, _ in device.ipc.iot if topic == f"{TOPIC}/reply"]
+@pytest.mark.parametrize("cameras", [0, 1, rules.MAX_CAMERAS])
+def test_an_answer_is_small_whatever_is_missing(cameras: int) -> None:
+    reasons = {f"{'c' * 46}{number:02}": '"' * rules.MAX_REASON for number in range(cameras)}
+    bare = rules.Answer(id="x" * 64, report=msgspec.Raw(b""), bucket="b" * 63, missing=reasons)
+    sent = rules.with_report(bare, State("press-1", "1.1.0", lambda: [WORST] * 60))
     assert len(sent) <= MAX_ANSWER_BYTES
+    answer = json.loads(sent)
+    assert (len(answer.get("missing", {})), answer["report"]["thing"]) == (cameras, "press-1")

@@ -200,7 +200,7 @@ def test_a_collector_that_asks_for_a_pause_gets_one(status: int, heard: bool, as
     headers = HTTPMessage()
     headers["Retry-After"] = asked
     answer = http.Answer(status, "", headers, b"", "http://collector")
-    assert rules._asked_pause(answer) == (PAUSES[asked] if heard else 0.0)
+    assert rules.asked_pause(answer) == (PAUSES[asked] if heard else 0.0)
 
 
 def test_no_redirect_is_followed(tmp_path: Path) -> None:

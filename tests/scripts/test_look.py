@@ -13,7 +13,7 @@ import pytest
 from deployment.aws import Aws
 from localdev.cloud import LocalCloud
 from localdev.demo.observer import Observer
-from look import _fetch, main
+from look import main, objects_of
 from looking import LookError, page, text
 from looking.answer import MAX_PICTURE_BYTES, MAX_PICTURES, Look, complete, parsed, plain
 from looking.ask import to_broker
@@ -177,7 +177,7 @@ def test_what_is_no_bucket_is_not_asked(bucket: Any) -> None:
 
 
 def test_an_object_that_is_too_large_or_not_there_is_told(cloud: LocalCloud) -> None:
-    fetch = _fetch(Aws(None))
+    fetch = objects_of(Aws(None))
     cloud.aws.client("s3").put_object(Bucket=BUCKET, Key="large", Body=b"x" * (MAX_PICTURE_BYTES + 1))
     for key, words in (("large", "more than"), ("nowhere", "NoSuchKey")):
         with pytest.raises(LookError, match=words):
