@@ -18,6 +18,7 @@ from motion_support import (
     HEIGHT,
     WIDTH,
     Frames,
+    Image,
     Noise,
     as_picture,
     garage,
@@ -109,6 +110,20 @@ def test_a_man_is_seen(what: str) -> None:
     seen = moments(frames(Noise()), EACH)
     assert not any(seen[:10])
     assert any(seen[10 : 10 + looks])
+
+
+def test_what_a_camera_does_after_its_light_changed_is_no_motion() -> None:
+    """A glare that shrinks: within a second of the switch it belongs to that, later it is something that moves."""
+
+    def glare(looks: int) -> list[Image]:
+        frames = [garage().copy() for _ in range(looks)]
+        for number, frame in enumerate(frames):
+            frame[40:200, 300 : 300 + 20 * (looks - number)] = 255
+        return frames
+
+    dark = [as_picture(garage() * 0.1)] * 20
+    assert not any(moments([*dark, *glare(8), *[garage()] * 20], EACH))
+    assert any(moments([*dark, *[garage()] * 30, *glare(8)], EACH))
 
 
 def test_a_real_clip_moves_and_its_still_does_not() -> None:
