@@ -123,8 +123,9 @@ class Uploader:
         )
         self._s3 = Client()
         self._drainer = Drainer(self._spool, self._send, transient=(CloudError,))
-        self._spool.measured(self._health.scope(name))
-        self._health.gauge(f"{name}.waiting_bytes", lambda: float(self._spool.size_bytes))
+        shown = self._health.scope(name)
+        self._spool.measured(shown)
+        shown.gauge("waiting_bytes", lambda: float(self._spool.size_bytes))
 
     def put(self, bucket: str, key: str, data: bytes, content_type: str, *, at: float | None = None) -> None:
         """Queue an object; once this returns it survives a restart. Raises SpoolError.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edgeml.clock import CLOCK
 from edgeml.component import Context
+from edgeml.health import Scope
 from edgeml.log import kv
 from edgeml.pace import Throttle
 from log_shipper import disk
@@ -122,16 +123,16 @@ class Shipper:
     def _scan(self) -> None:
         self._open_checkpoint()
         tick = min(self._config.interval_s, SCAN_INTERVAL_S)
-        wait = 0.0
+        health, wait = self._context.health.scope("scan"), 0.0
         while not self._stopping.wait(wait):
             began = time.monotonic()
             self._correction.look()
             try:
                 news = self._look()
-                self._context.health.problems.cleared("worker_failed", "scan")
+                health.cleared("worker_failed")
             except Exception as error:  # noqa: BLE001  (the disk, the journal, ours: told, and the next may do better)
                 news = set()
-                self._contained("scan", error)
+                self._contained(health, error)
             self._queue(news)
             wait = max(tick, (time.monotonic() - began) / _SCAN_SHARE)
 
@@ -156,7 +157,7 @@ class Shipper:
         try:
             pipeline.source.observe()
         except Exception as error:  # noqa: BLE001  (told)
-            self._contained(f"log.{name}", error)
+            self._contained(self._of(name), error)
 
     def _list_units(self) -> None:
         """On a thread of its own: journalctl may take its time, and no log file is to wait for that."""
@@ -173,14 +174,14 @@ class Shipper:
             try:
                 self._look_at(found, seen, news)
             except Exception as error:  # noqa: BLE001  (told; one log is no reason to leave the others)
-                self._contained(f"log.{found.name}", error)
+                self._contained(self._of(found.name), error)
         self._obstacles.report(self._scanner, (source.tail for group in self._files.values() for source in group))
         for unit in self._listed:
             try:
                 self._add_unit(unit)
-                self._context.health.problems.cleared("worker_failed", f"log.{unit}")
+                self._of(unit).cleared("worker_failed")
             except Exception as error:  # noqa: BLE001  (told; nor is one unit)
-                self._contained(f"log.{unit}", error)
+                self._contained(self._of(unit), error)
         return news
 
     def _look_at(self, found: Log, seen: Sequence[Seen], news: set[str]) -> None:
@@ -189,13 +190,16 @@ class Shipper:
         sources = self._files[found]
         news.update(source.name for source in sources if source.look(seen))
         self._tidy(found, seen, sources)
-        self._context.health.problems.cleared("worker_failed", f"log.{found.name}")
+        self._of(found.name).cleared("worker_failed")
 
-    def _contained(self, subject: str, error: Exception) -> None:
+    def _of(self, name: str) -> Scope:
+        return self._context.health.scope(f"log.{name}")
+
+    def _contained(self, health: Scope, error: Exception) -> None:
         if self._faults.due():
-            log.exception("failed unexpectedly, going on %s", kv(part=subject, count=self._faults.count))
-        self._context.health.error(error)
-        self._context.health.problems.found("worker_failed", subject, f"{type(error).__name__}: {error}")
+            log.exception("failed unexpectedly, going on %s", kv(part=health.subject, count=self._faults.count))
+        health.error(error)
+        health.found("worker_failed", f"{type(error).__name__}: {error}")
 
     def _tidy(self, found: Log, seen: Sequence[Seen], sources: list[FileSource]) -> None:
         deleted = disk.tidy(seen, found.options, lambda item: all(source.has_delivered(item) for source in sources))

@@ -56,7 +56,8 @@ class ExternalModel(Model):
     """A helper's model, as long as the helper is there: it is asked for again and again, with backoff, on a thread."""
 
     def __init__(self, settings: ExternalBackend, pipeline: Pipeline, context: Context, prefix: str) -> None:
-        self._settings, self._pipeline, self._context, self._prefix = settings, pipeline, context, prefix
+        self._settings, self._pipeline, self._context = settings, pipeline, context
+        self._health = context.health.scope(prefix)
         self._current: tuple[Runner, ExternalSession] | None = None
         self._wake = threading.Event()
         self._closed = False
@@ -88,7 +89,7 @@ class ExternalModel(Model):
             self._current[1].close()
 
     def _connect_for_ever(self) -> None:
-        problems, subject = self._context.health.problems, f"{self._prefix}.helper"
+        health = self._health.scope("helper")
         backoff = Backoff(ceiling_s=30.0, floor_s=0.1)
         while not self._closed:
             pause = WATCH_S
@@ -96,14 +97,11 @@ class ExternalModel(Model):
                 try:
                     self._current = current = self._connected()
                 except EdgemlError as error:
-                    refused = isinstance(error, BundleError)
-                    problems.cleared("unreachable" if refused else "model_refused", subject)
-                    problems.found("model_refused" if refused else "unreachable", subject, str(error))
-                    self._context.health.count(f"{self._prefix}.helper_failures")
+                    health.failed(error, "model_refused" if isinstance(error, BundleError) else "unreachable")
+                    self._health.count("helper_failures")
                     pause = backoff.next()
                 else:
-                    problems.cleared("unreachable", subject)
-                    problems.cleared("model_refused", subject)
+                    health.well()
                     backoff.reset()
                     log.info("helper answers %s", kv(socket=self._settings.socket, model=current[0].bundle.ref.name))
             self._wake.wait(pause)

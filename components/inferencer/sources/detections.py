@@ -19,7 +19,6 @@ from inferencer.sample import Outcome, Sample
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgeml.health import Health
     from edgeml.messages import Detection
     from inferencer.tracks import Step, Track
 
@@ -80,7 +79,8 @@ class DetectionSamples(SampleSource):
         self._asked: dict[int, Asked] = {}  # by track
         self._last_s = self._looked_s = float("-inf")
         self._takers = place.takers.setdefault(settings.pipeline, [])
-        place.context.health.gauge(f"{place.prefix}.crops_waiting", lambda: float(len(self._crops)))
+        self._health = place.context.health.scope(place.prefix)
+        self._health.gauge("crops_waiting", lambda: float(len(self._crops)))
         self._takers.append(self.take)
 
     def sinks(self) -> Sequence[Sink]:
@@ -115,12 +115,8 @@ class DetectionSamples(SampleSource):
         self._bytes += crop.image.nbytes
         while len(self._crops) > 1 and (len(self._crops) > self._settings.queue or self._bytes > MAX_BYTES):
             self._popped()
-            self._count("crops_dropped", 1)
+            self._health.count("crops_dropped", 1)
         self._arrived.notify()
-
-    def _count(self, what: str, amount: int) -> None:
-        health: Health = self._place.context.health
-        health.count(f"{self._place.prefix}.{what}", amount)
 
     def _wanted(self, sample: Sample, outcome: Outcome) -> list[Sample]:
         found, step, settings = outcome.detections(), outcome.step, self._settings
@@ -197,7 +193,7 @@ class DetectionSamples(SampleSource):
             return None
         data = image[top : top + height, left : left + width].copy()
         if not sample.valid():  # the camera came round meanwhile: these pixels may be of two frames
-            self._count("crops_lost", 1)
+            self._health.count("crops_lost", 1)
             return None
         region = left, top, width, height
         source = msgspec.structs.replace(
