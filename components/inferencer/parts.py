@@ -131,6 +131,21 @@ class Model(Part, Protocol):
         return [self.infer(sample) for sample in samples]
 
 
+class Around(Model, Protocol):
+    """A model whose answers say more, or less, than those of `_model`, of which they are made."""
+
+    _model: Model
+
+    def topics(self) -> Topics:
+        return self._model.topics()
+
+    def poll(self) -> bool:
+        return self._model.poll()
+
+    def close(self) -> None:
+        self._model.close()
+
+
 class Settings(msgspec.Struct, frozen=True):
     # The configuration of a part. (A docstring would become the schema's description.)
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 from edgeml.messages import Hidden, Method, Region
-from inferencer.parts import DetectionSettings, Model
+from inferencer.parts import Around, DetectionSettings, Model
 from inferencer.sample import Outcome, Sample
 
 if TYPE_CHECKING:
-    from inferencer.parts import Place, Topics
+    from inferencer.parts import Place
 
 SAME = 0.3  # overlap from which on a region is taken for one of a frame before
 
@@ -49,7 +49,7 @@ class Privacy(DetectionSettings, frozen=True):
         return Private(model, self, place)
 
 
-class Private(Model):
+class Private(Around):
     """Asks `model`, and says what of the sample must not be seen. An answer without boxes hides all of it."""
 
     def __init__(self, model: Model, settings: Privacy, place: Place) -> None:
@@ -58,15 +58,6 @@ class Private(Model):
         self._followed_from = 1.0 if tracking is None else tracking.lowest
         self._lock = threading.Lock()  # several threads may ask
         self._held: list[tuple[float, Region]] = []  # when each was last seen, monotonic
-
-    def topics(self) -> Topics:
-        return self._model.topics()
-
-    def poll(self) -> bool:
-        return self._model.poll()
-
-    def close(self) -> None:
-        self._model.close()
 
     def infer(self, sample: Sample) -> Outcome | None:
         from edgeml.privacy import around, few

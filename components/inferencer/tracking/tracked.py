@@ -11,7 +11,7 @@ import msgspec
 
 from edgeml.files import write_atomic
 from edgeml.log import kv
-from inferencer.parts import Model
+from inferencer.parts import Around, Model
 from inferencer.sample import Outcome, Sample
 from inferencer.tracking.tracker import Tracker
 from inferencer.tracks import Track
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgeml.messages import Detection
-    from inferencer.parts import Place, Topics
+    from inferencer.parts import Place
     from inferencer.tracking import Tracking
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 BLOCK = 1000  # ids that are set aside at a time
 
 
-class Tracked(Model):
+class Tracked(Around):
     """Asks `model`, and says which of its detections belong together.
 
     Samples are told apart by their capture times: one that is older than what was seen already keeps its detections,
@@ -43,15 +43,6 @@ class Tracked(Model):
         self._every, self._passed_over = settings.stationary_every, 0
         self._lock = threading.Lock()  # several threads may ask
         place.context.health.scope(place.prefix).gauge("tracks", lambda: float(len(self._tracker.tracks)))
-
-    def topics(self) -> Topics:
-        return self._model.topics()
-
-    def poll(self) -> bool:
-        return self._model.poll()
-
-    def close(self) -> None:
-        self._model.close()
 
     def infer(self, sample: Sample) -> Outcome | None:
         with self._lock:
