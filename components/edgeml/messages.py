@@ -154,6 +154,16 @@ class ClipCommand(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
 
 
+class StillCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks a camera to send, as `key`, what `box`, in fractions of the frame, showed in its large stream then."""
+
+    command: Literal["still"] = "still"
+    captured_at: float
+    box: tuple[float, float, float, float]
+    key: str
+    request_id: str = ""
+
+
 class CameraReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer to a CameraCommand. `path` is the JPEG that a snapshot wrote, `error` says why there is none."""
 

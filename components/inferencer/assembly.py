@@ -131,6 +131,10 @@ def _check_chains(pipelines: Mapping[str, Pipeline]) -> None:
 
 def _check_privacy(path: str, pipeline: Pipeline) -> None:
     """What is misspelt would be shown. What labels a bundle has is seen when it is loaded."""
+    if pipeline.crops.still and not pipeline.source.seen:
+        raise ConfigError(f"{path}.crops.still", "needs a source of frames of a camera")
+    if pipeline.privacy is not None and pipeline.crops.still:
+        raise ConfigError(f"{path}.crops.still", "the camera's own picture would show what privacy hides: name one")
     if pipeline.privacy is not None and pipeline.events.clip is not None:
         raise ConfigError(f"{path}.events.clip", "a clip would show what privacy hides: name one of them")
     for place, backend in (("backend", pipeline.backend), ("fallback", pipeline.fallback)):

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from onnx import TensorProto, helper
 
 from edgeml.frames import FrameWriter
-from inferencer_support import Answer, classifier, describe, endpoint, picture, regressor, save
+from inferencer_support import Answer, detects, endpoint, picture, regressor
 from localdev.simulators.turbine import Turbine
 from support import ROOT, Standalone, eventually
 
@@ -162,37 +161,6 @@ def test_an_object_is_told_of_and_interrupted_by_the_end_of_the_process(tmp_path
             writer.write(picture(blue=200, size=(32, 32)))
             assert running.message("edgeml/inference/p")["results"][0]["track"] > 1
             assert running.stop() == 0
-
-
-def detects(folder: Path) -> Path:
-    """A bundle of `detector`."""
-    bundle = classifier(
-        folder,
-        task="detection",
-        output={"decoder": "yolo", "parameters": {"layout": "v8"}},
-        input={"name": "input", "layout": "NCHW", "size": [8, 8], "color": "bgr"},
-        labels=["thing"],
-    )
-    detector(bundle)
-    return bundle
-
-
-def detector(bundle: Path) -> None:
-    """Replace the model: whatever the picture, one box over its middle: [1, 5, 1] in the layout of YOLO v8."""
-    nodes = [
-        helper.make_node("ReduceMax", ["input", "axes"], ["most"], keepdims=0),
-        helper.make_node("Mul", ["most", "zero"], ["nothing"]),
-        helper.make_node("Add", ["nothing", "box"], ["boxes"]),
-    ]
-    constants = [
-        helper.make_tensor("axes", TensorProto.INT64, [4], [0, 1, 2, 3]),
-        helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
-        helper.make_tensor("box", TensorProto.FLOAT, [1, 5, 1], [4.0, 4.0, 6.0, 6.0, 0.9]),
-    ]
-    save(bundle / "model.onnx", nodes, constants, ("input", TensorProto.FLOAT, [1, 3, 8, 8]), ("boxes", [1, 5, 1]))
-    declared = json.loads((bundle / "model.json").read_text())
-    del declared["sha256"], declared["name"]
-    describe(bundle, declared.pop("version"), declared)
 
 
 @pytest.mark.soak

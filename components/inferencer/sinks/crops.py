@@ -15,17 +15,21 @@ from edgeml.fields import BucketOrNone, KeyPrefix, check_key
 from edgeml.messages import InferenceResult
 from edgeml.s3 import literal
 from inferencer import shots
+from inferencer.cropping import cut, fractions
 from inferencer.parts import Place, Sink, SinkSettings
 from inferencer.sample import Array, Outcome, Sample
+from inferencer.stills import Stills, Wanted
 
 if TYPE_CHECKING:
     from edgeml.component import Context
     from edgeml.messages import Detection
     from edgeml.s3 import Uploader
+    from inferencer.parts import Topics
     from inferencer.tracks import Step, Track
     from inferencer.writer import Writer
 
 Write = Callable[[], None]
+Box = tuple[float, float, float, float]
 
 BETTER = 1.05  # times as good is a picture that is kept in place of another one
 CLEARLY = 1.3  # ... and one that is sent after another one
@@ -59,6 +63,9 @@ class Crops(SinkSettings, frozen=True):
         int,
         Meta(ge=1, le=1000, description="`best`: frames that an object must be seen in before it is worth a picture"),
     ] = 3
+    still: Annotated[
+        bool, Meta(description="`best`: ask the camera for the same in its large stream first, by the command `still`")
+    ] = False
     margin: Annotated[float, Meta(ge=0, le=2, description="Added on each side, as a fraction of the box")] = 0.2
     min_pixels: Annotated[int, Meta(ge=1, le=4096, description="Boxes with a shorter side below this are left")] = 16
     quality: Annotated[int, Meta(ge=10, le=100, description="JPEG quality")] = 90
@@ -69,8 +76,10 @@ class Crops(SinkSettings, frozen=True):
     def open(self, place: Place) -> Sink | None:
         if not self.bucket:
             return None
-        kind = BestSink if self.when == "best" else CropsSink
-        return kind(place.name, self, place.context, place.uploader(), place.writer())
+        if self.when == "every":
+            return CropsSink(place.name, self, place.context, place.uploader(), place.writer())
+        stills = Stills(place.pipeline.source.seen, place.context) if self.still else None
+        return BestSink(place.name, self, place.context, place.uploader(), place.writer(), stills)
 
 
 class _Crops(Sink):
@@ -79,6 +88,9 @@ class _Crops(Sink):
         self._health = context.health.scope(f"pipelines.{pipeline}")
         self._uploader, self._writer = uploader, writer
         self._folder = literal(f"{settings.prefix}/{context.thing_name}")
+
+    def _cut(self, sample: Sample, outcome: Outcome, found: Detection) -> Array | None:
+        return cut(sample, outcome, found, self._settings.margin, self._settings.min_pixels)
 
     def _jpeg(self, picture: Array, name: str) -> bytes:
         import cv2
@@ -111,7 +123,7 @@ class CropsSink(_Crops):
         self._found += 1
         if (self._found - 1) % self._settings.every:
             return
-        pictures = [cut(sample, outcome, found, self._settings) for found in outcome.detections()]
+        pictures = [self._cut(sample, outcome, found) for found in outcome.detections()]
         there = [picture for picture in pictures if picture is not None]
         if not sample.valid():  # the writer came round while we cut: these pixels may be of two frames
             self._health.count("crops_lost", len(there))
@@ -126,6 +138,15 @@ class CropsSink(_Crops):
             self._send(name, self._jpeg(picture, name), result.source.captured_at)
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A picture that is sent: its name, the frame's time, and the place in it, in fractions."""
+
+    name: str
+    captured_at: float
+    box: Box
+
+
 @dataclass
 class Shot:
     """The best picture of an object so far, and what was sent of it."""
@@ -137,28 +158,42 @@ class Shot:
     data: bytes = b""  # JPEG, until it is sent
     waits: bool = False  # is there one that was not sent
     number: int = 0  # of the next one that is
+    captured_at: float = 0.0
+    box: Box = (0.0, 0.0, 0.0, 0.0)  # of what was cut out, in fractions of the frame
 
     @property
     def name(self) -> str:
         return f"{self.pipeline}-{self.track.id}-{self.number}"
 
-    def taken(self) -> str:
-        """The name of the picture that is sent now."""
-        name, self.waits = self.name, False
+    def taken(self) -> Taken:
+        """The picture that is sent now."""
+        taken, self.waits = Taken(self.name, self.captured_at, self.box), False
         self.number += 1
-        return name
+        return taken
 
 
 class BestSink(_Crops):
     """The best picture of each object, once: when it has been there for a while, or when it is gone."""
 
-    def __init__(self, pipeline: str, settings: Crops, context: Context, uploader: Uploader, writer: Writer) -> None:
+    def __init__(
+        self,
+        pipeline: str,
+        settings: Crops,
+        context: Context,
+        uploader: Uploader,
+        writer: Writer,
+        stills: Stills | None = None,
+    ) -> None:
         super().__init__(pipeline, settings, context, uploader, writer)
         self._shots: dict[int, Shot] = {}
+        self._stills = stills
         self._lock = threading.Lock()  # of the shots; the writer takes it, so nobody waits for the writer with it
         self._order = threading.Lock()  # several threads may bring answers, and the writer is to hear of one at a time
         self._last_s = float("-inf")
         self._health.gauge("pictures_held", lambda: float(len(self._shots)))
+
+    def topics(self) -> Topics:
+        return self._stills.topics() if self._stills is not None else ()
 
     def seen(self, sample: Sample) -> None:
         sample.hold()
@@ -169,6 +204,8 @@ class BestSink(_Crops):
         with self._order:
             for write in self._writes(sample, outcome, outcome.step):
                 self._writer.put(write)
+            for wanted in self._stills.missing() if self._stills is not None else ():
+                self._writer.put(partial(self._send, wanted.name, wanted.data, wanted.at))
 
     def close(self) -> None:
         """Send what is held: nobody looks at these objects any more."""
@@ -177,6 +214,8 @@ class BestSink(_Crops):
             self._shots = {}
         for write in writes:
             write()
+        for wanted in self._stills.missing(at_the_end=True) if self._stills is not None else ():
+            self._send(wanted.name, wanted.data, wanted.at)
 
     def _writes(self, sample: Sample, outcome: Outcome, step: Step) -> list[Write]:
         with self._lock:
@@ -213,13 +252,14 @@ class BestSink(_Crops):
         value = shots.quality(found, (width, height))
         if value <= least or (value := value * shots.sharpness(sample.image, found.box)) <= least:
             return None
-        picture = cut(sample, outcome, found, self._settings)
+        picture = self._cut(sample, outcome, found)
         if picture is None:
             return None
         if not sample.valid():  # as above
             self._health.count("crops_lost")
             return None
         shot.quality, shot.waits = value, True
+        shot.captured_at, shot.box = sample.source.captured_at, fractions(found, self._settings.margin, width, height)
         shot.track.picture = self._uploader.key(self._key(shot.name), shot.track.since)
         return picture
 
@@ -228,37 +268,16 @@ class BestSink(_Crops):
         with self._lock:
             held = [each for each in self._shots.values() if each.data and each.waits]
             early = held[0] if held and sum(len(each.data) for each in held) > MAX_HELD else None
-            name = early.taken() if early is not None else ""
-        if early is not None:
-            self._sent(early, name)
+            taken = early.taken() if early is not None else None
+        if early is not None and taken is not None:
+            self._sent(early, taken)
 
-    def _sent(self, shot: Shot, name: str) -> None:
+    def _sent(self, shot: Shot, taken: Taken) -> None:
         data, shot.data = shot.data, b""
-        if data:
-            self._send(name, data, shot.track.since)
-
-
-def cut(sample: Sample, outcome: Outcome, found: Detection, settings: Crops) -> Array | None:
-    """A copy of a detection's pixels with its margin, in BGR or grey, clipped to the image, less what is hidden.
-
-    None where the box is too small.
-    """
-    import cv2
-
-    from edgeml.privacy import hide
-
-    image = sample.image
-    height, width = image.shape[:2]
-    x, y, w, h = found.box
-    if min(w, h) < settings.min_pixels:
-        return None
-    left, top = max(0, int(x - w * settings.margin)), max(0, int(y - h * settings.margin))
-    right = min(width, int(x + w * (1 + settings.margin)) + 1)
-    bottom = min(height, int(y + h * (1 + settings.margin)) + 1)
-    part = image[top:bottom, left:right]
-    if not part.size:
-        return None
-    part = cv2.cvtColor(part, cv2.COLOR_RGB2BGR) if sample.pixel_format == "rgb24" else part.copy()
-    if outcome.hidden is not None:
-        hide(part, outcome.hidden, origin=(left, top))
-    return part
+        if not data:
+            return
+        at = shot.track.since
+        key = self._uploader.key(self._key(taken.name), at) if self._stills is not None else ""
+        wanted = Wanted(taken.name, key, data, at, taken.captured_at, taken.box)
+        if self._stills is None or not key or not self._stills.ask(wanted):
+            self._send(taken.name, data, at)
