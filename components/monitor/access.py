@@ -21,6 +21,7 @@ PASSWORD_BYTES = 15  # random, 20 characters
 MIN_PASSWORD, MAX_PASSWORD = 8, 1024  # bytes of a password that somebody gives
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}  # 16 MB and some 50 ms for an attempt
 MAX_SESSIONS = 32
+MAX_BROWSERS = 64  # that have signed in before
 SESSION_S = 12 * 3600.0
 
 
@@ -75,6 +76,7 @@ class Access:
         self._hash = self._hashed(password)
         self._lock = threading.Lock()
         self._sessions: dict[bytes, float] = {}  # by the hash of the token, the oldest first; when it ends
+        self._browsers: dict[bytes, None] = {}  # by the hash of what they were given, the oldest first
         self.attempts = Attempts(clock)
 
     def sign_in(self, password: str, token: str = "") -> str | None:
@@ -99,6 +101,21 @@ class Access:
     def sign_out(self, token: str) -> None:
         with self._lock:
             self._sessions.pop(_key(token), None)
+
+    def remembered(self) -> str:
+        """What a browser that has signed in is given, to be told from others: its attempts are its own from then on."""
+        token = secrets.token_urlsafe(16)
+        with self._lock:
+            while len(self._browsers) >= MAX_BROWSERS:
+                del self._browsers[next(iter(self._browsers))]
+            self._browsers[_key(token)] = None
+        return token
+
+    def browser(self, token: str) -> str:
+        """A name for the browser that was given `token`; empty where none was."""
+        key = _key(token)
+        with self._lock:
+            return f"browser {key.hex()}" if key in self._browsers else ""
 
     def _hashed(self, password: str) -> bytes:
         return hashlib.scrypt(password.encode(errors="replace"), salt=self._salt, **SCRYPT)

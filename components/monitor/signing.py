@@ -16,7 +16,9 @@ from monitor.attempts import EACH_S
 from monitor.door import Visitor
 
 COOKIE = "edgeml-monitor"
-SECURE_COOKIE = f"__Host-{COOKIE}"  # browsers take it from this host alone, over TLS
+BROWSER = "edgeml-browser"  # lets nobody in; it tells a browser that has signed in from others at its address
+HOST_ONLY = "__Host-"  # browsers take such a cookie from this host alone, over TLS
+BROWSER_S = 90 * 86400
 MAX_FORM_BYTES = 4 * MAX_PASSWORD  # each byte may come as %XX
 OWN_SITE = ("same-origin", "none")
 HASHING = anyio.CapacityLimiter(1)  # who comes in crowds waits: each hash takes 16 MB
@@ -55,7 +57,9 @@ class Doorman:
 async def attempt(request: HTTPConnection, access: Access, password: str, token: str = "") -> str | None:
     """A session's token (`token`, if one is given) for the right password, empty for a wrong one; None: not now."""
     visitor = _visitor(request)
-    peer = await anyio.to_thread.run_sync(lambda: visitor.peer) if visitor is not None else ""
+    peer = access.browser(request.cookies.get(_cookie(request, BROWSER), ""))
+    if not peer and visitor is not None:
+        peer = await anyio.to_thread.run_sync(lambda: visitor.peer)
     if not access.attempts.begin(peer):
         return None
     right = False
@@ -84,8 +88,11 @@ def routes(access: Access | None, form: Path | None) -> list[Route]:
             return PlainTextResponse("too many attempts\n", 429, {"Retry-After": str(int(EACH_S))})
         if not token:
             return PlainTextResponse("wrong password\n", 401)
-        answer = RedirectResponse("/", 303)
-        answer.set_cookie(_cookie(request), token, httponly=True, samesite="strict", secure=_is_secure(request))
+        answer, secure = RedirectResponse("/", 303), _is_secure(request)
+        answer.set_cookie(_cookie(request), token, httponly=True, samesite="strict", secure=secure)
+        if not access.browser(request.cookies.get(_cookie(request, BROWSER), "")):
+            name = _cookie(request, BROWSER)
+            answer.set_cookie(name, access.remembered(), BROWSER_S, httponly=True, samesite="strict", secure=secure)
         return answer
 
     async def sign_out(request: Request) -> Response:
@@ -122,8 +129,8 @@ def _is_secure(request: HTTPConnection) -> bool:
     return request.scope.get("scheme") in ("https", "wss")
 
 
-def _cookie(request: HTTPConnection) -> str:
-    return SECURE_COOKIE if _is_secure(request) else COOKIE
+def _cookie(request: HTTPConnection, name: str = COOKIE) -> str:
+    return HOST_ONLY + name if _is_secure(request) else name
 
 
 def _visitor(request: HTTPConnection) -> Visitor | None:

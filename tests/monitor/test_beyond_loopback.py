@@ -18,10 +18,11 @@ from certificates import certificate as pem_of_tests
 from monitor import certificate
 from monitor.certificate import own
 from monitor.errors import AccessError
-from monitor.signing import COOKIE, SECURE_COOKIE
+from monitor.signing import BROWSER, COOKIE, HOST_ONLY
 from monitor_support import QUIET, client_of
 from support import Standalone
 
+SECURE_COOKIE = HOST_ONLY + COOKIE
 EVERYWHERE = {**QUIET, "address": "0.0.0.0"}  # noqa: S104  (that is what is tested)
 ADDRESS = re.compile(r"address=(https?)://(\S+):(\d+)/ sha256=(\S+)")
 
@@ -74,10 +75,11 @@ def test_the_cookie_is_for_tls_alone(running: Standalone, client: httpx.Client) 
     assert client.get("/").status_code == 302
     taken = client.post("/sign-in", data={"password": password}, headers={"Origin": str(client.base_url).rstrip("/")})
     assert taken.status_code == 303
-    cookie = taken.headers["set-cookie"]
-    assert cookie.startswith(f"{SECURE_COOKIE}=")
-    for part in ("Secure", "HttpOnly", "SameSite=strict", "Path=/"):
-        assert part in cookie
+    cookies = taken.headers.get_list("set-cookie")
+    assert [cookie.partition("=")[0] for cookie in cookies] == [SECURE_COOKIE, HOST_ONLY + BROWSER]
+    for cookie in cookies:
+        for part in ("Secure", "HttpOnly", "SameSite=strict", "Path=/"):
+            assert part in cookie
     assert client.get("/").status_code != 302
     token = client.cookies[SECURE_COOKIE]
     assert client.get("/", headers={"Cookie": f"{COOKIE}={token}"}).status_code == 302

@@ -15,6 +15,7 @@ from monitor import door
 from monitor.access import Access
 from monitor.attempts import BURST, EACH_S, FREE, MAX_PEERS, Attempts
 from monitor.door import peer_of
+from monitor.signing import BROWSER
 from monitor_support import as_another_user, client_of, ended, get, serving
 from support import eventually
 
@@ -111,6 +112,21 @@ for _ in range(int(sys.argv[2])):
         answers.append(error.code)
 print(*answers)
 """
+
+
+def test_a_browser_that_has_signed_in_before_has_attempts_of_its_own(tmp_path: Path) -> None:
+    """Whoever shares its address, or its user, may use up all of theirs."""
+    with serving(tmp_path, access=Access("the password")) as (host, port):
+        url = f"http://{host}:{port}"
+        with client_of(url) as known, client_of(url) as other:
+            assert known.post("/sign-in", data={"password": "the password"}).status_code == 303
+            known.post("/sign-out")
+            other.cookies.set(BROWSER, "of ones own making")
+            wrong = [other.post("/sign-in", data={"password": "wrong words"}).status_code for _ in range(BURST + 1)]
+            assert wrong == [401] * BURST + [429]
+            assert known.post("/sign-in", data={"password": "the password"}).status_code == 303
+            wrong = [known.post("/sign-in", data={"password": "wrong words"}).status_code for _ in range(BURST + 1)]
+            assert wrong == [401] * BURST + [429]
 
 
 @as_root
