@@ -28,6 +28,7 @@ class Model:
     """The model of a bundle. A vendor's runtime is opened here, and its buffers are filled and read in `run`."""
 
     def __init__(self, folder: Path) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         self.manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))

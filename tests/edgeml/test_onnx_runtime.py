@@ -5,8 +5,9 @@ from pathlib import Path
 
 from support import ROOT
 
-PLACES = {  # the components', and the stand-ins for AWS that run models themselves
+PLACES = {  # the components', an example of a helper, and the stand-ins for AWS that run models themselves
     "components/edgeml/onnx_session.py",
+    "scripts/external_helper.py",
     "scripts/localdev/cloud/container.py",
     "scripts/localdev/cloud/faces.py",
 }
