@@ -112,6 +112,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         )
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What tests deploy is built and installed before they begin: in a fresh tree that takes longer than a test may."""
+    if (
+        any("built" in getattr(item, "fixturenames", ()) for item in session.items)
+        and not session.config.option.collectonly
+    ):
+        from localdev import workspace
+
+        workspace.prepare()
+
+
 def pytest_runtest_setup() -> None:
     """Sessions of boto3 share what they read of botocore's files, else hundreds of tests each read megabytes anew."""
     botocore: Any = sys.modules.get("botocore.session")  # once a test has imported it

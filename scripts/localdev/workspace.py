@@ -114,6 +114,14 @@ class Workspace:
         return self._environments[archive, python]
 
 
+def prepare() -> None:
+    """Builds every component and makes its environment, unless that is done: minutes in a fresh tree."""
+    for package in build_script.component_folders():
+        with _locked(BUILD_LOCKS / package, BUILD_TIMEOUT_S):
+            for archive in _built(package).glob("artifacts/*/*/*.zip"):
+                _environment(archive, "python3")
+
+
 def recipes(builds: Iterable[Path]) -> list[Path]:
     return [build / "recipes" for build in builds]
 

@@ -98,9 +98,10 @@ def asked(package: Path, known: dict[str, str]) -> set[str]:
     ]
     found = set()
     for tree in map(parsed, files):
-        names = {called(call) for call in calls(tree)} | {first_word(call) for call in calls(tree, "call")}
+        made = [(called(call), first_word(call)) for call in calls(tree)]
+        names = {name for name, _ in made} | {word for name, word in made if name == "call"}
         found |= {known[name] for name in names if name in known}
-        logs = {*after_name(tree, "_API"), *(first_word(call) for call in calls(tree, "_call"))}
+        logs = {*after_name(tree, "_API"), *(word for name, word in made if name == "_call")}
         found |= {f"logs:{name}" for name in logs if name}
     return found
 

@@ -1,4 +1,4 @@
-"""Many events through each route of the template at once, and nothing lost: 100, and 1,000 with --soak."""
+"""Many events through each route of the template at once, and nothing lost: 60, and 1,000 with --soak."""
 
 import itertools
 import json
@@ -37,7 +37,7 @@ def instant(request: Request) -> Response | None:
 
 @pytest.fixture
 def events(request: pytest.FixtureRequest) -> int:
-    return 1000 if request.config.getoption("soak") else 100
+    return 1000 if request.config.getoption("soak") else 60
 
 
 @pytest.fixture

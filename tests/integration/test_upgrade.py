@@ -150,11 +150,9 @@ def test_each_alone_and_then_all(
             upgraded.must_be_well(package)
 
 
-@pytest.mark.parametrize("profile", ["java", "lite"])
-def test_all_at_once(
-    profile: str, tmp_path: Path, builds: dict[str, Path], built: workspace.Workspace, cloud: LocalCloud
-) -> None:
-    with device(tmp_path / "gg", profile, builds, built, cloud) as upgraded:
+def test_all_at_once(tmp_path: Path, builds: dict[str, Path], built: workspace.Workspace, cloud: LocalCloud) -> None:
+    """On Nucleus Lite, which bears few starts."""
+    with device(tmp_path / "gg", "lite", builds, built, cloud) as upgraded:
         upgraded.install_old(list(USED))
         upgraded.upgrade(list(USED))
         for package in USED:

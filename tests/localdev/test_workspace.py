@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import build as build_script
 from localdev import workspace
 
 MANY = """
@@ -63,6 +64,19 @@ def test_a_component_is_built_again_when_it_has_changed(tmp_path: Path, monkeypa
     assert sources() == first
     shutil.rmtree(tmp_path / "builds" / "serial_scraper")
     assert sources() == first
+
+
+def test_what_is_prepared_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = build_script.component_folders()
+    monkeypatch.setattr(build_script, "component_folders", lambda: {"serial_scraper": folders["serial_scraper"]})
+    monkeypatch.setattr(workspace, "BUILDS", tmp_path / "builds")
+    workspace.prepare()
+    made = (tmp_path / "builds" / "serial_scraper").stat().st_mtime_ns
+    workspace.prepare()
+    assert (tmp_path / "builds" / "serial_scraper").stat().st_mtime_ns == made
+    monkeypatch.setattr(subprocess, "run", None)  # nothing is left to be installed
+    workspace.Workspace().lend_venvs(["serial_scraper"], tmp_path / "gg")
+    assert (tmp_path / "gg" / "work" / "edgeml.SerialScraper" / "venv").exists()
 
 
 def test_a_lock_that_is_never_given_back_is_an_error_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
