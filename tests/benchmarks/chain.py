@@ -20,13 +20,14 @@ from edgeml.frames import FrameWriter
 from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
 from inferencer.backends.onnx import OnnxBackend
+from inferencer.preprocess import Preprocessor
 from inferencer.sources.camera import CameraSource
 from inferencer.sources.detections import DetectionsSource
 from inferencer_support import Recorder, make_context, no_uploads, pipeline
 from support import Standalone, eventually
 
 SECONDS = 3.0
-SIZE = (640, 480)
+SIZE, MAX_SIDE = (1280, 720), 640
 FPS = 60  # more than can be done
 
 
@@ -69,12 +70,11 @@ def _frame() -> Any:
 
 def _bare(root: Path) -> float:
     """Faces per second: one thread runs the detector, and the other the expression once for each of its answers."""
-    sessions = [
-        models.open_session(models.load(models.component_folder(root, name)), threads=1)
-        for name in ("FaceDetector", "Emotion")
-    ]
+    bundles = [models.load(models.component_folder(root, name)) for name in ("FaceDetector", "Emotion")]
+    sessions = [models.open_session(bundle, threads=1) for bundle in bundles]
     found: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    large, small = np.zeros((1, 3, SIZE[1], SIZE[0]), np.float32), np.zeros((1, 64, 64, 1), np.float32)
+    large, _ = Preprocessor(bundles[0].manifest.input, MAX_SIDE)(_frame())
+    small = np.zeros((1, 64, 64, 1), np.float32)
 
     def behind() -> None:
         while found.get():
@@ -101,7 +101,7 @@ def _chain(root: Path) -> float:
         FrameWriter("c", width=SIZE[0], height=SIZE[1], directory=Path(folder)) as writer,
     ):
         assembly = Assembly(context, Path(folder), outbox, no_uploads)
-        faces = pipeline(OnnxBackend(model="FaceDetector"), CameraSource(camera="c"))
+        faces = pipeline(OnnxBackend(model="FaceDetector", max_side=MAX_SIDE), CameraSource(camera="c"))
         source = DetectionsSource(pipeline="faces", margin=0.2, square=True)
         running = [assembly.start("faces", faces)]
         running.append(assembly.start("expression", pipeline(OnnxBackend(model="Emotion"), source)))
