@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import ssl
 import stat
 import time
@@ -107,6 +108,18 @@ HOSTS = {
 @pytest.mark.parametrize("host", HOSTS)
 def test_names_of_the_device(client: httpx.Client, host: str) -> None:
     assert client.get("/healthz", headers={"Host": host}).status_code == HOSTS[host]
+
+
+def test_each_address_of_the_device_is_a_name_of_it(tmp_path: Path) -> None:
+    """The very one that a request has reached, IPv6 in brackets, and IPv4 as such though the socket is one of both."""
+    if not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists():
+        pytest.skip("no IPv6 here")
+    with Standalone("monitor", {**QUIET, "address": "::"}, tmp_path) as running:
+        port = where(running)[0].rpartition(":")[2]
+        for name, other in (("[::1]", "[::2]"), ("127.0.0.1", "127.0.0.2")):
+            with client_of(f"https://{name}:{port}") as client:
+                assert client.get("/healthz").status_code == 200
+                assert client.get("/healthz", headers={"Host": other}).status_code == 421
 
 
 @pytest.mark.parametrize("origin", ["http", "https"])
