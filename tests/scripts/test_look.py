@@ -16,7 +16,7 @@ from localdev.demo.observer import Observer
 from look import main, objects_of
 from looking import LookError, page, text
 from looking.answer import MAX_PICTURE_BYTES, MAX_PICTURES, Look, complete, parsed, plain
-from looking.ask import to_broker
+from looking.ask import ask, to_aws, to_broker
 
 THING, BUCKET = "press-1", "edgeml-data"
 JPEG = b"\xff\xd8\xff\xe0 a picture"
@@ -106,6 +106,13 @@ def test_a_broker_that_is_none(url: str, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_broker_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([THING, "--mqtt", "mqtt://127.0.0.1:9"]) == 1
     assert "connect" in capsys.readouterr().err
+
+
+def test_aws_that_is_not_there(cloud: LocalCloud) -> None:
+    """As far as the SDK's signed WebSocket can be tried without AWS: it is made, and its failure is told in words."""
+    connection = to_aws("127.0.0.1", "us-east-1", Aws(None).credentials())
+    with pytest.raises(LookError, match="connect: "):
+        ask(connection, THING, pictures=False, timeout_s=1)
 
 
 def everything(value: Any) -> Look:
