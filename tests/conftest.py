@@ -1,5 +1,6 @@
 """Options of the suite, how many workers run it, and the promise that it leaves nothing behind."""
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -55,7 +56,10 @@ WORKERS_PER_CORE = 2  # half of what tests take is waiting: for time-outs, resta
 MOST_WORKERS = 4  # beyond that, the longest file decides
 WORTHWHILE = 8  # files; for fewer, workers take longer to start than they save
 
+LEFT_BEHIND = 10  # pytest's exit code for what no single test is to blame for: running one again would not show it
+
 shared_before = pytest.StashKey[set[Path]]()
+left_behind = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -139,27 +143,22 @@ def pytest_runtest_setup() -> None:
     botocore.create_loader = create_loader
 
 
-@pytest.fixture(scope="session", autouse=True)
-def nothing_runs_on() -> Iterator[None]:
-    """Fails the last test, with workers the last of each, if a process or a thread that keeps Python alive remains."""
-    yield
-    children = psutil.Process().children(recursive=True)
-    left = [child.cmdline() for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-    zombies = [child.pid for child in children if child.is_running() and child.status() == psutil.STATUS_ZOMBIE]
-    assert not left, f"processes are left: {left}"
-    assert not zombies, f"processes were not waited for: {zombies}"
-    threads = [
-        thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()
-    ]
-    assert not threads, f"threads are left: {threads}"
+def _runs_on() -> Iterator[str]:
+    """What of this process' children and threads keeps machine or Python busy after the last test."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            waited_for = child.status() != psutil.STATUS_ZOMBIE
+            yield f"a process is left: {child.cmdline()}" if waited_for else f"{child.pid} was not waited for"
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            yield f"a thread is left: {thread}"
 
 
 @pytest.fixture(scope="session")
-def watch_of_loops() -> Iterator[blocking.Watch]:
+def watch_of_loops(request: pytest.FixtureRequest) -> Iterator[blocking.Watch]:
     with blocking.watched() as watch:
         yield watch
-        found = watch.take()
-    assert not found, "an event loop was blocked, by:\n" + "\n".join(found)
+    request.config.stash[left_behind] += watch.take()  # by what ended after the last test
 
 
 @pytest.fixture(autouse=True)
@@ -188,21 +187,33 @@ def _sendable(value: Any) -> Any:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash[shared_before] = _shared_memory()
+    session.config.stash[left_behind] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has ended, and says what it leaves."""
+    node.config.stash[left_behind] += getattr(node, "workeroutput", {}).get("left", [])
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
-    """Fails the run if it leaves shared memory: once every worker has ended, since workers see each other's."""
+    """Fails the run if it leaves anything, shared memory once every worker has ended, since they see each other's."""
     yield
-    alone = "CI" in os.environ  # elsewhere other programs come and go
-    if not alone or hasattr(session.config, "workerinput"):
+    left = session.config.stash[left_behind]
+    left += _runs_on()
+    to_tell: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if to_tell is not None:  # a worker's
+        to_tell["left"] = left
         return
-    before = session.config.stash[shared_before]
-    left = [str(path) for path in _shared_memory() - before if path.stat().st_uid == os.getuid()]
+    if "CI" in os.environ:  # elsewhere other programs come and go
+        before = session.config.stash[shared_before]
+        new = [path for path in _shared_memory() - before if path.stat().st_uid == os.getuid()]
+        left += [f"shared memory is left: {path}" for path in new]
     if left:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.exitstatus = LEFT_BEHIND
         reporter = session.config.pluginmanager.getplugin("terminalreporter")
-        reporter.write_line(f"\nshared memory is left: {left}", red=True)
+        reporter.write_line("\n" + "\n".join(left), red=True)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

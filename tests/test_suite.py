@@ -111,6 +111,18 @@ def test_a_blocked_event_loop_fails_its_test_and_no_other(tmp_path: Path) -> Non
     assert "an event loop was blocked, by:" in done.stdout and "in sleep" in done.stdout
 
 
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "workers"])
+def test_what_is_left_behind_fails_ci_whatever_passes_alone(tmp_path: Path, workers: list[str]) -> None:
+    leaves = "def test_leaves(): __import__('os').posix_spawnp('sleep', ['sleep', '2'], {'PATH': '/bin:/usr/bin'})\n"
+    made = ci(tmp_path, TEST + leaves)
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path / "tests")
+    (tmp_path / "outcomes").write_text("fails passes")
+    done = run(tmp_path, str(made), *workers)
+    assert done.returncode == 10, done.stdout + done.stderr
+    assert "a process is left: ['sleep', '2']" in done.stdout
+    assert "FLAKY" not in done.stdout
+
+
 def closing_lines(output: str) -> list[str]:
     """`2 passed in 0.01s` and its like, one of each run."""
     return [line for line in output.splitlines() if re.fullmatch(r"(no tests ran|\d+ \w+.*) in [\d.]+s", line)]
