@@ -58,12 +58,11 @@ class PrivacyBlur(Stage):
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
             keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
             chosen = keys[:: max(1, len(keys) // LOOKED_AT)][:LOOKED_AT]
-            answers = [
-                rekognition.detect_faces(Image={"S3Object": {"Bucket": self._bucket, "Name": key}}) for key in chosen
-            ]
+            crops = [client.get_object(Bucket=self._bucket, Key=key)["Body"].read() for key in chosen]
+            answers = [rekognition.detect_faces(Image={"Bytes": data}) for data in crops]
             self._crops[way] = len(chosen)
             self._faces[way] = sum(bool(answer["FaceDetails"]) for answer in answers)
-            shown += [(key, client.get_object(Bucket=self._bucket, Key=key)["Body"].read()) for key in chosen[:3]]
+            shown += list(zip(chosen, crops, strict=True))[:3]
         if shown:
             self._sheet = self.world.output / "privacy.png"
             contact_sheet([data for _, data in shown], [key for key, _ in shown], self._sheet)
