@@ -59,7 +59,7 @@ def application(
     async def api_state(request: Request) -> Response:
         if not signed_in(request):
             return PlainTextResponse("sign in first\n", 401)
-        return Response(msgspec.json.encode(state.snapshot()), media_type="application/json")
+        return Response(msgspec.json.encode(await run_in_threadpool(state.snapshot)), media_type="application/json")
 
     scrape = Metrics(state)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
+from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from monitor.pictures import MAX_WATCHED, Cameras, Picture
@@ -59,6 +60,7 @@ class Live:
     def __init__(self, state: State, cameras: Cameras | None) -> None:
         self.state, self.cameras = state, cameras
         self._pages = 0
+        self._making = asyncio.Lock()
         self._made_at, self._version, self._text = -EVERY_S, 0, ""
         self._former: DeviceState | None = None
 
@@ -87,16 +89,16 @@ class Live:
             page.leave()
             self._pages -= 1
 
-    def current(self) -> tuple[int, str]:
+    async def current(self) -> tuple[int, str]:
         """The state as a message, made at most once a second for all pages; its number changes when it does."""
-        now = time.monotonic()
-        if now - self._made_at >= EVERY_S:
-            self._made_at = now
-            state = self.state.snapshot()
-            if (timeless := _timeless(state)) != self._former:
-                self._former, self._version = timeless, self._version + 1
-            self._text = msgspec.json.encode({"type": "state", "state": state}).decode()
-        return self._version, self._text
+        async with self._making:
+            if time.monotonic() - self._made_at >= EVERY_S:
+                self._made_at = time.monotonic()
+                state = await run_in_threadpool(self.state.snapshot)
+                if (timeless := _timeless(state)) != self._former:
+                    self._former, self._version = timeless, self._version + 1
+                self._text = msgspec.json.encode({"type": "state", "state": state}).decode()
+            return self._version, self._text
 
 
 class _Page:
@@ -112,7 +114,7 @@ class _Page:
         self._messages: deque[bytes] = deque(maxlen=MAX_WAITING)
         self._pictures: dict[str, Picture] = {}
         self._under_way: dict[str, deque[float]] = {}  # when pictures were sent whose receipts are to come
-        self._commanded = -1.0
+        self._commanded = -EVERY_S
 
     def told(self, kind: str, name: str, told: Any, message: bytes) -> None:
         """Of a result, event or record, on another thread."""
@@ -122,6 +124,7 @@ class _Page:
             self._call()
 
     def leave(self) -> None:
+        self._want_records(False)
         for _, unwatch in self._watched.values():
             unwatch()
         self._watched = {}
@@ -136,7 +139,7 @@ class _Page:
                     looked_at = now
                     if not self._allowed():
                         return
-                    version, text = self._live.current()
+                    version, text = await self._live.current()
                     if version != known or now - sent_at >= AT_LEAST_S:
                         known, sent_at = version, now
                         await self._sent(text)
@@ -219,17 +222,19 @@ class _Page:
         if wanted and not self._records:
             self._messages.extend(self._live.state.records())
             self._wake.set()
-        self._records = wanted
+        if wanted != self._records:
+            self._records = wanted
+            self._live.state.want_records(1 if wanted else -1)
 
     async def _command(self, command: _Command) -> None:
-        """Pass it on, one a second at the most, to a camera that may be commanded."""
-        now, cameras = time.monotonic(), self._live.cameras
-        if cameras is None or not self._allowed() or now - self._commanded < EVERY_S:
-            return
-        self._commanded = now
-        known = await asyncio.to_thread(self._live.state.cameras)
-        if command.camera in {camera.name for camera in known if command.command in camera.commands}:
-            await asyncio.to_thread(cameras.command, command.camera, command.command)
+        """Pass it on to a camera that may be commanded; who says more than one a second waits."""
+        cameras = self._live.cameras
+        await asyncio.sleep(max(0.0, self._commanded + EVERY_S - time.monotonic()))
+        self._commanded = time.monotonic()
+        known = await run_in_threadpool(self._live.state.cameras)
+        allowed = {camera.name for camera in known if command.command in camera.commands}
+        if cameras is not None and self._allowed() and command.camera in allowed:
+            await run_in_threadpool(cameras.command, command.camera, command.command)
 
     def _call(self) -> None:
         """Wake the sender, from any thread; once until it has woken."""

@@ -32,6 +32,7 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._unread: asyncio.TimerHandle | None = None
+        self._is_upgraded = False
         super().connection_made(transport)
         self._late: asyncio.TimerHandle | None = self.loop.call_later(REQUEST_S, transport.abort)
 
@@ -41,8 +42,16 @@ class BoundedProtocol(H11Protocol):
             self._unread.cancel()
         super().connection_lost(exc)
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """From now on another protocol looks after the connection, which may last."""
+        self._in_time()
+        self._is_upgraded = True
+        super().handle_websocket_upgrade(event)
+
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._is_upgraded:
+            return
         if self.conn.trailing_data[0]:  # a request before the last one's answer: no browser sends that
             self.transport.abort()
         if self.conn.their_state not in {h11.IDLE, h11.SEND_BODY}:  # the request is here as a whole

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -53,7 +54,7 @@ class Streams:
     async def _jpg(self, request: Request) -> Response:
         """The next picture, with its boxes."""
         picture = None
-        if self._known(request):
+        if await self._known(request):
             async with self._watched(request) as newest:
                 picture = None if newest is None else await newest.next(PICTURE_S)
         if picture is None:
@@ -62,7 +63,7 @@ class Streams:
 
     async def _mjpeg(self, request: Request) -> Response:
         """Pictures with their boxes, each as soon as it is there and the client is ready for it."""
-        if not self._known(request):
+        if not await self._known(request):
             return PlainTextResponse(NO_PICTURE, 404)
 
         async def parts() -> AsyncIterator[bytes]:
@@ -91,8 +92,9 @@ class Streams:
         began = time.monotonic()
         return StreamingResponse(lines(), media_type="text/event-stream")
 
-    def _known(self, request: Request) -> bool:
-        return request.path_params["name"] in self._state.neighbours.known().camera_names()
+    async def _known(self, request: Request) -> bool:
+        names = await run_in_threadpool(self._state.neighbours.known().camera_names)
+        return request.path_params["name"] in names
 
     def _goes_on(self, request: Request, began: float) -> bool:
         return time.monotonic() - began < LONGEST_S and signing.signed_in(request, self._access)

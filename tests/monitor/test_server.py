@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from edgeml.messages import Problem
 from monitor import server
@@ -73,6 +74,13 @@ def test_who_says_a_byte_now_and_then_is_cut_off(tmp_path: Path, monkeypatch: py
             for _ in range(200):  # of 0.05 s, in each of which a byte comes
                 peer.sendall(b"x")
                 threading.Event().wait(0.05)
+
+
+def test_a_websocket_lasts_longer_than_a_request_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "REQUEST_S", 0.3)
+    with serving(tmp_path) as address, connect(f"ws://{address[0]}:{address[1]}/ws", proxy=None) as page:
+        threading.Event().wait(0.6)
+        assert page.ping().wait(10)
 
 
 def test_who_does_not_read_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
