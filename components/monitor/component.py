@@ -8,6 +8,7 @@ from edgeml.component import Component, Context
 from edgeml.errors import RefusedError
 from monitor import __version__
 from monitor.config import Config
+from monitor.edge_impulse import EdgeImpulse
 from monitor.look import Look
 from monitor.otlp import Exporter
 from monitor.page import Page
@@ -61,6 +62,7 @@ class Monitor(Component[Config]):
 
     def stop(self) -> None:
         self._vitals_due.set()
+        self._state.asked.set()
         self._page.ask_to_stop()
         self._look.ask_to_stop()
         self._exporter.ask_to_stop()
@@ -78,10 +80,12 @@ class Monitor(Component[Config]):
             self.context.health.scope(topic).failed(error)
 
     def _ask_for_ever(self) -> None:
-        while True:
+        devices = EdgeImpulse(self.context, self._state)
+        while not self.context.stopping.is_set():
+            self._state.asked.clear()
             self._state.neighbours.ask(self.context.ipc)
-            if self.context.stopping.wait(ASK_S):
-                return
+            devices.look()
+            self._state.asked.wait(ASK_S)
 
     def _watch_for_ever(self) -> None:
         while not self.context.stopping.is_set():

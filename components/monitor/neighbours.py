@@ -4,15 +4,16 @@ Unlike reports they are there before anything runs, and say what must not be sho
 """
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgeml import ring_look
-from edgeml.errors import EdgemlError, NotFoundError
+from edgeml.edge_impulse.device import DEFAULT_PREFIX, Topics, default_mac, device_name
+from edgeml.errors import ConfigError, EdgemlError, NotFoundError
 from edgeml.ipc import Ipc
 
-CAMERAS, PIPELINES = "edgeml.CameraCapture", "edgeml.Inferencer"
+CAMERAS, PIPELINES, MODELS = "edgeml.CameraCapture", "edgeml.Inferencer", "edgeml.EdgeImpulseRunner"
 MAX_NAMES, MAX_PLACES, MAX_POINTS = 64, 32, 64
 
 
@@ -32,6 +33,7 @@ class Pipeline:
 class Known:
     """Cameras that CameraCapture has, pipelines that the Inferencer has, by name; where the frame rings lie.
 
+    `device` are the topics of the device that EdgeImpulseRunner is to Edge Impulse.
     `complete` once the pipelines are known, as none where there is no Inferencer: before that no picture is shown.
     """
 
@@ -39,6 +41,7 @@ class Known:
     cameras: tuple[str, ...] = ()
     pipelines: dict[str, Pipeline] = field(default_factory=dict)
     complete: bool = False
+    device: Topics | None = None
 
     def camera_names(self) -> list[str]:
         """Those that are configured, and others whose ring is there."""
@@ -63,19 +66,20 @@ class Neighbours:
     def place(self, rings: Path) -> None:
         """Look for frame rings in `rings`."""
         with self._lock:
-            self._known = Known(rings, self._known.cameras, self._known.pipelines, self._known.complete)
+            self._known = replace(self._known, rings=rings)
 
     def ask(self, ipc: Ipc) -> None:
         """Read the configurations anew. What cannot be read now stays as it is known."""
         cameras, pipelines = _table(ipc, CAMERAS, "cameras"), _table(ipc, PIPELINES, "pipelines")
+        device = _device(ipc)
         with self._lock:
             known = self._known
-            self._known = Known(
-                known.rings,
-                known.cameras if cameras is None else tuple(cameras)[:MAX_NAMES],
-                known.pipelines if pipelines is None else {name: _pipeline(raw) for name, raw in pipelines.items()},
-                known.complete or pipelines is not None,
-            )
+            if cameras is not None:
+                known = replace(known, cameras=tuple(cameras)[:MAX_NAMES])
+            if pipelines is not None:
+                found = {name: _pipeline(raw) for name, raw in pipelines.items()}
+                known = replace(known, pipelines=found, complete=True)
+            self._known = replace(known, device=device)
 
 
 def _table(ipc: Ipc, component: str, key: str) -> dict[str, dict[str, Any]] | None:
@@ -87,6 +91,23 @@ def _table(ipc: Ipc, component: str, key: str) -> dict[str, dict[str, Any]] | No
     except EdgemlError:
         return None
     return {name: raw for name, raw in found.items() if isinstance(raw, dict)} if isinstance(found, dict) else {}
+
+
+def _device(ipc: Ipc) -> Topics | None:
+    try:
+        raw = ipc.configuration(MODELS)
+    except EdgemlError:
+        return None
+    named, prefix = _object(raw.get("Parameters")).get("device_name"), raw.get("topic_prefix")
+    topics = Topics(
+        device_name(str(named or "MyEdgeImpulseDevice"), default_mac()),
+        prefix if isinstance(prefix, str) and prefix else DEFAULT_PREFIX,
+    )
+    try:
+        topics.check("topic_prefix")
+    except ConfigError:  # which the runner tells
+        return None
+    return topics
 
 
 def _pipeline(raw: dict[str, Any]) -> Pipeline:

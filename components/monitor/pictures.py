@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -283,7 +283,7 @@ class _Camera:
             image = encode.scaled(held.image, "bgr24", wish.width, copy=False)
             height, width = image.shape[:2]
             if wish.burnt:
-                image = encode.burnt(image, boxes(found), (width / held.source[0], height / held.source[1]))
+                image = encode.burnt(image, Results.boxes(found), (width / held.source[0], height / held.source[1]))
             jpeg = encode.jpeg(image)
             made[wish] = Picture(self.name, held.frame_id, held.captured_at, width, height, *held.source, results, jpeg)
         return made
@@ -296,8 +296,3 @@ class _Camera:
             picture = pictures.get(watcher.wish)
             if picture is not None:
                 watcher.shown(picture)
-
-
-def boxes(found: dict[str, InferenceResult]) -> Sequence[Any]:
-    """All that several pipelines found in a frame."""
-    return [one for result in found.values() if isinstance(result.results, list) for one in result.results]

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -42,6 +43,11 @@ class Results:
             return {
                 name: result for name, result in found.items() if abs(result.source.captured_at - captured_at) < SAME_S
             }
+
+    @staticmethod
+    def boxes(found: Mapping[str, InferenceResult]) -> list[Any]:
+        """All that several pipelines found in a frame."""
+        return [one for result in found.values() if isinstance(result.results, list) for one in result.results]
 
     @staticmethod
     def encoded(found: Mapping[str, InferenceResult]) -> bytes:

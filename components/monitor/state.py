@@ -15,10 +15,11 @@ from monitor import views
 from monitor.kept import Kept
 from monitor.neighbours import Neighbours
 from monitor.reports import Attention, Reports
-from monitor.views import CameraState, DeviceState, EdgeImpulseState, PipelineState, SerialState
+from monitor.views import CameraState, DeviceState, PipelineState, SerialState
 from monitor.vitals.check import Vital
 
 MAX_MESSAGE_BYTES, MAX_DEPTH = 16384, 16
+MAX_RECORD_BYTES = 128 << 10  # of a result of an Edge Impulse model, which may hold its picture
 RESULTS, EVENTS, RECORDS = 60, 50, 100  # messages kept of each pipeline, port, device
 
 Heard = Callable[[str, str, Any, bytes], None]  # kind, name, what it says, the message for a page
@@ -50,6 +51,8 @@ class State:
         self._thing, self._version, self._clock, self._vitals = thing, version, clock, vitals
         self.auth = "password"
         self.neighbours = Neighbours()
+        self.records_wanted = 0  # by so many pages
+        self.asked = threading.Event()  # set when that has changed
         self._lock = threading.Lock()
         self._reports = Reports(own, clock)
         self._results: Kept[InferenceResult] = Kept(RESULTS, clock)
@@ -131,10 +134,13 @@ class State:
 
     def edge_impulse(self, kind: str, source: str, payload: bytes) -> bool:
         """Take an Edge Impulse device's result (kind `edge_impulse`), or a command or its answer (kind `command`)."""
-        record = _decoded(payload, dict[str, Any])
+        record = _decoded(payload, dict[str, Any], MAX_RECORD_BYTES)
         if record is None:
             return False
+        record.pop("image", None)  # as large as all the rest
         message = _message(type="record", kind=kind, source=source, record=record)
+        if len(message) > MAX_MESSAGE_BYTES:
+            return False
         with self._lock:
             taken = self._edge_impulse.put(source, None, message)
         return taken and self._tell("record", source, record, message)
@@ -148,6 +154,12 @@ class State:
         """The newest records of all devices as messages for a page."""
         with self._lock:
             return [*self._serial.all_recent(), *self._edge_impulse.all_recent()]
+
+    def want_records(self, pages: int) -> None:
+        """So many pages more, or fewer, want the records of devices."""
+        with self._lock:
+            self.records_wanted += pages
+        self.asked.set()
 
     def reports(self) -> dict[str, HealthReport]:
         """The last report of each component that is not silent, by its name without `edgeml.`."""
@@ -206,9 +218,7 @@ class State:
                     SerialState(name, kept.last.format[:100], kept.count, kept.at + offset)
                     for name, kept in self._serial
                 ],
-                edge_impulse=[
-                    EdgeImpulseState(name, kept.count, kept.at + offset) for name, kept in self._edge_impulse
-                ],
+                edge_impulse=views.edge_impulse(self._edge_impulse, self.neighbours.known(), offset),
             )
 
     def _tell(self, kind: str, name: str, told: Any, message: bytes) -> bool:
@@ -217,9 +227,9 @@ class State:
         return True
 
 
-def _decoded(payload: bytes, kind: type[Any]) -> Any:
+def _decoded(payload: bytes, kind: type[Any], most: int = MAX_MESSAGE_BYTES) -> Any:
     """A message of a kind; None for what is none, or is larger or deeper than any of ours."""
-    if len(payload) > MAX_MESSAGE_BYTES or too_deep(payload, MAX_DEPTH):
+    if len(payload) > most or too_deep(payload, MAX_DEPTH):
         return None
     try:
         return messages.decode(payload, kind)

@@ -6,7 +6,7 @@ import msgspec
 
 from edgeml import ring_look
 from edgeml.messages import HealthReport, InferenceResult, ModelStatus
-from monitor.kept import MAX_NAME
+from monitor.kept import MAX_NAME, Kept
 from monitor.neighbours import Known, Pipeline
 from monitor.reports import Attention, ComponentState
 from monitor.vitals.check import Vital
@@ -77,7 +77,7 @@ class SerialState(msgspec.Struct, frozen=True):
 
 
 class EdgeImpulseState(msgspec.Struct, frozen=True):
-    """`results` since the Monitor began to listen; `seen` is Unix time in seconds."""
+    """`results` heard while somebody wanted to know, commands and answers among them; `seen` is Unix time, 0: never."""
 
     source: str
     results: int
@@ -144,3 +144,11 @@ def model(name: str, status: ModelStatus, seen: float) -> ModelState:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
+
+
+def edge_impulse(heard: Kept[None], known: Known, offset: float) -> list[EdgeImpulseState]:
+    """The devices that were heard, and the one that there is. `offset` makes monotonic times Unix times."""
+    found = {name: EdgeImpulseState(name, kept.count, kept.at + offset) for name, kept in heard}
+    if known.device is not None:
+        found.setdefault(known.device.device, EdgeImpulseState(known.device.device, 0, 0.0))
+    return list(found.values())

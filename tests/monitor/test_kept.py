@@ -143,7 +143,7 @@ class Neighbourly(FakeIpc):
 
     def configuration(self, component: str = "") -> dict[str, Any]:
         self.crossed("configuration", component)
-        answer = self.found[component.removeprefix("edgeml.")]
+        answer = self.found.get(component.removeprefix("edgeml."), NotFoundError(component))
         if isinstance(answer, Exception):
             raise answer
         return answer
