@@ -44,10 +44,12 @@ export class PipelineView {
     this.frame = h("div", { className: "frame", hidden: true }, this.canvas);
     this.screen = new Screen(this.canvas, () => ({ least: Number(this.slider.value) }));
     this.chart = new Chart("Over time");
+    this.events = h("ul", { className: "plain" });
+    this.happened = h("section", { hidden: true, "aria-label": "What happened" }, h("h2", {}, "What happened"), this.events);
     this.rows = h("tbody");
     const head = h("tr", {}, ...["Time", "Found", "Took"].map((title) => h("th", { scope: "col" }, title)));
     this.table = h("table", {}, h("caption", {}, "Newest results"), h("thead", {}, head), this.rows);
-    this.node = h("div", { className: "pipeline-view" }, h("h1", {}, name), this.facts, this.last, h("div", { className: "beside" }, this.frame, this.#threshold()), this.chart.node, h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Newest results" }, this.table));
+    this.node = h("div", { className: "pipeline-view" }, h("h1", {}, name), this.facts, this.last, h("div", { className: "beside" }, this.frame, this.#threshold()), this.chart.node, this.happened, h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Newest results" }, this.table));
   }
 
   #threshold() {
@@ -109,6 +111,16 @@ export class PipelineView {
       toggle(this.box, true);
       this.#tried();
     }
+  }
+
+  event({ pipeline, event }) {
+    if (pipeline !== this.name || !event || typeof event !== "object") return;
+    const where = [event.zone, event.line, event.direction].filter(Boolean).join(" ");
+    const who = [event.track ? `#${Number(event.track)}` : "", event.label, Number.isFinite(event.count) ? `now ${event.count}` : ""].filter(Boolean).join(" ");
+    const lasted = Number.isFinite(event.seconds) && event.seconds > 0 ? `${number(event.seconds)} s` : "";
+    this.events.prepend(h("li", {}, `${clock(event.at)} ${[String(event.event).replaceAll("_", " "), where, who, lasted].filter(Boolean).join(" · ")}`.slice(0, 300)));
+    while (this.events.childElementCount > ROWS) this.events.lastChild.remove();
+    toggle(this.happened, true);
   }
 
   async picture(picture) {
