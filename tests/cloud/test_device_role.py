@@ -26,6 +26,7 @@ LOGS = f"arn:aws:logs:{AT}:log-group:{GROUP}:log-stream:"
 STREAM = LOGS + LogShipper().log_stream.format(date="2026/11/21", thingName="press-1")
 EDGE_IMPULSE = f"arn:aws:secretsmanager:{AT}:secret:EI_API_KEY-a1B2c3"
 INFERENCER = f"arn:aws:secretsmanager:{AT}:secret:live-inference-a1B2c3"
+CAMERAS = f"arn:aws:secretsmanager:{AT}:secret:edgeml-cameras-a1B2c3"
 MONITOR = f"arn:aws:secretsmanager:{AT}:secret:edgeml-monitor-a1B2c3"
 ENDPOINT = f"arn:aws:sagemaker:{AT}:endpoint/edgeml-duration"
 MINE = {
@@ -33,7 +34,10 @@ MINE = {
         "s3:GetObject": {f"{COMPONENTS}/edgeml.A/1.0.0/a.zip", f"{COMPONENTS}/edgeml.model.A/1.0.0/bundle.zip"},
         "s3:GetBucketLocation": {COMPONENTS},
     },
-    "edgeml.CameraCapture": {"s3:PutObject": {f"{DATA}/{Snapshots().s3_prefix}/press-1/cam/1.jpg"}},
+    "edgeml.CameraCapture": {
+        "s3:PutObject": {f"{DATA}/{Snapshots().s3_prefix}/press-1/cam/1.jpg"},
+        "secretsmanager:GetSecretValue": {CAMERAS},
+    },
     "edgeml.Inferencer": {
         "s3:PutObject": {f"{DATA}/{Crops().prefix}/press-1/2026/11/21/1-0.jpg"},
         "sagemaker:InvokeEndpoint": {ENDPOINT},
