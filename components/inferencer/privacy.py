@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from edgeml.messages import Hidden, Method, Region
 from inferencer.parts import Around, DetectionSettings, Model
-from inferencer.sample import Outcome, Sample
+from inferencer.sample import MAX_BOXES, Outcome, Sample
 
 if TYPE_CHECKING:
     from inferencer.parts import Place
@@ -66,10 +66,10 @@ class Private(Around):
         if outcome is None or getattr(sample.data, "ndim", 0) < 2:
             return outcome
         settings, (height, width) = self._settings, sample.image.shape[:2]
+        found, all_of_it = outcome.detections(), (0, 0, width, height)
         if outcome.task != "detection":
-            outcome.hidden = Hidden(settings.method, ((0, 0, width, height),))
+            outcome.hidden = Hidden(settings.method, (all_of_it,))
             return outcome
-        found = outcome.detections()
         regions = [
             around(one.box, settings.margin, (width, height))
             for one in found
@@ -77,6 +77,8 @@ class Private(Around):
         ]
         with self._lock:
             regions += self._missed(regions, sample.arrived_ns / 1e9)
+        if len(found) >= MAX_BOXES:  # more were seen than are told of
+            regions = [all_of_it]
         outcome.hidden = Hidden(settings.method, few(each for each in regions if each[2] and each[3]))
         least = min(self._followed_from, outcome.threshold)
         outcome.results = [one for one in found if one.score >= least]

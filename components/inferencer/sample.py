@@ -24,6 +24,7 @@ else:
 
 Values = Sequence[str | float] | Mapping[str, float]
 MAX_REASON = 1000  # characters of an error that go into an answer
+MAX_BOXES = 300  # of a picture that a decoder tells of, best first
 Reply = Callable[[InferenceResult], None]
 
 

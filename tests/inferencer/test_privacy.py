@@ -25,9 +25,10 @@ from inferencer.backends.sagemaker import SageMakerBackend
 from inferencer.config import Config
 from inferencer.parts import Model
 from inferencer.privacy import Privacy
-from inferencer.sample import Outcome, Sample, Timer
+from inferencer.sample import MAX_BOXES, Outcome, Sample, Timer
 from inferencer.sources.camera import CameraSource
 from inferencer.tasks import runner_of
+from inferencer.tasks.boxes import suppressed
 from inferencer.tracking import Tracking
 from inferencer_support import Answer, classifier, endpoint, picture, pipeline, place
 from localdev.cloud.faces import Faces
@@ -195,6 +196,23 @@ def test_of_an_answer_without_boxes_all_is_hidden(context: Context) -> None:
     model = Fixed([Classification("cat", 0.9)], task="classification")
     (answer,) = hidden(context, model, Privacy(labels=("cat",)), [0])
     assert answer.hidden == Hidden("blur", ((0, 0, 200, 100),))
+
+
+def test_of_a_picture_with_more_than_is_told_of_all_is_hidden(context: Context) -> None:
+    crowd = [Detection("face", 0.9, (float(each % 200), 10.0, 1.0, 1.0)) for each in range(MAX_BOXES)]
+    full, fewer = hidden(context, Fixed(crowd, crowd[1:]), Privacy(labels=("face",), hold_s=0.0), [0, 1])
+    assert regions(full) == ((0, 0, 200, 100),)
+    assert (0, 0, 200, 100) not in regions(fewer)
+
+
+def test_everybody_in_a_crowd_is_found() -> None:
+    """Each is seen many times before suppression: what is cut off before it would be shown."""
+    where = [(x * 60.0, y * 60.0) for y in range(10) for x in range(25)]
+    boxes = np.array([(x + near, y, 50.0, 50.0) for x, y in where for near in range(10)])
+    scores = np.repeat(np.linspace(0.9, 0.2, len(where)), 10)
+    assert {tuple(boxes[each, :2] // 60) for each in suppressed(boxes, scores, 0.1, 0.4)} == {
+        (x // 60, y // 60) for x, y in where
+    }
 
 
 def test_a_model_without_the_label_is_refused(tmp_path: Path, context: Context) -> None:

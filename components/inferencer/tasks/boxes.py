@@ -8,10 +8,11 @@ import numpy as np
 
 from edgeml.messages import Detection
 from inferencer.preprocess import Array, Geometry
+from inferencer.sample import MAX_BOXES
 from inferencer.tasks.decoding import check
 from inferencer.tasks.outputs import Misfit, Output
 
-MAX_BOXES = 300  # kept before non-maximum suppression, best first
+CANDIDATES = 3000  # kept before non-maximum suppression, best first: of one object there are dozens
 
 
 def number(parameters: Mapping[str, Any], name: str, low: float, high: float) -> None:
@@ -62,24 +63,30 @@ def cornered(boxes: Array, form: str) -> Array:
     return np.concatenate([first - last / 2 if form == "cxcywh" else first, last], axis=1)
 
 
-def ranked(chances: Array, threshold: float) -> tuple[Array, Array, Array]:
-    """Rows, classes and values of the scores [n, classes] above `threshold`, best first; a row may come twice."""
+def ranked(chances: Array, threshold: float, most: int = MAX_BOXES) -> tuple[Array, Array, Array]:
+    """Rows, classes and values of up to `most` scores [n, classes] above `threshold`, best first.
+
+    A row may come twice.
+    """
     check(chances)
     places, classes = np.nonzero(chances > threshold)
     scores = chances[places, classes]
-    best = np.argsort(-scores, kind="stable")[:MAX_BOXES]
+    best = np.argsort(-scores, kind="stable")[:most]
     return places[best], classes[best], scores[best]
 
 
 def suppressed(boxes: Array, scores: Array, threshold: float, overlap: float, classes: Array | None = None) -> Array:
-    """Indexes that survive non-maximum suppression, best first; boxes of different classes do not compete."""
-    best = np.argsort(scores)[::-1][:MAX_BOXES]
+    """Indexes of up to MAX_BOXES that survive non-maximum suppression, best first.
+
+    Boxes of different classes do not compete.
+    """
+    best = np.argsort(scores)[::-1][:CANDIDATES]
     check(boxes[best])
     chosen = boxes[best].astype(float)
     if classes is not None and len(best):
         chosen[:, :2] += (classes[best] * (np.abs(chosen).max() * 2 + 1))[:, None]
     kept = cv2.dnn.NMSBoxes(chosen.tolist(), scores[best].astype(float).tolist(), threshold, overlap)
-    return best[np.asarray(kept, np.intp).reshape(-1)]
+    return best[np.asarray(kept, np.intp).reshape(-1)[:MAX_BOXES]]
 
 
 def detections(

@@ -9,7 +9,8 @@ import numpy as np
 
 from edgeml.messages import Detection
 from inferencer.preprocess import Geometry
-from inferencer.tasks.boxes import MAX_BOXES, choice, cornered, detections
+from inferencer.sample import MAX_BOXES
+from inferencer.tasks.boxes import choice, cornered, detections
 from inferencer.tasks.decoding import DecodingRunner, Outputs, Wanted, check, first, label
 from inferencer.tasks.outputs import Misfit, Output, Plan, probabilities
 

@@ -11,7 +11,7 @@ import numpy as np
 from edgeml.errors import BundleError
 from edgeml.messages import Detection
 from inferencer.preprocess import Array, Geometry
-from inferencer.tasks.boxes import choice, cornered, detections, number, pair, ranked, suppressed
+from inferencer.tasks.boxes import CANDIDATES, choice, cornered, detections, number, pair, ranked, suppressed
 from inferencer.tasks.decoding import DecodingRunner, Outputs, Wanted, check, label
 from inferencer.tasks.outputs import Misfit, Output, Plan, probabilities
 
@@ -92,7 +92,7 @@ def decode(
             chances = 1 / (1 + np.exp(-chances))
     if parameters["background"]:
         chances = chances[:, 1:]
-    rows, classes, scores = ranked(chances, wanted.threshold)
+    rows, classes, scores = ranked(chances, wanted.threshold, CANDIDATES)
     if anchors is None:
         boxes = cornered(places[rows], parameters.get("boxes", "xyxy"))
     else:

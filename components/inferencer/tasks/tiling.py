@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 
 from edgeml.messages import Detection
+from inferencer.sample import MAX_BOXES, Array
 
 OVERLAP = 0.2  # of a tile's side that it shares with its neighbour: an object up to that size is whole in one of them
 SAME = 0.5  # intersection over union of one object, seen twice
 INSIDE = 0.6  # of its own area that a part of an object, cut off by an edge, shares with the whole
 EDGE = 2.0  # pixels from an edge of a tile: a box that comes so near is cut off by it
+
+MOST = 4 * MAX_BOXES  # boxes of all tiles that are compared, best first: where tiles overlap an object has four
 
 Box = tuple[float, float, float, float]
 
@@ -52,23 +56,34 @@ def _spans(length: int, count: int) -> list[tuple[int, int]]:
 
 
 def merged(seen: Sequence[tuple[Tile, Sequence[Detection]]]) -> list[Detection]:
-    """The detections of all tiles in pixels of the picture, each object once, best first.
+    """The detections of all tiles in pixels of the picture, each object once, at most MAX_BOXES, best first.
 
     Of two boxes with one label that are much the same the better one stays; one that a tile's edge cuts off goes where
-    most of it lies in another.
+    most of it lies in another, which is then as sure as it was.
     """
     found = [(tile.cuts(one.box), _moved(one, tile.x, tile.y)) for tile, several in seen for one in several]
-    kept: list[Detection] = []
-    for cut, one in sorted(found, key=lambda pair: (pair[0], -pair[1].score)):  # whole ones first
-        if not any(_twice(one, cut, other) for other in kept if other.label == one.label):
-            kept.append(one)
-    return sorted(kept, key=lambda one: -one.score)
+    found = sorted(found, key=lambda pair: -pair[1].score)[:MOST]
+    found.sort(key=lambda pair: pair[0])  # whole ones first
+    boxes = np.array([one.box for _, one in found], float).reshape(-1, 4)
+    cut = np.array([is_cut for is_cut, _ in found], bool)
+    scores = np.array([one.score for _, one in found], float)
+    labels = np.unique([one.label for _, one in found], return_inverse=True)[1]
+    there = np.ones(len(found), bool)
+    for index in range(len(found)):
+        if there[index]:
+            rest = slice(index + 1, None)
+            twice = there[rest] & (labels[rest] == labels[index]) & _twice(boxes[rest], cut[rest], boxes[index])
+            scores[index] = max(scores[index], scores[rest][twice].max(initial=0.0))
+            there[rest] &= ~twice
+    best = [msgspec.structs.replace(found[index][1], score=float(scores[index])) for index in np.flatnonzero(there)]
+    return sorted(best, key=lambda one: -one.score)[:MAX_BOXES]
 
 
-def _twice(one: Detection, cut: bool, other: Detection) -> bool:
-    both = shared(one.box, other.box)
-    own, theirs = one.box[2] * one.box[3], other.box[2] * other.box[3]
-    return both > SAME * (own + theirs - both) or (cut and both > INSIDE * own)
+def _twice(boxes: Array, cut: Array, other: Array) -> Array:
+    """Which of `boxes` [n, 4] show what `other` [4] shows."""
+    near = np.minimum(boxes[:, :2] + boxes[:, 2:], other[:2] + other[2:]) - np.maximum(boxes[:, :2], other[:2])
+    both, own, theirs = np.clip(near, 0, None).prod(axis=1), boxes[:, 2:].prod(axis=1), other[2:].prod()
+    return np.asarray((both > SAME * (own + theirs - both)) | (cut & (both > INSIDE * own)))
 
 
 def shared(a: Box, b: Box) -> float:
