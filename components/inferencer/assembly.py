@@ -137,6 +137,9 @@ def _check_privacy(path: str, pipeline: Pipeline) -> None:
         raise ConfigError(f"{path}.crops.still", "the camera's own picture would show what privacy hides: name one")
     if pipeline.privacy is not None and pipeline.events.clip is not None:
         raise ConfigError(f"{path}.events.clip", "a clip would show what privacy hides: name one of them")
+    if pipeline.privacy is not None and pipeline.source.parent:
+        why = f"{pipeline.source.parent} has shown the picture before: name what is hidden in its privacy"
+        raise ConfigError(f"{path}.privacy", why)
     for place, backend in (("backend", pipeline.backend), ("fallback", pipeline.fallback)):
         if pipeline.privacy is None or not isinstance(backend, Remote):
             continue

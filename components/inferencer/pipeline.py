@@ -11,7 +11,7 @@ from edgeml.backoff import Backoff
 from edgeml.component import Context
 from edgeml.errors import BackendError, EdgemlError
 from edgeml.log import kv
-from edgeml.messages import Hidden, InferenceResult, LatencyMs, ModelRef, Regression
+from edgeml.messages import InferenceResult, LatencyMs, ModelRef, Regression
 from edgeml.pace import Throttle
 from inferencer.parts import Model, Part, SampleSource, Sink
 from inferencer.sample import MAX_REASON, Outcome, Sample, Timer, compared
@@ -132,10 +132,7 @@ class PipelineWorker:
             self._refuse(sample, "the model has no answer to this one yet")
             return
         if sample.hidden is not None:  # of the picture that it was cut out of
-            from edgeml.privacy import few
-
-            own = outcome.hidden or Hidden(sample.hidden.method, ())
-            outcome.hidden = Hidden(own.method, few(own.regions + sample.hidden.regions))
+            outcome.hidden = sample.hidden
         result = self._result(sample, outcome, (started_ns - sample.arrived_ns) / 1e6)
         for sink in self._sinks:
             try:

@@ -37,6 +37,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"a": CAMERA, "b": looking_at("a", per_track="best")},
         "pipelines.b.source.per_track: a does not follow objects",
     ),
+    "what was shown before": (
+        {"a": CAMERA, "b": {**looking_at("a"), "privacy": {}}},
+        "pipelines.b.privacy: a has shown the picture before",
+    ),
     "tracks of crops": ({"a": CAMERA, "b": {**looking_at("a"), "tracking": {}}}, "pipelines.b.tracking"),
 }
 
