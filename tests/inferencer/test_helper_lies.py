@@ -141,6 +141,11 @@ def test_answers_that_are_none_are_errors(folder: Path, answer: bytes, words: st
         session.close()
 
 
+def test_a_user_that_was_removed_is_an_error(folder: Path) -> None:
+    with speaking(folder / "s", said()), pytest.raises(BackendError, match="no user 'gone' any more"):
+        ExternalSession(str(folder / "s"), "gone", 2.0, 1 << 20)
+
+
 def test_quantized_outputs_come_as_numbers(folder: Path) -> None:
     def talk(connection: socket.socket) -> None:
         connection.send(output(dtype="uint8", scale=0.5, zero_point=3))
@@ -199,6 +204,7 @@ def test_a_socket_of_somebody_else_gets_and_gives_nothing(user: str, words: str)
     [
         ({"socket": "npu.sock"}, "expected an absolute path"),
         ({"socket": "/" + "a" * 107}, "at most 107 bytes"),
+        ({"socket": "/a\0b"}, "without NUL"),
         ({"socket": "/s", "user": "nobody-of-that-name"}, "no user 'nobody-of-that-name' here"),
     ],
 )

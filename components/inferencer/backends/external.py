@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,8 +40,8 @@ class ExternalBackend(BackendSettings, frozen=True, tag="external", tag_field="t
     def check(self, path: str, thing: str) -> None:
         import pwd
 
-        if not self.socket.startswith("/") or len(self.socket.encode()) > MAX_PATH:
-            found = f"expected an absolute path of at most {MAX_PATH} bytes, found {self.socket!r}"
+        if not self.socket.startswith("/") or "\0" in self.socket or len(os.fsencode(self.socket)) > MAX_PATH:
+            found = f"expected an absolute path of at most {MAX_PATH} bytes, without NUL, found {self.socket!r}"
             raise ConfigError(f"{path}.socket", found)
         if self.user:
             try:
@@ -114,13 +115,14 @@ class ExternalModel(Model):
         from inferencer.backends.external_session import ExternalSession
         from inferencer.tasks import runner_of
 
-        settings = self._settings
-        session = ExternalSession(settings.socket, settings.user, settings.timeout_s, settings.max_bytes)
+        settings, session = self._settings, None
         try:
+            session = ExternalSession(settings.socket, settings.user, settings.timeout_s, settings.max_bytes)
             runner = runner_of(session.bundle, session, self._pipeline)
             runner.rehearse()
         except BaseException as error:
-            session.close()
+            if session is not None:
+                session.close()
             if isinstance(error, EdgemlError) or not isinstance(error, Exception):
                 raise
             raise BundleError(f"{settings.socket}: the helper's model does not fit: {error!r}") from error

@@ -160,7 +160,11 @@ class ExternalSession:
     def _check_user(self, wanted: str) -> None:
         """Nothing is said to, and nothing taken from, a socket that somebody else has put there."""
         _, uid, _ = struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if uid not in ({pwd.getpwnam(wanted).pw_uid} if wanted else {os.geteuid(), 0}):
+        try:
+            allowed = {pwd.getpwnam(wanted).pw_uid} if wanted else {os.geteuid(), 0}
+        except KeyError as error:  # there was one when the configuration was checked
+            raise BackendError(f"{self._path}: there is no user {wanted!r} any more") from error
+        if uid not in allowed:
             expected = wanted or "the component's own user, or root"
             raise BackendError(f"{self._path}: belongs to the user {uid}, expected {expected}")
 
