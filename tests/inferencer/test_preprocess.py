@@ -90,6 +90,16 @@ def test_a_point_of_the_model_is_the_same_point_of_the_source(settings: dict[str
     np.testing.assert_allclose(geometry.to_source(centre), (40, 24), atol=1.6)
 
 
+@pytest.mark.parametrize("resize", ["stretch", "letterbox", "crop"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (2, 3)])
+def test_pictures_of_few_pixels_are_pictures(resize: str, size: tuple[int, int]) -> None:
+    """What is cut out of a picture may be a line."""
+    image = np.zeros((*size, 3), np.uint8)
+    tensor, geometry = Preprocessor(declared(size=(32, 64), resize=resize, resize_shorter=80))(image)
+    assert tensor.shape == (1, 3, 64, 32)
+    assert np.isfinite(geometry.to_source(np.array([[0, 0], [32, 64]]))).all()
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_a_tensor_never_shares_memory_with_the_image(layout: str, dtype: str) -> None:
