@@ -51,7 +51,7 @@ BARS = {
     "inferencer": Bars(600, 1500, 160, 330),
     "log_shipper": Bars(150, 1000, 45, 30),
     "model_updater": Bars(150, 1000, 45, 175),
-    "monitor": Bars(400, 1500, 60, 220, cpu_percent=0.5),
+    "monitor": Bars(400, 1500, 60, 300, cpu_percent=0.5),
     "sample_requester": Bars(150, 1000, 45, 20),
     "serial_scraper": Bars(150, 1000, 45, 20),
 }
