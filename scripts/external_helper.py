@@ -7,6 +7,7 @@ replace `Model`: `inputs`, `outputs`, `place` and `run` are all that it takes, w
 """
 
 import contextlib
+import fcntl
 import json
 import mmap
 import os
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 MAX_MESSAGE = 1 << 17
+MEMORY_S = 5.0  # for the other side to say where tensors lie
 Tensor = dict[str, Any]  # shape and dtype
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
@@ -83,18 +85,25 @@ def serve(model: Model, path: Path) -> None:
         print(f"listening {path}", flush=True)
         while True:
             connection, _ = listener.accept()
-            with connection, contextlib.suppress(OSError, ValueError, KeyError, EOFError):
-                answer(model, connection)
+            with connection:
+                try:
+                    answer(model, connection)
+                except Exception as error:  # noqa: BLE001  (whoever comes next is answered, whatever this one said)
+                    print(f"connection ended: {error!r}", flush=True)
 
 
 def answer(model: Model, connection: socket.socket) -> None:
     """One connection: say what the model is, take the memory, run what is asked for until the other side goes."""
     hello = {"edgeml": 1, "manifest": model.manifest, "inputs": model.inputs, "outputs": model.outputs}
+    connection.settimeout(MEMORY_S)
     connection.send(json.dumps(hello).encode())
     data, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE, 1)
     if not data or len(descriptors) != 1:
         return
+    connection.settimeout(None)
     try:
+        if not fcntl.fcntl(descriptors[0], fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+            raise ValueError("expected memory that cannot be made smaller")
         placed = json.loads(data)
         memory = mmap.mmap(descriptors[0], placed["memory"])
     finally:

@@ -1,6 +1,8 @@
 """A model in another process: the reference helper answers as the bundle does, dies, hangs and comes back."""
 
+import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -51,6 +53,34 @@ def test_a_helper_may_die_and_come_back(folder: Path, context: Context) -> None:
             assert problem(context) == ""
     finally:
         model.close()
+
+
+def test_the_reference_helper_outlives_whoever_comes(folder: Path, context: Context) -> None:
+    said = [
+        b"[1]",
+        b"{}",
+        b'{"memory": 4096, "inputs": {"input": 0}, "outputs": {"output0": 0}}',
+        b'{"memory": "much"}',
+    ]
+    path = bundle(folder)
+    with helper(path, folder / "s") as process:
+        for message in said:
+            with (
+                socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client,
+                os.fdopen(os.memfd_create("m"), "wb") as file,
+            ):
+                client.settimeout(20)
+                client.connect(str(folder / "s"))
+                assert client.recv(1 << 17)
+                file.truncate(4096)
+                socket.send_fds(client, [message], [file.fileno()])
+                assert client.recv(1 << 17) == b""
+        assert process.poll() is None
+        model = made(context, folder / "s")
+        try:
+            eventually(model.poll, 20, "the helper")
+        finally:
+            model.close()
 
 
 def test_a_helper_that_hangs_costs_one_time_out(folder: Path, context: Context) -> None:
