@@ -51,8 +51,8 @@ def around(box: Sequence[float], margin: float, size: tuple[int, int]) -> Region
 
 
 def _span(start: float, length: float, margin: float, limit: int) -> tuple[int, int]:
-    begin = math.floor(start - margin * length)
-    end = math.ceil(start + (1 + margin) * length)
+    first, last = min(start, start + length), max(start, start + length)  # a model may give the corners the other way
+    begin, end = math.floor(first - margin * abs(length)), math.ceil(last + margin * abs(length))
     return min(max(0, begin), limit), min(max(0, end), limit)
 
 

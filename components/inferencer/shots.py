@@ -57,8 +57,10 @@ def sharpness(image: Array, box: Sequence[float]) -> float:
     part = image[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)]
     if not part.size:
         return 0.0
-    scale = LOOKED_AT / max(part.shape[:2])
-    small = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else part
+    height, width = part.shape[:2]
+    scale = LOOKED_AT / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA) if scale < 1 else part
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) if small.ndim == 3 else small
     variance = float(cv2.Laplacian(grey, cv2.CV_32F).var())
     return variance / (variance + SHARP)

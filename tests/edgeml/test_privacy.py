@@ -73,6 +73,7 @@ def test_a_region_holds_its_box_with_the_margin_and_ends_at_the_border() -> None
     assert around((10.2, 20.7, 10, 20), 0.2, (100, 100)) == (8, 16, 15, 29)
     assert around((-5, 90, 20, 20), 0.0, (100, 100)) == (0, 90, 15, 10)
     assert around((200, 200, 10, 10), 0.0, (100, 100)) == (100, 100, 0, 0)
+    assert around((30, 60, -20, -30), 0.5, (100, 100)) == (0, 15, 40, 60)  # corners the other way
 
 
 @pytest.mark.parametrize("count", [0, 1, MAX_REGIONS, MAX_REGIONS + 1, 1000])

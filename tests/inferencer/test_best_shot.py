@@ -230,6 +230,11 @@ def test_a_blurred_face_is_less_sharp_at_any_size(scale: int) -> None:
     assert shots.sharpness(face, [400 * scale, 0, 10, 10]) == 0
 
 
+@pytest.mark.parametrize("box", [(0, 9, 320, 1), (9, 0, 1, 240), (0, 9, 1e300, 0.6), (5, 5, 0, 0), (50, 50, -9, -9)])
+def test_a_line_has_a_sharpness(box: tuple[float, float, float, float]) -> None:
+    assert 0 <= shots.sharpness(SHARP, box) < 1
+
+
 def test_best_needs_tracking() -> None:
     fields = {"source": {"type": "camera", "camera": "c"}, "backend": {"type": "onnx", "model": "M"}}
     with pytest.raises(ConfigError, match=r'p.crops.when: needs objects that are followed: add "tracking"'):
