@@ -72,7 +72,11 @@ def few(regions: Iterable[Region]) -> tuple[Region, ...]:
     found = tuple(regions)
     if len(found) <= MAX_REGIONS:
         return found
-    rest = found[MAX_REGIONS - 1 :]
-    left, top = min(each[0] for each in rest), min(each[1] for each in rest)
-    right, bottom = max(each[0] + each[2] for each in rest), max(each[1] + each[3] for each in rest)
-    return *found[: MAX_REGIONS - 1], (left, top, right - left, bottom - top)
+    return *found[: MAX_REGIONS - 1], union(found[MAX_REGIONS - 1 :])
+
+
+def union(regions: Sequence[Region]) -> Region:
+    """The region around all of them; there must be one."""
+    left, top = min(each[0] for each in regions), min(each[1] for each in regions)
+    right, bottom = max(each[0] + each[2] for each in regions), max(each[1] + each[3] for each in regions)
+    return left, top, right - left, bottom - top

@@ -14,6 +14,7 @@ from inferencer.sample import MAX_BOXES, Outcome, Sample
 if TYPE_CHECKING:
     from inferencer.parts import Place
 
+MAX_HELD = 100  # regions of frames before; further ones become one
 SAME = 0.3  # overlap from which on a region is taken for one of a frame before
 
 
@@ -86,15 +87,19 @@ class Private(Around):
 
     def _missed(self, regions: list[Region], now_s: float) -> list[Region]:
         """Where something was seen a moment ago and nothing is now: who is missed in one frame is still there."""
-        from edgeml.privacy import MAX_REGIONS
+        from edgeml.privacy import few, union
 
         missed = [
             (seen_s, before)
             for seen_s, before in self._held
             if abs(now_s - seen_s) <= self._settings.hold_s
-            and not any(_overlap(before, each) >= SAME for each in regions)
+            and (seen_s > now_s or not any(_overlap(before, each) >= SAME for each in regions))
         ]
-        self._held = ([(now_s, each) for each in regions] + missed)[: 2 * MAX_REGIONS]
+        self._held = [(now_s, each) for each in few(regions)] + missed
+        if len(self._held) > MAX_HELD:  # nobody is forgotten for there being many
+            rest = self._held[MAX_HELD - 1 :]
+            newest_s = max(seen_s for seen_s, _ in rest)
+            self._held[MAX_HELD - 1 :] = [(newest_s, union([region for _, region in rest]))]
         return [region for _, region in missed]
 
 

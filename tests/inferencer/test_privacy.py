@@ -18,7 +18,7 @@ from edgeml.config import load
 from edgeml.errors import BundleError, ConfigError
 from edgeml.frames import FrameWriter
 from edgeml.messages import Classification, Detection, Hidden, ModelRef, Region, SampleRef
-from edgeml.privacy import around
+from edgeml.privacy import MAX_REGIONS, around
 from inferencer.assembly import check
 from inferencer.backends.onnx import OnnxBackend
 from inferencer.backends.sagemaker import SageMakerBackend
@@ -190,6 +190,33 @@ def test_who_is_missed_for_a_moment_stays_hidden(context: Context) -> None:
     found = hidden(context, Fixed(*answers), Privacy(margin=0.0, hold_s=1.0), [0, 0.5, 0.6, 1.5, 1.7])
     first, then = (10, 10, 20, 20), (14, 10, 20, 20)
     assert [regions(answer) for answer in found] == [(first,), (first,), (then,), (then,), ()]
+
+
+def test_of_many_that_are_missed_all_stay_hidden(context: Context) -> None:
+    crowd = [Detection("face", 0.9, (x * 10.0, y * 10.0, 5.0, 5.0)) for y in range(9) for x in range(20)]
+    found = hidden(context, Fixed(crowd, [], crowd[:1]), Privacy(margin=0.0, hold_s=1.0), [0, 0.1, 0.2])
+    for answer in found:
+        left = np.zeros((100, 200), bool)
+        for x, y, width, height in regions(answer):
+            left[y : y + height, x : x + width] = True
+        assert all(left[int(y) : int(y + h), int(x) : int(x + w)].all() for x, y, w, h in (one.box for one in crowd))
+
+
+def test_many_frames_of_many_who_are_missed_are_bounded(context: Context) -> None:
+    wandering = [
+        [Detection("face", 0.9, (float(x), frame * 6.0, 2.0, 2.0)) for x in range(0, 200, 5)] for frame in range(15)
+    ]
+    found = hidden(context, Fixed(*wandering), Privacy(margin=0.0, hold_s=9.0), [frame / 10 for frame in range(15)])
+    assert all(len(regions(answer)) <= MAX_REGIONS for answer in found)
+    hid = np.zeros((100, 200), bool)
+    for x, y, width, height in regions(found[-1]):
+        hid[y : y + height, x : x + width] = True
+    assert all(hid[frame * 6 + 1, 1:200:5].all() for frame in range(15))
+
+
+def test_a_late_answer_does_not_make_others_older(context: Context) -> None:
+    found = hidden(context, Fixed([FACE], [FACE], []), Privacy(margin=0.0, hold_s=1.0), [1.0, 0.2, 1.9])
+    assert regions(found[-1]) == ((10, 10, 20, 20),)
 
 
 def test_of_an_answer_without_boxes_all_is_hidden(context: Context) -> None:
