@@ -58,7 +58,7 @@ class Uploads:
 class Direct:
     """A writer that writes at once."""
 
-    def put(self, write: Callable[[], None]) -> None:
+    def put(self, write: Callable[[], None], size: int = 0) -> None:
         write()
 
 

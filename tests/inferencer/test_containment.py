@@ -1,5 +1,6 @@
 """An error at any border of a pipeline: one sample is lost, one pipeline waits a moment, and nothing else."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from edgeml.messages import InferenceResult, LatencyMs, ModelRef, Regression, Sa
 from inferencer import pipeline
 from inferencer.sample import Outcome, Timer
 from inferencer.sinks.iot_core import IotCore, IotCoreSink
-from inferencer.writer import Writer
+from inferencer.writer import MAX_BYTES, Writer
 from inferencer_faults_support import ERRORS, Parts
 from inferencer_support import make_context, sample
 from support import eventually
@@ -76,3 +77,25 @@ def test_a_result_that_cannot_be_stored_costs_no_other(
     writer.close()
     assert context.health.counter("pipelines.p.not_stored") == 3
     assert caplog.text.count("result not stored") == 2  # the first and the second; the third is counted
+
+
+def test_pictures_that_wait_for_a_disk_are_bounded_in_bytes(context: Context) -> None:
+    """A few hundred crops of full size are more memory than a device has."""
+    stalled, kept = threading.Event(), list[int]()
+    writer = Writer("p", context)
+    writer.put(stalled.wait)
+
+    def fill() -> None:
+        for number in range(6):
+            writer.put(lambda number=number: kept.append(number), MAX_BYTES // 2)  # type: ignore[misc]
+        writer.put(lambda: kept.append(6), 2 * MAX_BYTES)  # one alone may be larger
+
+    filling = threading.Thread(target=fill)
+    filling.start()
+    eventually(lambda: context.health.report().gauges["pipelines.p.store_queue"] == 2, 5, "two that wait")
+    filling.join(0.05)
+    assert context.health.report().gauges["pipelines.p.store_queue"] == 2
+    stalled.set()
+    filling.join(10)
+    eventually(lambda: kept == list(range(7)), 5, "all of them")
+    writer.close()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from inferencer.tracks import Step, Track
     from inferencer.writer import Writer
 
-Write = Callable[[], None]
+Write = tuple[Callable[[], None], int]  # and how many bytes of pictures it holds
 Box = tuple[float, float, float, float]
 
 BETTER = 1.05  # times as good is a picture that is kept in place of another one
@@ -128,7 +128,7 @@ class CropsSink(_Crops):
         if not sample.valid():  # the writer came round while we cut: these pixels may be of two frames
             self._health.count("crops_lost", len(there))
         elif there:
-            self._writer.put(partial(self._store, result, there))
+            self._writer.put(partial(self._store, result, there), sum(picture.nbytes for picture in there))
 
     def _store(self, result: InferenceResult, pictures: list[Array]) -> None:
         source = result.source  # of a frame there may be several, each a crop of another detection
@@ -202,8 +202,8 @@ class BestSink(_Crops):
         if outcome.step is None:
             return
         with self._order:
-            for write in self._writes(sample, outcome, outcome.step):
-                self._writer.put(write)
+            for write, size in self._writes(sample, outcome, outcome.step):
+                self._writer.put(write, size)
             for wanted in self._stills.missing() if self._stills is not None else ():
                 self._writer.put(partial(self._send, wanted.name, wanted.data, wanted.at))
 
@@ -212,7 +212,7 @@ class BestSink(_Crops):
         with self._lock:
             writes = [write for shot in self._shots.values() for write in self._ended(shot)]
             self._shots = {}
-        for write in writes:
+        for write, _ in writes:
             write()
         for wanted in self._stills.missing(at_the_end=True) if self._stills is not None else ():
             self._send(wanted.name, wanted.data, wanted.at)
@@ -234,16 +234,16 @@ class BestSink(_Crops):
         writes: list[Write] = []
         if not shot.number or self._settings.replace:
             picture = self._better(shot, found, sample, outcome)
-            writes += [] if picture is None else [partial(self._keep, shot, picture)]
+            writes += [] if picture is None else [(partial(self._keep, shot, picture), picture.nbytes)]
         after_s, old = self._settings.best_after_s, shot.track.hits >= self._settings.min_seen
         if shot.waits and old and after_s and now_s - shot.since_s >= after_s:
             shot.since_s = now_s
-            writes.append(partial(self._sent, shot, shot.taken()))
+            writes.append((partial(self._sent, shot, shot.taken()), 0))
         return writes
 
     def _ended(self, shot: Shot) -> list[Write]:
         worth = shot.waits and shot.track.hits >= self._settings.min_seen
-        return [partial(self._sent, shot, shot.taken())] if worth else []
+        return [(partial(self._sent, shot, shot.taken()), 0)] if worth else []
 
     def _better(self, shot: Shot, found: Detection, sample: Sample, outcome: Outcome) -> Array | None:
         """This picture, if it is better than the one before. Sharpness, which takes longest, is asked last."""
