@@ -28,6 +28,14 @@ class Snapshots(msgspec.Struct, frozen=True):
     s3_prefix: Annotated[KeyPrefix, Meta(description="Key prefix: <prefix>/<thing>/<camera>/<time>.jpg")] = "snapshots"
 
 
+class Stills(msgspec.Struct, frozen=True):
+    s3_bucket: Annotated[BucketOrNone, Meta(min_length=1, description="Bucket for what `still` asks for")]
+    s3_prefix: Annotated[KeyPrefix, Meta(min_length=1, description="Keys are taken below <prefix>/<thing>/ only")] = (
+        "faces"
+    )
+    quality: Annotated[int, Meta(ge=10, le=100, description="JPEG quality")] = 90
+
+
 class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     enabled: Annotated[bool, Meta(description="Off releases the source; the command `start` turns it on")] = True
     fps: Annotated[float, Meta(ge=0, le=1000, description="Frames per second; 0 keeps the source's own rate")] = 0
@@ -55,6 +63,9 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
         float, Meta(gt=0, le=3600, description="Longest pause; pauses double and are jittered")
     ] = 30.0
     snapshots: Annotated[Snapshots, Meta(description="Pictures on command and by the clock")] = Snapshots()
+    stills: Annotated[
+        Stills | None, Meta(description="Lets others ask for parts of frames by the command `still`; null refuses")
+    ] = None
     privacy_masks: Annotated[
         tuple[Polygon, ...],
         Meta(
@@ -69,6 +80,11 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     @property
     def kind(self) -> str:
         return str(self.__struct_config__.tag)
+
+    @property
+    def uploads(self) -> bool:
+        """Whether anything of it goes to S3."""
+        return bool(self.snapshots.s3_bucket) or self.stills is not None
 
     @property
     def where(self) -> str:

@@ -10,18 +10,20 @@ from typing import Any
 import msgspec
 
 from camera_capture import __version__
+from camera_capture.asked import Command, Envelope, command_of
 from camera_capture.camera import Camera, NetworkCamera
 from camera_capture.capture import CameraWorker
 from camera_capture.config import Config
 from camera_capture.passwords import Passwords
 from camera_capture.snapshots import SnapshotTaker, check_places
+from camera_capture.stills import StillSender
 from edgeml import messages, redact
 from edgeml.component import Component, Context
 from edgeml.errors import EdgemlError, RefusedError, SpoolError
 from edgeml.health import Scope
 from edgeml.ipc import Subscription
 from edgeml.log import kv
-from edgeml.messages import CameraCommand, CameraMotion, CameraReply, FrameReady
+from edgeml.messages import CameraMotion, CameraReply, ClipCommand, FrameReady, StillCommand
 from edgeml.s3 import Uploader
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ class CameraCapture(Component[Config]):
         self._config = Config()
         self._workers: dict[str, CameraWorker] = {}
         self._takers: dict[str, SnapshotTaker] = {}
+        self._senders: dict[str, StillSender] = {}
         self._subscribed: dict[str, Subscription] = {}  # to commands, by camera
         self._uploader: Uploader | None = None
         self._passwords = Passwords(context)
@@ -92,7 +95,7 @@ class CameraCapture(Component[Config]):
         try:
             if self._uploader is not None:
                 self._uploader.configure(max_bytes=config.spool_bytes, clock_wait_s=config.clock_wait_s)
-            elif any(camera.snapshots.s3_bucket for camera in config.cameras.values()):
+            elif any(camera.uploads for camera in config.cameras.values()):
                 self._uploader = Uploader(self.context, max_bytes=config.spool_bytes, clock_wait_s=config.clock_wait_s)
         except (SpoolError, OSError) as error:
             self.context.health.problems.found("disk_full", "snapshots", f"no uploads of snapshots: {error}")
@@ -104,6 +107,8 @@ class CameraCapture(Component[Config]):
             return
         directory = Path(self._config.ring_directory)
         self._takers[name] = SnapshotTaker(name, camera.snapshots, self.context, directory, lambda: self._uploader)
+        if camera.stills is not None:
+            self._senders[name] = StillSender(name, camera.stills, self.context, directory, lambda: self._uploader)
         if camera.enabled:
             self._workers[name] = self._worker(name, camera)
         self._begin(name)
@@ -168,6 +173,7 @@ class CameraCapture(Component[Config]):
 
     def _remove(self, name: str) -> None:
         self._unbegun.discard(name)
+        self._senders.pop(name, None)
         self._takers.pop(name).stop()
         if (worker := self._workers.pop(name, None)) is not None:
             worker.stop()
@@ -180,10 +186,13 @@ class CameraCapture(Component[Config]):
             self.context.health.error(error)
 
     def _command(self, name: str, topic: str, payload: bytes) -> None:
+        asked = Envelope()
         try:
-            command = messages.decode(payload, CameraCommand)
+            asked = messages.decode(payload, Envelope)
+            command = command_of(payload, asked)
         except msgspec.MsgspecError as error:
-            self._reply(name, command="", ok=False, error=f"not a camera command: {error}"[:MAX_ERROR])
+            text = f"not a camera command: {error}"[:MAX_ERROR]
+            self._reply(name, command="", request_id=str(asked.request_id)[:MAX_ERROR], ok=False, error=text)
             return
         try:
             with self._lock:
@@ -196,10 +205,17 @@ class CameraCapture(Component[Config]):
             answer = {"ok": False, "error": redact.text(str(error) if known else f"internal error: {error!r}")}
         self._reply(name, command=command.command, request_id=str(command.request_id)[:MAX_ERROR], **answer)
 
-    def _executed(self, name: str, command: CameraCommand) -> dict[str, Any]:
+    def _executed(self, name: str, command: Command) -> dict[str, Any]:
         camera = self._config.cameras.get(name)
         if camera is None:
             return {"ok": False, "error": f"there is no camera {name} any more"}
+        if isinstance(command, ClipCommand):
+            return {"ok": False, "error": f"camera {name} keeps no clips"}
+        if isinstance(command, StillCommand):
+            if name not in self._senders:
+                return {"ok": False, "error": f"camera {name} sends no stills: it has no `stills` in its configuration"}
+            frame = self._senders[name].send(command)
+            return {"frame_id": frame.frame_id, "captured_at": frame.wall_ns / 1e9}
         if command.command == "snapshot":
             path, frame = self._takers[name].take()
             return {"path": str(path), "frame_id": frame.frame_id, "captured_at": frame.wall_ns / 1e9}

@@ -16,6 +16,7 @@ from edgeml.frames import Frame, FrameReader
 from edgeml.s3 import Uploader, literal
 
 SNAPSHOT_TIME, SNAPSHOT_TIME_LENGTH = "%Y%m%dT%H%M%S", 15  # how the names of the files begin
+SHORT = "2000/01/01/000000000000.jpg"  # a key that others ask for is at least like that
 WAIT_S = 2.0  # how long a command waits for a frame
 
 
@@ -115,6 +116,8 @@ def check_places(cameras: Mapping[str, Camera], thing: str) -> None:
     for name, camera in cameras.items():
         file = f"{thing}/{name}/20000101T000000.000Z-{name}-{2**64}.jpg"
         check_key(f"cameras.{name}.snapshots.s3_prefix", camera.snapshots.s3_prefix, file)
+        if camera.stills is not None:
+            check_key(f"cameras.{name}.stills.s3_prefix", camera.stills.s3_prefix, f"{thing}/{SHORT}")
         if camera.enabled:
             camera.check(f"cameras.{name}")
 

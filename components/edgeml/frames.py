@@ -30,6 +30,8 @@ _ATTACH_POLL_S = 0.02
 _IDLE_WAKES, _IDLE_S = 16, 0.001  # after so many waits in a row that were shorter and brought no frame, a reader slows
 # down: nothing that another process writes makes it spin
 
+_SAME_S, _FAR_S = 0.001, 0.5  # times that are the same after they were written as text; times that never are
+
 
 @dataclass(slots=True, eq=False)
 class Slot:
@@ -232,6 +234,31 @@ class FrameReader:
                 if now >= deadline:
                     return None
                 time.sleep(_IDLE_S)
+
+    def at(self, captured_at: float) -> Frame | None:
+        """The frame of Unix time `captured_at`, in seconds, within half the time between two frames of the ring.
+
+        None if it is not there (any more), or there is no ring. `read` goes on as if nothing had been asked. Raises
+        FrameError as `read` does.
+        """
+        ring = self._ring or self._attach()
+        if ring is None or not ring.intact():
+            self._ring = None
+            return None
+        oldest = max(1, ring.newest - ring.layout.slots + 1)
+        times = {}
+        for frame_id in range(oldest, ring.newest + 1):
+            if ring.whole(frame_id):
+                wall_ns = ring.peek(frame_id)[2]
+                if ring.whole(frame_id):
+                    times[frame_id] = wall_ns / 1e9
+        if not times:
+            return None
+        apart_s = (max(times.values()) - min(times.values())) / max(1, len(times) - 1)
+        nearest = min(times, key=lambda frame_id: abs(times[frame_id] - captured_at))
+        if not abs(times[nearest] - captured_at) <= min(max(apart_s / 2, _SAME_S), _FAR_S):  # NaN is near nothing
+            return None
+        return self._frame(ring, nearest, copy=True)
 
     def writer_alive(self) -> bool:
         """Whether a live writer has the ring now."""

@@ -165,7 +165,10 @@ class StillCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CameraReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Answer to a CameraCommand. `path` is the JPEG that a snapshot wrote, `error` says why there is none."""
+    """Answer to a CameraCommand, ClipCommand or StillCommand. `error` says why there is nothing.
+
+    `path` is the JPEG that a snapshot wrote. A still, or a clip, waits durably for S3 when it is answered `ok`.
+    """
 
     camera: str
     command: str

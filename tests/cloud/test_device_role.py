@@ -9,7 +9,7 @@ import pytest
 import yaml
 from botocore import xform_name
 
-from camera_capture.camera import Snapshots
+from camera_capture.camera import Snapshots, Stills
 from inferencer.sinks.crops import Crops
 from localdev.cloud import iam
 from localdev.cloud.cloud import TEMPLATE
@@ -35,7 +35,10 @@ MINE = {
         "s3:GetBucketLocation": {COMPONENTS},
     },
     "edgeml.CameraCapture": {
-        "s3:PutObject": {f"{DATA}/{Snapshots().s3_prefix}/press-1/cam/1.jpg"},
+        "s3:PutObject": {
+            f"{DATA}/{Snapshots().s3_prefix}/press-1/cam/1.jpg",
+            f"{DATA}/{Stills(s3_bucket='data').s3_prefix}/press-1/2026/11/21/1-0.jpg",
+        },
         "secretsmanager:GetSecretValue": {CAMERAS},
     },
     "edgeml.Inferencer": {

@@ -247,3 +247,24 @@ def test_a_slot_left_by_an_exception_is_not_shown(tmp_path: Path) -> None:
 def test_a_frame_of_another_shape_or_type_is_refused(tmp_path: Path, wrong: NDArray[np.uint8]) -> None:
     with small(tmp_path) as writer, pytest.raises(FrameError, match=r"takes \(4, 8, 3\) uint8"):
         writer.write(wrong)
+
+
+def test_a_frame_of_a_time_is_found_while_it_is_in_the_ring(tmp_path: Path) -> None:
+    """Ten a second, of which the ring has the last two or more: half of their distance is near enough."""
+    with small(tmp_path) as writer, FrameReader("cam", directory=tmp_path) as reader:
+        assert reader.at(1.0) is None
+        for number in range(1, 8):
+            writer.write(image(number), wall_ns=int((100 + number / 10) * 1e9))
+        newest = reader.read(0)
+        assert newest is not None
+        for near in (100.7, 100.74):
+            frame = reader.at(near)
+            assert frame is not None
+            assert frame.frame_id == 7
+        assert [reader.at(far) for far in (1.0, 100.76, float("nan"), float("inf"))] == [None] * 4
+        old = reader.at(100.61)
+        assert old is not None
+        assert (old.frame_id, int(old.image[0, 0, 0])) == (6, 6)
+        assert reader.read(0) is None  # what was looked for did not turn it back
+        writer.write(image(8), wall_ns=int(500e9))
+        assert reader.at(480.0) is None  # however far two frames are apart
