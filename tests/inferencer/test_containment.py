@@ -82,14 +82,17 @@ def test_a_result_that_cannot_be_stored_costs_no_other(
 def test_pictures_that_wait_for_a_disk_are_bounded_in_bytes(context: Context) -> None:
     """A few hundred crops of full size are more memory than a device has."""
     stalled, kept = threading.Event(), list[int]()
-    writer = Writer("p", context)
-    writer.put(stalled.wait)
+
+    def stall() -> None:
+        stalled.wait(30)
 
     def fill() -> None:
         for number in range(6):
             writer.put(lambda number=number: kept.append(number), MAX_BYTES // 2)  # type: ignore[misc]
         writer.put(lambda: kept.append(6), 2 * MAX_BYTES)  # one alone may be larger
 
+    writer = Writer("p", context)
+    writer.put(stall)
     filling = threading.Thread(target=fill)
     filling.start()
     eventually(lambda: context.health.report().gauges["pipelines.p.store_queue"] == 2, 5, "two that wait")
