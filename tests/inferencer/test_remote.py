@@ -55,6 +55,23 @@ def test_results_of_our_own_container(server: Endpoint, context: Context) -> Non
     assert outcome.results == [Detection("face", 0.9, (1, 2, 3, 4), [(1, 2)])]
 
 
+def test_an_answer_of_very_many_boxes_is_bounded_and_the_best(server: Endpoint, context: Context) -> None:
+    found = [{"label": "face", "score": 0.4 + each / 5000, "box": [1, 2, 3, 4]} for each in range(2500)]
+    server.behave = lambda _: Answer(body=json.dumps({"results": found}).encode())
+    outcome = sagemaker(context).infer(sample(picture()))
+    assert outcome is not None
+    scores = [one.score for one in outcome.results]
+    assert (len(scores), scores[0], scores[-1]) == (1000, found[-1]["score"], found[1500]["score"])
+
+
+@pytest.mark.parametrize("box", [[1e308, 2, 3, 4], [1, 2, -1e300, 4]])
+def test_a_box_beyond_all_pictures_is_no_answer(server: Endpoint, context: Context, box: list[float]) -> None:
+    answer = {"results": [{"label": "face", "score": 0.9, "box": box}]}
+    server.behave = lambda _: Answer(body=json.dumps(answer).encode())
+    with pytest.raises(BackendError, match="expected a box in pixels, found"):
+        sagemaker(context).infer(sample(picture()))
+
+
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [("text/csv", b"1.0,2.5,3.0"), ("application/json", b'{"instances": [[1.0, 2.5, 3.0]]}')],

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from inferencer.parts import Pipeline
 
 MAX_BOXES = 1000  # of an answer, best first
+FARTHEST = 1e6  # pixels that a box may be off or wide
 
 
 class SageMakerBackend(Remote, frozen=True, kw_only=True, tag="sagemaker", tag_field="type"):
@@ -123,7 +124,15 @@ class SageMakerModel(RemoteModel):
         kind = kinds.get(self._settings.task, Regression)
         found = msgspec.convert(results, kind)
         least = self._lowest if self._settings.task == "detection" else self._threshold
-        return [item for item in found if item.score >= least] if isinstance(found, list) else found
+        if not isinstance(found, list):
+            return found
+        kept = [item for item in found if item.score >= least]
+        if len(kept) > MAX_BOXES:
+            kept = sorted(kept, key=lambda item: -item.score)[:MAX_BOXES]
+        boxes = [item.box for item in kept if isinstance(item, Detection)]
+        if wrong := [box for box in boxes if max(map(abs, box)) > FARTHEST]:
+            raise ValueError(f"expected a box in pixels, found {wrong[0]}")
+        return kept
 
     def close(self) -> None:
         if "_sender" in vars(self):
