@@ -29,7 +29,7 @@ class Snapshots(msgspec.Struct, frozen=True):
 
 
 class Stills(msgspec.Struct, frozen=True):
-    s3_bucket: Annotated[BucketOrNone, Meta(min_length=1, description="Bucket for what `still` asks for")]
+    s3_bucket: Annotated[BucketOrNone, Meta(min_length=3, description="Bucket for what `still` asks for")]
     s3_prefix: Annotated[KeyPrefix, Meta(min_length=1, description="Keys are taken below <prefix>/<thing>/ only")] = (
         "faces"
     )
