@@ -5,7 +5,7 @@ import pytest
 
 from edgeml.messages import Detection
 from inferencer.preprocess import Geometry
-from inferencer.tasks import centerface, softmax, yolo
+from inferencer.tasks import centerface, finished, softmax, yolo
 from inferencer.tasks.decoding import Wanted
 
 LABELS = ("bolt", "nut")
@@ -76,6 +76,21 @@ def test_a_box_that_is_not_finite_is_an_error(layout: str, value: float) -> None
     table[(0, slice(0, 4)) if layout == "v8" else (0, slice(None), slice(0, 4))] = value
     with pytest.raises(ValueError, match="not finite"):
         yolo.decode({"output": table}, GEOMETRY, LABELS, WANTED, {"layout": layout})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_class_that_is_not_finite_is_an_error(value: float) -> None:
+    """It would pass for another label, which nobody hides."""
+    table = np.array([[[0, 0, 9, 9, 0.9, value]]], np.float32)
+    with pytest.raises(ValueError, match="not finite"):
+        finished.decode({"output": table}, GEOMETRY, LABELS, WANTED, {})
+
+
+def test_of_very_many_final_boxes_the_best_are_told_of() -> None:
+    table = np.ones((1, 8400, 6), np.float32)
+    table[0, :, 4] = np.linspace(0.9, 1, 8400)
+    found = yolo.decode({"output": table}, GEOMETRY, LABELS, WANTED, {"layout": "v10"})
+    assert (len(found), found[0].score) == (300, 1)
 
 
 @pytest.mark.parametrize("name", ["heatmap", "scale", "offset", "landmarks"])

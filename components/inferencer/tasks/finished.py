@@ -82,6 +82,7 @@ def decode(
     best = sure[np.argsort(-scores[sure], kind="stable")][:MAX_BOXES]
     found = cornered(boxes[best], parameters.get("boxes", "xyxy"))
     check(found)
+    check(classes[best])
     unit = parameters.get("unit", "pixel")
     if unit == "fraction":
         found = found * (*geometry.size, *geometry.size)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from inferencer.preprocess import Array
+from inferencer.sample import MAX_BOXES
 from inferencer.tasks.boxes import suppressed
 from inferencer.tasks.decoding import check
 from inferencer.tasks.outputs import SLACK, Misfit, Output
@@ -60,7 +61,7 @@ def rows(value: Any, layout: str, rest: int, threshold: float, nms: float) -> Ro
 def _final(table: Array, threshold: float) -> Rows:
     check(table[:, 4])
     table = table[table[:, 4] > threshold]
-    table = table[np.argsort(-table[:, 4], kind="stable")]
+    table = table[np.argsort(-table[:, 4], kind="stable")][:MAX_BOXES]
     check(table)
     boxes = table[:, :4].copy()
     boxes[:, 2:] -= boxes[:, :2]
