@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -109,3 +110,17 @@ def test_nobody_there_is_a_problem_and_closing_is_quick(folder: Path, context: C
     began = time.monotonic()
     model.close()
     assert time.monotonic() - began < 2
+
+
+def test_a_pipeline_that_is_gone_has_no_problem(folder: Path, context: Context) -> None:
+    """Its helper had accepted, and said nothing until the connection was given up."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(folder / "s"))
+        listener.listen(1)
+        listener.settimeout(20)
+        model = made(context, folder / "s", timeout_s=30)
+        with listener.accept()[0]:
+            model.close()
+            context.health.forget("pipelines.p")
+        eventually(lambda: not any("helper" in thread.name for thread in threading.enumerate()), 20, "its end")
+    assert problem(context) == ""

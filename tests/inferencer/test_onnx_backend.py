@@ -12,6 +12,7 @@ import pytest
 
 from edgeml import models
 from edgeml.component import Context
+from edgeml.errors import BundleError
 from edgeml.frames import FrameWriter
 from edgeml.outbox import Outbox
 from inferencer.assembly import Assembly
@@ -189,3 +190,24 @@ def test_a_bundle_may_come_later(tmp_path: Path, model: OnnxModel, context: Cont
     assert "p.model" not in context.health.report().notes
     shutil.rmtree(tmp_path / "1")  # uninstalled: what runs goes on
     assert model.infer(sample(picture(red=9))) is not None
+
+
+def test_a_pipeline_that_is_gone_has_no_problem(
+    tmp_path: Path, model: OnnxModel, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large model takes long to load, and may then be refused."""
+    loading, go_on = threading.Event(), threading.Event()
+
+    def load(folder: Path) -> Any:
+        loading.set()
+        go_on.wait(20)
+        raise BundleError("too large")
+
+    monkeypatch.setattr(models, "load", load)
+    switch(tmp_path, classifier(tmp_path / "1"))
+    assert loading.wait(10)
+    model.close()
+    context.health.forget("p")
+    go_on.set()
+    eventually(lambda: not any("loader" in thread.name for thread in threading.enumerate()), 20, "its end")
+    assert context.health.problems.current() == ()

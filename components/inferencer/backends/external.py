@@ -98,6 +98,8 @@ class ExternalModel(Model):
                 try:
                     self._current = current = self._connected()
                 except EdgemlError as error:
+                    if self._closed:  # nobody takes the problem of a pipeline that is gone back
+                        return
                     health.failed(error, "model_refused" if isinstance(error, BundleError) else "unreachable")
                     self._health.count("helper_failures")
                     pause = backoff.next()

@@ -147,6 +147,8 @@ class OnnxModel(Model):
         try:
             runner = self._opened(folder)
         except EdgemlError as error:
+            if self._closed:  # nobody takes the problem of a pipeline that is gone back
+                return
             self._health.error(error)
             self._health.count("models_refused")
             log.error("model refused %s", kv(folder=folder, error=error))
