@@ -10,7 +10,7 @@ import msgspec
 
 from edgeml import messages
 from edgeml.json_limits import too_deep
-from edgeml.messages import CameraReply, Event, HealthReport, InferenceResult, ModelStatus, Problem
+from edgeml.messages import CameraMotion, CameraReply, Event, HealthReport, InferenceResult, ModelStatus, Problem
 from monitor import views
 from monitor.kept import Kept
 from monitor.neighbours import Neighbours
@@ -21,6 +21,7 @@ from monitor.vitals.check import Vital
 MAX_MESSAGE_BYTES, MAX_DEPTH = 16384, 16
 MAX_RECORD_BYTES = 128 << 10  # of a result of an Edge Impulse model, which may hold its picture
 RESULTS, EVENTS, RECORDS = 60, 50, 100  # messages kept of each pipeline, port, device
+MOTION_S = 86400.0  # a motion that goes on is told once, at its beginning
 
 Heard = Callable[[str, str, Any, bytes], None]  # kind, name, what it says, the message for a page
 
@@ -59,6 +60,7 @@ class State:
         self._events: Kept[Event] = Kept(EVENTS, clock)
         self._models: Kept[ModelStatus] = Kept(0, clock, forgotten_s=math.inf)
         self._serial: Kept[Record] = Kept(RECORDS, clock)
+        self._motion: Kept[CameraMotion] = Kept(0, clock, forgotten_s=MOTION_S)
         self._edge_impulse: Kept[None] = Kept(RECORDS, clock)
         self._listeners: list[Heard] = []
 
@@ -71,6 +73,7 @@ class State:
             messages.model_status("+"): self.model,
             messages.serial_record("+"): self.serial,
             messages.camera_reply("+"): self.reply,
+            messages.camera_motion("+"): self.motion,
         }
 
     def listen(self, heard: Heard) -> None:
@@ -132,6 +135,16 @@ class State:
         reply, name = _decoded(payload, CameraReply), topic.split("/")[-2]
         return reply is not None and self._tell("reply", name, reply, _message(type="reply", camera=name, reply=reply))
 
+    def motion(self, topic: str, payload: bytes) -> bool:
+        """Take that motion before a camera begins or ends; whether it was that, of a camera that there is."""
+        motion, name = _decoded(payload, CameraMotion), topic.split("/")[-2]
+        if motion is None or not (math.isfinite(motion.at) and math.isfinite(motion.since)):
+            return False
+        if name not in self.neighbours.known().camera_names():  # others would be kept for a day
+            return False
+        with self._lock:
+            return self._motion.put(name, motion)
+
     def edge_impulse(self, kind: str, source: str, payload: bytes) -> bool:
         """Take an Edge Impulse device's result (kind `edge_impulse`), or a command or its answer (kind `command`)."""
         record = _decoded(payload, dict[str, Any], MAX_RECORD_BYTES)
@@ -175,10 +188,13 @@ class State:
         """Cameras that CameraCapture has, and others whose ring is there."""
         with self._lock:
             report = self._reports.report("CameraCapture")
+            motion = {name: kept.last for name, kept in self._motion}
         known = self.neighbours.known()
         may_act = self.auth != "off"  # else any local user could start and stop cameras
         return [
-            views.camera(name, known, report, private=self.private(name) != frozenset(), commands=may_act)
+            views.camera(
+                name, known, report, motion.get(name), private=self.private(name) != frozenset(), commands=may_act
+            )
             for name in known.camera_names()
         ]
 

@@ -5,7 +5,7 @@ import math
 import msgspec
 
 from edgeml import ring_look
-from edgeml.messages import HealthReport, InferenceResult, ModelStatus
+from edgeml.messages import CameraMotion, HealthReport, InferenceResult, ModelStatus
 from monitor.kept import MAX_NAME, Kept
 from monitor.neighbours import Known, Pipeline
 from monitor.reports import Attention, ComponentState
@@ -13,12 +13,14 @@ from monitor.vitals.check import Vital
 from monitor.words import summary
 
 DELIVERS_S = 15.0  # a camera that gave a frame within this time is live
+SETTLED_S = 2.0  # a report that is so much younger than a message knows what the message said
 
 
 class CameraState(msgspec.Struct, frozen=True, kw_only=True):
     """`fps` are frames a second as CameraCapture counts them, `skipped` those that it could not decode in time.
 
     `private`: a pipeline blurs its pictures, and only what is blurred is shown. `commands` are start, stop.
+    `motion`: something moves before it, since `motion_since`, Unix time in seconds; 0 where nobody heard it begin.
     """
 
     name: str
@@ -29,6 +31,8 @@ class CameraState(msgspec.Struct, frozen=True, kw_only=True):
     height: int = 0
     private: bool = False
     commands: list[str] = []
+    motion: bool = False
+    motion_since: float = 0.0
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -99,10 +103,13 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
     edge_impulse: list[EdgeImpulseState]
 
 
-def camera(name: str, known: Known, report: HealthReport | None, *, private: bool, commands: bool) -> CameraState:
+def camera(
+    name: str, known: Known, report: HealthReport | None, heard: CameraMotion | None, *, private: bool, commands: bool
+) -> CameraState:
     ring = ring_look.look(known.rings, name)
     live = ring is not None and ring.age_s is not None and ring.age_s < DELIVERS_S
     rate = _finite(report.rates.get(f"cameras.{name}.captured")) if report else None
+    moves = live and _moves(name, report, heard)
     return CameraState(
         name=name,
         live=live,
@@ -112,7 +119,17 @@ def camera(name: str, known: Known, report: HealthReport | None, *, private: boo
         height=ring.height if ring else 0,
         private=private,
         commands=[] if name not in known.cameras or not commands else ["stop"] if ring else ["start"],
+        motion=moves,
+        motion_since=heard.since if moves and heard is not None and heard.moving else 0.0,
     )
+
+
+def _moves(name: str, report: HealthReport | None, heard: CameraMotion | None) -> bool:
+    """Whether something moves. Who was killed does not tell the end, who began later did not hear the beginning."""
+    gauge = report.gauges.get(f"cameras.{name}.moving") if report else None
+    if report is not None and gauge is not None and (heard is None or report.at > heard.at + SETTLED_S):
+        return gauge == 1
+    return heard is not None and heard.moving
 
 
 def pipeline(

@@ -1,7 +1,7 @@
 // One camera, large, with what its pipelines found in the very frame that is shown.
 import { h, Keyed, list, say, toggle } from "./dom.js";
 import { Screen } from "./draw.js";
-import { number, summary } from "./words.js";
+import { motion, number, summary } from "./words.js";
 
 const MAX_WIDTH = 960;
 
@@ -28,6 +28,7 @@ export class CameraView {
     this.frame = h("div", { className: "frame large" }, this.canvas, this.badge);
     this.latency = h("span", { className: "figure" });
     this.facts = h("span", { className: "dim" });
+    this.motion = h("span", { className: "motion" });
     const ul = h("ul", { className: "found" });
     this.found = new Keyed(ul, (one) => one.pipeline, (one) => new Found(one));
     this.node = h(
@@ -36,7 +37,7 @@ export class CameraView {
       h("h1", {}, name),
       this.frame,
       this.#buttons(),
-      h("p", { className: "row" }, this.latency, this.facts),
+      h("p", { className: "row" }, this.latency, this.motion, this.facts),
       h("section", { "aria-label": "What was found" }, ul),
     );
     this.keys = (event) => this.#key(event);
@@ -102,6 +103,7 @@ export class CameraView {
     else say(this.badge, "");
     toggle(this.badge, Boolean(this.badge.textContent));
     const size = camera ? `${number(camera.width, 0)} × ${number(camera.height, 0)}`.replaceAll(",", "") : "";
+    say(this.motion, camera ? motion(camera) : "");
     say(this.facts, camera ? `${size} · ${number(camera.fps)} fps · ${number(camera.skipped ?? 0)} skipped` : "");
   }
 

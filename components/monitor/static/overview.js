@@ -2,7 +2,7 @@
 import { h, Keyed, list, say, toggle } from "./dom.js";
 import { Screen } from "./draw.js";
 import { spark } from "./spark.js";
-import { ago, ms, number, quantity } from "./words.js";
+import { ago, motion, ms, number, quantity } from "./words.js";
 
 const TILE_WIDTH = 320;
 const to = (kind, name) => `#/${kind}/${encodeURIComponent(name)}`;
@@ -49,10 +49,11 @@ class CameraTile {
     this.screen = new Screen(this.canvas, () => ({ captions: false }));
     this.badge = h("span", { className: "badge" });
     this.facts = h("span", { className: "dim" });
+    this.motion = h("span", { className: "motion" });
     this.node = h(
       "li",
       { className: "tile camera", "data-camera": name },
-      h("a", { href: to("camera", name) }, h("div", { className: "frame" }, this.canvas, this.badge), h("p", { className: "row" }, h("strong", {}, name), this.facts)),
+      h("a", { href: to("camera", name) }, h("div", { className: "frame" }, this.canvas, this.badge), h("p", { className: "row" }, h("strong", {}, name), this.motion, this.facts)),
     );
   }
 
@@ -61,6 +62,7 @@ class CameraTile {
     say(this.badge, camera.live ? (waits ? "Private: waits for what to blur" : "") : "No picture");
     toggle(this.badge, Boolean(this.badge.textContent));
     this.canvas.classList.toggle("old", !camera.live);
+    say(this.motion, motion(camera));
     say(this.facts, `${number(camera.fps)} fps${camera.skipped ? `, ${number(camera.skipped)} skipped` : ""}`);
   }
 

@@ -32,6 +32,9 @@ export function ago(since, now) {
   return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} days`;
 }
 
+/** That something moves before a camera, and since when. */
+export const motion = (camera) => (camera.motion ? ["Motion", clock(camera.motion_since || null)].filter(Boolean).join(" since ") : "");
+
 export const clock = (at) => (isNumber(at) ? new Date(at * 1000).toLocaleTimeString("en-GB") : "");
 
 const short = (results) =>
