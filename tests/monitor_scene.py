@@ -83,10 +83,12 @@ def moving(
 
         def go() -> None:
             with suppress(OSError, ValueError):  # the component ends first
-                number = 0
+                number, since = 0, time.time()
                 while not over.wait(1 / FPS):
                     if number % (5 * FPS) == 0:
                         told(running)
+                        motion = {"camera": "door", "moving": True, "at": since, "since": since, "area": 0.2}
+                        running.send("edgeml/camera/door/motion", motion)
                     number += 1
                     at_ns = time.time_ns()
                     frame_id = writer.write(picture, wall_ns=at_ns)

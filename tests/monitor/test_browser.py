@@ -1,5 +1,6 @@
 """The page in a real browser: what a person sees, hears and presses."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def rings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, rings: Path) -> Iterator[Standalone]:
-    config = {**QUIET, "auth": "off", "ring_directory": str(rings)}
+    seen = {"skip": [check for check in QUIET["vitals"]["skip"] if check != "memory"]}
+    config = {**QUIET, "vitals": seen, "auth": "off", "ring_directory": str(rings)}
     with (
         Standalone("monitor", config, tmp_path_factory.mktemp("monitor")) as running,
         moving(running, rings, label=MARKUP),
@@ -65,6 +67,22 @@ def test_the_overview_says_what_needs_attention_and_what_there_is(page: Page) ->
         assert words in seen
     assert not page.js("document.querySelector('.well:not([hidden])') !== null")
     page.wait("document.querySelector('[data-camera=door]').dataset.frame > 0", "a picture in the camera's tile")
+
+
+def test_how_the_device_does_is_seen(page: Page) -> None:
+    """All machines have memory; what is seen of it has a name, and a value with its unit."""
+    row = page.wait(
+        "document.querySelector('.vitals > div')?.checkVisibility() && document.querySelector('.vitals').innerText",
+        "vitals",
+    )
+    assert re.search(r"memory.*\n+[0-9.]+ .?(B|%)", row, re.IGNORECASE), row
+
+
+@pytest.mark.parametrize("view", ["#/", "#/camera/door"])
+def test_motion_is_seen_with_its_beginning(page: Page, view: str) -> None:
+    page.open(page.js("location.origin") + "/" + view)
+    seen = page.wait("document.querySelector('.motion')?.innerText", "motion")
+    assert re.fullmatch(r"Motion since \d\d:\d\d:\d\d", seen)
 
 
 def test_markup_stays_text(page: Page) -> None:
