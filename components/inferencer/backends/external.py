@@ -17,6 +17,7 @@ from inferencer.sample import Outcome, Sample
 
 if TYPE_CHECKING:
     from edgeml.component import Context
+    from edgeml.health import Scope
     from inferencer.backends.external_session import ExternalSession
     from inferencer.parts import Pipeline
     from inferencer.tasks.runner import Runner
@@ -98,10 +99,7 @@ class ExternalModel(Model):
                 try:
                     self._current = current = self._connected()
                 except EdgemlError as error:
-                    if self._closed:  # nobody takes the problem of a pipeline that is gone back
-                        return
-                    health.failed(error, "model_refused" if isinstance(error, BundleError) else "unreachable")
-                    self._health.count("helper_failures")
+                    self._failed(health, error)
                     pause = backoff.next()
                 else:
                     health.well()
@@ -111,6 +109,12 @@ class ExternalModel(Model):
             self._wake.clear()
         if self._current is not None:
             self._current[1].close()
+
+    def _failed(self, health: Scope, error: EdgemlError) -> None:
+        if self._closed:  # nobody takes the problem of a pipeline that is gone back
+            return
+        health.failed(error, "model_refused" if isinstance(error, BundleError) else "unreachable")
+        self._health.count("helper_failures")
 
     def _connected(self) -> tuple[Runner, ExternalSession]:
         """A helper that answered once. Raises EdgemlError."""
