@@ -129,7 +129,7 @@ def test_tiles_find_in_each_what_the_whole_finds_once(tmp_path: Path) -> None:
 # --- tiles ---
 
 
-@pytest.mark.parametrize("size", [(1920, 1080), (1280, 720), (101, 67), (8, 8)])
+@pytest.mark.parametrize("size", [(1920, 1080), (1280, 720), (101, 67), (8, 9), (1, 1), (2, 900)])
 @pytest.mark.parametrize("grid", [(1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (8, 8)])
 def test_tiles_cover_the_picture_and_overlap(size: tuple[int, int], grid: tuple[int, int]) -> None:
     whole, *parts = tiles(*size, *grid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ def tiles(width: int, height: int, columns: int, rows: int) -> list[Tile]:
 
 
 def _spans(length: int, count: int) -> list[tuple[int, int]]:
-    size = min(length, round(length / (count - (count - 1) * OVERLAP)))
+    size = min(length, math.ceil(length / (count - (count - 1) * OVERLAP)))
     step = (length - size) / max(1, count - 1)
     return [(round(index * step), min(length, round(index * step) + size)) for index in range(count)]
 
