@@ -238,12 +238,13 @@ class Detection(msgspec.Struct, frozen=True, omit_defaults=True):
     outlines: list[list[tuple[float, float]]] = []
 
 
-class Anomaly(msgspec.Struct, frozen=True):
-    """Per feature: is it anomalous, its mean absolute error, and the threshold that decided."""
+class Anomaly(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Per feature: is it anomalous, its mean absolute error, the threshold that decided, and its name if it has one."""
 
     anomalies: list[bool]
     values: list[float]
     thresholds: list[float]
+    features: list[str] = []
 
 
 class Regression(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -19,14 +19,10 @@ def summary(result: InferenceResult) -> str:
         return ""
     odd = found.get("anomalies")
     if isinstance(odd, list):
-        features = found.get("features")
-        names = features if isinstance(features, list) else []
-        told = [_name(names, at) for at, is_odd in enumerate(odd) if is_odd is True]
+        told = [_odd(found, at) for at, is_odd in enumerate(odd) if is_odd is True]
         return f"anomaly: {', '.join(told[:SHOWN])}" if told else "as usual"
-    if _number(found.get("value")):
-        measured = found.get("measured")
-        return f"{found['value']:.4g}" + (f", measured {measured:.4g}" if _number(measured) else "")
-    return ""
+    value, measured = _figure(found.get("value")), _figure(found.get("measured"))
+    return f"{value}, measured {measured}" if value and measured else value
 
 
 def _one(found: dict[str, Any]) -> str:
@@ -35,9 +31,18 @@ def _one(found: dict[str, Any]) -> str:
     return f"{str(found.get('label', '?'))[:MAX_LABEL]} {percent}".strip()
 
 
-def _name(names: list[Any], at: int) -> str:
-    return str(names[at])[:MAX_LABEL] if at < len(names) else f"feature {at + 1}"
+def _odd(found: dict[str, Any], at: int) -> str:
+    """The name of the feature `at`, its value and its threshold, as far as they are told."""
+    name, value, limit = (_at(found.get(key), at) for key in ("features", "values", "thresholds"))
+    told = f"{name[:MAX_LABEL] if isinstance(name, str) and name else f'feature {at + 1}'} {_figure(value)}".strip()
+    return f"{told} (threshold {_figure(limit)})" if _figure(limit) else told
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _at(items: object, at: int) -> object:
+    return items[at] if isinstance(items, list) and at < len(items) else None
+
+
+def _figure(value: object) -> str:
+    """A number in words; nothing for what is none, or larger than any that can be measured."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    return f"{value:.4g}" if is_number else ""

@@ -8,7 +8,7 @@ import pytest
 
 import browser_support
 from browser_support import Page, browser
-from monitor_scene import BOX, MARKUP, SIZE, moving
+from monitor_scene import BOX, MARKUP, SIZE, moving, result
 from monitor_support import QUIET
 from support import Standalone, eventually
 
@@ -83,6 +83,17 @@ def test_motion_is_seen_with_its_beginning(page: Page, view: str) -> None:
     page.open(page.js("location.origin") + "/" + view)
     seen = page.wait("document.querySelector('.motion')?.innerText", "motion")
     assert re.fullmatch(r"Motion since \d\d:\d\d:\d\d", seen)
+
+
+def test_an_anomalous_feature_is_named_with_value_and_threshold(page: Page, running: Standalone) -> None:
+    found = {"anomalies": [False, True], "values": [0.1, 0.52], "thresholds": [1, 0.31]}
+    anomaly = result(1, 1) | {"pipeline": "turbine", "task": "anomaly", "source": {"topic": "t"}}
+    running.send("edgeml/inference/turbine", anomaly | {"results": found | {"features": ["yaw", "voltage"]}})
+    words = "anomaly: voltage 0.52 (threshold 0.31)"
+    page.wait(f"document.querySelector('main').innerText.includes({words!r})", "the pipeline's tile")
+    page.open(page.js("location.origin") + "/#/pipeline/turbine")
+    page.wait(f"document.querySelector('td + td')?.innerText === {words!r}", "the result in the pipeline's view")
+    page.wait("document.querySelector('figure')?.innerText.includes('voltage limit')", "its line in the chart")
 
 
 def test_markup_stays_text(page: Page) -> None:

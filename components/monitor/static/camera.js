@@ -11,8 +11,8 @@ class Found {
     this.node = h("li", {}, h("a", { href: `#/pipeline/${encodeURIComponent(pipeline)}` }, pipeline), " ", this.text);
   }
 
-  update({ result, names }) {
-    say(this.text, summary(result, names));
+  update({ result }) {
+    say(this.text, summary(result));
   }
 }
 
@@ -114,8 +114,7 @@ export class CameraView {
     this.node.dataset.frame = String(header.frame_id);
     toggle(this.badge, false);
     say(this.latency, `${Math.round(Math.max(0, this.shared.latency.of(header)))} ms from capture to page`);
-    const names = (pipeline) => list(this.pipelines.find((one) => one.name === pipeline)?.labels);
-    this.found.update(list(header.results).map((one) => ({ ...one, names: names(one.pipeline) })));
+    this.found.update(list(header.results));
   }
 
   close() {

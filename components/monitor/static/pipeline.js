@@ -2,14 +2,14 @@
 import { Chart } from "./chart.js";
 import { h, list, say, toggle } from "./dom.js";
 import { Screen } from "./draw.js";
-import { clock, ms, number, summary } from "./words.js";
+import { clock, feature, ms, number, summary } from "./words.js";
 
 const KEPT = 300;
 const ROWS = 25;
 const BELOW = "What lies below the deployed threshold does not reach this page.";
 
 /** What a chart shows of a result: {values, dashed}; null where there is nothing to draw. */
-export function figures(result, labels = []) {
+export function figures(result) {
   const found = result?.results;
   if (Array.isArray(found)) {
     const best = {};
@@ -20,7 +20,7 @@ export function figures(result, labels = []) {
     const values = {};
     const dashed = [];
     found.values.slice(0, 6).forEach((value, at) => {
-      const name = String(labels[at] ?? `feature ${at + 1}`);
+      const name = feature(found, at);
       values[name] = value;
       if (Number.isFinite(found.thresholds?.[at])) {
         values[`${name} limit`] = found.thresholds[at];
@@ -96,16 +96,15 @@ export class PipelineView {
 
   result({ pipeline, result }) {
     if (pipeline !== this.name || !result || typeof result !== "object") return;
-    const labels = list(this.pipeline?.features ?? this.pipeline?.labels);
     this.results.push(result);
     if (this.results.length > KEPT) this.results.shift();
     const at = result.source?.captured_at || Date.now() / 1000;
-    const text = summary(result, labels);
+    const text = summary(result);
     say(this.last, text);
     const took = Object.values(result.latency_ms ?? {}).reduce((sum, value) => sum + (Number.isFinite(value) ? value : 0), 0);
     this.rows.prepend(h("tr", {}, h("td", {}, clock(at)), h("td", {}, text), h("td", {}, ms(took || null))));
     while (this.rows.rows.length > ROWS) this.rows.lastChild.remove();
-    const drawn = figures(result, labels);
+    const drawn = figures(result);
     if (drawn) this.chart.add(at, drawn.values, drawn.dashed);
     if (Array.isArray(result.results)) {
       toggle(this.box, true);

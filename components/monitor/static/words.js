@@ -43,14 +43,22 @@ const short = (results) =>
     .map((one) => `${one?.label ?? "?"} ${percent(one?.score)}`)
     .join(", ") + (results.length > 3 ? ` and ${results.length - 3} more` : "");
 
-/** One line about a result; `names` are the features of an anomaly. */
-export function summary(result, names = []) {
+function over({ values, thresholds }, at) {
+  const [value, limit] = [values?.[at], thresholds?.[at]];
+  return [isNumber(value) ? number(value, 3) : "", isNumber(limit) ? `(threshold ${number(limit, 3)})` : ""].filter(Boolean).join(" ");
+}
+
+/** The name of an anomaly's feature `at`. */
+export const feature = (found, at) => String(found.features?.[at] || `feature ${at + 1}`).slice(0, 60);
+
+/** One line about a result. */
+export function summary(result) {
   const found = result?.results;
   if (result?.error) return `error: ${String(result.error).slice(0, 200)}`;
   if (Array.isArray(found)) return found.length ? short(found) : "nothing";
   if (Array.isArray(found?.anomalies)) {
-    const odd = found.anomalies.flatMap((is, at) => (is ? [String(names[at] ?? `feature ${at + 1}`)] : []));
-    return odd.length ? `anomaly: ${odd.join(", ")}` : "as usual";
+    const odd = found.anomalies.flatMap((is, at) => (is === true ? [`${feature(found, at)} ${over(found, at)}`.trim()] : []));
+    return odd.length ? `anomaly: ${odd.slice(0, 6).join(", ")}` : "as usual";
   }
   if (isNumber(found?.value)) return number(found.value, 2) + (isNumber(found.measured) ? `, measured ${number(found.measured, 2)}` : "");
   return JSON.stringify(found ?? null).slice(0, 200);

@@ -72,6 +72,7 @@ class TurbineRunner(Runner):
             anomalies=[bool(value > limit) for value, limit in zip(found, self._thresholds, strict=True)],
             values=[round(float(value), 6) for value in found],
             thresholds=self._thresholds,
+            features=list(FEATURES),
         )
         timer.lap("postprocess")
         return Outcome("anomaly", self.bundle.ref, results, timer, backend="onnx")
