@@ -36,6 +36,22 @@ class Stills(msgspec.Struct, frozen=True):
     quality: Annotated[int, Meta(ge=10, le=100, description="JPEG quality")] = 90
 
 
+class Clips(msgspec.Struct, frozen=True):
+    s3_bucket: Annotated[BucketOrNone, Meta(min_length=3, description="Bucket for clips")]
+    s3_prefix: Annotated[KeyPrefix, Meta(min_length=1, description="Keys are taken below <prefix>/<thing>/ only")] = (
+        "clips"
+    )
+    fps: Annotated[float, Meta(ge=0.1, le=30, description="Frames per second of clips")] = 5.0
+    max_side: Annotated[int, Meta(ge=64, le=3840, description="Longer side of their pictures in pixels, at most")] = (
+        1280
+    )
+    before_s: Annotated[float, Meta(ge=0, le=60, description="Seconds that are kept for the time before")] = 10.0
+    max_bytes: Annotated[
+        int, Meta(ge=2**21, le=2**28, description="Memory for kept frames, and the longest file of a clip")
+    ] = 32 * 2**20
+    quality: Annotated[int, Meta(ge=10, le=100, description="JPEG quality of kept frames")] = 80
+
+
 class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     enabled: Annotated[bool, Meta(description="Off releases the source; the command `start` turns it on")] = True
     fps: Annotated[float, Meta(ge=0, le=1000, description="Frames per second; 0 keeps the source's own rate")] = 0
@@ -66,6 +82,9 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     stills: Annotated[
         Stills | None, Meta(description="Lets others ask for parts of frames by the command `still`; null refuses")
     ] = None
+    clips: Annotated[
+        Clips | None, Meta(description="Keeps the last seconds in memory, for the command `clip`; null refuses")
+    ] = None
     privacy_masks: Annotated[
         tuple[Polygon, ...],
         Meta(
@@ -84,7 +103,7 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     @property
     def uploads(self) -> bool:
         """Whether anything of it goes to S3."""
-        return bool(self.snapshots.s3_bucket) or self.stills is not None
+        return bool(self.snapshots.s3_bucket) or self.stills is not None or self.clips is not None
 
     @property
     def where(self) -> str:

@@ -4,6 +4,7 @@ import functools
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from camera_capture import __version__
 from camera_capture.asked import Command, Envelope, command_of
 from camera_capture.camera import Camera, NetworkCamera
 from camera_capture.capture import CameraWorker
+from camera_capture.clips import ClipKeeper
 from camera_capture.config import Config
 from camera_capture.passwords import Passwords
 from camera_capture.snapshots import SnapshotTaker, check_places
@@ -45,6 +47,7 @@ class CameraCapture(Component[Config]):
         self._workers: dict[str, CameraWorker] = {}
         self._takers: dict[str, SnapshotTaker] = {}
         self._senders: dict[str, StillSender] = {}
+        self._keepers: dict[str, ClipKeeper] = {}
         self._subscribed: dict[str, Subscription] = {}  # to commands, by camera
         self._uploader: Uploader | None = None
         self._passwords = Passwords(context)
@@ -81,7 +84,8 @@ class CameraCapture(Component[Config]):
 
     def stop(self) -> None:
         with self._lock:
-            parts: list[CameraWorker | SnapshotTaker] = [*self._takers.values(), *self._workers.values()]
+            parts: list[CameraWorker | SnapshotTaker | ClipKeeper] = [*self._takers.values(), *self._workers.values()]
+            parts += self._keepers.values()
             for part in parts:
                 part.ask_to_stop()
             for name in list(self._takers):
@@ -109,6 +113,11 @@ class CameraCapture(Component[Config]):
         self._takers[name] = SnapshotTaker(name, camera.snapshots, self.context, directory, lambda: self._uploader)
         if camera.stills is not None:
             self._senders[name] = StillSender(name, camera.stills, self.context, directory, lambda: self._uploader)
+        if camera.clips is not None:
+            answer = functools.partial(self._answer, name)
+            self._keepers[name] = ClipKeeper(
+                name, camera.clips, self.context, directory, lambda: self._uploader, answer
+            )
         if camera.enabled:
             self._workers[name] = self._worker(name, camera)
         self._begin(name)
@@ -137,6 +146,8 @@ class CameraCapture(Component[Config]):
         """Start the threads of a camera. Where the system has none left, it is tried again later."""
         try:
             self._takers[name].start()
+            if name in self._keepers:
+                self._keepers[name].start()
             if name in self._workers:
                 self._workers[name].start()
         except (RuntimeError, OSError, MemoryError) as error:
@@ -174,6 +185,8 @@ class CameraCapture(Component[Config]):
     def _remove(self, name: str) -> None:
         self._unbegun.discard(name)
         self._senders.pop(name, None)
+        if (keeper := self._keepers.pop(name, None)) is not None:
+            keeper.stop()
         self._takers.pop(name).stop()
         if (worker := self._workers.pop(name, None)) is not None:
             worker.stop()
@@ -194,23 +207,34 @@ class CameraCapture(Component[Config]):
             text = f"not a camera command: {error}"[:MAX_ERROR]
             self._reply(name, command="", request_id=str(asked.request_id)[:MAX_ERROR], ok=False, error=text)
             return
+        self._answer(name, command, functools.partial(self._executed, name, command))
+
+    def _answer(self, name: str, command: Command, work: Callable[[], dict[str, Any] | None]) -> None:
+        """Do what was asked, and say what came of it; None is answered later."""
         try:
-            with self._lock:
-                answer = self._executed(name, command)
+            answer = work()
         except Exception as error:
             known = isinstance(error, EdgemlError)
             if not known:
                 log.exception("command failed unexpectedly %s", kv(camera=name, command=command.command))
             self.context.health.error(error)
             answer = {"ok": False, "error": redact.text(str(error) if known else f"internal error: {error!r}")}
-        self._reply(name, command=command.command, request_id=str(command.request_id)[:MAX_ERROR], **answer)
+        if answer is not None:
+            self._reply(name, command=command.command, request_id=str(command.request_id)[:MAX_ERROR], **answer)
 
-    def _executed(self, name: str, command: Command) -> dict[str, Any]:
+    def _executed(self, name: str, command: Command) -> dict[str, Any] | None:
+        with self._lock:
+            return self._obeyed(name, command)
+
+    def _obeyed(self, name: str, command: Command) -> dict[str, Any] | None:
         camera = self._config.cameras.get(name)
         if camera is None:
             return {"ok": False, "error": f"there is no camera {name} any more"}
         if isinstance(command, ClipCommand):
-            return {"ok": False, "error": f"camera {name} keeps no clips"}
+            if name not in self._keepers:
+                return {"ok": False, "error": f"camera {name} keeps no clips: it has no `clips` in its configuration"}
+            self._keepers[name].ask(command)
+            return None
         if isinstance(command, StillCommand):
             if name not in self._senders:
                 return {"ok": False, "error": f"camera {name} sends no stills: it has no `stills` in its configuration"}

@@ -118,6 +118,8 @@ def check_places(cameras: Mapping[str, Camera], thing: str) -> None:
         check_key(f"cameras.{name}.snapshots.s3_prefix", camera.snapshots.s3_prefix, file)
         if camera.stills is not None:
             check_key(f"cameras.{name}.stills.s3_prefix", camera.stills.s3_prefix, f"{thing}/{SHORT}")
+        if camera.clips is not None:
+            check_key(f"cameras.{name}.clips.s3_prefix", camera.clips.s3_prefix, f"{thing}/{SHORT}")
         if camera.enabled:
             camera.check(f"cameras.{name}")
 

@@ -167,7 +167,8 @@ class StillCommand(msgspec.Struct, frozen=True, kw_only=True):
 class CameraReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer to a CameraCommand, ClipCommand or StillCommand. `error` says why there is nothing.
 
-    `path` is the JPEG that a snapshot wrote. A still, or a clip, waits durably for S3 when it is answered `ok`.
+    `path` is the JPEG that a snapshot wrote, `seconds` what a clip covers from `captured_at` on. When a still or a clip
+    is answered `ok`, it waits durably for S3.
     """
 
     camera: str
@@ -177,6 +178,7 @@ class CameraReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     path: str = ""
     frame_id: int = 0
     captured_at: float = 0.0
+    seconds: float = 0.0
     error: str = ""
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from botocore import xform_name
 
-from camera_capture.camera import Snapshots, Stills
+from camera_capture.camera import Clips, Snapshots, Stills
 from inferencer.sinks.crops import Crops
 from localdev.cloud import iam
 from localdev.cloud.cloud import TEMPLATE
@@ -37,6 +37,7 @@ MINE = {
     "edgeml.CameraCapture": {
         "s3:PutObject": {
             f"{DATA}/{Snapshots().s3_prefix}/press-1/cam/1.jpg",
+            f"{DATA}/{Clips(s3_bucket='data').s3_prefix}/press-1/2026/11/21/1-0.webm",
             f"{DATA}/{Stills(s3_bucket='data').s3_prefix}/press-1/2026/11/21/1-0.jpg",
         },
         "secretsmanager:GetSecretValue": {CAMERAS},

@@ -39,6 +39,7 @@ UPLOADS = {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}
             "DataBucket",
             {
                 "faces/": {"ExpirationInDays": "5"},
+                "clips/": {"ExpirationInDays": "5"},
                 "look/": {"ExpirationInDays": 1},
                 "snapshots/": {"ExpirationInDays": "5"},
                 "samples/": {"Transitions": [{"StorageClass": "STANDARD_IA", "TransitionInDays": 30}]},
