@@ -188,7 +188,7 @@ class ModelRef(msgspec.Struct, frozen=True):
 
 
 class SampleRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a result was computed from: a camera's frame, or what arrived on a topic.
+    """What a result was computed from: a camera's frame, or what arrived on a topic, be it the name of a `file`.
 
     In a chain `pipeline` is the one whose detection `index` of that frame was looked at, `region` where it was cut out
     of the picture that this pipeline saw, and `track` whose it is.
@@ -196,6 +196,7 @@ class SampleRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     camera: str = ""
     topic: str = ""
+    file: str = ""
     frame_id: int = 0
     captured_at: float = 0.0
     pipeline: str = ""

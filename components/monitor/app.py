@@ -18,6 +18,7 @@ from monitor.guard import Guard
 from monitor.live import Live
 from monitor.metrics import CONTENT_TYPE, Metrics
 from monitor.pictures import Cameras
+from monitor.requested import Requested
 from monitor.state import State
 from monitor.streams import Streams
 
@@ -28,10 +29,12 @@ def application(
     access: Access | None = None,
     hosts: frozenset[str] = frozenset(),
     cameras: Cameras | None = None,
+    requested: Requested | None = None,
 ) -> ASGIApp:
     """The page of the folder `static` and what `state` knows, under the names `hosts` beside those of loopback.
 
-    Without `access` nobody is asked for a password, without `cameras` nothing is seen of them.
+    Without `access` nobody is asked for a password, without `cameras` nothing is seen of them,
+    without `requested` nothing of what requests named.
     """
 
     # Listed once: nothing that a request says becomes a path.
@@ -84,6 +87,7 @@ def application(
         Route("/api/state", api_state),
         Route("/static/{path:path}", file),
         *Streams(state, cameras, access).routes(),
+        *([requested.route(access)] if requested is not None else []),
         *signing.routes(access, files.get("sign-in.html")),
     ]
     return Guard(Starlette(routes=routes), access, hosts)  # around all of it: what fails has the headers, too

@@ -85,6 +85,13 @@ class Config(msgspec.Struct, frozen=True):
         float, Meta(gt=0, le=60, description="Pictures a second of a camera at most, while somebody watches")
     ] = 10.0
     max_width: Annotated[int, Meta(ge=160, le=3840, description="Pixels across a picture at most")] = 960
+    request_dirs: Annotated[
+        list[Annotated[str, Meta(max_length=4096, pattern=r"^/")]],
+        Meta(
+            max_length=16,
+            description="Folders below which pictures that requests named are shown, links resolved; none by default",
+        ),
+    ] = []
     vitals: Annotated[Limits, Meta(description="How the device itself does, and from when on something is wrong")] = (
         Limits()
     )

@@ -22,6 +22,7 @@ from monitor.app import application
 from monitor.config import Config
 from monitor.errors import AccessError, ServerError
 from monitor.pictures import Cameras, Pictures
+from monitor.requested import Requested
 from monitor.server import Server
 from monitor.state import State
 
@@ -82,7 +83,10 @@ class Page:
         pictures = Pictures(
             self._state, self._context.health, self._context.spawn, fps=config.fps, max_width=config.max_width
         )
-        app = application(STATIC, self._state, access, frozenset(_names(config)), Cameras(pictures, self._command))
+        self._state.has_request_dirs = bool(config.request_dirs)
+        requested = Requested(self._state, config.request_dirs, config.max_width)
+        cameras = Cameras(pictures, self._command)
+        app = application(STATIC, self._state, access, frozenset(_names(config)), cameras, requested)
         with closing(pictures), Server(app, config.port, config.address, tls) as server:
             self._health.well()
             log.info("page %s", kv(address=server.address, **shown))
@@ -137,7 +141,7 @@ def _served(config: Config) -> tuple[object, ...]:
     """What of the configuration a new server is needed for."""
     secret = config.password_secret
     place = config.port, config.address, config.auth, secret, config.certificate, config.key, config.hosts
-    return *place, config.fps, config.max_width
+    return *place, config.fps, config.max_width, config.request_dirs
 
 
 def _names(config: Config) -> list[str]:

@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -35,6 +36,12 @@ class Record(msgspec.Struct, frozen=True):
     record: Any
 
 
+class _Told(msgspec.Struct, frozen=True):
+    """A message to pages with a pipeline's result."""
+
+    result: InferenceResult
+
+
 class State:
     """What was heard, by name; thread-safe.
 
@@ -51,6 +58,7 @@ class State:
     ) -> None:
         self._thing, self._version, self._clock, self._vitals = thing, version, clock, vitals
         self.auth = "password"
+        self.has_request_dirs = False
         self.neighbours = Neighbours()
         self.records_wanted = 0  # by so many pages
         self.asked = threading.Event()  # set when that has changed
@@ -163,6 +171,27 @@ class State:
         with self._lock:
             return [*self._results.recent(pipeline), *self._events.recent(pipeline)]
 
+    def requested(self, pipeline: str, at: float) -> str:
+        """The file that the request named whose result was made `at`, of the newest ones; empty where there is none."""
+        with self._lock:
+            told = self._results.recent(pipeline)
+        for message in reversed(told):
+            with suppress(msgspec.ValidationError):  # a time that JSON has no number for
+                source = msgspec.json.decode(message, type=_Told).result.source
+                if source.captured_at == at:
+                    return source.file
+        return ""
+
+    def shows_requested(self, pipeline: str) -> bool:
+        """Whether pictures of its requests may be seen: not where it hides something, or nobody knows that yet."""
+        known = self.neighbours.known()
+        with self._lock:
+            report = self._reports.report("Inferencer")
+        told = {each.pipeline for each in report.privacy} if report else set()
+        configured = known.pipelines.get(pipeline)
+        private = pipeline in told or (configured is not None and configured.private)
+        return self.has_request_dirs and known.complete and not private
+
     def records(self) -> list[bytes]:
         """The newest records of all devices as messages for a page."""
         with self._lock:
@@ -212,7 +241,12 @@ class State:
             times = {name: time.time() - (self._clock() - kept.at) for name, kept in self._results}
         known = self.neighbours.known()
         names = sorted({*known.pipelines, *heard})[:64]
-        return [views.pipeline(name, known, report, heard.get(name), times.get(name, 0.0)) for name in names]
+        return [
+            views.pipeline(
+                name, known, report, heard.get(name), times.get(name, 0.0), pictures=self.shows_requested(name)
+            )
+            for name in names
+        ]
 
     def snapshot(self) -> DeviceState:
         """All of it, as JSON may say it."""

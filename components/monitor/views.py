@@ -43,7 +43,10 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class PipelineState(msgspec.Struct, frozen=True, kw_only=True):
-    """`fps` are results a second, the latencies from capture or arrival to the result; `last` says what was found."""
+    """`fps` are results a second, the latencies from capture or arrival to the result; `last` says what was found.
+
+    `pictures`: those that requests named may be seen, if they lie below a folder of the configuration.
+    """
 
     name: str
     camera: str = ""
@@ -58,6 +61,7 @@ class PipelineState(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float = 0.0
     zones: list[Place] = []
     lines: list[Place] = []
+    pictures: bool = False
 
 
 class ModelState(msgspec.Struct, frozen=True):
@@ -133,7 +137,13 @@ def _moves(name: str, report: HealthReport | None, heard: CameraMotion | None) -
 
 
 def pipeline(
-    name: str, known: Known, report: HealthReport | None, heard: InferenceResult | None, at: float
+    name: str,
+    known: Known,
+    report: HealthReport | None,
+    heard: InferenceResult | None,
+    at: float,
+    *,
+    pictures: bool,
 ) -> PipelineState:
     configured = known.pipelines.get(name) or Pipeline(camera=heard.source.camera if heard else "")
     total = report.latency_ms.get(f"pipelines.{name}.total") if report else None
@@ -151,6 +161,7 @@ def pipeline(
         threshold=configured.threshold,
         zones=[Place(zone, points) for zone, points in configured.zones.items()],
         lines=[Place(line, points) for line, points in configured.lines.items()],
+        pictures=pictures,
     )
 
 

@@ -85,6 +85,11 @@ def test_the_whole_result_when_asked_for(tmp_path: Path) -> None:
         reply = asker.ask_for("a.png", request_id="r1")
         assert reply["results"][0]["label"] == "red"
         assert (reply["request_id"], reply["pipeline"], reply["model"]["name"]) == ("r1", "p", "Tiny")
+        assert reply["source"]["file"] == str((asker.pictures / "a.png").resolve())
+        long = asker.pictures / ("\1" * 200)  # six times as long in JSON
+        long.mkdir()
+        cv2.imwrite(str(long / "a.png"), picture(red=9))
+        assert "file" not in asker.ask_for("a.png", folder=long)["source"]
         assert "not below" in asker.ask_for("../x.png", request_id="r2")["error"]
     finally:
         asker.close()

@@ -1,6 +1,7 @@
 """The page in a real browser: what a person sees, hears and presses."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import browser_support
 from browser_support import Page, browser
 from monitor_scene import BOX, MARKUP, SIZE, moving, result
 from monitor_support import QUIET
+from pictures_support import JPEG
 from support import Standalone, eventually
 
 pytestmark = pytest.mark.skipif(browser_support.PROGRAM is None, reason=browser_support.MISSING)
@@ -23,9 +25,15 @@ def rings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, rings: Path) -> Iterator[Standalone]:
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures of requests."""
+    return tmp_path_factory.mktemp("asked")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, rings: Path, asked: Path) -> Iterator[Standalone]:
     seen = {"skip": [check for check in QUIET["vitals"]["skip"] if check != "memory"]}
-    config = {**QUIET, "vitals": seen, "auth": "off", "ring_directory": str(rings)}
+    config = {**QUIET, "vitals": seen, "auth": "off", "ring_directory": str(rings), "request_dirs": [str(asked)]}
     with (
         Standalone("monitor", config, tmp_path_factory.mktemp("monitor")) as running,
         moving(running, rings, label=MARKUP),
@@ -93,7 +101,22 @@ def test_an_anomalous_feature_is_named_with_value_and_threshold(page: Page, runn
     page.wait(f"document.querySelector('main').innerText.includes({words!r})", "the pipeline's tile")
     page.open(page.js("location.origin") + "/#/pipeline/turbine")
     page.wait(f"document.querySelector('td + td')?.innerText === {words!r}", "the result in the pipeline's view")
-    page.wait("document.querySelector('figure')?.innerText.includes('voltage limit')", "its line in the chart")
+    page.wait(
+        "document.querySelector('figure:not(.asked)')?.innerText.includes('voltage limit')", "its line in the chart"
+    )
+
+
+def test_the_picture_of_a_request_is_shown_with_its_name(page: Page, running: Standalone, asked: Path) -> None:
+    file = asked / MARKUP.replace("/", "")
+    file.write_bytes(JPEG)
+    source = {"topic": "local/inference", "file": str(file), "captured_at": time.time()}
+    running.send("edgeml/inference/asked", result(1, 1) | {"pipeline": "asked", "source": source})
+    page.wait("document.querySelector('main').innerText.includes('asked')", "the pipeline's tile")
+    page.open(page.js("location.origin") + "/#/pipeline/asked")
+    page.wait("document.querySelector('.asked:not([hidden]) img')?.naturalWidth === 80", "the picture")
+    assert page.js("document.querySelector('.asked').innerText") == file.name
+    assert page.js("document.title") != "1"
+    assert page.faults == []
 
 
 def test_markup_stays_text(page: Page) -> None:

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MAX_REPORT = 200  # characters of a request that go into an error
 MAX_ERROR = 1000  # characters of an answer that is an error
+MAX_FILE = 1024  # bytes of a file's name in a result, as JSON; a longer one is left out
 
 
 class RequestSource(SourceSettings, frozen=True, tag="request", tag_field="type"):
@@ -109,7 +110,8 @@ class RequestSamples(SampleSource):
         except queue.Empty:
             return None
         try:
-            data = self._loaded(request)
+            path = self._resolved(request)
+            data = self._loaded(path)
         except BackendError as error:
             self._refuse(request.request_id, str(error))
             return None
@@ -118,7 +120,7 @@ class RequestSamples(SampleSource):
             raise
         return Sample(
             data=data,
-            source=SampleRef(topic=self._settings.topic, captured_at=time.time()),
+            source=SampleRef(topic=self._settings.topic, file=_named(path), captured_at=time.time()),
             arrived_ns=arrived_ns,
             pixel_format="bgr24" if data.ndim > 1 else "",
             request_id=str(request.request_id),
@@ -130,12 +132,11 @@ class RequestSamples(SampleSource):
             _, request = self._queue.get()
             self._refuse(request.request_id, "the pipeline ended")
 
-    def _loaded(self, request: Request) -> Array:
-        """The image or array that a request names. Raises BackendError saying what is wrong with it."""
+    def _loaded(self, path: Path) -> Array:
+        """The image or array in a file. Raises BackendError saying what is wrong with it."""
         from edgeml.errors import PictureError
         from inferencer.image_files import picture
 
-        path = self._resolved(request)
         try:
             return picture(path, self._settings.max_pixels, self._allowed)
         except PictureError as error:
@@ -178,6 +179,11 @@ class RequestSamples(SampleSource):
         except EdgemlError as error:
             self._health.error(error)
             log.error("%s", error)
+
+
+def _named(path: Path) -> str:
+    name = str(path)
+    return name if len(messages.encode(name)) <= MAX_FILE else ""
 
 
 class ReplySink(Sink):

@@ -6,6 +6,7 @@ import { clock, feature, ms, number, summary } from "./words.js";
 
 const KEPT = 300;
 const ROWS = 25;
+const PICTURE_MS = 1000; // from one picture of a request to the next
 const BELOW = "What lies below the deployed threshold does not reach this page.";
 
 /** What a chart shows of a result: {values, dashed}; null where there is nothing to draw. */
@@ -42,6 +43,9 @@ export class PipelineView {
     this.last = h("p", { className: "last", role: "status" });
     this.canvas = h("canvas", { width: 480, height: 270, role: "img", "aria-label": `Live picture with what ${name} found` });
     this.frame = h("div", { className: "frame", hidden: true }, this.canvas);
+    this.asked = h("img", { alt: "", onload: () => this.#shown(true), onerror: () => this.#shown(false) });
+    this.file = h("figcaption");
+    this.picked = h("figure", { className: "asked", hidden: true }, this.asked, this.file);
     this.screen = new Screen(this.canvas, () => ({ least: Number(this.slider.value) }));
     this.chart = new Chart("Over time");
     this.events = h("ul", { className: "plain" });
@@ -49,7 +53,7 @@ export class PipelineView {
     this.rows = h("tbody");
     const head = h("tr", {}, ...["Time", "Found", "Took"].map((title) => h("th", { scope: "col" }, title)));
     this.table = h("table", {}, h("caption", {}, "Newest results"), h("thead", {}, head), this.rows);
-    this.node = h("div", { className: "pipeline-view" }, h("h1", {}, name), this.facts, this.last, h("div", { className: "beside" }, this.frame, this.#threshold()), this.chart.node, this.happened, h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Newest results" }, this.table));
+    this.node = h("div", { className: "pipeline-view" }, h("h1", {}, name), this.facts, this.last, h("div", { className: "beside" }, this.frame, this.picked, this.#threshold()), this.chart.node, this.happened, h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Newest results" }, this.table));
   }
 
   #threshold() {
@@ -92,6 +96,8 @@ export class PipelineView {
     say(this.facts, p ? `${p.model ?? ""} ${p.model_version ?? ""} · ${number(p.fps)}/s · p50 ${ms(p.p50_ms)} · p99 ${ms(p.p99_ms)}` : "There is no such pipeline now");
     if (p && !this.results.length) say(this.last, p.last);
     toggle(this.frame, Boolean(p?.camera));
+    if (!p?.pictures) toggle(this.picked, false);
+    this.#ask();
   }
 
   result({ pipeline, result }) {
@@ -106,10 +112,33 @@ export class PipelineView {
     while (this.rows.rows.length > ROWS) this.rows.lastChild.remove();
     const drawn = figures(result);
     if (drawn) this.chart.add(at, drawn.values, drawn.dashed);
+    if (typeof result.source?.file === "string" && result.source.file) {
+      this.wanted = { at: String(result.source.captured_at), file: result.source.file };
+      this.#ask();
+    }
     if (Array.isArray(result.results)) {
       toggle(this.box, true);
       this.#tried();
     }
+  }
+
+  /** Shows the newest result's picture, if it may be seen; one is under way at a time. */
+  #ask() {
+    const { wanted, loading } = this;
+    if (!wanted || loading || !this.pipeline?.pictures) return;
+    Object.assign(this, { wanted: null, loading: wanted });
+    this.asked.src = `/result/${encodeURIComponent(this.name)}.jpg?at=${encodeURIComponent(wanted.at)}`;
+  }
+
+  #shown(there) {
+    const name = this.loading?.file.split("/").pop().slice(0, 200) ?? "";
+    toggle(this.picked, there);
+    say(this.file, name);
+    this.asked.alt = `Picture ${name}`;
+    this.timer = setTimeout(() => {
+      this.loading = null;
+      this.#ask();
+    }, PICTURE_MS);
   }
 
   event({ pipeline, event }) {
@@ -129,6 +158,7 @@ export class PipelineView {
   }
 
   close() {
+    clearTimeout(this.timer);
     this.chart.close();
   }
 }
