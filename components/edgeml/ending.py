@@ -2,7 +2,6 @@
 
 import logging
 import os
-import queue
 import signal
 import threading
 import time
@@ -15,24 +14,25 @@ STOP_TIMEOUT_S = 4.5  # the nucleus kills what has not ended 5 s after SIGTERM
 
 
 def on_signals(ask: Callable[[], object]) -> None:
-    """SIGTERM and SIGINT `ask` for the end; whatever the main thread is doing then, the process ends in time.
+    """SIGTERM and SIGINT `ask` for the end, on a thread; whatever the main one is doing, the process ends in time.
 
-    The handler only puts into queues, which is safe where taking a lock is not: so must `ask`.
+    A handler in Python would not do: it runs when the main thread comes round to it, and one that waits for an event
+    may wait on where a signal came just before, or came to another thread.
     """
-    asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
 
-    def limit() -> None:
-        asked.get()
+    def wait() -> None:
+        while not set(os.read(told, 64)) & {signal.SIGTERM, signal.SIGINT}:
+            pass
+        ask()
         time.sleep(STOP_TIMEOUT_S)
         _give_up()
 
-    def stop(number: int, frame: object) -> None:
-        ask()
-        asked.put(None)
-
-    threading.Thread(target=limit, name="stop-limit", daemon=True).start()
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    threading.Thread(target=wait, name="stop-limit", daemon=True).start()
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)  # written to at once, in the thread that has the signal
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
 
 
 def in_time(stop: Callable[[], None]) -> None:
