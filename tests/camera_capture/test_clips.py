@@ -1,5 +1,6 @@
 """The command `clip`: the seconds around it, as a video that lasts as long as they did."""
 
+import base64
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+import browser_support
 from camera_capture.camera import Clips
 from camera_capture.clip_file import Kept, steps, write
 from camera_capture.clips import ClipKeeper
@@ -144,6 +146,20 @@ def test_a_video_that_grows_too_large_ends_early(tmp_path: Path) -> None:
     seconds = write(tmp_path / "a.webm", frames, 10, max_bytes=2**20 + 2**17, is_over=running_on)
     assert 0 < seconds < 10
     assert (tmp_path / "a.webm").stat().st_size < 2**20 + 2**17
+
+
+@pytest.mark.skipif(browser_support.PROGRAM is None, reason=browser_support.MISSING)
+def test_a_browser_plays_it_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.webm"
+    seconds = write(path, kept([0.0, 0.5, 1.0]), 8, max_bytes=2**21, is_over=running_on)
+    with browser_support.browser() as page:
+        page.js(
+            "window.video = document.createElement('video'); video.muted = true;"
+            f"video.src = 'data:video/webm;base64,{base64.b64encode(path.read_bytes()).decode()}'; video.play(); 0"
+        )
+        page.wait("video.ended", "the end of the video")
+        assert (page.js("video.videoWidth"), page.js("video.videoHeight")) == (64, 48)
+        assert page.js("video.duration") == pytest.approx(seconds, abs=0.13)
 
 
 @pytest.mark.parametrize("fault", ["full", "nowhere", "no picture", "over"])
