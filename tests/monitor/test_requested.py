@@ -41,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     marked = WIDE[:2] + b"\xff\xfe" + (len(SECRET) + 2).to_bytes(2, "big") + SECRET + WIDE[2:]
     files = {"wide.jpg": marked, "deeper/tall.png": TALL, MARKUP: JPEG, "huge.png": sized(PNG, 30_000, 30_000)}
     files |= {"line.png": cv2.imencode(".png", np.zeros((2000, 1, 3), np.uint8))[1].tobytes()}
+    files |= {"large.png": cv2.imencode(".png", np.zeros((5001, 5000), np.uint8))[1].tobytes()}  # whole
     files |= {"text.jpg": b"root:x:0:0", "cut.jpg": JPEG[: len(JPEG) // 2], "empty.jpg": b""}
     for name, data in files.items():
         (real / name).write_bytes(data)
@@ -109,6 +110,7 @@ REFUSED = [
     "{root}/shown/pipe.jpg",
     "{root}/shown/sparse.jpg",
     "{root}/shown/huge.png",
+    "{root}/shown/large.png",
     "{root}/shown/line.png",
     "{root}/shown/text.jpg",
     "{root}/shown/cut.jpg",
