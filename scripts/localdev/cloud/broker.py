@@ -89,7 +89,7 @@ class Broker:
                 pass  # the client went away, or the broker stops
             finally:
                 connections.discard(task)
-                writer.close()
+                writer.transport.abort()  # what was to be said was said; nobody waits for a client that reads no more
 
         await broker.start()
         server = await asyncio.start_server(connected, "127.0.0.1", self.port)
@@ -101,3 +101,4 @@ class Broker:
         for task in list(connections):
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
+        await asyncio.sleep(0)  # a transport closes its socket one round of the loop after it is told to
