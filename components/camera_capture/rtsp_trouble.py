@@ -86,9 +86,14 @@ def _described(sock: socket.socket, address: Address, url: str, deadline: float)
     header = ""
     for number in (1, 2):
         request = f"DESCRIBE {url} RTSP/1.0\r\nCSeq: {number}\r\nAccept: application/sdp\r\nUser-Agent: edgeml\r\n"
-        sock.sendall((request + (f"Authorization: {header}\r\n" if header else "") + "\r\n").encode())
-        status, reason, headers, body = _answer(sock, deadline)
-        if status is None:  # some hang up after they have refused a user
+        try:
+            sock.sendall((request + (f"Authorization: {header}\r\n" if header else "") + "\r\n").encode())
+            status, reason, headers, body = _answer(sock, deadline)
+        except ConnectionError:
+            if not header:
+                raise
+            return WORDS[401]  # some hang up, and read no more, after they have refused a user
+        if status is None:
             return WORDS[401] if header else "it does not speak RTSP"
         challenges = headers.get_all("WWW-Authenticate") or []
         answer = authorization(address, challenges, "DESCRIBE", url) if status == 401 and not header else None
