@@ -14,7 +14,7 @@ from support import ROOT
 COMPONENTS = sorted(
     path.parent.name for path in (ROOT / "components").glob("*/config.py") if path.parent.name != "edgeml"
 )
-_TEXTS = ("a", "http://a/", "https://a/", "1234:abcd", "aaa")
+_TEXTS = ("a", "/a", "http://a/", "https://a/", "1234:abcd", "aaa")
 
 Build = Callable[[Any], dict[str, Any]]
 

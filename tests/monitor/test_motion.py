@@ -76,7 +76,7 @@ BOTH = [
 ]
 
 
-@pytest.mark.parametrize(("heard", "gauge", "younger", "motion", "since"), BOTH)
+@pytest.mark.parametrize(("heard", "gauge", "younger", "motion", "since"), BOTH, ids=map(str, range(len(BOTH))))
 def test_the_report_says_what_no_message_told(
     state: State, heard: bool | None, gauge: float, younger: float, motion: bool, since: float
 ) -> None:
