@@ -245,7 +245,7 @@ class Component:
 
     async def _launch(self, step: Step, on_launch: State | None) -> _Outcome:
         try:
-            process = self._process = self._spawn(step)
+            process = self._process = await self._spawn(step)
         except OSError as error:
             self._say("ERROR", f"cannot run {step.key}: {error}")
             return _Outcome.FAILED
@@ -323,7 +323,7 @@ class Component:
     async def _run_to_end(self, step: Step) -> None:
         """Runs shutdown or recover; how it ends is only logged."""
         try:
-            process = self._spawn(step)
+            process = await self._spawn(step)
         except OSError as error:
             self._say("ERROR", f"cannot run {step.key}: {error}")
             return
@@ -340,7 +340,7 @@ class Component:
             await self._process.stop()
             self._process = None
 
-    def _spawn(self, step: Step) -> Process:
+    async def _spawn(self, step: Step) -> Process:
         name = f"services.{self.name}.lifecycle.{step.key}"
         self._say("INFO", "", "shell-runner-start", scriptName=name, command=f'["{step.script}"]')
 
@@ -349,9 +349,10 @@ class Component:
             level: Literal["INFO", "WARN"] = "INFO" if stream == "stdout" else "WARN"
             self._host.log(self.name, Record(level, "Copier", self.name, stream, line, contexts))
 
+        folder = await asyncio.to_thread(self._host.work, self.name)  # which may change the owner of a whole tree
         command, environment = self._host.launch(self.name, step)
         open_stdin = self._host.profile is Profile.JAVA
-        return Process(command, self._host.work(self.name), environment, copy, open_stdin=open_stdin)
+        return Process(command, folder, environment, copy, open_stdin=open_stdin)
 
     def _step(self, name: str) -> Step | None:
         """A step that the recipe has and that its Skipif does not skip."""
