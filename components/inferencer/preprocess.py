@@ -37,14 +37,15 @@ class Preprocessor:
 
     One resize to the model's size by OpenCV, then one look-up per plane in a table of what each of the 256 pixel
     values becomes: the fastest of the ways tried, most of all right after a model has driven all else from the caches.
+
+    `into` [1, channels, height, width], if it is set, is where a tensor of its shape and type is made, each time anew.
     """
 
-    def __init__(self, declared: InputTensor, max_side: int = 0, into: Array | None = None) -> None:
-        """`max_side` > 0 bounds the sides, in pixels, where the model takes any size. Raises ValueError.
+    into: Array | None = None
 
-        `into` [1, channels, height, width] is where a tensor of its shape and type is made, each time anew.
-        """
-        self._declared, self._into = declared, into
+    def __init__(self, declared: InputTensor, max_side: int = 0) -> None:
+        """`max_side` > 0 bounds the sides, in pixels, where the model takes any size. Raises ValueError."""
+        self._declared = declared
         self._limit = max_side // declared.multiple * declared.multiple if max_side else 0
         if max_side and 0 not in declared.size:
             width, height = declared.size
@@ -76,7 +77,7 @@ class Preprocessor:
     def _planes(self, small: Array, swap: bool) -> Array:
         channels = len(self._factor)
         planes = cv2.split(small) if small.ndim == 3 else [small] * channels
-        tensor = self._into
+        tensor = self.into
         if tensor is None or tensor.shape[1:] != (channels, *small.shape[:2]) or tensor.dtype != self._tables[0].dtype:
             tensor = np.empty((1, channels, *small.shape[:2]), self._tables[0].dtype)
         for channel, plane in enumerate(reversed(planes) if swap else planes):

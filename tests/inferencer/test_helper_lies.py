@@ -19,8 +19,11 @@ import decoder_cases as cases
 from edgeml.errors import BackendError, BundleError, ConfigError
 from inferencer.backends.external import ExternalBackend
 from inferencer.backends.external_session import ExternalSession
+from inferencer.preprocess import Geometry
 from inferencer.sources.camera import CameraSource
-from inferencer_support import pipeline
+from inferencer.tasks import runner_of
+from inferencer.tasks.runner import Session
+from inferencer_support import picture, pipeline, sample
 
 MANIFEST: dict[str, Any] = {
     "name": "Tiny",
@@ -102,8 +105,6 @@ LIES: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_what_a_helper_says_wrongly_is_refused_in_words(folder: Path, lie: str) -> None:
-    from inferencer.tasks import runner_of
-
     message, words = LIES[lie]
 
     def talk(connection: socket.socket) -> None:
@@ -144,6 +145,38 @@ def test_answers_that_are_none_are_errors(folder: Path, answer: bytes, words: st
 def test_a_user_that_was_removed_is_an_error(folder: Path) -> None:
     with speaking(folder / "s", said()), pytest.raises(BackendError, match="no user 'gone' any more"):
         ExternalSession(str(folder / "s"), "gone", 2.0, 1 << 20)
+
+
+def test_a_helper_is_tried_on_pictures_that_differ(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Its input is always in the same place: what is tried must not be overwritten before it is asked."""
+    path = tmp_path_factory.mktemp("x") / "s"
+    seen: list[float] = []
+
+    def talk(connection: socket.socket) -> None:
+        connection.send(hello())
+        data, (descriptor,), _, _ = socket.recv_fds(connection, 1 << 16, 1)
+        placed = json.loads(data)
+        while data := connection.recv(1 << 16):
+            given = np.frombuffer(os.pread(descriptor, 3 * 16 * 16 * 4, placed["inputs"]["input"]), np.float32)
+            seen.append(float(given.mean()))
+            os.pwrite(descriptor, np.full(280, seen[-1] / 255, np.float32).tobytes(), placed["outputs"]["output0"])
+            connection.send(json.dumps({"done": json.loads(data)["infer"]}).encode())
+        os.close(descriptor)
+
+    with speaking(path, talk):
+        session = ExternalSession(str(path), "", 2.0, 1 << 20)
+        try:
+            settings = pipeline(ExternalBackend(socket="/s"), CameraSource(camera="c"))
+            runner = runner_of(session.bundle, session, settings)
+            assert seen == [0, pytest.approx(127, abs=10)]
+            assert runner.infer(sample(picture(9, 9, 9))) is not None
+            assert seen[2] == 9
+            shape = session.buffer("input").shape
+            tried = [(np.full(shape, value, np.float32), Geometry(16, 16)) for value in (0, 255)]
+            (found,) = Session(session.bundle, session).outputs(tried)
+            assert [float(value.mean()) for value in found.values] == [0, 1]
+        finally:
+            session.close()
 
 
 def test_quantized_outputs_come_as_numbers(folder: Path) -> None:

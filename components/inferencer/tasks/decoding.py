@@ -57,7 +57,7 @@ class DecodingRunner(Runner):
         self._wanted = Wanted(_least(manifest.task, pipeline, self._threshold), pipeline.top_k)
         try:
             is_image = manifest.input.layout != "tensor"
-            self._preprocess = Preprocessor(manifest.input, into=self._session.buffer()) if is_image else None
+            self._preprocess = Preprocessor(manifest.input) if is_image else None
         except ValueError as error:
             raise BundleError(f"{bundle.path}: model.json and model.onnx do not fit: {error}") from error
         self._tiles = WHOLE
@@ -68,6 +68,8 @@ class DecodingRunner(Runner):
         self._session.names = list(self._plan.names)
         self._batched = pipeline.source.batches and not self._plan.keys and self._session.takes_batches(tried)
         self._decode = decode
+        if self._preprocess is not None:  # from here on one tensor at a time: the two that were tried need a place each
+            self._preprocess.into = self._session.buffer()
 
     def look(self, max_side: int, tiles: tuple[int, int]) -> None:
         if self._preprocess is None:
@@ -77,9 +79,10 @@ class DecodingRunner(Runner):
         if tiles != WHOLE and task != "detection":
             raise BundleError(f"{self.bundle.path}: tiles are for detection, this is {task}")
         try:
-            self._preprocess = Preprocessor(self.bundle.manifest.input, max_side, self._session.buffer())
+            self._preprocess = Preprocessor(self.bundle.manifest.input, max_side)
         except ValueError as error:
             raise BundleError(f"{self.bundle.path}: {error}") from error
+        self._preprocess.into = self._session.buffer()
         self._tiles = tiles
 
     def infer(self, sample: Sample) -> Outcome | None:

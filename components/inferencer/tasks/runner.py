@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -80,7 +80,7 @@ class Session:
             both = self.run(np.concatenate([tensor for tensor, _ in samples]))
         except BackendError:
             return False
-        alone = [self.run(*sample) for sample in samples]
+        alone = [_kept(self.run(*sample)) for sample in samples]
         return all(
             np.shape(both[name])[:1] == (2,)
             and np.shape(both[name][row : row + 1]) == np.shape(one[name])
@@ -91,12 +91,17 @@ class Session:
 
     def outputs(self, samples: Sequence[tuple[Array, Geometry]]) -> list[Output]:
         """What the model gives for the first sample, and for those of the others that it takes."""
-        answers = [self.run(*samples[0])]
+        answers = [_kept(self.run(*samples[0]))]
         for tensor, geometry in samples[1:]:
             with contextlib.suppress(BackendError):
-                answers.append(self.run(tensor, geometry))
+                answers.append(_kept(self.run(tensor, geometry)))
         ends = self._bundle.graph.ends
         return [
             Output(name, kind, tuple(answer[name] for answer in answers), ends.get(name, ""))
             for name, kind in self.kinds.items()
         ]
+
+
+def _kept(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of outputs, arrays or lists: a session may use their memory for the next ones."""
+    return {name: value.copy() for name, value in outputs.items()}
