@@ -13,7 +13,7 @@ from localdev.demo.stage import Configuration, Evidence, Stage, Window
 
 CAMERA = "clip"
 FPS = 15
-SLOTS = 32  # two seconds: enough for a detector that takes every frame, on a machine that does much else
+SLOTS = 64  # four seconds: enough for a detector that takes every frame, while a dozen others start on two cores
 SHEET_TILES, TILE = 15, 160
 
 
