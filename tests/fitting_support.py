@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import helper, numpy_helper
 
 from edgeml import models
+from edgeml.errors import BackendError, BundleError
 from inferencer.backends.onnx import OnnxBackend
 from inferencer.sources.camera import CameraSource
 from inferencer.tasks import runner_of
@@ -68,6 +70,14 @@ def answered(folder: Path, data: Any = None, **settings: Any) -> Any:
     outcome = opened(folder, **settings).infer(sample(picture(blue=9) if data is None else data))
     assert outcome is not None
     return outcome.results
+
+
+def assert_refused(folder: Path, outputs: Outputs, declared: dict[str, Any], words: str) -> None:
+    """A bundle of these outputs is refused in one sentence that has these words in it."""
+    with pytest.raises((BundleError, BackendError)) as caught:
+        opened(exported(folder, outputs, **declared))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def floats(*shape: int, value: float = 0.5) -> Any:

@@ -132,7 +132,9 @@ def extras(manifest: Manifest, size: tuple[int, int], source: tuple[int, int] | 
         numbers = list(given[extra.of]) if extra.of else extra.values
         ordered = numbers[::-1] if extra.of and extra.order == "hw" else numbers
         try:
-            array = np.array(ordered).astype(extra.dtype, casting="unsafe")
+            array = np.array(ordered).astype(extra.dtype)
+            if "int" in extra.dtype and not np.array_equal(array, ordered):
+                raise BundleError(f"extra_inputs.{name}: expected what {extra.dtype} holds, found {ordered}")
             filled[name] = array.reshape(extra.shape or (1, len(ordered)))
         except (ValueError, OverflowError) as error:
             raise BundleError(f"extra_inputs.{name}: {error}") from error

@@ -126,6 +126,8 @@ def test_a_scale_is_that_of_the_picture(tmp_path: Path) -> None:
         ({"values": [1, 2, 3]}, "model.json says"),
         ({"values": [1, 2], "shape": [3]}, "extra_inputs.size"),
         ({"values": [1, 2], "dtype": "int32"}, "input size is tensor(int64) [1, 2], model.json says int32"),
+        ({"values": [0.5, 1]}, "extra_inputs.size: expected what int64 holds, found [0.5, 1.0]"),
+        ({"values": [300, 1], "dtype": "uint8"}, "extra_inputs.size: expected what uint8 holds"),
         ({"of": "moon"}, "Invalid enum value 'moon'"),
     ],
 )

@@ -77,6 +77,14 @@ def _named(name: str, outputs: Sequence[Output]) -> Sequence[Output]:
     return found
 
 
+def flag(parameters: Mapping[str, Any], name: str) -> bool | None:
+    """True or false, None where it is not said. Raises Misfit."""
+    value = parameters.get(name)
+    if not isinstance(value, bool | None):
+        raise Misfit(f"expected true or false as {name}, found {value!r}")
+    return value
+
+
 def probabilities(output: Output) -> bool:
     """Whether all that an output gave for the samples lies between 0 and 1."""
     return all(

@@ -10,7 +10,7 @@ import numpy as np
 from edgeml.messages import Classification
 from inferencer.preprocess import Array, Geometry
 from inferencer.tasks.decoding import DecodingRunner, Outputs, Wanted, check, first
-from inferencer.tasks.outputs import Misfit, Output, Plan, probabilities
+from inferencer.tasks.outputs import Misfit, Output, Plan, flag, probabilities
 from inferencer.tasks.softmax import CHANCES, best, scores_of
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ def runner(bundle: Bundle, session: ort.InferenceSession, pipeline: Pipeline) ->
 
 
 def fit(outputs: Sequence[Output], labels: Sequence[str], parameters: Mapping[str, Any]) -> Plan:
-    apply = parameters.get("apply_sigmoid")
-    if not isinstance(apply, bool | None):
-        raise Misfit(f"expected true or false as apply_sigmoid, found {apply!r}")
+    apply = flag(parameters, "apply_sigmoid")
     output, keys = scores_of(outputs, labels)
     if apply is None:
         apply = output.end not in CHANCES

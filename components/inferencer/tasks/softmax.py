@@ -11,7 +11,7 @@ import numpy as np
 from edgeml.messages import Classification
 from inferencer.preprocess import Array, Geometry
 from inferencer.tasks.decoding import DecodingRunner, Outputs, Wanted, check, first, label
-from inferencer.tasks.outputs import SLACK, Misfit, Output, Plan, table
+from inferencer.tasks.outputs import SLACK, Misfit, Output, Plan, flag, table
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -28,9 +28,7 @@ def runner(bundle: Bundle, session: ort.InferenceSession, pipeline: Pipeline) ->
 
 
 def fit(outputs: Sequence[Output], labels: Sequence[str], parameters: Mapping[str, Any]) -> Plan:
-    apply = parameters.get("apply_softmax")
-    if not isinstance(apply, bool | None):
-        raise Misfit(f"expected true or false as apply_softmax, found {apply!r}")
+    apply = flag(parameters, "apply_softmax")
     output, keys = scores_of(outputs, labels)
     if apply is None:
         apply = not _probabilities(output, keys)

@@ -13,7 +13,7 @@ from edgeml.messages import Detection
 from inferencer.preprocess import Array, Geometry
 from inferencer.tasks.boxes import CANDIDATES, choice, cornered, detections, number, pair, ranked, suppressed
 from inferencer.tasks.decoding import DecodingRunner, Outputs, Wanted, check, label
-from inferencer.tasks.outputs import Misfit, Output, Plan, probabilities
+from inferencer.tasks.outputs import Misfit, Output, Plan, flag, probabilities
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -58,9 +58,9 @@ def fit(anchors: Array | None, outputs: Sequence[Output], labels: Sequence[str],
     activation = choice(parameters, "activation", "none", "sigmoid", "softmax")
     if activation == "none" and not probabilities(scores):
         raise Misfit("expected scores from 0 to 1, or activation to be named in output.parameters: sigmoid or softmax")
-    background = parameters.get("background", bool(labels) and scores.shape[2] == len(labels) + 1)
-    if not isinstance(background, bool):
-        raise Misfit(f"expected true or false as background, found {background!r}")
+    background = flag(parameters, "background")
+    if background is None:
+        background = bool(labels) and scores.shape[2] == len(labels) + 1
     return Plan((boxes.name, scores.name), {**parameters, "activation": activation, "background": background})
 
 

@@ -87,13 +87,6 @@ def _twice(boxes: Array, cut: Array, other: Array) -> Array:
     return np.asarray((both > SAME * (own + theirs - both)) | (cut & (both > INSIDE * own)))
 
 
-def shared(a: Box, b: Box) -> float:
-    """The area that two boxes have in common, in square pixels."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    return max(0.0, width) * max(0.0, height)
-
-
 def _moved(one: Detection, x: int, y: int) -> Detection:
     if not x and not y:
         return one
