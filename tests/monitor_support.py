@@ -22,6 +22,15 @@ from monitor.vitals.limits import CheckName
 QUIET: dict[str, Any] = {"port": 0, "vitals": {"skip": list(get_args(CheckName))}}
 
 
+class Clock:
+    """Monotonic time that stands still until it is told otherwise."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @contextmanager
 def serving(
     static: Path, *problems: Problem, access: Access | None = None, tls: bool = False

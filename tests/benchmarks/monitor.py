@@ -4,8 +4,6 @@ The Monitor, CameraCapture and the Inferencer are processes of their own; the pa
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -20,9 +18,9 @@ import numpy as np
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
+from benchmarks.bundles import installed
 from benchmarks.harness import Row, interleave, percentile
 from edgeml.frames import FrameWriter
-from localdev.workspace import Workspace
 from monitor import encode
 from monitor_support import QUIET
 from support import Standalone, eventually
@@ -178,7 +176,7 @@ def _watch(page: Connection, seconds: float) -> list[tuple[int, float]]:
 
 def _throughput() -> Row:
     """A detector on a 720p camera whose results the Monitor hears, with a watcher beside without one."""
-    with _bundle() as root:
+    with installed("face_detector") as root:
         rates = interleave({"watched": partial(_rate, root, True), "alone": partial(_rate, root, False)}, rounds=3)
     ratio = rates["watched"] / rates["alone"]
     is_free = rates["alone"] >= 0.97 * FPS  # else even without a watcher no core was left
@@ -192,17 +190,6 @@ def _throughput() -> Row:
         bar=">= 0.97 x without" if is_free else "shown: no core was free",
         ok=ratio >= 0.97 or not is_free,
     )
-
-
-@contextmanager
-def _bundle() -> Iterator[Path]:
-    """A core root in which the face detector is installed."""
-    (build,) = Workspace().build(["face_detector"])
-    (archive,) = build.glob("artifacts/*/*/*.zip")
-    with tempfile.TemporaryDirectory() as folder:
-        current = Path(folder) / "work" / "edgeml.model.FaceDetector" / "current"
-        subprocess.run([sys.executable, "-m", "zipfile", "-e", str(archive), str(current)], check=True, timeout=30)
-        yield Path(folder)
 
 
 def _rate(root: Path, watched: bool) -> float:

@@ -8,16 +8,13 @@ Latency: the source at 10 frames/s, from the moment of capture to the moment the
 import json
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bundles import installed
 from benchmarks.harness import Row, interleave, percentile
-from localdev.workspace import Workspace
 from support import ROOT, Standalone
 
 WIDTH, HEIGHT = 320, 256
@@ -68,7 +65,7 @@ class Arrivals:
 
 
 def run() -> list[Row]:
-    with _bundle() as root:
+    with installed("face_detector") as root:
         rates = interleave(
             {
                 "two": lambda: len(_two_processes(root, FLAT_OUT_FPS)) / SECONDS,
@@ -106,17 +103,6 @@ def run() -> list[Row]:
             ok=added <= 2,
         ),
     ]
-
-
-@contextmanager
-def _bundle() -> Iterator[Path]:
-    """A core root in which the face detector is installed."""
-    (build,) = Workspace().build(["face_detector"])
-    (archive,) = build.glob("artifacts/*/*/*.zip")
-    with tempfile.TemporaryDirectory() as folder:
-        current = Path(folder) / "work" / "edgeml.model.FaceDetector" / "current"
-        subprocess.run([sys.executable, "-m", "zipfile", "-e", str(archive), str(current)], check=True, timeout=30)
-        yield Path(folder)
 
 
 def _two_processes(root: Path, fps: float) -> list[float]:

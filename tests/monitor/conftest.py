@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 
 from edgeml.frames import FrameWriter
-from monitor_support import QUIET
+from monitor_support import QUIET, Clock
 from shown_pictures_support import Rig
 from support import Standalone, eventually
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from monitor.access import Access
 from monitor.attempts import BURST, EACH_S, FREE, MAX_PEERS, Attempts
 from monitor.door import peer_of
 from monitor.signing import BROWSER
-from monitor_support import as_another_user, client_of, ended, get, serving
+from monitor_support import Clock, as_another_user, client_of, ended, get, serving
 from support import eventually
 
 SCHEMES = {"http": False, "https": True}
@@ -197,13 +197,6 @@ PEERS = {
 @pytest.mark.parametrize("remote", PEERS)
 def test_an_address_is_a_peer_and_of_ipv6_its_network(remote: str) -> None:
     assert peer_of((remote, 5), ("::", 8484)) == PEERS[remote]
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def tried(attempts: Attempts, name: str, *, right: bool = False) -> bool:

@@ -11,20 +11,9 @@ from ipc_support import FakeIpc
 from monitor import kept
 from monitor import state as bounds
 from monitor.state import State
+from monitor_support import Clock
 
 LATENCY = {"queue": 1, "preprocess": 1, "inference": 1, "postprocess": 1}
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -14,21 +14,10 @@ from edgeml.frames import FrameWriter
 from monitor.state import MOTION_S, State
 from monitor.views import CameraState
 from monitor_scene import report
+from monitor_support import Clock
 from support import ROOT
 
 NOW = time.time()
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

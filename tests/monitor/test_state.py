@@ -12,7 +12,7 @@ import pytest
 from edgeml.messages import Problem
 from monitor import reports as bounds
 from monitor.state import State
-from monitor_support import QUIET
+from monitor_support import QUIET, Clock
 from support import Standalone, eventually
 
 PROBLEM = {"code": "clock", "subject": "device", "text": "not set", "since": 5.0}
@@ -22,13 +22,6 @@ def report(**changes: Any) -> bytes:
     plain: dict[str, Any] = {"component": "edgeml.X", "version": "1.1.0", "at": 1.0, "uptime_s": 1.0, "counters": {}}
     plain |= {"rates": {}, "latency_ms": {}, "gauges": {}, "notes": {}, "last_error": None}
     return json.dumps(plain | changes).encode()
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def made(clock: Clock, *own: Problem) -> State:
