@@ -1,14 +1,13 @@
 """What others ask of a camera by message is not trusted: what they say is read, held against limits, or refused."""
 
 import re
-import time
-from collections import deque
 
 import msgspec
 
 from edgeml import messages
 from edgeml.errors import RefusedError
 from edgeml.messages import CameraCommand, ClipCommand, StillCommand
+from edgeml.pace import Ration
 
 MAX_KEY_BYTES = 1024  # of an object in Amazon S3
 WITHIN_S = 60.0
@@ -40,15 +39,8 @@ def check_key(key: str, prefix: str, thing: str, suffix: str) -> None:
         raise RefusedError(f"key: expected names of letters, digits, _ and - below {folder} and {suffix} at the end")
 
 
-class Ration:
-    """So many a minute. For one thread at a time."""
-
-    def __init__(self, most: int) -> None:
-        self._taken: deque[float] = deque(maxlen=most)
-
-    def take(self, what: str) -> None:
-        """Raises RefusedError if there were too many within the last minute; what was refused does not count."""
-        now = time.monotonic()
-        if len(self._taken) == self._taken.maxlen and now - self._taken[0] < WITHIN_S:
-            raise RefusedError(f"{len(self._taken)} {what} within {WITHIN_S:g} s are the most that one camera sends")
-        self._taken.append(now)
+def take(ration: Ration, what: str) -> None:
+    """Raises RefusedError if there were too many of `what` lately."""
+    if not ration.take():
+        most, within_s = ration.most, ration.within_s
+        raise RefusedError(f"{most} {what} within {within_s:g} s are the most that one camera sends")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from camera_capture.asked import Ration, check_key
+from camera_capture.asked import WITHIN_S, check_key, take
 from camera_capture.camera import Clips
 from camera_capture.clip_file import CONTENT_TYPE, SUFFIX, Kept, write
 from camera_capture.snapshots import encode_jpeg
@@ -19,7 +19,7 @@ from edgeml.component import Context
 from edgeml.errors import EdgemlError, RefusedError, SourceError, SpoolError
 from edgeml.frames import Frame, FrameReader
 from edgeml.messages import ClipCommand
-from edgeml.pace import Pacer
+from edgeml.pace import Pacer, Ration
 from edgeml.s3 import Uploader
 
 AT_ONCE, MOST = 2, 20  # of one camera: that are made, and a minute
@@ -60,7 +60,7 @@ class ClipKeeper:
         self._uploader, self._answer = uploader, answer
         self._health = context.health.scope(f"cameras.{camera}").scope("clips")
         self._folder = context.work / "clips" / camera
-        self._ration = Ration(MOST)
+        self._ration = Ration(MOST, WITHIN_S)
         self._lock = threading.Lock()
         self._frames: deque[Kept] = deque()
         self._bytes = self._made = 0
@@ -87,7 +87,7 @@ class ClipKeeper:
         with self._lock:
             if len(self._making) >= AT_ONCE:
                 raise RefusedError(f"{AT_ONCE} clips are being made already")
-            self._ration.take("clips")
+            take(self._ration, "clips")
             self._making.append(asked)
         try:
             asked.thread = self._context.spawn(f"clip-{self._camera}", lambda: self._make(asked), again=False)

@@ -5,13 +5,14 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from camera_capture.asked import Ration, check_key
+from camera_capture.asked import WITHIN_S, check_key, take
 from camera_capture.camera import Stills
 from camera_capture.snapshots import encode_jpeg
 from edgeml.component import Context
 from edgeml.errors import RefusedError, SourceError, SpoolError
 from edgeml.frames import Frame, FrameReader
 from edgeml.messages import StillCommand
+from edgeml.pace import Ration
 from edgeml.s3 import Uploader
 
 MOST = 60  # a minute
@@ -32,7 +33,7 @@ class StillSender:
     ) -> None:
         self._camera, self._settings, self._context, self._directory = camera, settings, context, directory
         self._uploader = uploader
-        self._ration = Ration(MOST)
+        self._ration = Ration(MOST, WITHIN_S)
 
     def send(self, command: StillCommand) -> Frame:
         """Queue what the box shows, durably; the frame that it was cut out of.
@@ -44,7 +45,7 @@ class StillSender:
         uploader = self._uploader()
         if uploader is None:
             raise SpoolError("nothing can be kept for S3 now")
-        self._ration.take("stills")
+        take(self._ration, "stills")
         with FrameReader(self._camera, directory=self._directory) as reader:
             frame = reader.at(command.captured_at)
         if frame is None:

@@ -20,11 +20,11 @@ from edge_impulse_runner.errors import EimGone, EimRefused
 from edge_impulse_runner.process import ModelProcess
 from edge_impulse_runner.protocol import FreeformResult, Hello, Inference, Reply, SharedMemory
 from edgeml import json_limits
-from edgeml.child import Starts
 from edgeml.edge_impulse.results import Result
 from edgeml.errors import JsonError
 from edgeml.json_limits import too_deep
 from edgeml.log import kv
+from edgeml.pace import Ration
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Eim:
         start_timeout_s: float = START_TIMEOUT_S,
         classify_timeout_s: float = CLASSIFY_TIMEOUT_S,
         folder: Path | None = None,
-        starts: Starts | None = None,
+        starts: Ration | None = None,
     ) -> None:
         self._folder, self._starts = folder or Path(tempfile.gettempdir()), starts
         self._path, self._start_timeout_s, self._timeout_s = path, start_timeout_s, classify_timeout_s

@@ -15,12 +15,12 @@ from edge_impulse_runner.protocol import Hello
 from edge_impulse_runner.pump import Pump, model_info
 from edge_impulse_runner.sources import Source
 from edgeml.backoff import Backoff
-from edgeml.child import Starts
 from edgeml.edge_impulse.parameters import Settings
 from edgeml.edge_impulse.reporter import Reporter
 from edgeml.errors import BundleError, EdgemlError, SecretError, SourceError, StudioError, UnreadableError
 from edgeml.health import Health
 from edgeml.log import kv
+from edgeml.pace import Ration
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Life:
         self._config, self._settings, self._finder = config, settings, finder
         self._open_source, self.reporter, self._health = open_source, reporter, health
         self._backoff = backoff or Backoff()
-        self._starts = Starts(*STARTS)
+        self._starts = Ration(*STARTS)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._model: Eim | None = None

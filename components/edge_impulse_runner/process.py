@@ -13,9 +13,10 @@ from pathlib import Path
 from edge_impulse_runner import descendants, shared
 from edge_impulse_runner.errors import EimGone
 from edge_impulse_runner.protocol import SharedMemory
-from edgeml.child import LastWords, Program, Starts, signal_name
+from edgeml.child import LastWords, Program, signal_name
 from edgeml.errors import ChildError
 from edgeml.log import kv
+from edgeml.pace import Ration
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class ModelProcess:
     What else lies there lets `sweep` clean up after a runner that was killed.
     """
 
-    def __init__(self, model: Path, folder: Path, starts: Starts | None = None) -> None:
+    def __init__(self, model: Path, folder: Path, starts: Ration | None = None) -> None:
         fits = len(bytes(folder / "eim-12345678" / "s")) <= _MAX_ADDRESS
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="eim-", dir=folder if fits else None))

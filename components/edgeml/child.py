@@ -14,26 +14,12 @@ from pathlib import Path
 from typing import IO
 
 from edgeml.errors import ChildError
+from edgeml.pace import Ration
 
 KILLED_S = 1.0  # until what was sent SIGKILL is gone, unless a driver holds it
 LINES, LINE_BYTES = 8, 500
 _POLL_S, _LOOK_S = 0.01, 0.25
 _READ_BYTES, _FLOOD_PAUSE_S = 65_536, 0.01
-
-
-class Starts:
-    """A limit on how often something is started, whatever else paces it: `most` times within `within_s` seconds."""
-
-    def __init__(self, most: int, within_s: float) -> None:
-        self._times: deque[float] = deque(maxlen=most)
-        self._within_s = within_s
-
-    def take(self) -> None:
-        """Count one more. Raises ChildError above the limit."""
-        now, times = time.monotonic(), self._times
-        if len(times) == times.maxlen and now - times[0] < self._within_s:
-            raise ChildError(f"it was started {len(times)} times within {self._within_s:g} s")
-        times.append(now)
 
 
 @dataclass(frozen=True)
@@ -47,7 +33,7 @@ class Program:
     words: Sequence[str | Path]
     environment: Mapping[str, str] = field(default_factory=dict)
     stop: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 1.0),)
-    starts: Starts | None = None
+    starts: Ration | None = None
 
 
 class Child:
@@ -65,8 +51,8 @@ class Child:
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.program = program
-        if program.starts is not None:
-            program.starts.take()
+        if (limit := program.starts) is not None and not limit.take():
+            raise ChildError(f"it was started {limit.most} times within {limit.within_s:g} s")
         self._lock = threading.Lock()  # once it is reaped its number may be another's
         try:
             self._process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 
 
 def following(due: float, interval_s: float) -> float:
@@ -34,6 +35,29 @@ class Pacer:
     def take(self) -> bool:
         """Whether it is due; it is then done."""
         if self.wait_s():
+            return False
+        self.took()
+        return True
+
+
+class Ration:
+    """At most `most` times within any `within_s` seconds, on the monotonic clock or a given one. For one thread."""
+
+    def __init__(self, most: int, within_s: float) -> None:
+        self.most, self.within_s = most, within_s
+        self._taken: deque[float] = deque(maxlen=most)
+
+    def is_used_up(self, now_s: float | None = None) -> bool:
+        now = time.monotonic() if now_s is None else now_s
+        return len(self._taken) == self.most and abs(now - self._taken[0]) < self.within_s
+
+    def took(self, now_s: float | None = None) -> None:
+        """It is done now."""
+        self._taken.append(time.monotonic() if now_s is None else now_s)
+
+    def take(self) -> bool:
+        """Whether it may be done now; it is then done. What may not does not count."""
+        if self.is_used_up():
             return False
         self.took()
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -13,6 +12,7 @@ from edgeml.clock import CLOCK
 from edgeml.errors import EdgemlError
 from edgeml.fields import KeyPrefix, check_key
 from edgeml.messages import ClipCommand
+from edgeml.pace import Ration
 from edgeml.s3 import dated, literal
 
 if TYPE_CHECKING:
@@ -48,14 +48,14 @@ class Clips:
         self._health = place.context.health.scope(f"pipelines.{place.name}")
         folder = literal(f"{settings.prefix}/{place.context.thing_name}")
         self._key = f"{folder}/{CLIP_TIME}-{literal(place.name)}"
-        self._asked: deque[float] = deque(maxlen=MOST)  # when, by the events' own times
+        self._ration = Ration(MOST, WITHIN_S)  # by the events' own times
 
     def of(self, event: Event) -> Event:
         """The event, with the key of its clip where one was asked for."""
         camera = event.source.camera if event.source is not None else ""
         if event.event not in self._settings.when or not camera or not CLOCK.believed():
             return event
-        if len(self._asked) == MOST and abs(event.at - self._asked[0]) < WITHIN_S:
+        if self._ration.is_used_up(event.at):
             self._health.count("clips_left_out")
             return event
         key = dated(f"{self._key}-{event.id}.webm", event.at)
@@ -68,6 +68,6 @@ class Clips:
             self._health.count("not_sent")
             self._context.health.error(f"clip of {camera}: {error}")
             return event
-        self._asked.append(event.at)
+        self._ration.took(event.at)
         self._health.count("clips_asked")
         return msgspec.structs.replace(event, clip=key)

@@ -1,6 +1,7 @@
 """The command `still`: from the ring to S3, asked for by anybody, and by the Inferencer."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from camera_capture import stills
-from camera_capture.asked import Ration, check_key
+from camera_capture.asked import WITHIN_S, check_key, take
+from edgeml import pace
 from edgeml.errors import RefusedError
+from edgeml.pace import Ration
 from inferencer_support import Answer, Endpoint, detects, endpoint, picture
 from support import Standalone, eventually
 
@@ -127,14 +130,14 @@ def test_the_inferencer_asks_the_camera_sends_and_nothing_is_sent_twice(tmp_path
 
 def test_so_many_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("camera_capture.asked.time.monotonic", lambda: now[0])
-    ration = Ration(stills.MOST)
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    ration = Ration(stills.MOST, WITHIN_S)
     for _ in range(stills.MOST):
-        ration.take("stills")
+        take(ration, "stills")
     with pytest.raises(RefusedError, match="60 stills within 60 s"):
-        ration.take("stills")
+        take(ration, "stills")
     now[0] += 60
-    ration.take("stills")
+    take(ration, "stills")
 
 
 @pytest.mark.parametrize("thing", ["a", "ü:1"])

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgeml import child
-from edgeml.child import LINE_BYTES, LINES, Child, LastWords, Program, Starts, signal_name
+from edgeml import pace
+from edgeml.child import LINE_BYTES, LINES, Child, LastWords, Program, signal_name
 from edgeml.errors import ChildError
+from edgeml.pace import Ration
 from support import eventually, runs
 
 SOON = ((signal.SIGTERM, 0.05),)
@@ -84,11 +85,11 @@ def test_what_dies_at_once_again_and_again_is_started_so_often_and_no_more(
     start: Callable[..., Child], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(at=100.0)
-    starts = Starts(3, 60.0)
+    starts = Ration(3, 60.0)
 
     def tried() -> bool:
         with monkeypatch.context() as patch:
-            patch.setattr(child, "time", SimpleNamespace(monotonic=lambda: clock.at))
+            patch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: clock.at))
             try:
                 made = start("exit 1", starts=starts)
             except ChildError as error:
