@@ -25,6 +25,7 @@ MODEL, OLD, NEW, BROKEN = "FaceDetector", "1.0.0", "1.1.0", "1.2.0"
 REGISTER = ROOT / "cloud" / "training" / "register_model.py"
 REGISTER_TIMEOUT_S = 60
 FLOWING = 20  # results before the approval
+CALM_S, LATEST_S = 0.5, 6.0  # how old the newest result may be at the approval, which comes after so long at the latest
 FINISH_TIMEOUT_S = 15.0
 REASON = 80  # characters shown
 
@@ -52,6 +53,7 @@ class Ota(Stage):
         self._offered: dict[str, int] = {}  # version -> how many results there were
         self._executions: dict[str, dict[str, Any]] = {}
         self._approved = self._answering = 0.0  # when
+        self._behind_s = 0.0  # how old the frame of the newest result was
 
     def _register(self, version: str) -> str:
         """What a data scientist does: the model, as training leaves it, waits for approval. Its package's ARN."""
@@ -77,14 +79,19 @@ class Ota(Stage):
     def _result(self, topic: str, payload: bytes) -> None:
         result = json.loads(payload)
         self._results.append((result["source"]["frame_id"], result["model"]["version"], time.monotonic()))
+        self._behind_s = time.time() - result["source"]["captured_at"]
         if result["model"]["version"] == NEW and not self._answering:
             self._answering = time.monotonic()
 
     def tick(self) -> None:
-        if NEW not in self._offered and len(self._results) >= FLOWING:
+        if NEW not in self._offered and len(self._results) >= FLOWING and self._is_calm():
             self._approve()
         elif BROKEN not in self._offered and self._status(NEW) == "SUCCEEDED" and self._results[-1][1] == NEW:
             self._offer_broken()
+
+    def _is_calm(self) -> bool:
+        """Whether the detector has come round after all that starts with it; it has some seconds for that."""
+        return self._behind_s < CALM_S or time.monotonic() - self._results[0][2] > LATEST_S
 
     def _approve(self) -> None:
         """All that a person does. The event, the build, the job and the device follow by themselves."""
