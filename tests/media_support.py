@@ -1,10 +1,13 @@
-"""Video files made by hand: OpenCV writes none with irregular times or sizes."""
+"""Video files: those with irregular times or sizes are made by hand, the others encoded."""
 
 from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 
@@ -40,3 +43,36 @@ def _element(identity: bytes, body: bytes) -> bytes:
 
 def _number(identity: bytes, value: int) -> bytes:
     return _element(identity, value.to_bytes(8))
+
+
+def encoded(
+    path: Path,
+    codec: str = "libx264",
+    *,
+    count: int = 10,
+    size: tuple[int, int] = (80, 48),
+    fps: int = 25,
+    every: int = 5,
+    between: int = 0,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Grey frames, each 20 levels lighter than the one before (from 20, up to 240 and again). Every `every`th is a key
+    frame; `between` others lie up to so many B-frames. The name's end says the container.
+    """
+    with av.open(str(path), "w", options=options or {}) as output:
+        stream = output.add_stream(codec, fps, options={"g": str(every), "bf": str(between), "threads": "1"})
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for number in range(count):
+            picture = np.full((size[1], size[0], 3), level(number), np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+            frame.pts, frame.time_base = number, Fraction(1, fps)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return path
+
+
+def level(number: int) -> int:
+    """Of grey, of the frame with this number in `encoded`."""
+    return 20 + number % 12 * 20

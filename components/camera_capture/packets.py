@@ -1,0 +1,181 @@
+"""Packets of a stream, file or device, through FFmpeg in PyAV: each read has a limit, and can be cancelled."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self, cast
+
+from camera_capture.errors import UndecodableError
+from edgeml.errors import EdgemlError, SourceError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+MAX_PIXELS = 50_000_000  # of a frame: beyond, it is not decoded
+_HASTE = 1e9
+
+
+class PacketReader:
+    """Reads the packets of the first video stream at `place`, a URL or path that FFmpeg understands.
+
+    To read without decoding, call `read` until it gives None. `packets` is called on the reading thread with each
+    packet that `read` is about to return, before anybody decodes it; what it raises ends the reading. A packet's
+    `stream` is the template for remuxing (`output.add_stream_from_template(packet.stream)`) as long as the reader is
+    open: after `close` only a packet's bytes, times and flags may be used.
+
+    `limit_s` bounds opening (its two parts, each), and every `read`. `shown` names the place in errors, without its
+    secrets. `options` are those of FFmpeg's demuxer, `container_format` its name where it is not to be guessed.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        *,
+        shown: str,
+        limit_s: float,
+        options: Mapping[str, str] | None = None,
+        container_format: str | None = None,
+        packets: "Callable[[Packet[VideoStream]], None] | None" = None,
+    ) -> None:
+        self.packets = packets
+        self._place, self._shown, self._limit_s = place, shown, limit_s
+        self._options = {"max_pixels": str(MAX_PIXELS), **(options or {})}  # FFmpeg decodes a little as it opens
+        self._format = container_format
+        self._container: InputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._coming: Iterator[Packet[VideoStream]] | None = None
+        self.cancelled = False
+
+    @property
+    def stream(self) -> "VideoStream":
+        """Raises SourceError where it is not open."""
+        if self._stream is None:
+            raise SourceError(f"{self._shown}: is not open")
+        return self._stream
+
+    def open(self) -> Self:
+        """Raises SourceError."""
+        import av
+
+        _listen_to_us()
+        with self._foreign("cannot be opened"):
+            limits = (self._limit_s, self._limit_s)
+            self._container = av.open(self._place, "r", self._format, dict(self._options), timeout=limits)
+        try:
+            self._stream = self._found(self._container)
+        except SourceError:
+            self.close()
+            raise
+        return self
+
+    def _found(self, container: "InputContainer") -> "VideoStream":
+        if not container.streams.video:
+            raise SourceError(f"{self._shown}: it has no video")
+        stream = container.streams.video[0]
+        width, height = stream.width or 0, stream.height or 0
+        if width * height > MAX_PIXELS:
+            raise SourceError(f"{self._shown}: frames of {width} x {height}, expected at most {MAX_PIXELS} pixels")
+        return stream
+
+    def read(self) -> "Packet[VideoStream] | None":
+        """The next packet with something in it; None at the end.
+
+        Raises SourceError, and UndecodableError for one packet that is damaged.
+        """
+        deadline = time.monotonic() + self._limit_s
+        while True:
+            packet = self._next()
+            if packet is None:
+                return None
+            # An empty one would tell a decoder that the stream is over.
+            if packet.size and packet.stream_index == self.stream.index:
+                if self.packets is not None:
+                    self.packets(packet)
+                return packet
+            if time.monotonic() > deadline:
+                raise SourceError(f"{self._shown}: no video for {self._limit_s:g} s")
+
+    def _next(self) -> "Packet[VideoStream] | None":
+        if self._container is None:
+            raise SourceError(f"{self._shown}: is not open")
+        import av
+
+        with self._foreign("the stream broke off"):
+            # All streams: PyAV would pass over others for ever, and ask no clock meanwhile.
+            self._coming = self._coming or cast("Iterator[Packet[VideoStream]]", self._container.demux())
+            try:
+                return next(self._coming, None)
+            except av.error.InvalidDataError as error:
+                self._coming = None
+                raise UndecodableError(f"{self._shown}: a packet is damaged") from error
+
+    def cancel(self) -> None:
+        """Make `open` or `read` of another thread raise SourceError soon."""
+        self.cancelled = True
+
+    def close(self) -> None:
+        """Give the connection back; to be called by the thread that reads."""
+        self._coming = self._stream = None
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
+
+    @contextmanager
+    def _foreign(self, what: str) -> Iterator[None]:
+        """What FFmpeg raises, as SourceError: without its text, which holds the URL."""
+        import av
+
+        self._check()
+        _reading.reader, began = self, time.monotonic()
+        try:
+            yield
+        except EdgemlError:
+            raise
+        except (av.error.FFmpegError, OSError, ValueError, RuntimeError, MemoryError) as error:
+            self._check()
+            late = time.monotonic() - began >= self._limit_s  # what FFmpeg makes of an interrupt differs
+            why = f"nothing whole within {self._limit_s:g} s" if late else words(error)
+            raise SourceError(f"{self._shown}: {what}: {why}") from error
+        finally:
+            _reading.reader = None
+
+    def _check(self) -> None:
+        if self.cancelled:
+            raise SourceError(f"{self._shown}: reading was cancelled")
+
+
+def words(error: BaseException) -> str:
+    """An error of FFmpeg in a few words, which never hold what it was given."""
+    text = getattr(error, "strerror", None) or type(error).__name__
+    return str(text).lower()[:100]
+
+
+class _Reading(threading.local):
+    """Whose call of FFmpeg this thread is in."""
+
+    reader: PacketReader | None = None
+
+
+class _Clock:
+    """PyAV's way out of a read that lasts too long is FFmpeg's interrupt callback, which asks for the time. To it, a
+    reader that is cancelled lives so fast that every limit is over; else the time is `time.monotonic`.
+    """
+
+    @staticmethod
+    def monotonic() -> float:
+        reader = _reading.reader
+        return time.monotonic() * (_HASTE if reader is not None and reader.cancelled else 1)
+
+
+_reading = _Reading()
+
+
+def _listen_to_us() -> None:
+    """Let that callback ask `_Clock`: PyAV offers no other way to cancel. Tests hold it to that."""
+    from av.container import core
+
+    if not isinstance(vars(core).get("time"), _Clock):
+        vars(core)["time"] = _Clock()
