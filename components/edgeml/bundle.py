@@ -10,7 +10,7 @@ import io
 import os
 import re
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -23,6 +23,8 @@ from edgeml.files import read_regular
 from edgeml.json_limits import loads
 from edgeml.messages import ModelRef
 from edgeml.text import lines
+from edgeml.variants import Sha256 as Sha256
+from edgeml.variants import Variant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=msgspec.Struct)
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 Task = Literal["classification", "detection", "anomaly", "regression"]
 DType = Literal["float32", "float16", "float64", "uint8", "int8", "int32", "int64"]
 Side = Annotated[int, msgspec.Meta(ge=0, le=1 << 14)]
@@ -39,6 +40,7 @@ VersionKey = tuple[tuple[int, ...], bool, tuple[tuple[int, int, str], ...]]  # n
 MAX_VERSION = 64  # characters
 _VERSION = re.compile(r"v?(\d+(?:\.\d+){0,3})(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]+)?", re.ASCII)
 
+MODEL = "model.onnx"
 MAX_MODEL_BYTES = (1 << 31) - 1  # of a file in protobuf's encoding
 MAX_FILE_BYTES = 16 << 30  # of any other, such as the weights of a large model
 MAX_MANIFEST_BYTES, MAX_LABELS_BYTES, MAX_ARRAY_BYTES = 4 << 20, 4 << 20, 64 << 20
@@ -96,7 +98,8 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """`model.json`. `files` names further files of the bundle with their sha256; `labels` may lie in labels.txt.
 
-    `extra_inputs` are those besides `input`, by name, for models that have several.
+    `extra_inputs` are those besides `input`, by name, for models that have several. `variants` are the model again, in
+    files that are faster on some machines: what else is said here holds for them, too.
     """
 
     name: Name
@@ -109,8 +112,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     labels: list[str] = []
     thresholds: dict[str, float | list[float]] = {}
     files: dict[str, Sha256] = {}
+    variants: Annotated[list[Variant], msgspec.Meta(max_length=16)] = []
     license: str = ""
     source: str = ""
+
+    def digest(self, name: str) -> str | None:
+        """The sha256 of the model, of a variant or of a further file."""
+        variants = {variant.file: variant.sha256 for variant in self.variants}
+        return {**self.files, **variants, MODEL: self.sha256}.get(name)
 
 
 class EimManifest(msgspec.Struct, frozen=True):
@@ -122,20 +131,31 @@ class EimManifest(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. `path` is the real folder: it stays valid when a `current` link is switched."""
+    """A verified bundle. `path` is the real folder: it stays valid when a `current` link is switched.
+
+    `file` is the one to run, model.onnx or a variant's; `variant` and `why` say which that is, if there are several.
+    """
 
     path: Path
     manifest: Manifest
     labels: tuple[str, ...]
     graph: onnx_file.Graph = field(default_factory=onnx_file.Graph)
+    file: str = MODEL
+    variant: str = ""
+    why: str = ""
 
     @property
     def ref(self) -> ModelRef:
-        return ModelRef(self.manifest.name, self.manifest.version)
+        return ModelRef(self.manifest.name, self.manifest.version, self.variant, self.why)
 
     @property
     def model(self) -> Path:
-        return self.path / "model.onnx"
+        return self.path / self.file
+
+    def using(self, file: str, why: str = "") -> "Bundle":
+        """This bundle, of which model.onnx or the variant `file` is to run."""
+        names = {variant.file: variant.name for variant in self.manifest.variants}
+        return replace(self, file=file, variant=names.get(file, "fp32"), why=why)
 
     def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         """A declared file, the very bytes that have its sha256: what was verified may have been replaced since.
@@ -203,11 +223,15 @@ def load(folder: Path) -> Bundle:
     version_key(manifest.version)
     if len(manifest.files) > MAX_FILES:
         raise BundleError(f"{folder}: {len(manifest.files)} files in model.json, {MAX_FILES} are allowed")
-    model, graph = _verified(folder, manifest, "model.onnx", MAX_MODEL_BYTES), onnx_file.Graph()
+    model, graph = _verified(folder, manifest, MODEL, MAX_MODEL_BYTES), onnx_file.Graph()
     with contextlib.suppress(onnx_file.NotOnnxError):  # whoever opens it says so: to hash it, it may be anything
-        graph = _inspected(folder / "model.onnx", manifest, model)
+        graph = _inspected(folder / MODEL, manifest, model)
     del model
-    for name, expected in manifest.files.items():
+    variants = [(variant.file, variant.sha256) for variant in manifest.variants]
+    names = [MODEL, *manifest.files, *(name for name, _ in variants)]
+    if twice := next((name for name, _ in variants if names.count(name) > 1), None):
+        raise BundleError(f"{folder}: model.json names {twice} twice, as a variant and otherwise")
+    for name, expected in (*manifest.files.items(), *variants):
         path = _inside(folder, name)
         if (found := sha256(path)) != expected:
             raise BundleError(f"{path}: sha256 is {found}, model.json says {expected}")
@@ -227,7 +251,7 @@ def _inside(folder: Path, name: str) -> Path:
 
 def _verified(folder: Path, manifest: Manifest, name: str, max_bytes: int) -> bytes:
     """The content of a declared file, whose sha256 was compared. Raises BundleError."""
-    expected = manifest.sha256 if name == "model.onnx" else manifest.files.get(name)
+    expected = manifest.digest(name)
     if expected is None:
         raise BundleError(f"{folder}: {name} is not declared in model.json (files)")
     path = _inside(folder, name)

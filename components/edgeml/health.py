@@ -40,6 +40,7 @@ class Health:
         self._gauges: dict[str, Callable[[], float]] = {}
         self._failed_gauges: set[str] = set()
         self._notes: dict[str, str] = {}
+        self._variants: dict[str, str] = {}
         self._last_error: str | None = None
         self._started = self._reported_at = time.monotonic()
 
@@ -63,6 +64,13 @@ class Health:
             else:
                 self._notes.pop(name, None)
 
+    def variant(self, name: str, text: str) -> None:
+        """Say which variant of a model a part runs, and why; an empty text takes it back."""
+        with self._lock:
+            self._variants.pop(name, None)
+            if text:
+                self._variants[name] = redact.text(text)[:MAX_NOTE]
+
     def error(self, error: BaseException | str) -> None:
         with self._lock:
             self._last_error = redact.text(str(error))[:MAX_ERROR]
@@ -75,7 +83,7 @@ class Health:
         """Drop gauges, notes and problems of a part that is gone: those named `prefix` or `prefix.` and more."""
         self.problems.forget(prefix)
         with self._lock:
-            for table in (self._gauges, self._notes):
+            for table in (self._gauges, self._notes, self._variants):
                 for name in [name for name in table if f"{name}.".startswith(f"{prefix}.")]:
                     del table[name]
 
@@ -96,6 +104,7 @@ class Health:
             self._reported, self._reported_at = counters, now
             latencies = {name: _percentiles(values) for name, values in self._latencies.items()}
             notes, last_error, uptime = dict(self._notes), self._last_error, now - self._started
+            variants = dict(self._variants) or msgspec.UNSET
         # Gauges may take locks of their own, so they are asked with ours released.
         return HealthReport(
             component=self._component,
@@ -110,6 +119,7 @@ class Health:
             last_error=last_error,
             problems=self.problems.current()[:MAX_PROBLEMS],
             privacy=self.privacy,
+            variants=variants,
         )
 
     def _asked(self, gauges: dict[str, Callable[[], float]]) -> dict[str, float]:
@@ -149,6 +159,9 @@ class Scope:
 
     def note(self, text: str) -> None:
         self._health.note(self.subject, text)
+
+    def variant(self, text: str) -> None:
+        self._health.variant(self.subject, text)
 
     def error(self, error: BaseException | str) -> None:
         self._health.error(error)
@@ -190,7 +203,7 @@ def _percentiles(values: deque[float]) -> Percentiles:
 def fitted(report: HealthReport) -> bytes:
     """The report as one message. Of many cameras or pipelines: better without its finer points than not at all."""
     data = messages.encode(report)
-    for part in ("rates", "latency_ms", "gauges", "counters", "notes"):
+    for part in ("rates", "latency_ms", "variants", "gauges", "counters", "notes"):
         if len(data) > messages.MAX_IPC_BYTES:
             report = msgspec.structs.replace(report, **{part: {}})
             data = messages.encode(report)

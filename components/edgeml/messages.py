@@ -96,7 +96,10 @@ class Privacy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Published by every component on `edgeml/health/<component>`. `at` is Unix time in seconds."""
+    """Published by every component on `edgeml/health/<component>`. `at` is Unix time in seconds.
+
+    `variants` are those that run, and why, by part; absent where no model has any.
+    """
 
     component: str
     version: str
@@ -110,6 +113,7 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str | None
     problems: tuple[Problem, ...] = ()
     privacy: tuple[Privacy, ...] = ()
+    variants: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class FrameReady(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,9 +186,13 @@ class CameraReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     error: str = ""
 
 
-class ModelRef(msgspec.Struct, frozen=True):
+class ModelRef(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which model answered. Of a bundle with variants also which of them, such as `int8 x86_64_vnni`, and why."""
+
     name: str
     version: str
+    variant: str = ""
+    why: str = ""
 
 
 class SampleRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

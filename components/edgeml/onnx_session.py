@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgeml.bundle import Bundle, InputTensor, Manifest
+from edgeml.bundle import MAX_MODEL_BYTES, Bundle, InputTensor, Manifest
 from edgeml.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def open_session(
     threads: int = 0,
     optimization: Literal["all", "extended", "basic", "off"] = "all",
 ) -> "ort.InferenceSession":
-    """An ONNX Runtime session on the bundle's model. `threads` 0 lets ONNX Runtime choose.
+    """An ONNX Runtime session on the bundle's `file`. `threads` 0 lets ONNX Runtime choose.
 
     Raises ConfigError for a provider this build of ONNX Runtime lacks, BundleError for a model it cannot load or
     that does not take the input which model.json describes.
@@ -62,7 +62,7 @@ def open_session(
         "off": levels.ORT_DISABLE_ALL,
     }[optimization]
     # Between `load` and now anybody may have changed the files: these bytes are hashed again, and are the ones loaded.
-    model = bundle.read("model.onnx")
+    model = bundle.read(bundle.file, MAX_MODEL_BYTES)
     weights = {name: bundle.read(name) for name in sorted(bundle.inspected(model).external)}
     try:
         if weights:

@@ -29,7 +29,7 @@ def session_of(
     """As models.open_session, or the session that another pipeline has. Any number of threads may run it."""
     manifest = bundle.manifest
     files = tuple(sorted(manifest.files.items()))  # weights among them
-    key = manifest.sha256, files, tuple(providers), threads, optimization
+    key = manifest.digest(bundle.file), files, tuple(providers), threads, optimization
     with _lock:
         for gone in [each for each, opening in _opening.items() if each not in _open and not opening.locked()]:
             del _opening[gone]

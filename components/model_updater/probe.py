@@ -1,6 +1,7 @@
 """Trying a model in a process of its own, so that a malicious or damaged one takes nothing else down.
 
-The process loads the bundle, runs the model once, and says on stderr what is wrong with it.
+The process loads the bundle, runs the model once, and each variant that this machine may use, and says on stderr what
+is wrong with it.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from edgeml import models
 from edgeml.errors import EdgemlError
+from edgeml.variants import runnable, this_processor
 from model_updater.errors import Stopped, UpdateError
 
 SOURCES = Path(__file__).resolve().parent.parent
@@ -87,7 +89,9 @@ def main(folder: str, seconds: str, memory: str) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         bundle = models.load(Path(folder))
-        models.probe(models.open_session(bundle, threads=1), bundle)
+        for file in (bundle.file, *(variant.file for variant in runnable(bundle.manifest.variants, this_processor()))):
+            one = bundle.using(file)
+            models.probe(models.open_session(one, threads=1), one)
     except EdgemlError as error:
         sys.stderr.write(f"{error}\n")
         return 1

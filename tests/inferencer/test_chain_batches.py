@@ -1,5 +1,6 @@
 """Crops answered together, and one session for the pipelines of a model."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def test_pipelines_with_the_same_model_share_a_session(tmp_path: Path) -> None:
     one, same = (models.load(classifier(tmp_path / name)) for name in ("a", "b"))
     other = models.load(classifier(tmp_path / "c", bias=1.0))
     how: Any = {"providers": ("CPUExecutionProvider",), "threads": 1, "optimization": "all"}
+    gc.collect()  # sessions of earlier tests
     before = sessions.count()
     first = sessions.session_of(one, **how)
     assert sessions.session_of(same, **how) is first

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgeml.component import Context
     from inferencer.parts import Pipeline, Topics
     from inferencer.tasks.runner import Runner
+    from inferencer.variants import How
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,11 @@ class OnnxBackend(BackendSettings, frozen=True, tag="onnx", tag_field="type"):
     optimization: Annotated[
         Literal["all", "extended", "basic", "off"], Meta(description="Graph optimization level")
     ] = "all"
+    variant: Annotated[
+        Literal["auto", "fp32", "int8", "fp16"],
+        Meta(description="Which of a bundle's variants runs, where it has some; auto tries and takes the fastest"),
+    ] = "auto"
+    probe_s: Annotated[float, Meta(ge=0, le=60, description="Seconds for trying variants; 0 tries none")] = 3.0
 
     def check(self, path: str, thing: str) -> None:
         from edgeml.onnx_session import runtime
@@ -165,31 +171,58 @@ class OnnxModel(Model):
         with self._swap:
             self._loaded = runner
         self._of_model.note("")
+        self._of_model.variant(runner.bundle.variant and f"{runner.bundle.variant}: {runner.bundle.why}")
         self._health.count("models_loaded")
-        log.info("model loaded %s", kv(model=runner.bundle.ref.name, version=runner.bundle.ref.version, folder=folder))
+        log.info("model loaded %s", _facts(runner.bundle))
         self._answer(self._status("accepted", runner.bundle.ref.version), request)
 
     def _opened(self, folder: Path) -> Runner:
         """The bundle, loaded, probed and warmed up by one whole inference. Raises EdgemlError."""
-        from inferencer.tasks import runner_of
+        from inferencer import variants
 
         try:
-            bundle = models.load(folder)
-            session = session_of(
-                bundle,
-                providers=self._settings.providers,
-                threads=self._settings.threads,
-                optimization=self._settings.optimization,
-            )
-            models.probe(session, bundle)
-            runner = runner_of(bundle, session, self._pipeline)
-            columns, rows = map(int, self._settings.tiles.split("x"))
-            runner.look(self._settings.max_side, (columns, rows))
-            runner.rehearse()
+            loaded = models.load(folder)
+            bundle = variants.chosen(loaded, self._how(), self._context.work / "variants.json")
+            try:
+                return self._running(bundle)
+            except Exception as error:
+                if bundle.file == loaded.file:
+                    raise
+                log.warning("variant does not run, model.onnx does %s", kv(file=bundle.model, error=error))
+                return self._running(loaded.using(loaded.file, f"{bundle.variant} does not work here"))
         except EdgemlError:
             raise
         except Exception as error:  # whatever a bundle declares: the version that runs goes on running
             raise BundleError(f"{folder}: model.json and model.onnx do not fit: {error!r}") from error
+
+    def _how(self) -> How:
+        from inferencer.variants import How
+
+        settings = self._settings
+        return How(
+            wanted=settings.variant,
+            probe_s=settings.probe_s,
+            providers=settings.providers,
+            threads=settings.threads,
+            optimization=settings.optimization,
+            max_side=settings.max_side,
+            stopping=lambda: self._closed,
+        )
+
+    def _running(self, bundle: models.Bundle) -> Runner:
+        from inferencer.tasks import runner_of
+
+        session = session_of(
+            bundle,
+            providers=self._settings.providers,
+            threads=self._settings.threads,
+            optimization=self._settings.optimization,
+        )
+        models.probe(session, bundle)
+        runner = runner_of(bundle, session, self._pipeline)
+        columns, rows = map(int, self._settings.tiles.split("x"))
+        runner.look(self._settings.max_side, (columns, rows))
+        runner.rehearse()
         return runner
 
     def _state(self, request: ModelActivate) -> ModelStatus:
@@ -213,6 +246,11 @@ class OnnxModel(Model):
         except EdgemlError as error:
             self._health.error(error)
             log.error("%s", error)
+
+
+def _facts(bundle: models.Bundle) -> str:
+    chosen = {"variant": bundle.variant, "why": bundle.why} if bundle.variant else {}
+    return kv(model=bundle.ref.name, version=bundle.ref.version, **chosen, folder=bundle.path)
 
 
 def _version(folder: Path) -> str:

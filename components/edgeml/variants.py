@@ -1,0 +1,72 @@
+"""Variants of a bundle's model: files that are faster where a processor has the instructions that they are made for."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from edgeml.files import read_regular
+
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+Precision = Literal["int8", "fp16"]
+Isa = Literal["x86_64", "x86_64_vnni", "aarch64"]
+VNNI = {"avx512_vnni", "avx_vnni"}  # either will do: ONNX Runtime's kernels know both
+MAX_CPUINFO = 4 << 20  # bytes; a machine of 256 cores tells some 400 kB
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """The model in another `file`, of `precision`, for `providers` and processors of `isa`.
+
+    `accuracy` is how well its answers agree with those of model.onnx, by measure, as seen on such a processor.
+    """
+
+    file: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\.onnx$(?!\n)")]
+    sha256: Sha256
+    precision: Precision
+    isa: Isa
+    providers: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=8)] = ("CPUExecutionProvider",)
+    accuracy: Annotated[dict[str, float], msgspec.Meta(max_length=16)] = {}
+
+    @property
+    def name(self) -> str:
+        return f"{self.precision} {self.isa}"
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What a processor can do: `machine` as uname says it, `flags` as /proc/cpuinfo does."""
+
+    machine: str
+    flags: frozenset[str] = frozenset()
+
+    @property
+    def isas(self) -> tuple[Isa, ...]:
+        """What it runs, the best first."""
+        if self.machine == "x86_64":
+            return ("x86_64_vnni", "x86_64") if self.flags & VNNI else ("x86_64",)
+        return ("aarch64",) if self.machine == "aarch64" else ()
+
+
+def runnable(variants: Sequence[Variant], processor: Processor) -> list[Variant]:
+    """Those for a processor, the best first."""
+    return [variant for isa in processor.isas for variant in variants if variant.isa == isa]
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = "") -> Processor:
+    """This machine's; without flags where they cannot be read."""
+    try:
+        lines = read_regular(cpuinfo, MAX_CPUINFO).decode(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    told = (line.partition(":") for line in lines)
+    flags = next((value for key, _, value in told if key.strip() in ("flags", "Features")), "")
+    return Processor(machine or platform.machine(), frozenset(flags.split()))
+
+
+@cache
+def this_processor() -> Processor:
+    return processor()
