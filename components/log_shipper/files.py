@@ -9,7 +9,7 @@ from log_shipper.batch import MAX_FILES, MAX_MESSAGE, OVERHEAD, Batch, line_star
 from log_shipper.checkpoint import Checkpoint
 from log_shipper.identity import Seen
 from log_shipper.logfile import LogFile
-from log_shipper.parse import Parser
+from log_shipper.parse import Parser, cleaned, lines_of
 from log_shipper.records import Attach, Records
 from log_shipper.tail import Tail, marks_of
 
@@ -138,9 +138,9 @@ class FileSource:
         end, lines, text, growth = _whole_text(block, batch)
         if not end:
             return (0, False) if at_end and not settled else self._take_piece(batch, file, block)
-        wanted = lines
-        self._text_share = end / (end + (OVERHEAD - 1) * lines)
-        records = self._parser.parse(text, _arrival_ms(file), file.attach)
+        count = wanted = len(lines)
+        self._text_share = end / (end + (OVERHEAD - 1) * count)
+        records = self._parser.parse_lines(text, lines, _arrival_ms(file), file.attach)
         attach, full = records.attach, False
         if attach is Attach.RECORD and records.times and not (settled and end == len(block)):
             # The last record may go on in what follows, unless it is all that a batch can hold.
@@ -155,7 +155,7 @@ class FileSource:
         taken = batch.add(records)
         if taken < len(records.times):
             wanted, attach, full = records.starts[taken], Attach.NOTHING, True
-        used = line_start(block[:end], lines - wanted) if wanted < lines else end
+        used = line_start(block, end, count - wanted) if wanted < count else end
         batch.size += used + (OVERHEAD - 1) * wanted + growth
         file.attach = attach if attach is not Attach.LINE else Attach.NOTHING
         return min(used, size), full
@@ -182,14 +182,22 @@ class FileSource:
         return used, True
 
 
-def _whole_text(block: bytes, batch: Batch) -> tuple[int, int, str, int]:
-    """Length, number and text of the lines of `block` that fit into the batch, and by how many bytes the text grew."""
-    events = batch.max_events - len(batch.times)
-    end, lines = whole_lines(block, batch.room, events)
-    text, growth = _decoded(block[:end])
-    if growth and end + growth + OVERHEAD * lines > batch.room:
-        end, lines = whole_lines(block[: end // 3], batch.room, events)  # a byte becomes three at most
+def _whole_text(block: bytes, batch: Batch) -> tuple[int, list[str], str, int]:
+    """Length and lines of what of `block` fits into the batch, a text with them, and by how many bytes that grew."""
+    room, events = batch.room, batch.max_events - len(batch.times)
+    end = block.rfind(b"\n") + 1
+    text, growth = _decoded(memoryview(block)[:end])
+    lines = lines_of(text := cleaned(text))
+    if end + growth + (OVERHEAD - 1) * len(lines) <= room and len(lines) <= events:
+        return end, lines, text, growth
+    end, count = whole_lines(block, room, events)
+    if growth:
         text, growth = _decoded(block[:end])
+        if growth and end + growth + OVERHEAD * count > room:
+            end, count = whole_lines(block[: end // 3], room, events)  # a byte becomes three at most
+            text, growth = _decoded(block[:end])
+        lines = lines_of(text := cleaned(text))
+    del lines[count:]
     return end, lines, text, growth
 
 
@@ -198,12 +206,12 @@ def _with_line_ends(block: bytes) -> bytes:
     return _ALONE.sub(b"\n", block) if b"\r" in block else block
 
 
-def _decoded(data: bytes) -> tuple[str, int]:
+def _decoded(data: bytes | memoryview) -> tuple[str, int]:
     """Text of `data`, invalid UTF-8 replaced, and by how many bytes that made it longer."""
     try:
-        return data.decode(), 0
+        return str(data, "utf-8"), 0
     except UnicodeDecodeError:
-        text = data.decode(errors="replace")
+        text = str(data, "utf-8", "replace")
         return text, max(0, len(text.encode()) - len(data))
 
 

@@ -1,6 +1,7 @@
 """What Python can reach at shipping logs: 1 MiB reads, orjson, SigV4, one kept-alive connection, and nothing else.
 
-No timestamps, no checkpoint, no rotation, no limits. Prints events and CPU microseconds per event.
+No timestamps, no checkpoint, no rotation, no limits. Prints events and CPU microseconds an event, with start-up and
+without.
 """
 
 import http.client
@@ -44,5 +45,7 @@ def ship(paths: list[str], url: str) -> int:
 
 
 if __name__ == "__main__":
+    began = time.process_time()
     events = ship(sys.argv[2:], sys.argv[1])
-    print(events, time.process_time() / events * 1e6)
+    ended = time.process_time()
+    print(events, ended / events * 1e6, (ended - began) / events * 1e6)

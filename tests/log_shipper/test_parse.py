@@ -1,6 +1,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from log_shipper.parse import Parser, iso_ms
 from log_shipper.records import Attach
@@ -54,6 +56,27 @@ def test_cached_times_equal_parsed_ones_for_every_second_of_a_day_and_every_leve
             for _ in range(2):
                 records = one.parse(f"{stamp} [{level}] (main) a: b\n", ARRIVAL)
                 assert records.times == [iso_ms(stamp)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["INFO", "DEBUG", "more", ""]), st.integers(0, 2)), min_size=1))
+def test_lines_known_and_new_kept_and_dropped_come_out_in_any_order(kinds: list[tuple[str, int]]) -> None:
+    lines, expected = [], []
+    dropped = False
+    for number, (kind, second) in enumerate(kinds):
+        stamped = kind in ("INFO", "DEBUG")
+        lines.append(f"2022-04-11T11:46:2{second}.{number:03}Z [{kind}] x" if stamped else kind)
+        dropped = kind == "DEBUG" if stamped else dropped
+        if stamped and not dropped:
+            expected.append((NOON - 8000 + second * 1000 + number, lines[-1], number))
+        elif kind == "more" and expected and not dropped and expected[-1][0] != ARRIVAL:
+            time, _, start = expected[-1]
+            expected[-1] = time, "\n".join(lines[start:]), start
+        elif kind == "more" and not dropped:
+            expected.append((ARRIVAL, kind, number))
+    one = parser("INFO")
+    for _ in range(2):  # by parsing, then from the caches
+        records = one.parse("\n".join(lines) + "\n", ARRIVAL)
+        assert list(zip(records.times, records.texts, records.starts, strict=True)) == expected
 
 
 @pytest.mark.parametrize("level", ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"])
