@@ -349,14 +349,20 @@ class ModelActivate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a user of a model says of a version it was told to activate, or of one it found by itself."""
+    """What a user of a model says of a version it was told to activate, or of one it found by itself.
+
+    The updater says how it gets on: `updating` with its `step`, and of a download which part is there, 0 to 1; at the
+    end `installed`, or `failed`. These answer no activation.
+    """
 
     model: str
     version: str
-    status: Literal["accepted", "refused"]
+    status: Literal["accepted", "refused", "updating", "installed", "failed"]
     component: str
     reason: str = ""
     request_id: str = ""
+    step: str = ""
+    progress: float | None = None
 
 
 _encoder = msgspec.json.Encoder()

@@ -6,8 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,6 +16,7 @@ from edgeml.component import Context
 from edgeml.errors import DisconnectedError, EdgemlError, IpcError
 from edgeml.log import kv
 from edgeml.messages import ModelActivate, ModelStatus
+from model_updater.answers import Answers
 from model_updater.config import Config
 from model_updater.document import Document, parse
 from model_updater.errors import JobGone, JobsError, Stopped, UpdateError
@@ -29,7 +29,9 @@ log = logging.getLogger(__name__)
 MAX_INTERRUPTIONS = 10  # restarts within one step, after which the step itself must be what ends us
 ASK_AGAIN_S = 5.0  # an activation may get lost while its receiver starts
 RETRY_MIN_S, RETRY_MAX_S = 1.0, 60.0
-PROGRESS_S = 60.0
+PROGRESS_S, SHOWN_S = 60.0, 1.0  # of a download, to the cloud and on the core
+MAX_REASON = 300  # characters of it that are shown on the core
+COMPONENT = "edgeml.ModelUpdater"
 
 
 class Updater:
@@ -170,10 +172,13 @@ class Updater:
                 address = parse(self._jobs.get(journal.job_id).job_document).deployment_artifact_path
             return address
 
-        reported = time.monotonic()
+        reported = shown = time.monotonic()
 
         def progress(done: int) -> None:
-            nonlocal reported
+            nonlocal reported, shown
+            if time.monotonic() - shown > SHOWN_S:
+                self._show(journal, "updating", step="download", progress=done / document.size)
+                shown = time.monotonic()
             if time.monotonic() - reported > PROGRESS_S:
                 self._tell(journal, "download", f"{done * 100 // document.size} %")
                 reported = time.monotonic()  # after the wait for an answer, lest each chunk waits again
@@ -184,6 +189,8 @@ class Updater:
     def _tell(self, journal: Journal, step: str, progress: str = "") -> None:
         """Best effort: a device that is offline for the moment goes on. Raises JobGone."""
         self._context.health.note("job", f"{journal.job_id}: {step}")
+        if not progress:
+            self._show(journal, "updating", step=step)
         if step in ("switch", "confirm"):  # a matter of moments, and possibly before we are online
             return
         details = {**_versions(journal), "step": step, **({"progress": progress} if progress else {})}
@@ -193,6 +200,22 @@ class Updater:
             raise
         except (IpcError, JobsError) as error:
             log.warning("progress not reported %s", kv(error=error))
+
+    def _show(self, journal: Journal, status: Literal["updating", "installed", "failed"], **more: Any) -> None:
+        """To who looks at this device. An older deployment does not allow it, and nobody needs it to go on.
+
+        What is not admitted is not shown: whoever makes jobs could name models that there are not.
+        """
+        if journal.document is None or not journal.done:
+            return
+        model, version = journal.document.model_name, journal.document.model_version
+        told = ModelStatus(model=model, version=version, status=status, component=COMPONENT, **more)
+        try:
+            self._context.ipc.publish(messages.model_status(model), messages.encode(told), wait=1.0)
+        except DisconnectedError:
+            raise
+        except IpcError as error:
+            log.debug("progress not shown %s", kv(error=error))
 
     def _failed(self, journal: Journal, step: str, error: BaseException) -> None:
         log.error("job failed %s", kv(job=journal.job_id, step=step, reason=error))
@@ -209,6 +232,8 @@ class Updater:
             shutil.rmtree(self._context.work / "job", ignore_errors=True)
             with contextlib.suppress(OSError):
                 self._journal.save(journal)
+        reason = outcome.details.get("reason", "")[:MAX_REASON]
+        self._show(journal, "installed" if outcome.status == "SUCCEEDED" else "failed", reason=reason)
 
     def _finish(self, journal: Journal) -> None:
         """Report the outcome until the cloud has heard, then forget the job. May be repeated."""
@@ -268,42 +293,6 @@ class Updater:
             return retry(request, no_answer, backoff=backoff, stopping=self._context.stopping, failed=failed)
         except no_answer:
             raise Stopped from None
-
-
-@dataclass
-class Question:
-    activation: ModelActivate
-    answered: threading.Event
-    answer: ModelStatus | None = None
-
-
-class Answers:
-    """Holds the last activation against the statuses that arrive. The first one that fits it decides."""
-
-    def __init__(self) -> None:
-        self._question: Question | None = None
-
-    def expect(self, activation: ModelActivate) -> Question:
-        self._question = Question(activation, threading.Event())
-        return self._question
-
-    def put(self, payload: bytes) -> None:
-        question = self._question
-        try:
-            status = messages.decode(payload, ModelStatus)
-        except msgspec.MsgspecError as error:
-            log.warning("model status not understood %s", kv(error=error))
-            return
-        if question is None or question.answered.is_set():
-            return
-        asked = question.activation
-        # Who noticed the new link by itself before it heard of us answers without our request's id.
-        if (status.model, status.version) == (asked.model, asked.version) and status.request_id in (
-            "",
-            asked.request_id,
-        ):
-            question.answer = status
-            question.answered.set()
 
 
 def _versions(journal: Journal) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What the configurations of CameraCapture and Inferencer say, which a core tells each component.
+"""What the configurations of other components say, which a core tells each component.
 
 Unlike reports they are there before anything runs, and say what must not be shown whether it runs or not.
 """
@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from edgeml import ring_look
-from edgeml.edge_impulse.device import DEFAULT_PREFIX, Topics, default_mac, device_name
+from edgeml.edge_impulse.device import DEFAULT_PREFIX, Topics, board_topics, default_mac, device_name
 from edgeml.errors import ConfigError, EdgemlError, NotFoundError
 from edgeml.ipc import Ipc
 
-CAMERAS, PIPELINES, MODELS = "edgeml.CameraCapture", "edgeml.Inferencer", "edgeml.EdgeImpulseRunner"
+CAMERAS, PIPELINES = "edgeml.CameraCapture", "edgeml.Inferencer"
+MODELS, PORTS = "edgeml.EdgeImpulseRunner", "edgeml.SerialScraper"
+DEVICE_NAME = "MyEdgeImpulseDevice"  # where Parameters say none
 MAX_NAMES, MAX_PLACES, MAX_POINTS = 64, 32, 64
+MAX_BOARDS = 8  # whose commands are heard: AWS IoT Core takes 50 subscriptions of a device
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Pipeline:
 class Known:
     """Cameras that CameraCapture has, pipelines that the Inferencer has, by name; where the frame rings lie.
 
-    `device` are the topics of the device that EdgeImpulseRunner is to Edge Impulse.
+    `device` are the topics of the device that EdgeImpulseRunner is to Edge Impulse, `ports` SerialScraper's ports with
+    those of the devices that they are to it, None where a port is none.
     `complete` once the pipelines are known, as none where there is no Inferencer: before that no picture is shown.
     """
 
@@ -42,6 +46,7 @@ class Known:
     pipelines: dict[str, Pipeline] = field(default_factory=dict)
     complete: bool = False
     device: Topics | None = None
+    ports: dict[str, Topics | None] = field(default_factory=dict)
 
     def camera_names(self) -> list[str]:
         """Those that are configured, and others whose ring is there."""
@@ -71,7 +76,7 @@ class Neighbours:
     def ask(self, ipc: Ipc) -> None:
         """Read the configurations anew. What cannot be read now stays as it is known."""
         cameras, pipelines = _table(ipc, CAMERAS, "cameras"), _table(ipc, PIPELINES, "pipelines")
-        device = _device(ipc)
+        device, ports = _device(ipc), _ports(ipc)
         with self._lock:
             known = self._known
             if cameras is not None:
@@ -79,7 +84,7 @@ class Neighbours:
             if pipelines is not None:
                 found = {name: _pipeline(raw) for name, raw in pipelines.items()}
                 known = replace(known, pipelines=found, complete=True)
-            self._known = replace(known, device=device)
+            self._known = replace(known, device=device, ports=ports)
 
 
 def _table(ipc: Ipc, component: str, key: str) -> dict[str, dict[str, Any]] | None:
@@ -98,14 +103,38 @@ def _device(ipc: Ipc) -> Topics | None:
         raw = ipc.configuration(MODELS)
     except EdgemlError:
         return None
-    named, prefix = _object(raw.get("Parameters")).get("device_name"), raw.get("topic_prefix")
-    topics = Topics(
-        device_name(str(named or "MyEdgeImpulseDevice"), default_mac()),
-        prefix if isinstance(prefix, str) and prefix else DEFAULT_PREFIX,
-    )
+    return _usable(Topics(device_name(_common_name(raw), default_mac()), _prefix(raw)))
+
+
+def _ports(ipc: Ipc) -> dict[str, Topics | None]:
+    """Where no port is configured there is one, with Edge Impulse firmware. Of many boards the first ones are heard."""
+    try:
+        raw = ipc.configuration(PORTS)
+    except EdgemlError:
+        return {}
+    ports = list((_object(raw.get("ports")) or {"mcu": {}}).items())[:MAX_NAMES]
+    boards = {
+        name: str(_object(port).get("device_name") or "")
+        for name, port in ports
+        if _object(port).get("format", "edge_impulse") == "edge_impulse"
+    }
+    topics = list(board_topics(boards, _common_name(raw), default_mac(), _prefix(raw)).items())[:MAX_BOARDS]
+    return {**dict.fromkeys(name for name, _ in ports), **{name: _usable(each) for name, each in topics}}
+
+
+def _common_name(raw: dict[str, Any]) -> str:
+    return str(_object(raw.get("Parameters")).get("device_name", DEVICE_NAME))
+
+
+def _prefix(raw: dict[str, Any]) -> str:
+    prefix = raw.get("topic_prefix")
+    return prefix if isinstance(prefix, str) and prefix else DEFAULT_PREFIX
+
+
+def _usable(topics: Topics) -> Topics | None:
     try:
         topics.check("topic_prefix")
-    except ConfigError:  # which the runner tells
+    except ConfigError:  # which the component itself tells
         return None
     return topics
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -16,7 +16,7 @@ from monitor import views
 from monitor.kept import Kept
 from monitor.neighbours import Neighbours
 from monitor.reports import Attention, Reports
-from monitor.views import CameraState, DeviceState, PipelineState, SerialState
+from monitor.views import CameraState, DeviceState, PipelineState
 from monitor.vitals.check import Vital
 
 MAX_MESSAGE_BYTES, MAX_DEPTH = 16384, 16
@@ -24,6 +24,8 @@ MAX_RECORD_BYTES = 128 << 10  # of a result of an Edge Impulse model, which may 
 RESULTS, EVENTS, RECORDS = 60, 50, 100  # messages kept of each pipeline, port, device
 MOTION_S = 86400.0  # a motion that goes on is told once, at its beginning
 
+DeviceKind = Literal["serial", "edge_impulse"]
+What = Literal["said", "command", "answer"]
 Heard = Callable[[str, str, Any, bytes], None]  # kind, name, what it says, the message for a page
 
 
@@ -70,6 +72,7 @@ class State:
         self._serial: Kept[Record] = Kept(RECORDS, clock)
         self._motion: Kept[CameraMotion] = Kept(0, clock, forgotten_s=MOTION_S)
         self._edge_impulse: Kept[None] = Kept(RECORDS, clock)
+        self._commands: Kept[None] = Kept(RECORDS, clock)  # of ports that are Edge Impulse devices, and answers
         self._listeners: list[Heard] = []
 
     def topics(self) -> dict[str, Callable[[str, bytes], bool]]:
@@ -133,7 +136,7 @@ class State:
         if record is None or not math.isfinite(record.at):
             return False
         shown = {"at": record.at, **record.record} if isinstance(record.record, dict) else record.record
-        message = _message(type="record", kind="serial", source=name, record=shown)
+        message = _message(type="record", kind="serial", source=name, what="said", record=shown)
         with self._lock:
             taken = self._serial.put(name, record, message)
         return taken and self._tell("record", name, record, message)
@@ -153,17 +156,17 @@ class State:
         with self._lock:
             return self._motion.put(name, motion)
 
-    def edge_impulse(self, kind: str, source: str, payload: bytes) -> bool:
-        """Take an Edge Impulse device's result (kind `edge_impulse`), or a command or its answer (kind `command`)."""
+    def edge_impulse(self, kind: DeviceKind, source: str, what: What, payload: bytes) -> bool:
+        """Take what an Edge Impulse device said or was told; whether it was that. `source` is its name or its port."""
         record = _decoded(payload, dict[str, Any], MAX_RECORD_BYTES)
         if record is None:
             return False
         record.pop("image", None)  # as large as all the rest
-        message = _message(type="record", kind=kind, source=source, record=record)
+        message = _message(type="record", kind=kind, source=source, what=what, record=record)
         if len(message) > MAX_MESSAGE_BYTES:
             return False
         with self._lock:
-            taken = self._edge_impulse.put(source, None, message)
+            taken = (self._commands if kind == "serial" else self._edge_impulse).put(source, None, message)
         return taken and self._tell("record", source, record, message)
 
     def followed(self, pipeline: str) -> list[bytes]:
@@ -184,18 +187,24 @@ class State:
 
     def shows_requested(self, pipeline: str) -> bool:
         """Whether pictures of its requests may be seen: not where it hides something, or nobody knows that yet."""
-        known = self.neighbours.known()
+        return self.has_request_dirs and self.neighbours.known().complete and not self._hides(pipeline)
+
+    def _hides(self, pipeline: str) -> bool:
+        """Whether it hides something in pictures, by configuration or report."""
+        configured = self.neighbours.known().pipelines.get(pipeline)
         with self._lock:
             report = self._reports.report("Inferencer")
         told = {each.pipeline for each in report.privacy} if report else set()
-        configured = known.pipelines.get(pipeline)
-        private = pipeline in told or (configured is not None and configured.private)
-        return self.has_request_dirs and known.complete and not private
+        return pipeline in told or (configured is not None and configured.private)
 
     def records(self) -> list[bytes]:
         """The newest records of all devices as messages for a page."""
         with self._lock:
-            return [*self._serial.all_recent(), *self._edge_impulse.all_recent()]
+            return [
+                *self._serial.all_recent(),
+                *self._commands.all_recent(),
+                *self._edge_impulse.all_recent(),
+            ]
 
     def want_records(self, pages: int) -> None:
         """So many pages more, or fewer, want the records of devices."""
@@ -243,14 +252,20 @@ class State:
         names = sorted({*known.pipelines, *heard})[:64]
         return [
             views.pipeline(
-                name, known, report, heard.get(name), times.get(name, 0.0), pictures=self.shows_requested(name)
+                name,
+                known,
+                report,
+                heard.get(name),
+                times.get(name, 0.0),
+                private=self._hides(name),
+                pictures=self.shows_requested(name),
             )
             for name in names
         ]
 
     def snapshot(self) -> DeviceState:
         """All of it, as JSON may say it."""
-        cameras, pipelines = self.cameras(), self.pipelines()
+        cameras, pipelines, known = self.cameras(), self.pipelines(), self.neighbours.known()
         with self._lock:
             offset = time.time() - self._clock()
             return DeviceState(
@@ -264,11 +279,10 @@ class State:
                 cameras=cameras,
                 pipelines=pipelines,
                 models=[views.model(name, kept.last, kept.at + offset) for name, kept in self._models],
-                serial=[
-                    SerialState(name, kept.last.format[:100], kept.count, kept.at + offset)
-                    for name, kept in self._serial
-                ],
-                edge_impulse=views.edge_impulse(self._edge_impulse, self.neighbours.known(), offset),
+                serial=views.serial(
+                    {name: (kept.last.format, kept.count, kept.at + offset) for name, kept in self._serial}, known
+                ),
+                edge_impulse=views.edge_impulse(self._edge_impulse, known, offset),
             )
 
     def _tell(self, kind: str, name: str, told: Any, message: bytes) -> bool:

@@ -45,7 +45,8 @@ class Place(msgspec.Struct, frozen=True):
 class PipelineState(msgspec.Struct, frozen=True, kw_only=True):
     """`fps` are results a second, the latencies from capture or arrival to the result; `last` says what was found.
 
-    `pictures`: those that requests named may be seen, if they lie below a folder of the configuration.
+    `private`: it hides things in pictures. `pictures`: those that requests named may be seen, if they lie below a
+    folder of the configuration; never of a private one, for they are not blurred.
     """
 
     name: str
@@ -61,11 +62,15 @@ class PipelineState(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float = 0.0
     zones: list[Place] = []
     lines: list[Place] = []
+    private: bool = False
     pictures: bool = False
 
 
 class ModelState(msgspec.Struct, frozen=True):
-    """What a user of a model said of a version last; `seen` is Unix time in seconds."""
+    """What a user of a model, or its updater, said of a version last; `seen` is Unix time in seconds.
+
+    While it is `updating`: the `step`, and which part of a download is there, 0 to 1.
+    """
 
     name: str
     version: str
@@ -73,15 +78,21 @@ class ModelState(msgspec.Struct, frozen=True):
     component: str
     reason: str
     seen: float
+    step: str = ""
+    progress: float | None = None
 
 
 class SerialState(msgspec.Struct, frozen=True):
-    """`records` since the Monitor began; `seen` is Unix time in seconds."""
+    """`records` since the Monitor began; `seen` is Unix time in seconds, 0: never.
+
+    `device` is what Edge Impulse calls it, empty where it is none of its devices.
+    """
 
     port: str
     format: str
     records: int
     seen: float
+    device: str = ""
 
 
 class EdgeImpulseState(msgspec.Struct, frozen=True):
@@ -143,6 +154,7 @@ def pipeline(
     heard: InferenceResult | None,
     at: float,
     *,
+    private: bool,
     pictures: bool,
 ) -> PipelineState:
     configured = known.pipelines.get(name) or Pipeline(camera=heard.source.camera if heard else "")
@@ -161,17 +173,30 @@ def pipeline(
         threshold=configured.threshold,
         zones=[Place(zone, points) for zone, points in configured.zones.items()],
         lines=[Place(line, points) for line, points in configured.lines.items()],
+        private=private,
         pictures=pictures,
     )
 
 
 def model(name: str, status: ModelStatus, seen: float) -> ModelState:
     version, reason = status.version[:MAX_NAME], status.reason[:300]
-    return ModelState(name, version, status.status, status.component[:MAX_NAME], reason, seen)
+    step, part = status.step[:MAX_NAME], _finite(status.progress)
+    progress = None if part is None else min(1.0, max(0.0, part))
+    return ModelState(name, version, status.status, status.component[:MAX_NAME], reason, seen, step, progress)
 
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
+
+
+def serial(heard: dict[str, tuple[str, int, float]], known: Known) -> list[SerialState]:
+    """The ports that were heard (format, records, seen), and those that are configured."""
+    ports = {**dict.fromkeys(known.ports, ("", 0, 0.0)), **heard}
+    devices = {port: topics.device for port, topics in known.ports.items() if topics is not None}
+    return [
+        SerialState(port, form[:100], records, seen, devices.get(port, ""))
+        for port, (form, records, seen) in sorted(ports.items())
+    ]
 
 
 def edge_impulse(heard: Kept[None], known: Known, offset: float) -> list[EdgeImpulseState]:

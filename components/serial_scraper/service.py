@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgeml.component import Context
-from edgeml.edge_impulse.device import Topics, device_name
+from edgeml.edge_impulse.device import Topics, board_topics
 from edgeml.edge_impulse.parameters import Settings, interpret
 from edgeml.edge_impulse.reporter import Reporter
 from edgeml.edge_impulse.results import ModelInfo
@@ -35,20 +35,18 @@ class Plan:
 
 
 def plans(config: Config, mac: str) -> dict[str, Plan]:
-    """By name. Several boards with Edge Impulse firmware must not share topics: their ports' names set them apart."""
+    """By name."""
     ports = config.ports or {"mcu": Port()}
     settings = interpret(config.parameters)
-    boards = [name for name, port in ports.items() if port.format == "edge_impulse"]
+    boards = {name: port.device_name for name, port in ports.items() if port.format == "edge_impulse"}
+    topics = board_topics(boards, settings.device_name, mac, config.topic_prefix)
     planned = {}
     for name, port in ports.items():
-        topics = None
-        if name in boards:
-            common = settings.device_name if len(boards) == 1 else f"{settings.device_name}_{name}"
-            topics = Topics(device_name(port.device_name or common, mac), config.topic_prefix)
-            topics.check("topic_prefix")
+        if name in topics:
+            topics[name].check("topic_prefix")
         if port.iot_core.topic:
             check_topic(f"ports.{name}.iot_core.topic", port.iot_core.topic)
-        planned[name] = Plan(name, port, settings, topics)
+        planned[name] = Plan(name, port, settings, topics.get(name))
     devices = [plan.topics.device for plan in planned.values() if plan.topics]
     if twice := {device for device in devices if devices.count(device) > 1}:
         raise ConfigError("ports", f"each board needs a device_name of its own, found twice {', '.join(twice)}")

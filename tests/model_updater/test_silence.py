@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from edgeml.component import Context
-from edgeml.errors import DisconnectedError
+from edgeml.errors import DisconnectedError, UnauthorizedError
 from edgeml.health import Health
 from edgeml.ipc import matches
 from edgeml.messages import model_activate
 from ipc_support import FakeIpc
 from model_updater import installation, jobs, updater
 from model_updater.config import Config
-from model_updater.journal import Journal, JournalFile
+from model_updater.journal import STEPS, Journal, JournalFile
 from model_updater.updater import MAX_INTERRUPTIONS, Updater
 from ota_support import MODEL, FileServer, bundle_files, document, tiny_model, zipped
 from updater_support import BASE, THING
@@ -165,3 +165,63 @@ def test_a_step_is_begun_so_often(device: Device, interruptions: int, status: st
 def test_a_journal_that_is_not_understood_is_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "job.json").write_bytes(content)
     assert JournalFile(tmp_path).load() is None
+
+
+def told(device: Device) -> list[dict[str, Any]]:
+    """What it showed on the core of its update."""
+    return [json.loads(payload) for topic, payload in device.local if topic == f"edgeml/model/{MODEL}/status"]
+
+
+def test_an_update_is_shown_with_its_steps_the_share_of_its_download_and_its_end(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(updater, "SHOWN_S", 0.0)
+    device.update(tiny_model(padding=1 << 20), require_confirmation=False)
+    shown = told(device)
+    assert {(each["model"], each["version"], each["component"]) for each in shown} == {
+        (MODEL, "2.0.0", "edgeml.ModelUpdater")
+    }
+    steps = [each.get("step", "") for each in shown if "progress" not in each]
+    assert steps == [*STEPS[1:], ""]  # "admit" is not shown: it is not known yet whether this model may be
+    shares = [each["progress"] for each in shown if "progress" in each]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] <= 1
+    assert [each["status"] for each in shown] == ["updating"] * (len(shown) - 1) + ["installed"]
+
+
+def test_an_update_that_fails_is_shown_with_the_reason(device: Device) -> None:
+    device.update(require_confirmation=True)
+    assert {"status": "failed", "reason": f"nobody who uses {MODEL} answered within 0.1 s"}.items() <= told(device)[
+        -1
+    ].items()
+
+
+def test_what_is_not_admitted_is_not_shown(device: Device) -> None:
+    assert device.update(tiny_model(padding=4096), max_download_bytes=1024)["status"] == "FAILED"
+    assert told(device) == []
+
+
+def test_what_is_shown_answers_no_activation(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a core the updater hears what it says itself on this topic."""
+    heard = Device.publish
+
+    def publish(self: Device, topic: str, payload: bytes, *, wait: float = 10.0) -> None:
+        heard(self, topic, payload, wait=wait)
+        if topic in self.handlers:
+            self.handlers[topic](topic, payload)
+        elif topic == model_activate(MODEL):
+            for status in ("updating", "installed", "failed"):
+                own = {"model": MODEL, "version": "2.0.0", "status": status, "component": "edgeml.ModelUpdater"}
+                self.handlers[f"edgeml/model/{MODEL}/status"]("", json.dumps(own).encode())
+
+    monkeypatch.setattr(Device, "publish", publish)
+    assert device.update(require_confirmation=False)["status"] == "SUCCEEDED"
+
+
+def test_a_core_that_does_not_allow_it_costs_no_update(device: Device) -> None:
+    def refuse(call: str, topic: str) -> None:
+        if topic.endswith("/status"):
+            raise UnauthorizedError(topic)
+
+    device.crossed = lambda call, topic: refuse(call, topic) if call == "publish" else None
+    assert device.update(require_confirmation=False)["status"] == "SUCCEEDED"

@@ -1,4 +1,4 @@
-"""What Edge Impulse's runner says to IoT Core: heard while somebody wants to know, of this device alone."""
+"""What Edge Impulse devices say to IoT Core and are told: heard while somebody wants to know, of this machine alone."""
 
 import json
 from pathlib import Path
@@ -12,21 +12,26 @@ from edgeml.errors import NotFoundError, UnauthorizedError
 from edgeml.health import Health
 from ipc_support import FakeIpc
 from monitor.edge_impulse import EdgeImpulse
+from monitor.neighbours import MAX_BOARDS, MAX_NAMES
 from monitor.state import MAX_RECORD_BYTES, State
 
 DEVICE = device_name("Cup", default_mac())
 RUNNER = {"Parameters": {"device_name": "Cup"}, "topic_prefix": "/ei"}
+BOARDS = {"topic_prefix": "/ei", "ports": {"yard": {}, "gate": {"device_name": "Gate"}, "meter": {"format": "csv"}}}
+YARD, GATE = (device_name(name, default_mac()) for name in ("MyEdgeImpulseDevice_yard", "Gate"))
 
 
 class Runner(FakeIpc):
     """A core on which the runner may be deployed."""
 
     runner: dict[str, Any] | None = RUNNER
+    boards: dict[str, Any] | None = None
 
     def configuration(self, component: str = "") -> dict[str, Any]:
-        if component != "edgeml.EdgeImpulseRunner" or self.runner is None:
+        known = {"edgeml.EdgeImpulseRunner": self.runner, "edgeml.SerialScraper": self.boards}
+        if (found := known.get(component)) is None:
             raise NotFoundError(component)
-        return self.runner
+        return found
 
 
 class Rig:
@@ -35,10 +40,10 @@ class Rig:
         self.health = Health("edgeml.Monitor", "1")
         self.state = State("thing", "1", lambda: ())
         self.devices = EdgeImpulse(Context(self.ipc, self.health, Path(), Path(), "thing"), self.state)
-        self.refused = False
+        self.refused = ""  # what a topic begins with that is not allowed
 
     def _crossed(self, call: str, topic: str) -> None:
-        if self.refused:
+        if self.refused and topic.startswith(self.refused):
             raise UnauthorizedError(topic)
 
     def look(self) -> set[str]:
@@ -47,8 +52,9 @@ class Rig:
         self.devices.look()
         return set(self.ipc.handlers)
 
-    def send(self, ending: str, payload: bytes) -> None:
-        self.ipc.handlers[f"/ei/{DEVICE}/{ending}"](f"/ei/{DEVICE}/{ending}", payload)
+    def send(self, ending: str, payload: bytes, device: str = DEVICE) -> None:
+        topic = f"/ei/{device}/{ending}"
+        self.ipc.handlers[topic](topic, payload)
 
     def told(self) -> list[Any]:
         return [json.loads(message) for message in self.state.records()]
@@ -80,12 +86,43 @@ def test_results_commands_and_answers_are_records_without_their_picture(rig: Rig
     rig.send("inference/output", json.dumps({"c": {"cup": 0.9}, "image": "x" * 60_000}).encode())
     rig.send("command/input", b'{"cmd": "restart", "value": "<b>"}')
     rig.send("command/output", b'{"result": {"restart": "OK"}}')
-    assert [(each["kind"], each["source"], each["record"]) for each in rig.told()] == [
-        ("edge_impulse", DEVICE, {"c": {"cup": 0.9}}),
-        ("command", DEVICE, {"cmd": "restart", "value": "<b>"}),
-        ("edge_impulse", DEVICE, {"result": {"restart": "OK"}}),
+    assert [(each["kind"], each["source"], each["what"], each["record"]) for each in rig.told()] == [
+        ("edge_impulse", DEVICE, "said", {"c": {"cup": 0.9}}),
+        ("edge_impulse", DEVICE, "command", {"cmd": "restart", "value": "<b>"}),
+        ("edge_impulse", DEVICE, "answer", {"result": {"restart": "OK"}}),
     ]
     assert rig.state.snapshot().edge_impulse[0].results == 3
+
+
+def test_commands_and_answers_of_serial_devices_are_those_of_their_ports(rig: Rig) -> None:
+    """What they find comes on the core; there is one device of each kind that is called the same."""
+    rig.ipc.runner, rig.ipc.boards = {**RUNNER, "Parameters": {"device_name": "MyEdgeImpulseDevice_yard"}}, BOARDS
+    rig.state.want_records(1)
+    assert rig.look() >= {f"/ei/{device}/command/{way}" for device in (YARD, GATE) for way in ("input", "output")}
+    assert f"/ei/{GATE}/inference/output" not in rig.look()
+    rig.send("command/input", b'{"cmd": "restart"}', GATE)
+    rig.send("command/output", b'{"result": {}}', GATE)
+    assert [(each["kind"], each["source"], each["what"]) for each in rig.told()] == [
+        ("serial", "gate", "command"),
+        ("serial", "gate", "answer"),
+    ]
+    ports = {each.port: (each.records, each.device) for each in rig.state.snapshot().serial}
+    assert ports == {"gate": (0, GATE), "meter": (0, ""), "yard": (0, YARD)}
+
+
+@pytest.mark.parametrize("ports", [None, {}, "x", []], ids=repr)
+def test_without_ports_there_is_one(rig: Rig, ports: Any) -> None:
+    rig.ipc.runner, rig.ipc.boards = None, {"ports": ports, "Parameters": {"device_name": "Cup"}, "topic_prefix": "/ei"}
+    rig.state.want_records(1)
+    assert rig.look() == {f"/ei/{DEVICE}/command/input", f"/ei/{DEVICE}/command/output"}
+    assert [each.port for each in rig.state.snapshot().serial] == ["mcu"]
+
+
+def test_boards_that_are_too_many_use_up_no_subscriptions(rig: Rig) -> None:
+    rig.ipc.runner, rig.ipc.boards = None, {"ports": {f"p{number:02}": {} for number in range(100)}}
+    rig.state.want_records(1)
+    assert len(rig.look()) == 2 * MAX_BOARDS
+    assert len(rig.state.snapshot().serial) == MAX_NAMES
 
 
 @pytest.mark.parametrize(
@@ -112,10 +149,12 @@ def test_a_runner_that_comes_goes_or_has_another_name_is_noticed(rig: Rig) -> No
 
 
 def test_what_is_not_allowed_is_a_problem_until_it_is(rig: Rig) -> None:
+    """And what is allowed is heard all the same."""
+    rig.ipc.boards = {**BOARDS, "topic_prefix": "/other", "ports": {"mcu": {}}}
     rig.state.want_records(1)
-    rig.refused = True
-    rig.look()
-    assert [problem.code for problem in rig.health.problems.current()] == ["unauthorized"]
-    rig.refused = False
+    rig.refused = "/other"
     assert rig.look() == TOPICS
+    assert [problem.code for problem in rig.health.problems.current()] == ["unauthorized"]
+    rig.refused = ""
+    assert rig.look() > TOPICS
     assert not rig.health.problems.current()

@@ -59,6 +59,24 @@ def test_each_is_shown_by_its_name(state: State) -> None:
     assert json.loads(state.records()[0])["record"] == "hello"
 
 
+@pytest.mark.parametrize(
+    ("more", "step", "progress"),
+    [
+        ({"step": "download", "progress": 0.42}, "download", 0.42),
+        ({"step": "probe"}, "probe", None),
+        ({"step": "x" * 1000, "progress": 7}, "x" * kept.MAX_NAME, 1.0),
+    ],
+    ids=["part of a download", "a step", "nonsense"],
+)
+def test_an_update_is_shown_as_it_gets_on(
+    state: State, more: dict[str, Any], step: str, progress: float | None
+) -> None:
+    updating = STATUS | {"version": "2.0.0", "status": "updating", "component": "edgeml.ModelUpdater"} | more
+    assert state.model("edgeml/model/Faces/status", json.dumps(updating).encode())
+    (shown,) = state.snapshot().models
+    assert (shown.version, shown.status, shown.step, shown.progress) == ("2.0.0", "updating", step, progress)
+
+
 WRONG = {
     "nothing": b"",
     "no JSON": b"\xff",

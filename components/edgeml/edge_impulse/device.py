@@ -1,5 +1,6 @@
 """The device's name in topics, and the topics."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,3 +54,14 @@ class Topics:
     @property
     def command_output(self) -> str:
         return f"{self.prefix}/{self.device}/command/output"
+
+
+def board_topics(boards: Mapping[str, str], common: str, mac: str, prefix: str = DEFAULT_PREFIX) -> dict[str, Topics]:
+    """The topics of serial boards by port; `boards` has each port's own device name, empty where it has none.
+
+    Several boards must not share topics: `common`, the name for all, is set apart by their ports' names.
+    """
+    return {
+        port: Topics(device_name(own or (common if len(boards) == 1 else f"{common}_{port}"), mac), prefix)
+        for port, own in boards.items()
+    }

@@ -1,8 +1,9 @@
 // Serial and Edge Impulse devices: what they say, what they were told, what they answered.
 import { h, Keyed, list, say, toggle } from "./dom.js";
-import { clock } from "./words.js";
+import { clock, number } from "./words.js";
 
 const ROWS = 100;
+const TOLD = { command: "Command", answer: "Answer" }; // other lines are what the device says by itself
 
 function flat(record) {
   if (typeof record === "string") return record;
@@ -23,18 +24,20 @@ class Device {
     say(this.facts, facts);
   }
 
-  record(kind, record) {
+  record(what, record) {
     const at = Number.isFinite(record?.at) ? record.at : Date.now() / 1000;
-    this.lines.prepend(h("li", { className: kind }, h("time", {}, clock(at)), h("code", {}, flat(record).slice(0, 2000))));
+    const told = TOLD[what];
+    const line = h("li", { className: told ? what : "said" }, h("time", {}, clock(at)), told ? h("span", { className: "what" }, told) : null, h("code", {}, flat(record).slice(0, 2000)));
+    this.lines.prepend(line);
     while (this.lines.childElementCount > ROWS) this.lines.lastChild.remove();
     toggle(this.empty, false);
   }
 }
 
-const factsOf = (device, hidden) =>
-  Object.entries(device)
-    .filter(([name, value]) => !hidden.includes(name) && ["string", "number", "boolean"].includes(typeof value))
-    .map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`)
+const heard = (count, one, seen) => (count ? `${number(count)} ${one}s, newest ${clock(seen)}` : "");
+const factsOf = (device) =>
+  [device.format, heard(device.records, "record", device.seen), heard(device.results, "message", device.seen), device.device && `Edge Impulse device ${device.device}`]
+    .filter(Boolean)
     .join(" · ");
 
 export class DevicesView {
@@ -53,8 +56,8 @@ export class DevicesView {
   }
 
   state(state) {
-    for (const one of list(state.serial)) this.#know("serial", one.port, factsOf(one, ["port"]));
-    for (const one of list(state.edge_impulse)) this.#know("edge_impulse", one.source, factsOf(one, ["source"]));
+    for (const one of list(state.serial)) this.#know("serial", one.port, factsOf(one));
+    for (const one of list(state.edge_impulse)) this.#know("edge_impulse", one.source, factsOf(one));
     this.#show();
   }
 
@@ -68,13 +71,12 @@ export class DevicesView {
     toggle(this.none, this.known.size === 0);
   }
 
-  record({ kind, source, record }) {
-    const home = kind === "command" && this.known.has(`serial ${source}`) ? "serial" : kind === "command" ? "edge_impulse" : kind;
-    if (home !== "serial" && home !== "edge_impulse") return;
-    if (!this.known.has(`${home} ${source}`)) {
-      this.#know(home, source, "");
+  record({ kind, source, what, record }) {
+    if (kind !== "serial" && kind !== "edge_impulse") return;
+    if (!this.known.has(`${kind} ${source}`)) {
+      this.#know(kind, source, "");
       this.#show();
     }
-    this.keyed.parts.get(`${home} ${source}`).record(kind, record);
+    this.keyed.parts.get(`${kind} ${source}`).record(what, record);
   }
 }

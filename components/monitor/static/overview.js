@@ -2,7 +2,7 @@
 import { h, Keyed, list, say, toggle } from "./dom.js";
 import { Screen } from "./draw.js";
 import { spark } from "./spark.js";
-import { ago, motion, ms, number, quantity } from "./words.js";
+import { ago, clock, motion, ms, number, percent, quantity } from "./words.js";
 
 const TILE_WIDTH = 320;
 const to = (kind, name) => `#/${kind}/${encodeURIComponent(name)}`;
@@ -123,16 +123,24 @@ class Rate {
 
 class Update {
   constructor({ name }) {
-    this.label = h("span");
+    this.version = h("span", { className: "dim" });
+    this.status = h("span", { className: "status" });
+    this.facts = h("p", { className: "dim" });
     this.bar = h("progress", { max: 1, "aria-label": `Update of ${name}` });
-    this.node = h("li", { className: "row" }, h("strong", {}, name), this.label, this.bar);
+    this.node = h("li", { className: "tile" }, h("p", { className: "row" }, h("strong", {}, name), this.version, this.status), this.facts, this.bar);
   }
 
   update(model) {
-    say(this.label, `${model.version ?? ""} ${model.status ?? ""}`);
-    const known = Number.isFinite(model.progress);
-    toggle(this.bar, known && model.progress < 1);
+    const updating = model.status === "updating";
+    const known = updating && Number.isFinite(model.progress);
+    say(this.version, model.version);
+    say(this.status, model.status);
+    this.status.dataset.status = model.status;
+    const said = `by ${String(model.component ?? "").replace(/^edgeml\./, "")}, ${clock(model.seen)}`;
+    say(this.facts, updating ? [model.step, known ? percent(model.progress) : "", clock(model.seen)].filter(Boolean).join(" · ") : [said, model.reason].filter(Boolean).join(": "));
+    toggle(this.bar, updating);
     if (known) this.bar.value = model.progress;
+    else this.bar.removeAttribute("value"); // under way, nobody knows how far
   }
 }
 
@@ -148,7 +156,7 @@ export class Overview {
     if (only !== "cameras") this.#section("Pipelines", "tiles small", (s) => s.pipelines, (p) => p.name, (p) => new PipelineTile(p));
     if (only) return;
     this.#section("Components", "tiles small", (s) => s.components, (c) => c.name, (c) => new ComponentTile(c));
-    this.#section("Models", "plain", (s) => s.models, (m) => m.name, (m) => new Update(m));
+    this.#section("Models", "tiles small", (s) => s.models, (m) => m.name, (m) => new Update(m));
   }
 
   #top() {

@@ -7,6 +7,9 @@ import { clock, feature, ms, number, summary } from "./words.js";
 const KEPT = 300;
 const ROWS = 25;
 const PICTURE_MS = 1000; // from one picture of a request to the next
+const PRIVATE = "Pictures of requests are not shown: this pipeline has privacy, and they are not blurred.";
+const NO_FOLDER = "Pictures of requests are not shown: request_dirs of edgeml.Monitor names no folder.";
+const NOT_THERE = "The picture of the newest request is not there, or not below request_dirs of edgeml.Monitor.";
 const BELOW = "What lies below the deployed threshold does not reach this page.";
 
 /** What a chart shows of a result: {values, dashed}; null where there is nothing to draw. */
@@ -46,6 +49,7 @@ export class PipelineView {
     this.asked = h("img", { alt: "", onload: () => this.#shown(true), onerror: () => this.#shown(false) });
     this.file = h("figcaption");
     this.picked = h("figure", { className: "asked", hidden: true }, this.asked, this.file);
+    this.unseen = h("p", { className: "dim", hidden: true });
     this.screen = new Screen(this.canvas, () => ({ least: Number(this.slider.value) }));
     this.chart = new Chart("Over time");
     this.events = h("ul", { className: "plain" });
@@ -53,7 +57,7 @@ export class PipelineView {
     this.rows = h("tbody");
     const head = h("tr", {}, ...["Time", "Found", "Took"].map((title) => h("th", { scope: "col" }, title)));
     this.table = h("table", {}, h("caption", {}, "Newest results"), h("thead", {}, head), this.rows);
-    this.node = h("div", { className: "pipeline-view" }, h("h1", {}, name), this.facts, this.last, h("div", { className: "beside" }, this.frame, this.picked, this.#threshold()), this.chart.node, this.happened, h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Newest results" }, this.table));
+    this.node = h("div", { className: "pipeline-view" }, h("h1", {}, name), this.facts, this.last, h("div", { className: "beside" }, this.frame, h("div", {}, this.picked, this.unseen), this.#threshold()), this.chart.node, this.happened, h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Newest results" }, this.table));
   }
 
   #threshold() {
@@ -98,6 +102,14 @@ export class PipelineView {
     toggle(this.frame, Boolean(p?.camera));
     if (!p?.pictures) toggle(this.picked, false);
     this.#ask();
+    this.#why();
+  }
+
+  /** Says why there is no picture of a request, where there is none. */
+  #why() {
+    const reason = this.pipeline?.private ? PRIVATE : this.pipeline?.pictures ? NOT_THERE : NO_FOLDER;
+    say(this.unseen, reason);
+    toggle(this.unseen, Boolean(this.named) && this.picked.hidden && !(this.pipeline?.pictures && !this.answered));
   }
 
   result({ pipeline, result }) {
@@ -113,8 +125,10 @@ export class PipelineView {
     const drawn = figures(result);
     if (drawn) this.chart.add(at, drawn.values, drawn.dashed);
     if (typeof result.source?.file === "string" && result.source.file) {
+      this.named = true;
       this.wanted = { at: String(result.source.captured_at), file: result.source.file };
       this.#ask();
+      this.#why();
     }
     if (Array.isArray(result.results)) {
       toggle(this.box, true);
@@ -135,6 +149,8 @@ export class PipelineView {
     toggle(this.picked, there);
     say(this.file, name);
     this.asked.alt = `Picture ${name}`;
+    this.answered = true;
+    this.#why();
     this.timer = setTimeout(() => {
       this.loading = null;
       this.#ask();
