@@ -17,6 +17,7 @@ from edgeml.health import Scope
 from edgeml.log import kv
 
 if TYPE_CHECKING:
+    from camera_capture.preroll import Tap
     from camera_capture.source import Image
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ class Owner(Protocol):
 
     def password(self, reference: Password) -> str:
         """Raises SourceError."""
+
+    def tap(self) -> "Tap | None":
+        """Who takes the packets of a source that is opened now."""
 
     def is_current(self, attempt: "Attempt") -> bool:
         """Whether the right to write is its own."""
@@ -71,6 +75,7 @@ class Attempt(threading.Thread):
         try:
             self._camera = self._camera.unlocked(self._worker.password)
             self._source = self._camera.open()
+            self._source.packets = self._worker.tap()
             try:
                 self._source.open()
                 self._read(self._source)

@@ -37,17 +37,21 @@ class Stills(msgspec.Struct, frozen=True):
 
 
 class Clips(msgspec.Struct, frozen=True):
-    s3_bucket: Annotated[BucketOrNone, Meta(min_length=3, description="Bucket for clips")]
+    s3_bucket: Annotated[BucketOrNone, Meta(description="Bucket for clips; empty uploads none")] = ""
     s3_prefix: Annotated[KeyPrefix, Meta(min_length=1, description="Keys are taken below <prefix>/<thing>/ only")] = (
         "clips"
     )
-    fps: Annotated[float, Meta(ge=0.1, le=30, description="Frames per second of clips")] = 5.0
-    max_side: Annotated[int, Meta(ge=64, le=3840, description="Longer side of their pictures in pixels, at most")] = (
-        1280
-    )
+    keep_bytes: Annotated[
+        int,
+        Meta(ge=0, le=2**44, description="Disk space for clips that are kept here, the oldest go first; 0 for none"),
+    ] = 0
+    keep_days: Annotated[float, Meta(gt=0, le=3650, description="Days for which they are kept")] = 30.0
+    directory: Annotated[str, Meta(description="Their folder; default clips/<camera> in the work folder")] = ""
+    fps: Annotated[float, Meta(ge=0.1, le=30, description="Frames per second of clips that are encoded")] = 5.0
+    max_side: Annotated[int, Meta(ge=64, le=3840, description="Longer side of their pictures, at most")] = 1280
     before_s: Annotated[float, Meta(ge=0, le=60, description="Seconds that are kept for the time before")] = 10.0
     max_bytes: Annotated[
-        int, Meta(ge=2**21, le=2**28, description="Memory for kept frames, and the longest file of a clip")
+        int, Meta(ge=2**21, le=2**28, description="Memory for what is kept, and the longest file of a clip")
     ] = 32 * 2**20
     quality: Annotated[int, Meta(ge=10, le=100, description="JPEG quality of kept frames")] = 80
 
@@ -103,7 +107,7 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     @property
     def uploads(self) -> bool:
         """Whether anything of it goes to S3."""
-        return bool(self.snapshots.s3_bucket) or self.stills is not None or self.clips is not None
+        return bool(self.snapshots.s3_bucket or (self.clips and self.clips.s3_bucket)) or self.stills is not None
 
     @property
     def where(self) -> str:
@@ -113,6 +117,8 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     def check(self, path: str) -> None:
         """Raises ConfigError for what a type cannot say; asked of cameras that are to run."""
         polygons.check(f"{path}.privacy_masks", self.privacy_masks)
+        if self.clips is not None and not (self.clips.s3_bucket or self.clips.keep_bytes):
+            raise ConfigError(f"{path}.clips", "expected s3_bucket or keep_bytes, else clips would be nowhere")
         if self.motion is not None:
             polygons.check(f"{path}.motion.mask", self.motion.mask)
 

@@ -15,6 +15,7 @@ from camera_capture.attempt import Attempt
 from camera_capture.camera import Camera
 from camera_capture.motion import MotionDetector
 from camera_capture.passwords import Password, Passwords
+from camera_capture.preroll import Preroll
 from camera_capture.watch import MotionWatch
 from edgeml.backoff import Backoff
 from edgeml.component import Context
@@ -24,6 +25,7 @@ from edgeml.log import kv
 from edgeml.messages import CameraMotion, FrameReady
 
 if TYPE_CHECKING:
+    from camera_capture.preroll import Tap
     from camera_capture.source import Image
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class CameraWorker:
         *,
         share_with_group: bool = False,
         passwords: Passwords | None = None,
+        preroll: Preroll | None = None,
     ) -> None:
         self.name, self.camera = name, camera
         self.context, self.announce = context, announce
@@ -60,6 +63,7 @@ class CameraWorker:
         self.delivered_at = 0.0  # monotonic
         self._is_alone = is_alone
         self._passwords = passwords or Passwords(context)
+        self._preroll = preroll
         self._directory, self._share = directory, share_with_group
         self.health = context.health.scope(f"cameras.{name}")
         self._lock = threading.Lock()  # the ring, and which attempt may write to it
@@ -96,11 +100,17 @@ class CameraWorker:
             self._thread.join(timeout=2)
         with self._lock:
             self._drop_ring()
+        if self._preroll is not None:
+            self._preroll.close()
         self.health.forget()
 
     def password(self, reference: Password) -> str:
         """The password of its user. Raises SourceError where none is known, which is soon told."""
         return self._passwords.get(reference, min(PASSWORD_WAIT_S, self.camera.stall_timeout_s))
+
+    def tap(self) -> "Tap | None":
+        """Who takes the packets of a source that is opened now."""
+        return self._preroll.tap() if self._preroll is not None else None
 
     def is_current(self, attempt: Attempt) -> bool:
         return self._attempt is attempt

@@ -1,95 +1,201 @@
-"""Pictures with their times, made into a video: VP8 in WebM, which OpenCV's wheel writes and browsers play."""
+"""Videos of H.264 in MP4, which browsers play: packets as they came, or pictures that are encoded.
 
+Files are made of fragments: what is written plays, even where nobody could end it.
+"""
+
+import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgeml.errors import SourceError
+from camera_capture.packets import MAX_PIXELS
+from camera_capture.preroll import TICKS, Track, Unit
+from edgeml.errors import EdgemlError, SourceError
 
 if TYPE_CHECKING:
     from camera_capture.source import Image
 
-SUFFIX, CONTENT_TYPE, CODEC = ".webm", "video/webm", "VP80"
-WRITE_S = 300.0  # after so long a clip ends with what has been written of it
+SUFFIX, CONTENT_TYPE = ".mp4", "video/mp4"
+WRITE_S = 300.0  # after so long an encoded clip ends with what has been written of it
+COPIED = ("h264", "hevc", "av1", "vp9")  # video that is taken as it is
+SOUND = ("aac", "mp3", "opus", "flac", "ac3")
+LAST = TICKS // 25  # of the last picture, whose end nobody knows
+_LEFT = 1 << 20  # bytes of a file for what is no picture
+_FRAGMENT_US = "1000000"
+_MUXER = {
+    "movflags": "frag_keyframe+empty_moov+default_base_moof",
+    "frag_duration": _FRAGMENT_US,
+    "max_interleave_delta": _FRAGMENT_US,  # where one stream is silent the other one does not wait longer
+    "flush_packets": "1",
+}
+_X264 = {"preset": "veryfast", "tune": "zerolatency", "crf": "26", "maxrate": "4M", "bufsize": "8M", "threads": "1"}
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A frame as JPEG. Times in nanoseconds: `captured_ns` monotonic, `wall_ns` Unix time."""
+def copied(path: Path, tracks: Iterable[Track], units: Iterable[Unit], max_bytes: int) -> float:
+    """Write packets as they come, beginning with a keyframe; the seconds that they cover, fewer for `max_bytes`.
 
-    captured_ns: int
-    wall_ns: int
-    data: bytes
-
-
-def steps(times: Sequence[float], fps: float) -> list[int]:
-    """Which of the pictures taken at `times`, in seconds, rising, a video of `fps` shows at each of its steps.
-
-    The video lasts as long as it did: what came late is waited for with the picture before.
+    Raises SourceError if they cannot be written.
     """
-    shown, index = [], 0
-    for step in range(round((times[-1] - times[0]) * fps) + 1):
-        moment = times[0] + (step + 0.5) / fps
-        while index + 1 < len(times) and times[index + 1] < moment:
-            index += 1
-        shown.append(index)
-    return shown
+    size, first, end = 0, None, 0
+    with _muxer(path) as muxer:
+        streams = {track: muxer.add_stream_from_template(track.template, opaque=True) for track in tracks}
+        for unit in units:
+            first = unit.dts if first is None else first
+            size += len(unit.data)
+            if size > max_bytes - _LEFT:
+                break
+            if unit.track in streams and unit.dts >= first:
+                muxer.mux_one(_packet(unit, first, streams[unit.track]))
+                end = max(end, unit.pts + (unit.duration or LAST) - first)
+    return end / TICKS
 
 
-def write(path: Path, frames: Sequence[Kept], fps: float, *, max_bytes: int, is_over: Callable[[], bool]) -> float:
-    """Write the video; the seconds that it covers, fewer if it would grow beyond `max_bytes` or took WRITE_S.
+def encoded(path: Path, pictures: Iterable[tuple[int, "Image"]], fps: float, max_side: int, max_bytes: int) -> float:
+    """Write pictures, with when they were captured (ns), as H.264; as `copied`. Sides become even."""
+    stream, written, before, until = None, 0, -1, time.monotonic() + WRITE_S
+    with _muxer(path) as muxer:
+        for captured_ns, image in pictures:
+            if stream is None:
+                stream, first = _h264(muxer, image, fps, max_side), captured_ns
+            at = (captured_ns - first) * TICKS // 1_000_000_000
+            if at <= before:
+                continue
+            if written > max_bytes - _LEFT or time.monotonic() > until:
+                break
+            for packet in stream.encode(_frame(image, at, stream)):
+                written += packet.size
+                muxer.mux_one(packet)
+            before = at
+        if stream is None:
+            raise SourceError("no picture of that time can be decoded")
+        for packet in stream.encode(None):
+            muxer.mux_one(packet)
+    return (before + TICKS / fps) / TICKS
 
-    Raises SourceError if it cannot be written whole, or `is_over`.
+
+def decoded(units: Iterable[Unit]) -> Iterator[tuple[int, "Image"]]:
+    """Pictures (BGR) of packets that begin with a keyframe, with when they were captured (ns), as they are shown.
+
+    Raises SourceError if they cannot be decoded; single broken ones are passed over.
     """
-    import cv2
+    import av
+
+    context: Any = None
+    with translated("clip"):
+        for unit in [*units, None]:
+            if context is None:
+                if unit is None:
+                    return
+                track = unit.track
+                context = av.CodecContext.create(track.codec, "r")
+                context.extradata = track.template.codec_context.extradata
+                context.options = {"max_pixels": str(MAX_PIXELS)}
+            packet = None if unit is None else _packet(unit, 0, None)
+            with suppress(av.error.InvalidDataError):
+                for frame in context.decode(packet):
+                    if frame.pts is not None:
+                        yield track.captured_ns(frame.pts), frame.to_ndarray(format="bgr24")
+
+
+def mended(path: Path) -> bool:
+    """Cut off what follows the last whole fragment; whether there is one. Raises OSError."""
+    whole, end, size = 0, 0, path.stat().st_size
+    with path.open("r+b") as file:
+        while len(head := file.read(8)) == 8 and (length := int.from_bytes(head[:4])) >= 8:
+            end += length
+            if end > size:
+                break
+            if head[4:] == b"mdat":
+                whole = end
+            file.seek(end)
+        file.truncate(whole)
+        os.fsync(file.fileno())
+    return whole > 0
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """What FFmpeg and the system raise, as SourceError."""
+    import av
 
     try:
-        written = _written(path, frames, fps, max_bytes, is_over)
-        video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-        try:  # OpenCV tells nobody that a disk is full
-            whole = video.isOpened() and video.get(cv2.CAP_PROP_FRAME_COUNT) >= written - 1
-        finally:
-            video.release()
-    except (cv2.error, OSError, MemoryError) as error:
-        raise SourceError(f"clip cannot be written: {error}") from error
-    if not whole:
-        raise SourceError("clip cannot be written whole: is the disk full?")
-    return written / fps
+        yield
+    except EdgemlError:
+        raise
+    except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise SourceError(f"{what}: {reason}") from error
 
 
-def _written(path: Path, frames: Sequence[Kept], fps: float, max_bytes: int, is_over: Callable[[], bool]) -> int:
-    import cv2
+@contextmanager
+def _muxer(path: Path) -> Iterator[Any]:
+    """An MP4 muxer whose file is whole, and on the disk, at the end."""
+    import av
 
-    shown = steps([frame.captured_ns / 1e9 for frame in frames], fps)
-    image = _image(frames[0])
+    with translated(f"clip {path}"), _File(path) as file:
+        muxer = av.open(file, "w", format="mp4", options=_MUXER)
+        try:
+            yield muxer
+        except BaseException:
+            with suppress(Exception):  # what is wrong is known
+                muxer.close()
+            raise
+        muxer.close()
+        file.sync()
+
+
+class _File:
+    """What is written is written whole, and at once: to a raw file the system may write a part."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+
+    def __enter__(self) -> "_File":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(OSError):  # a full disk, which has been told
+            self._file.close()
+
+    def write(self, data: bytes) -> int:
+        self._file.write(data)
+        self._file.flush()
+        return len(data)
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+
+
+def _packet(unit: Unit, first: int, stream: Any) -> Any:
+    import av
+
+    packet: Any = av.Packet(unit.data)
+    packet.time_base = Fraction(1, TICKS)
+    packet.pts, packet.dts, packet.duration = unit.pts - first, unit.dts - first, unit.duration
+    packet.is_keyframe = unit.is_key
+    if stream is not None:
+        packet.stream = stream
+    return packet
+
+
+def _h264(muxer: Any, image: "Image", fps: float, max_side: int) -> Any:
     height, width = image.shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*CODEC), fps, (width, height))
-    try:
-        if not writer.isOpened():
-            raise SourceError(f"clip cannot be written: OpenCV makes no {CODEC} of {width}x{height} in {path.name}")
-        until, before = time.monotonic() + WRITE_S, 0
-        for step, index in enumerate(shown):
-            if is_over():
-                raise SourceError("the camera is stopped or changed: the clip is lost")
-            if step and (time.monotonic() > until or path.stat().st_size > max_bytes - (1 << 20)):
-                return step
-            if index != before:
-                image, before = _image(frames[index]), index
-                if image.shape != (height, width, 3):
-                    image = cv2.resize(image, (width, height))  # type: ignore[assignment]
-            writer.write(image)
-        return len(shown)
-    finally:
-        writer.release()
+    scale = min(1.0, max_side / max(width, height))
+    stream = muxer.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options=_X264)
+    stream.width, stream.height = (max(2, round(side * scale) // 2 * 2) for side in (width, height))
+    stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, TICKS)
+    stream.codec_context.time_base = Fraction(1, TICKS)
+    stream.codec_context.gop_size = max(1, round(2 * fps))
+    return stream
 
 
-def _image(frame: Kept) -> "Image":
-    import cv2
-    import numpy as np
+def _frame(image: "Image", at: int, stream: Any) -> Any:
+    import av
 
-    image = cv2.imdecode(np.frombuffer(frame.data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise SourceError("a kept picture cannot be decoded")
-    return image  # type: ignore[return-value]
+    frame = av.VideoFrame.from_ndarray(image, format="bgr24" if image.ndim == 3 else "gray8")
+    frame = frame.reformat(stream.width, stream.height, "yuv420p")
+    frame.pts, frame.time_base = at, Fraction(1, TICKS)
+    return frame

@@ -1,77 +1,96 @@
-"""Clips of a camera: its last seconds are kept in memory as JPEGs, and made into a video when somebody asks."""
+"""Clips of a camera: its last seconds are kept in memory, and made into a video when somebody asks.
+
+Where a camera sends packets they are kept as they come, and a clip is a copy of them, unless something is to be hidden
+in it. Of other cameras frames are kept, as JPEGs.
+"""
 
 import contextlib
 import dataclasses
+import itertools
+import logging
 import os
-import shutil
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from camera_capture import clip_file
 from camera_capture.asked import WITHIN_S, check_key, take
-from camera_capture.camera import Clips
-from camera_capture.clip_file import CONTENT_TYPE, SUFFIX, Kept, write
-from camera_capture.snapshots import encode_jpeg
+from camera_capture.camera import Camera, Clips
+from camera_capture.clip_file import CONTENT_TYPE, COPIED, SOUND, SUFFIX
+from camera_capture.clip_store import ClipStore
+from camera_capture.kept_frames import KeptFrames
+from camera_capture.preroll import Preroll, Unit
+from camera_capture.privacy import PrivacyMasks
+from edgeml import pictures
 from edgeml.component import Context
 from edgeml.errors import EdgemlError, RefusedError, SourceError, SpoolError
-from edgeml.frames import Frame, FrameReader
+from edgeml.frames import FrameReader
+from edgeml.log import kv
 from edgeml.messages import ClipCommand
 from edgeml.pace import Pacer, Ration
 from edgeml.s3 import Uploader
 
+if TYPE_CHECKING:
+    from camera_capture.source import Image
+
+log = logging.getLogger(__name__)
+
 AT_ONCE, MOST = 2, 20  # of one camera: that are made, and a minute
 LONGEST_S = 60.0  # before, and after
 READ_S = 0.5
+LATE_S = 1.0  # how long it is waited for packets of the last moment
 STOP_S = 2.0
+TIDY_S = 60.0
 NICE = 10  # frames and models come first
-_WRITING = threading.Lock()  # one video at a time, of all cameras
+_WRITING = threading.Lock()  # one video is encoded at a time, of all cameras
 
 Answer = Callable[[ClipCommand, Callable[[], dict[str, Any]]], None]
 
 
 @dataclasses.dataclass(eq=False)
 class Asked:
-    """A clip in the making: of which time (monotonic), and its frames once they are all there."""
+    """A clip in the making: of which time, monotonic."""
 
     command: ClipCommand
     from_ns: int
     until_ns: int
-    frames: list[Kept] | None = None
-    taken: threading.Event = dataclasses.field(default_factory=threading.Event)
     thread: threading.Thread | None = None
 
 
 class ClipKeeper:
-    """Keeps the frames of one camera and answers the command `clip`, when the clip waits for S3 or has failed."""
+    """Keeps the last seconds of one camera and answers the command `clip`, when the clip is kept or has failed."""
 
     def __init__(
         self,
-        camera: str,
-        settings: Clips,
+        name: str,
+        camera: Camera,
+        preroll: Preroll,
         context: Context,
         directory: Path,
         uploader: Callable[[], Uploader | None],
         answer: Answer,
     ) -> None:
-        self._camera, self._settings, self._context, self._directory = camera, settings, context, directory
+        self._settings = settings = camera.clips or Clips()
+        self._camera, self._preroll, self._masks = name, preroll, camera.privacy_masks
+        self._context, self._directory = context, directory
         self._uploader, self._answer = uploader, answer
-        self._health = context.health.scope(f"cameras.{camera}").scope("clips")
-        self._folder = context.work / "clips" / camera
+        self._health = context.health.scope(f"cameras.{name}").scope("clips")
+        folder = Path(settings.directory) if settings.directory else context.work / "clips" / name
+        self._store = ClipStore(folder, settings.keep_bytes, settings.keep_days)
         self._ration = Ration(MOST, WITHIN_S)
         self._lock = threading.Lock()
-        self._frames: deque[Kept] = deque()
-        self._bytes = self._made = 0
+        self._frames = KeptFrames(settings)
         self._making: list[Asked] = []
+        self._silenced: set[str] = set()  # codecs of sound of which it has been told that clips lack them
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Raises RuntimeError where the system has no thread left."""
         if self._thread is None:
-            shutil.rmtree(self._folder, ignore_errors=True)  # of a process that was killed
+            self._health.gauge("kept_bytes", lambda: float(self._preroll.size + self._frames.size))
             self._thread = self._context.spawn(f"clips-{self._camera}", self._keep)
 
     def ask(self, command: ClipCommand) -> None:
@@ -80,7 +99,7 @@ class ClipKeeper:
         for name, seconds in (("before_s", command.before_s), ("after_s", command.after_s)):
             if not 0 <= seconds <= LONGEST_S:
                 raise RefusedError(f"{name}: expected 0 to {LONGEST_S:g}, found {seconds}")
-        if self._uploader() is None:
+        if self._settings.s3_bucket and self._uploader() is None:
             raise SpoolError("nothing can be kept for S3 now")
         now = time.monotonic_ns()
         asked = Asked(command, now - int(command.before_s * 1e9), now + int(command.after_s * 1e9))
@@ -99,12 +118,10 @@ class ClipKeeper:
     def ask_to_stop(self) -> None:
         """Ask for the end, and do not wait for it."""
         self._stopping.set()
-        with self._lock:
-            for asked in self._making:
-                asked.taken.set()
+        self._frames.close()
 
     def stop(self) -> None:
-        """Clips in the making are lost, and answered so."""
+        """Clips that are copied end now; those that would be encoded are lost, and answered so."""
         self.ask_to_stop()
         with self._lock:
             threads = [self._thread, *(asked.thread for asked in self._making)]
@@ -112,106 +129,150 @@ class ClipKeeper:
         for thread in threads:
             if thread is not None:
                 thread.join(timeout=max(0.0, until - time.monotonic()))
-        with self._lock:
-            self._frames.clear()
 
     def _keep(self) -> None:
-        pacer = Pacer(1 / self._settings.fps)
+        pacer, tidy = Pacer(1 / self._settings.fps), Pacer(TIDY_S)
+        self._rescue()
         with FrameReader(self._camera, directory=self._directory) as reader:
             while not self._stopping.wait(pacer.wait_s()):
                 try:
-                    frame = reader.read(READ_S, copy=False)
+                    frame = None
+                    if self._preroll.codec:
+                        pacer.took()
+                    else:
+                        frame = reader.read(READ_S, copy=False)
                     if frame is not None:
                         pacer.took()
-                        kept = Kept(frame.captured_ns, frame.wall_ns, self._jpeg(frame))
-                        if frame.valid():
-                            self._add(kept)
-                        self._health.well()
-                except EdgemlError as error:
+                        self._frames.add(frame)
+                    if tidy.take():
+                        self._store.prune()
+                    self._health.well()
+                except (EdgemlError, OSError) as error:
                     self._health.failed(error)
                     self._stopping.wait(1.0)
-                self._forget(time.monotonic_ns())
+                self._frames.forget()
 
-    def _jpeg(self, frame: Frame) -> bytes:
-        import cv2
-
-        scale = self._settings.max_side / max(frame.width, frame.height)
-        if scale < 1:
-            size = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
-            image: Any = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
-            frame = dataclasses.replace(frame, image=image)
-        return encode_jpeg(frame, self._settings.quality)
-
-    def _add(self, kept: Kept) -> None:
-        """Where the memory that is allowed is full, a clip that needs the oldest frame ends now."""
-        with self._lock:
-            self._frames.append(kept)
-            self._bytes += len(kept.data)
-            while self._bytes > self._settings.max_bytes:
-                for asked in self._making:
-                    if asked.from_ns <= self._frames[0].captured_ns:
-                        self._take(asked)
-                self._bytes -= len(self._frames.popleft().data)
-
-    def _forget(self, now_ns: int) -> None:
-        with self._lock:
-            wanted = [asked.from_ns for asked in self._making if asked.frames is None]
-            oldest = min([now_ns - int(self._settings.before_s * 1e9), *wanted])
-            while self._frames and self._frames[0].captured_ns < oldest:
-                self._bytes -= len(self._frames.popleft().data)
-
-    def _take(self, asked: Asked) -> list[Kept]:
-        """The frames of a clip, as far as they are there. The lock is held."""
-        if asked.frames is None:
-            asked.frames = [one for one in self._frames if asked.from_ns <= one.captured_ns <= asked.until_ns]
-            asked.taken.set()
-        return asked.frames
+    def _rescue(self) -> None:
+        """What a process that was killed has written of clips is delivered."""
+        try:
+            for part, rest in self._store.left():
+                self._deliver(part, f"{self._settings.s3_prefix}/{self._context.thing_name}/{rest}")
+                self._health.count("rescued")
+        except (EdgemlError, OSError) as error:  # it is still there at the next start
+            self._health.failed(error)
 
     def _make(self, asked: Asked) -> None:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         try:
-            self._answer(asked.command, lambda: self._sent(asked))
+            self._answer(asked.command, lambda: self._made(asked))
         finally:
             with self._lock:
                 self._making.remove(asked)
 
-    def _sent(self, asked: Asked) -> dict[str, Any]:
-        """What is answered once the clip waits for S3."""
-        asked.taken.wait(max(0.0, asked.until_ns / 1e9 - time.monotonic()))
-        with self._lock:
-            frames = self._take(asked)
+    def _made(self, asked: Asked) -> dict[str, Any]:
+        """What is answered once the clip is kept, or waits for S3."""
+        settings, key = self._settings, asked.command.key
+        rest = key.removeprefix(f"{settings.s3_prefix}/{self._context.thing_name}/")
+        try:
+            part = self._store.begin(rest, 2 * settings.max_bytes)  # the file, and its copy in the spool
+            try:
+                first_ns, seconds = self._written(asked, part)
+                path = self._deliver(part, key)
+            finally:
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            raise SourceError(f"clip {key}: {error.strerror or error}") from error
+        self._health.count("sent" if settings.s3_bucket else "kept")
+        wall_ns = time.time_ns() - (time.monotonic_ns() - first_ns)
+        return {"captured_at": wall_ns / 1e9, "seconds": round(seconds, 3), "path": path}
+
+    def _deliver(self, part: Path, key: str) -> str:
+        """To S3, and to the clips that are kept; where it is then. Raises SpoolError, OSError."""
+        settings = self._settings
+        if settings.s3_bucket:
+            uploader = self._uploader()
+            if uploader is None:
+                raise SpoolError("nothing can be kept for S3 now")
+            uploader.put(settings.s3_bucket, key, part.read_bytes(), CONTENT_TYPE)
+        if self._store.keeps:
+            return str(self._store.keep(part))
+        part.unlink()
+        return ""
+
+    def _written(self, asked: Asked, part: Path) -> tuple[int, float]:
+        """When the clip begins (ns), and the seconds that it covers. Raises SourceError."""
+        settings, units = self._settings, self._preroll.since(asked.from_ns)
+        if units and units[0].track.codec in COPIED and not self._masks:
+            tracks = [track for track in dict.fromkeys(unit.track for unit in units) if self._fits(track.codec)]
+            coming = self._coming(units, asked.until_ns)
+            return units[0].captured_ns, clip_file.copied(part, tracks, coming, settings.max_bytes)
+        if units:
+            return self._encoded(part, self._decoded(list(self._bounded(self._coming(units, asked.until_ns)))))
+        wish = self._frames.wish(asked.from_ns, asked.until_ns)
+        wish.granted.wait(max(0.0, 0 if self._stopping.is_set() else asked.until_ns / 1e9 - time.monotonic()))
+        frames = self._frames.grant(wish)
+        return self._encoded(part, ((one.captured_ns, pictures.decoded(one.data, "kept frame")) for one in frames))
+
+    def _coming(self, units: list[Unit], until_ns: int) -> Iterator[Unit]:
+        """`units` and what follows them, until that moment, the end of the connection, or ours."""
+        number = units[-1].number
+        while True:
+            for unit in units:
+                if unit.captured_ns > until_ns:
+                    return
+                yield unit
+            if self._stopping.is_set() or time.monotonic_ns() > until_ns + LATE_S * 1e9:
+                return
+            if (more := self._preroll.after(number, READ_S)) is None:
+                return
+            units, number = more, more[-1].number if more else number
+
+    def _fits(self, codec: str) -> bool:
+        """Whether MP4 holds it; what it does not is told once."""
+        if codec in COPIED or codec in SOUND:
+            return True
+        if codec not in self._silenced:
+            self._silenced.add(codec)
+            log.warning("clips have no sound %s", kv(camera=self._camera, codec=codec))
+        return False
+
+    def _bounded(self, units: Iterator[Unit]) -> Iterator[Unit]:
+        size = 0
+        for unit in units:
+            size += len(unit.data)
+            if size > self._settings.max_bytes:
+                return
+            if unit.track.kind == "video":
+                yield unit
+
+    def _decoded(self, units: list[Unit]) -> "Iterator[tuple[int, Image]]":
+        """Pictures as often as they are wanted, with nothing in them that is to be hidden."""
+        masks, due_ns, step_ns = PrivacyMasks(self._masks), 0, 1e9 / self._settings.fps
+        for captured_ns, image in clip_file.decoded(units):
+            if captured_ns >= due_ns:
+                due_ns = int(max(due_ns + step_ns, captured_ns + step_ns / 2))
+                yield captured_ns, masks.applied(image)
+
+    def _encoded(self, part: Path, images: "Iterable[tuple[int, Image]]") -> tuple[int, float]:
+        settings = self._settings
         while not _WRITING.acquire(timeout=0.1):
             self._check_running()
         try:
             self._check_running()
-            if not frames:
+            images = self._running(images)
+            if (first := next(images, None)) is None:
                 raise SourceError(f"camera {self._camera}: no frame of that time was kept")
-            seconds = self._uploaded(asked.command.key, frames)
+            images = itertools.chain([first], images)
+            return first[0], clip_file.encoded(part, images, settings.fps, settings.max_side, settings.max_bytes)
         finally:
             _WRITING.release()
-        self._health.count("sent")
-        return {"captured_at": frames[0].wall_ns / 1e9, "seconds": round(seconds, 3)}
+
+    def _running(self, images: "Iterable[tuple[int, Image]]") -> "Iterator[tuple[int, Image]]":
+        for one in images:
+            self._check_running()
+            yield one
 
     def _check_running(self) -> None:
         if self._stopping.is_set():
             raise SourceError(f"camera {self._camera} is stopped or changed: the clip is lost")
-
-    def _uploaded(self, key: str, frames: list[Kept]) -> float:
-        settings, uploader = self._settings, self._uploader()
-        if uploader is None:
-            raise SpoolError("nothing can be kept for S3 now")
-        self._made += 1
-        path = self._folder / f"{self._made}{SUFFIX}"
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if shutil.disk_usage(self._folder).free < 2 * settings.max_bytes:  # the file, and its copy in the spool
-                raise SourceError(f"{self._folder}: the disk has no room for {2 * settings.max_bytes} bytes")
-            is_over = self._stopping.is_set
-            seconds = write(path, frames, settings.fps, max_bytes=settings.max_bytes, is_over=is_over)
-            uploader.put(settings.s3_bucket, key, path.read_bytes(), CONTENT_TYPE)
-        except OSError as error:
-            raise SourceError(f"clip {path}: {error.strerror or error}") from error
-        finally:
-            path.unlink(missing_ok=True)
-        return seconds

@@ -17,6 +17,7 @@ from camera_capture.capture import CameraWorker
 from camera_capture.clips import ClipKeeper
 from camera_capture.config import Config
 from camera_capture.passwords import Passwords
+from camera_capture.preroll import Preroll
 from camera_capture.snapshots import SnapshotTaker, check_places
 from camera_capture.stills import StillSender
 from edgeml import messages, redact
@@ -49,6 +50,7 @@ class CameraCapture(Component[Config]):
         self._senders: dict[str, StillSender] = {}
         self._keepers: dict[str, ClipKeeper] = {}
         self._subscribed: dict[str, Subscription] = {}  # to commands, by camera
+        self._prerolls: dict[str, Preroll] = {}
         self._uploader: Uploader | None = None
         self._passwords = Passwords(context)
         self._keeper: threading.Thread | None = None
@@ -115,8 +117,9 @@ class CameraCapture(Component[Config]):
             self._senders[name] = StillSender(name, camera.stills, self.context, directory, lambda: self._uploader)
         if camera.clips is not None:
             answer = functools.partial(self._answer, name)
+            self._prerolls[name] = preroll = Preroll(camera.clips.before_s, camera.clips.max_bytes)
             self._keepers[name] = ClipKeeper(
-                name, camera.clips, self.context, directory, lambda: self._uploader, answer
+                name, camera, preroll, self.context, directory, lambda: self._uploader, answer
             )
         if camera.enabled:
             self._workers[name] = self._worker(name, camera)
@@ -140,6 +143,7 @@ class CameraCapture(Component[Config]):
             ),
             share_with_group=self._config.share_with_group,
             passwords=self._passwords,
+            preroll=self._prerolls.get(name),
         )
 
     def _begin(self, name: str) -> None:
@@ -188,6 +192,7 @@ class CameraCapture(Component[Config]):
         if (keeper := self._keepers.pop(name, None)) is not None:
             keeper.stop()
         self._takers.pop(name).stop()
+        self._prerolls.pop(name, None)
         if (worker := self._workers.pop(name, None)) is not None:
             worker.stop()
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from camera_capture.errors import UndecodableError
 from edgeml.errors import EdgemlError, SourceError
@@ -38,7 +38,7 @@ class PacketReader:
         limit_s: float,
         options: Mapping[str, str] | None = None,
         container_format: str | None = None,
-        packets: "Callable[[Packet[VideoStream]], None] | None" = None,
+        packets: "Callable[[Packet[Any]], None] | None" = None,
     ) -> None:
         self.packets = packets
         self._place, self._shown, self._limit_s = place, shown, limit_s
@@ -90,10 +90,10 @@ class PacketReader:
             packet = self._next()
             if packet is None:
                 return None
+            if packet.size and self.packets is not None:
+                self.packets(packet)
             # An empty one would tell a decoder that the stream is over.
             if packet.size and packet.stream_index == self.stream.index:
-                if self.packets is not None:
-                    self.packets(packet)
                 return packet
             if time.monotonic() > deadline:
                 raise SourceError(f"{self._shown}: no video for {self._limit_s:g} s")

@@ -10,6 +10,8 @@ from edgeml.errors import EdgemlError, SourceError
 if TYPE_CHECKING:
     import numpy as np
 
+    from camera_capture.preroll import Tap
+
     Image = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -18,7 +20,8 @@ class Source:
 
     `fps` is the source's own rate (0 when unknown); `live` sources set the pace, others are paced by us. `position`
     is where the grabbed frame stands in its file, in seconds, where files say so. `trouble` says what the source
-    passes over while it goes on; `passed` counts it.
+    passes over while it goes on; `passed` counts it. `packets`, set before `open`, takes the packets of a source
+    that has any.
     """
 
     fps = 0.0
@@ -26,6 +29,7 @@ class Source:
     position: float | None = None
     passed = 0
     trouble = ""
+    packets: "Tap | None" = None
 
     def open(self) -> None:
         """Connect, where that may take long and can be cancelled; called once, before `grab`. Raises SourceError."""

@@ -171,8 +171,8 @@ class StillCommand(msgspec.Struct, frozen=True, kw_only=True):
 class CameraReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Answer to a CameraCommand, ClipCommand or StillCommand. `error` says why there is nothing.
 
-    `path` is the JPEG that a snapshot wrote, `seconds` what a clip covers from `captured_at` on. When a still or a clip
-    is answered `ok`, it waits durably for S3.
+    `path` is the JPEG that a snapshot wrote, or a clip that is kept; `seconds` is what a clip covers from `captured_at`
+    on. When a still or a clip is answered `ok`, it waits durably for S3, or is kept.
     """
 
     camera: str

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from inferencer.parts import Place
 
 CLIP_TIME = "%Y/%m/%d/%H%M%S%f"
-LONGEST = "2000/01/01/000000000000-" + "0" * 100 + ".webm"
+LONGEST = "2000/01/01/000000000000-" + "0" * 100 + ".mp4"
 MOST, WITHIN_S = 6, 60.0  # clips of one pipeline: a camera's disk and network are not there for it alone
 
 
@@ -33,7 +33,7 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
     before_s: Annotated[float, Meta(ge=0, le=60, description="Seconds before the event")] = 5.0
     after_s: Annotated[float, Meta(ge=0, le=60, description="Seconds after it")] = 10.0
     prefix: Annotated[
-        KeyPrefix, Meta(min_length=1, description="Keys are <prefix>/<thing>/<yyyy>/<mm>/<dd>/<id>.webm")
+        KeyPrefix, Meta(min_length=1, description="Keys are <prefix>/<thing>/<yyyy>/<mm>/<dd>/<id>.mp4")
     ] = "clips"
 
     def check(self, path: str, thing: str) -> None:
@@ -58,7 +58,7 @@ class Clips:
         if self._ration.is_used_up(event.at):
             self._health.count("clips_left_out")
             return event
-        key = dated(f"{self._key}-{event.id}.webm", event.at)
+        key = dated(f"{self._key}-{event.id}.mp4", event.at)
         command = ClipCommand(
             before_s=self._settings.before_s, after_s=self._settings.after_s, key=key, request_id=event.id
         )

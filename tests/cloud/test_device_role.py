@@ -37,7 +37,7 @@ MINE = {
     "edgeml.CameraCapture": {
         "s3:PutObject": {
             f"{DATA}/{Snapshots().s3_prefix}/press-1/cam/1.jpg",
-            f"{DATA}/{Clips(s3_bucket='data').s3_prefix}/press-1/2026/11/21/1-0.webm",
+            f"{DATA}/{Clips(s3_bucket='data').s3_prefix}/press-1/2026/11/21/1-0.mp4",
             f"{DATA}/{Stills(s3_bucket='data').s3_prefix}/press-1/2026/11/21/1-0.jpg",
         },
         "secretsmanager:GetSecretValue": {CAMERAS},

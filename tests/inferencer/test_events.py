@@ -100,8 +100,8 @@ def test_the_camera_is_asked_for_clips_whose_keys_events_name(context: Context) 
     assert command == {
         "command": "clip", "before_s": 3, "after_s": 4, "key": entered["clip"], "request_id": entered["id"]
     }  # fmt: skip
-    assert entered["clip"] == f"clips/bench/2001/09/09/014640000000-p-{entered['id']}.webm"
-    check_key(entered["clip"], "clips", "bench", ".webm")  # a camera takes it
+    assert entered["clip"] == f"clips/bench/2001/09/09/014640000000-p-{entered['id']}.mp4"
+    check_key(entered["clip"], "clips", "bench", ".mp4")  # a camera takes it
 
 
 def test_a_crowd_is_not_a_crowd_of_clips(context: Context) -> None:

@@ -1,0 +1,85 @@
+"""Clips of cameras that send packets: copied, unless something is to be hidden or a browser would not play them."""
+
+import io
+import time
+from pathlib import Path
+
+import av
+import pytest
+
+from clip_support import Keeper, frames_of
+from stream_support import FPS, Made, levels, made, packets
+from support import eventually
+
+
+@pytest.fixture(scope="module")
+def long() -> Made:
+    return made(20, sound="aac")
+
+
+def test_a_stream_is_copied_around_the_command(tmp_path: Path, long: Made) -> None:
+    with Keeper(tmp_path, keep_bytes=10**8) as keeper, keeper.watching(long):
+        eventually(lambda: len(keeper.preroll.since(0)) > 2 * FPS, 10, "a pre-roll")
+        asked_at = time.time()
+        keeper.ask("a", before_s=0.7, after_s=0.5)
+        answer = keeper.answered("a")
+        assert asked_at - 1.4 < answer["captured_at"] < asked_at - 0.5
+        assert answer["captured_at"] + answer["seconds"] == pytest.approx(asked_at + 0.5, abs=0.3)
+        ((bucket, key, data, kind),) = keeper.sent
+        assert (bucket, key, kind) == ("bucket", "clips/t/2000/a.mp4", "video/mp4")
+        assert Path(answer["path"]).read_bytes() == data
+        assert Path(answer["path"]).name.endswith("Z-2000~a.mp4")
+        numbers = levels(data)
+        assert numbers == [(numbers[0] + number) % 12 for number in range(len(numbers))]
+        assert len(numbers) == pytest.approx(answer["seconds"] * FPS, abs=3)
+        with av.open(io.BytesIO(data), "r") as clip:
+            assert [stream.type for stream in clip.streams] == ["video", "audio"]
+
+        keeper.ask("ends", before_s=0, after_s=60)  # with the component
+        part = eventually(lambda: list(keeper.folder.glob("*.part")), 10, "what is written of it")[0]
+        eventually(lambda: part.stat().st_size > 5000, 10, "what is written of it")
+        keeper.keeper.stop()
+        assert keeper.answered("ends")["seconds"] > 0.5
+    assert len(keeper.sent) == 2
+    assert levels(keeper.sent[1][2])
+
+
+def test_a_connection_that_ends_ends_the_clip(tmp_path: Path) -> None:
+    with Keeper(tmp_path) as keeper:
+        with keeper.watching(made(1.5)):
+            keeper.ask("a", after_s=60)
+        keeper.preroll.tap()
+        assert 1 < keeper.answered("a")["seconds"] < 1.7
+
+
+def test_masks_hide_in_clips_of_streams_too(tmp_path: Path) -> None:
+    with Keeper(tmp_path, masks=[[[0.5, 0.0], [1.0, 0.0], [1.0, 0.5], [0.5, 0.5]]], fps=5) as keeper:
+        tap = keeper.preroll.tap()
+        for packet in packets(made(3, size=(68, 46))):
+            tap(packet)
+        keeper.ask("a")
+        answer = keeper.answered("a")
+    shown = frames_of(keeper.sent[0][2])
+    assert len(shown) == pytest.approx(15, abs=1)
+    assert answer["seconds"] == pytest.approx(3, abs=0.3)
+    for image in shown:
+        assert image[:21, 36:].max() < 30
+        assert image[27:, 38:].min() > 225
+
+
+@pytest.mark.parametrize(("codec", "sound"), [("mpeg4", ""), ("libx264", "mp2")])
+def test_what_mp4_or_a_browser_cannot_take(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, sound: str
+) -> None:
+    with Keeper(tmp_path, fps=20) as keeper:
+        for stream in (made(1, codec=codec, sound=sound), made(1, codec=codec, sound=sound)):
+            tap = keeper.preroll.tap()
+            for packet in packets(stream):
+                tap(packet)
+            keeper.ask(str(len(keeper.answers)))
+            keeper.answered(str(len(keeper.answers) - 1) if keeper.answers else "0")
+    for _, _, data, _ in keeper.sent:
+        with av.open(io.BytesIO(data), "r") as clip:
+            assert [stream.codec_context.name for stream in clip.streams] == ["h264"]
+        assert len(levels(data)) >= FPS - 2
+    assert caplog.text.count("clips have no sound") == (1 if sound else 0)
