@@ -2,14 +2,15 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec import inspect
 
-from config_support import Place, config_of, example, places, unwrapped
+from config_support import COMPONENTS, Place, config_of, example, places, unwrapped
 from edgeml import config
 from edgeml.errors import ConfigError
 
@@ -46,6 +47,31 @@ def loaded(place: Place, value: Any) -> Any:
     return config.load(config_of(place.component), place.build(value))
 
 
+@contextmanager
+def told(place: Place) -> Iterator[None]:
+    try:
+        yield
+    except (Exception, pytest.fail.Exception) as error:
+        raise AssertionError(f"{place.id}: {error}") from error
+
+
+def at_each(found: list[Place]) -> Callable[[Callable[[Place], None]], Callable[[str], None]]:
+    """A test for each component, not for each of a thousand places: it tells the first at which `check` fails."""
+
+    def tested(check: Callable[[Place], None]) -> Callable[[str], None]:
+        def test(component: str) -> None:
+            for place in found:
+                if place.component == component:
+                    with told(place):
+                        check(place)
+
+        here = [component for component in COMPONENTS if any(place.component == component for place in found)]
+        made: Callable[[str], None] = pytest.mark.parametrize("component", here)(test)
+        return made
+
+    return tested
+
+
 def test_the_walk_reaches_every_component_and_depth() -> None:
     paths = {place.id for place in INTEGERS}
     assert {"log_shipper.retentionDays", "inferencer.pipelines.x.backend<sagemaker>.breaker.failures"} <= paths
@@ -53,7 +79,7 @@ def test_the_walk_reaches_every_component_and_depth() -> None:
     assert len({place.component for place in INTEGERS}) >= 7
 
 
-@pytest.mark.parametrize("place", INTEGERS, ids=lambda place: place.id)
+@at_each(INTEGERS)
 def test_integers_come_as_doubles_and_as_text(place: Place) -> None:
     for value in integers(place):
         plain = loaded(place, value)
@@ -66,16 +92,14 @@ def test_integers_come_as_doubles_and_as_text(place: Place) -> None:
             loaded(place, wrong)
 
 
-@pytest.mark.parametrize("place", FLOATS, ids=lambda place: place.id)
+@at_each(FLOATS)
 def test_numbers_are_finite(place: Place) -> None:
     for wrong in (math.nan, math.inf, -math.inf, 10**400):
         with pytest.raises(ConfigError, match=r"expected|out of range"):
             loaded(place, wrong)
 
 
-@pytest.mark.parametrize(
-    "place", [p for p in INTEGERS + FLOATS if not takes(p, inspect.StrType)], ids=lambda place: place.id
-)
+@at_each([p for p in INTEGERS + FLOATS if not takes(p, inspect.StrType)])
 def test_what_only_python_takes_for_a_number_is_refused(place: Place) -> None:
     for text in NO_NUMBERS:
         with pytest.raises(ConfigError, match=r"expected|invalid") as caught:
@@ -83,7 +107,7 @@ def test_what_only_python_takes_for_a_number_is_refused(place: Place) -> None:
         assert "found" in str(caught.value)
 
 
-@pytest.mark.parametrize("place", STRUCTS, ids=lambda place: place.id or "top")
+@at_each(STRUCTS)
 def test_one_misspelt_key_at_each_level_is_named_and_no_error(place: Place) -> None:
     for field in place.info.fields:
         key = field.encode_name
@@ -95,12 +119,12 @@ def test_one_misspelt_key_at_each_level_is_named_and_no_error(place: Place) -> N
         assert sentence == f"{path} is not known, did you mean {key}?"
 
 
-@pytest.mark.parametrize("place", STRUCTS, ids=lambda place: place.id or "top")
+@at_each(STRUCTS)
 def test_the_smallest_configuration_has_no_unknown_keys(place: Place) -> None:
     assert config.unknown_keys(config_of(place.component), place.build(example(place.info))) == []
 
 
-@pytest.mark.parametrize("place", [p for p in PLACES if p.path], ids=lambda place: place.id)
+@at_each([p for p in PLACES if p.path])
 def test_null_is_as_if_it_were_not_there(place: Place) -> None:
     """Of required fields that is an error; in lists null stays what it is, and is refused."""
     if place.path.endswith(".0"):
@@ -115,7 +139,7 @@ def test_null_is_as_if_it_were_not_there(place: Place) -> None:
         assert "'x': None" not in repr(without) or takes(place, inspect.NoneType)
 
 
-@pytest.mark.parametrize("place", [p for p in PLACES if takes(p, inspect.StrType)], ids=lambda place: place.id)
+@at_each([p for p in PLACES if takes(p, inspect.StrType)])
 def test_half_a_surrogate_pair_is_refused_in_words(place: Place) -> None:
     with pytest.raises(ConfigError, match="half a surrogate pair"):
         loaded(place, "a\ud800")
@@ -144,18 +168,22 @@ def edges(info: Any) -> Iterator[tuple[Any, Any]]:
         yield from (([item] * least, [item] * (least - 1)) for least in [info.min_length] if least)
 
 
-LIMITED = [(place, found) for place in PLACES if (found := [edge for kind in kinds(place) for edge in edges(kind)])]
+def limits(place: Place) -> list[tuple[Any, Any]]:
+    return [edge for kind in kinds(place) for edge in edges(kind)]
+
+
+LIMITED = [place for place in PLACES if limits(place)]
 
 
 def test_the_walk_finds_limits_of_every_kind() -> None:
-    allowed = {type(edge) for _, found in LIMITED for edge, _ in found}
+    allowed = {type(edge) for place in LIMITED for edge, _ in limits(place)}
     assert {int, float, str, list} <= allowed
     assert len(LIMITED) > 100
 
 
-@pytest.mark.parametrize(("place", "found"), LIMITED, ids=[place.id for place, _ in LIMITED])
-def test_a_limit_is_allowed_and_what_is_just_beyond_is_named(place: Place, found: list[tuple[Any, Any]]) -> None:
-    for allowed, beyond in found:
+@at_each(LIMITED)
+def test_a_limit_is_allowed_and_what_is_just_beyond_is_named(place: Place) -> None:
+    for allowed, beyond in limits(place):
         loaded(place, allowed)
         with pytest.raises(ConfigError, match=r"expected|invalid") as caught:
             loaded(place, beyond)
