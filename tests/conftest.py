@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 import blocking
+import forked
 
 TESTS = Path(__file__).parent
 SHM = Path("/dev/shm")
@@ -152,6 +153,12 @@ def _runs_on() -> Iterator[str]:
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.main_thread():
             yield f"a thread is left: {thread}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def processes_start_at_once() -> Iterator[None]:
+    with forked.forking():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.frames import Frame, FrameReader, FrameWriter
+from forked import popen
 
 # Does what it is told by stdin; every frame is filled with its id, so that a mix of two is seen.
 WRITER = """
@@ -56,7 +57,7 @@ with FrameReader("cam", directory=Path(sys.argv[1])) as reader:
 
 class Child:
     def __init__(self, code: str, *arguments: object) -> None:
-        self.process = subprocess.Popen(
+        self.process = popen(
             [sys.executable, "-c", code, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

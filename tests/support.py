@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from forked import popen
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,14 +25,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def eventually(probe: Callable[[], T], timeout: float = 30.0, what: str = "condition") -> T:
     """The first truthy value of `probe`, polled until `timeout` seconds have passed; AssertionError after that."""
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while True:
         value = probe()
         if value:
             return value
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > timeout:
             raise AssertionError(f"{what}: still {value!r} after {timeout} s")
-        time.sleep(0.02)
+        time.sleep(min(0.01 + waited / 20, 0.05))
 
 
 def runs(pid: int) -> bool:
@@ -57,7 +60,7 @@ class Standalone:
     """A component run with --standalone: its JSON lines in `lines`, its log in `log`; stopped when the block ends.
 
     `package` is one of ours, or a file that runs a component. `on_line` is given the whole of stdout instead, to read
-    from a thread of its own.
+    from a thread of its own. A `fresh` process shares no libraries with others: its memory is its own.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Standalone:
         env: dict[str, str] | None = None,
         root: Path | None = None,
         on_line: Callable[[Any], None] | None = None,
+        fresh: bool = False,
     ) -> None:
         work.mkdir(parents=True, exist_ok=True)
         self.config_file = work / "config.json"
@@ -79,11 +83,11 @@ class Standalone:
         self._command = [sys.executable, "-P", *program, "--standalone", "--config", str(self.config_file)]
         self._command += ["--work", str(work)]
         self._command += ["--root", str(root)] if root else []
-        self._read_stdout = on_line or self._read_lines
+        self._read_stdout, self._popen = on_line or self._read_lines, subprocess.Popen if fresh else popen
         self._work, self._env = work, {**os.environ, **(env or {})}
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
+        self.process = self._popen(
             self._command,
             cwd=self._work,
             env=self._env,

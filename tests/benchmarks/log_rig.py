@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from forked import popen
+
 
 class Shipper:
     """One LogShipper in --standalone mode. `logs` is its logs folder; `start` may be called again after `kill`."""
@@ -42,7 +44,7 @@ class Shipper:
     def start(self) -> None:
         command = [sys.executable, "-P", "-m", "log_shipper", "--standalone", "--config", str(self.config)]
         command += ["--work", str(self.work)]
-        self.process = subprocess.Popen(
+        self.process = popen(
             command,
             cwd=self.work,
             env=self.environment,

@@ -16,6 +16,7 @@ from edgeml import drainer as draining
 from edgeml.errors import IpcError, RefusedError
 from edgeml.problems import Problems
 from edgeml.spool import Spool
+from forked import popen
 from spool_support import MANY, Receiver, boxed, codes, drained, notes
 from support import eventually
 
@@ -211,9 +212,7 @@ def test_kill_9_while_items_are_put_aside_and_back_loses_none(tmp_path: Path) ->
     path, chance = tmp_path / "s", random.Random(7)
     told: set[int] = set()
     for _ in range(8):
-        with subprocess.Popen(
-            [sys.executable, "-c", REFUSE_FOR_EVER, path], stdout=subprocess.PIPE, text=True
-        ) as child:
+        with popen([sys.executable, "-c", REFUSE_FOR_EVER, path], stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             lines = [child.stdout.readline()]
             time.sleep(chance.uniform(0, 0.1))

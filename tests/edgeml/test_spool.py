@@ -15,6 +15,7 @@ import pytest
 
 from edgeml.errors import SpoolError
 from edgeml.spool import ITEM_OVERHEAD, Item, Spool
+from forked import popen
 from spool_support import MANY, payloads
 
 # Puts numbered items for ever and prints each id once put has returned; every third round removes an old one, so
@@ -213,7 +214,7 @@ def test_kill_9_at_any_moment_loses_nothing_that_put_returned(tmp_path: Path) ->
     path, chance = tmp_path / "s", random.Random(5)
     present: list[int] = []
     for _ in range(24):
-        with subprocess.Popen([sys.executable, "-c", PUT_FOR_EVER, path], stdout=subprocess.PIPE, text=True) as child:
+        with popen([sys.executable, "-c", PUT_FOR_EVER, path], stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             lines = [child.stdout.readline() for _ in range(chance.randint(1, 40))]
             child.send_signal(signal.SIGKILL)

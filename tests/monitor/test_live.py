@@ -33,7 +33,7 @@ def libraries(running: Standalone) -> str:
 def test_opencv_comes_when_somebody_watches_and_not_before(tmp_path: Path) -> None:
     config = {**QUIET, "auth": "off", "ring_directory": str(tmp_path)}
     with (
-        Standalone("monitor", config, tmp_path / "work") as running,
+        Standalone("monitor", config, tmp_path / "work", fresh=True) as running,
         FrameWriter("door", width=1280, height=720, directory=tmp_path) as camera,
     ):
         eventually(lambda: "address=http://" in running.log, what="the page's address")

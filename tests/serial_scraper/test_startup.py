@@ -27,7 +27,7 @@ def test_import_takes_less_than_150_ms_of_a_core() -> None:
 
 def test_idle_memory_is_below_45_mb(tmp_path: Path) -> None:
     config = {"ports": {"mcu": {"device": str(tmp_path / "nothing")}}}
-    with Standalone("serial_scraper", config, tmp_path / "work") as process:
+    with Standalone("serial_scraper", config, tmp_path / "work", fresh=True) as process:
         process.logged("nothing is plugged in")
         status = Path(f"/proc/{process.process.pid}/status").read_text()
         (kilobytes,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]

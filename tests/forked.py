@@ -1,0 +1,212 @@
+"""Python processes that start at once: forks of one that has imported what components import.
+
+Half of what a component's process costs in a test is to import libraries of others. A fork is a process like any other,
+with an id, arguments, an environment, a folder, standard files, signals and an end of its own; and nothing of ours is
+imported beforehand, so that our code runs from its first line on.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "PIL.Image",
+    "argparse",
+    "asyncio",
+    "boto3",
+    "botocore.auth",
+    "botocore.httpsession",
+    "botocore.session",
+    "cryptography.hazmat.primitives.asymmetric.ed25519",
+    "cryptography.hazmat.primitives.serialization",
+    "cryptography.x509",
+    "h11",
+    "http.server",
+    "logging.handlers",
+    "msgspec",
+    "numpy",
+    "paho.mqtt.client",
+    "prometheus_client",
+    "serial",
+    "sqlite3",
+    "ssl",
+    "starlette.applications",
+    "tarfile",
+    "urllib.request",
+    "uvicorn",
+    "websockets.sync.client",
+    "zipfile",
+)
+LARGEST = 1 << 17  # bytes of a request
+
+
+def popen(command: Sequence[str | Path], **options: Any) -> "subprocess.Popen[Any]":
+    """As subprocess.Popen(command, **options) of a `python [-P] (-m MODULE | -c CODE | FILE) ...`.
+
+    A plain process outside the suite: benchmarks measure what a start takes.
+    """
+    return Fork(command, **options) if _server.may_start else subprocess.Popen(command, **options)
+
+
+class Fork(subprocess.Popen[Any]):
+    """The two things that differ are how it begins, and whom its end is heard from."""
+
+    def _execute_child(self, command: Sequence[str], *given: Any) -> None:
+        cwd, environment, files = given[4], given[5], given[9:15]
+        ours, theirs = [files[1], files[2], files[4]], [files[0], files[3], files[5]]
+        request = {
+            "command": list(map(str, command[1:])),
+            "cwd": os.fspath(cwd or Path.cwd()),
+            "environment": dict(os.environ if environment is None else environment),
+        }
+        status, told = os.pipe()
+        try:
+            inherited = [file if file >= 0 else number for number, file in enumerate(theirs)]
+            _server.ask(json.dumps(request).encode(), [*inherited, told])
+        finally:
+            os.close(told)
+            for mine, file in zip(ours, theirs, strict=True):
+                if mine >= 0 and file >= 0:
+                    os.close(file)
+        self._status = os.fdopen(status, "rb", buffering=0)
+        self.pid = int(self._status.read(10))
+        self._child_created = True
+
+    def _try_wait(self, flags: int) -> tuple[int, int]:
+        """As os.waitpid, which knows children alone."""
+        if flags & os.WNOHANG and not select.select([self._status], [], [], 0)[0]:
+            return 0, 0
+        with self._status:
+            return self.pid, int(self._status.read(10))
+
+    def _internal_poll(self, *_: Any, **__: Any) -> int | None:
+        if self.returncode is None and self._waitpid_lock.acquire(blocking=False):  # type: ignore[attr-defined]
+            try:
+                pid, status = self._try_wait(os.WNOHANG) if self.returncode is None else (0, 0)
+                if pid:
+                    self._handle_exitstatus(status)  # type: ignore[attr-defined]
+            finally:
+                self._waitpid_lock.release()  # type: ignore[attr-defined]
+        return self.returncode
+
+
+class _Server:
+    """The process that forks."""
+
+    def __init__(self) -> None:
+        self.may_start = False
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, request: bytes, files: list[int]) -> None:
+        assert len(request) < LARGEST
+        with self._lock:
+            if self._process is None:
+                self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with theirs:
+                    command = [sys.executable, "-P", __file__, str(theirs.fileno())]
+                    self._process = subprocess.Popen(
+                        command, pass_fds=[theirs.fileno()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                    )
+            socket.send_fds(self._control, [request], files)
+
+    def end(self) -> None:
+        with self._lock:
+            self.may_start = False
+            if self._process is not None:
+                self._control.close()
+                self._process.communicate(timeout=10)
+                self._process = None
+
+
+_server = _Server()
+
+
+@contextlib.contextmanager
+def forking() -> Any:
+    """Until the end of the block `popen` forks."""
+    _server.may_start = True
+    try:
+        yield
+    finally:
+        _server.end()
+
+
+def serve(control: socket.socket) -> dict[str, Any]:
+    """Fork for each request. Only a fork returns, with what it is to run."""
+    waiting = select.poll()
+    waiting.register(control, select.POLLIN)
+    forks: dict[int, tuple[int, int]] = {}  # by the file that tells of the end: process id, where to tell it
+    while True:
+        for file, _ in waiting.poll():
+            if file in forks:
+                waiting.unregister(file)
+                _tell_end(*forks.pop(file))
+                os.close(file)
+                continue
+            message, files, _, _ = socket.recv_fds(control, LARGEST, 4)
+            if not message:
+                raise SystemExit
+            pid = os.fork()
+            if pid == 0:
+                for number, given in enumerate(files[:3]):
+                    os.dup2(given, number)
+                for others in (control.detach(), *files, *forks, *(told for _, told in forks.values())):
+                    os.close(others)
+                found: dict[str, Any] = json.loads(message)
+                return found
+            for given in files[:3]:
+                os.close(given)
+            os.write(files[3], b"%10d" % pid)
+            end = os.pidfd_open(pid)
+            forks[end] = pid, files[3]
+            waiting.register(end, select.POLLIN)
+
+
+def _tell_end(pid: int, told: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # nobody waits for it
+        os.write(told, b"%10d" % os.waitpid(pid, 0)[1])
+    os.close(told)
+
+
+def run(command: list[str], cwd: str, environment: dict[str, str]) -> None:
+    """What Python does with these arguments."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    safe = command[0] == "-P"
+    kind, *arguments = command[safe:]
+    if not safe:
+        sys.path.insert(0, {"-c": "", "-m": cwd}.get(kind, str(Path(kind).parent)))
+    if kind == "-m":
+        sys.argv = arguments
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        sys.argv = [kind, *arguments[1:]]
+        exec(compile(arguments[0], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102
+    else:
+        sys.argv = [kind, *arguments]
+        runpy.run_path(kind, run_name="__main__")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    gc.freeze()
+    run(**serve(socket.socket(fileno=int(sys.argv[1]))))
