@@ -3,26 +3,25 @@
 import atexit
 import fcntl
 import hashlib
+import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import build as build_script
+from localdev.environments import environment
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = ROOT / ".cache" / "venvs"
 BUILDS = ROOT / ".cache" / "builds"
 BUNDLES = ROOT / ".cache" / "bundles"
 BUILD_LOCKS = ROOT / ".cache" / "locks"  # one for each package: who needs another one does not wait
 BUILD_TIMEOUT_S = 600  # the first build of a model bundle downloads a package
-INSTALL_TIMEOUT_S = 900
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Workspace:
         `progress` is told which one is being looked after.
 
         `python` is what runs the install step: under sudo that of its secure_path, which may be another one.
-        The environment itself is made by the artifact's own install step, once per lock; the one before is kept.
+        The environment itself is made once per lock, as localdev.environments says; the one before is kept.
         """
         builds = self.build(packages)
         for number, build in enumerate(builds, 1):
@@ -110,16 +109,19 @@ class Workspace:
 
     def _lent(self, archive: Path, python: str) -> Path | None:
         if (archive, python) not in self._environments:
-            self._environments[archive, python] = _environment(archive, python)
+            with _locked(BUILD_LOCKS / archive.stem, BUILD_TIMEOUT_S):
+                self._environments[archive, python] = environment(archive, python)
         return self._environments[archive, python]
 
 
 def prepare() -> None:
-    """Builds every component and makes its environment, unless that is done: minutes in a fresh tree."""
-    for package in build_script.component_folders():
+    """Builds every component and makes its environment, unless that is done. Processes share the work."""
+    packages = list(build_script.component_folders())
+    random.shuffle(packages)  # who comes to one that another process is at waits for it
+    for package in packages:
         with _locked(BUILD_LOCKS / package, BUILD_TIMEOUT_S):
             for archive in _built(package).glob("artifacts/*/*/*.zip"):
-                _environment(archive, "python3")
+                environment(archive, "python3")
 
 
 def recipes(builds: Iterable[Path]) -> list[Path]:
@@ -170,26 +172,6 @@ def _digest(folder: Path) -> str:
                 digest.update(f"{parts} {path.stat().st_size}\n".encode())
                 digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _environment(archive: Path, python: str) -> Path | None:
-    """The environment for an artifact, from the cache or made now; None for artifacts without a lock."""
-    place = CACHE / f"{archive.stem}-{python.strip('/').replace('/', '-')}"
-    with zipfile.ZipFile(archive) as zipped:
-        if "requirements.lock" not in zipped.namelist():
-            return None
-        sources = [f"{shutil.which(python)}".encode(), *map(zipped.read, ("requirements.lock", "edgeml/install.py"))]
-        made_of = hashlib.sha256(b"\n".join(sources)).hexdigest()
-        stamp = place / "venv" / "lent"  # goes with the environment
-        if not stamp.exists() or stamp.read_text() != made_of:
-            with tempfile.TemporaryDirectory(prefix="edgeml-install-") as artifact:
-                zipped.extractall(artifact)
-                place.mkdir(parents=True, exist_ok=True)
-                install = [python, "-I", f"{artifact}/edgeml/install.py"]
-                subprocess.run(install, cwd=place, check=True, timeout=INSTALL_TIMEOUT_S, stdout=subprocess.DEVNULL)
-            stamp.unlink(missing_ok=True)
-            stamp.write_text(made_of)
-    return (place / "venv").resolve()
 
 
 @contextmanager

@@ -1,0 +1,110 @@
+"""Environments for built components: links to what .venv holds or, where that is something else, the install step.
+
+scripts/lock gives components the versions and hashes that .venv is made from. To download, unpack and compile them anew
+for each component takes minutes in a fresh tree; links to the files that pip put into .venv take seconds. Another
+Python, another version or hash, or a file that is missing: then the artifact's own install step does it.
+"""
+
+import hashlib
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".cache" / "venvs"
+LOCK = ROOT / "requirements.lock"  # that scripts/setup makes .venv from
+INSTALL_TIMEOUT_S = 900
+_VENV_TIMEOUT_S = 60
+_LENT = "lent"  # what an environment was made of; goes with it
+_RUNTIME = "import sys; print((sys.implementation.cache_tag, sys.base_prefix))"
+
+
+def environment(archive: Path, python: str) -> Path | None:
+    """The environment for an artifact, from the cache or made now; None for artifacts without a lock.
+
+    For one process at a time. Raises CalledProcessError and TimeoutExpired of the install step.
+    """
+    place = CACHE / f"{archive.stem}-{python.strip('/').replace('/', '-')}"
+    with zipfile.ZipFile(archive) as zipped:
+        if "requirements.lock" not in zipped.namelist():
+            return None
+        sources = [f"{shutil.which(python)}".encode(), *map(zipped.read, ("requirements.lock", "edgeml/install.py"))]
+        made_of = hashlib.sha256(b"\n".join(sources)).hexdigest()
+        stamp = place / "venv" / _LENT
+        if not stamp.exists() or stamp.read_text() != made_of:
+            with tempfile.TemporaryDirectory(prefix="edgeml-install-") as artifact:
+                zipped.extractall(artifact)
+                place.mkdir(parents=True, exist_ok=True)
+                if not linked(Path(artifact), place, python):
+                    installed(Path(artifact), place, python)
+            stamp.unlink(missing_ok=True)
+            stamp.write_text(made_of)
+    return (place / "venv").resolve()
+
+
+def installed(artifact: Path, work: Path, python: str) -> None:
+    """Run the install step of an unpacked artifact, as a core does."""
+    install = [python, "-I", f"{artifact}/edgeml/install.py"]
+    subprocess.run(install, cwd=work, check=True, timeout=INSTALL_TIMEOUT_S, stdout=subprocess.DEVNULL)
+
+
+def linked(artifact: Path, work: Path, python: str) -> bool:
+    """Put into `work` what the install step would, of files of .venv; False, and nothing done, where it has others."""
+    lock = (artifact / "requirements.lock").read_text(encoding="utf-8")
+    files = files_of(lock)
+    asked = [python, "-I", "-c", _RUNTIME]
+    runtime = subprocess.run(asked, check=True, timeout=_VENV_TIMEOUT_S, stdout=subprocess.PIPE, text=True).stdout
+    if files is None or runtime.strip() != str((sys.implementation.cache_tag, sys.base_prefix)):
+        return False
+    step = runpy.run_path(f"{artifact}/edgeml/install.py")
+    name = f"venv-{step['key'](lock.encode())}"
+    venv, link = work / name, work / "venv"
+    shutil.rmtree(venv, ignore_errors=True)
+    subprocess.run([python, "-I", "-m", "venv", "--without-pip", venv], check=True, timeout=_VENV_TIMEOUT_S)
+    (site,) = venv.glob("lib/python*/site-packages")
+    for source, path in files.items():
+        target = site / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:  # another file system, or one without links
+            shutil.copy2(source, target)
+    step["trim"](site)
+    (venv / step["STAMP"]).write_text(lock, encoding="utf-8")
+    link.unlink(missing_ok=True)
+    link.symlink_to(name)
+    return True
+
+
+def files_of(lock: str) -> dict[Path, str] | None:
+    """What .venv holds of a lock's packages, and where in site-packages; None if that is not what the lock says."""
+    ours = {(each.name, each.specifier): hashes for each, hashes in _locked(LOCK.read_text(encoding="utf-8"))}
+    files: dict[Path, str] = {}
+    for wanted, hashes in _locked(lock):
+        if wanted.marker is not None and not wanted.marker.evaluate():
+            continue
+        found = next(iter(metadata.distributions(name=wanted.name)), None)
+        if found is None or not wanted.specifier.contains(found.version) or found.files is None:
+            return None
+        if ours.get((wanted.name, wanted.specifier)) != hashes:
+            return None
+        for file in found.files:
+            source = Path(str(found.locate_file(file)))
+            if file.parts[0] != ".." and (file.suffix != ".pyc" or source.exists()):  # no commands: nobody calls them
+                files[source] = str(file)
+    return files if all(source.is_file() for source in files) else None
+
+
+def _locked(lock: str) -> list[tuple[Requirement, set[str]]]:
+    """What a lock asks for, such as `msgspec==0.19.0 ; python_version < '4'`, and the hashes it allows for each."""
+    entries = re.findall(r"^(\w\S*==[^\\\n]+?) *((?:\\\n +--hash=\S+ *)+)", lock, re.MULTILINE)
+    return [(Requirement(entry), set(re.findall(r"--hash=(\S+)", hashes))) for entry, hashes in entries]
