@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 Wanted = Literal["auto", "fp32", "int8", "fp16"]
 GAIN = 1.05  # so many times as fast as model.onnx, or it is not worth its rounding
-ROUNDS = 40  # of all candidates at most
+ROUNDS = 12  # of all candidates at most
 # How far outputs may be off, as a part of their size, and besides. Broken arithmetic is off by all of it; how accurate
 # a variant is was seen when it was made.
 TOLERANCE, FLOOR = 0.5, 0.05
@@ -79,11 +79,8 @@ class Choice(msgspec.Struct, frozen=True):
 Memory = Annotated[dict[str, Choice], msgspec.Meta(max_length=KEPT)]
 
 
-def chosen(bundle: Bundle, how: How, memory: Path) -> Bundle:
-    """`bundle` with the file that is to run. `memory` is the file of what was found before.
-
-    Never raises for a variant that does not load, run or agree: it is passed over, and the log says why.
-    """
+def known(bundle: Bundle, how: How, memory: Path) -> Bundle | None:
+    """`bundle` with the file that is to run, None if that is to be tried. `memory` is the file of what was found."""
     if not bundle.manifest.variants:
         return bundle
     if how.wanted == "fp32":
@@ -95,15 +92,26 @@ def chosen(bundle: Bundle, how: How, memory: Path) -> Bundle:
         return bundle.using(MODEL, f"no {sought}variant for {isas[0] if isas else how.processor.machine}")
     if not how.probe_s:
         return bundle.using(MODEL if how.wanted == "auto" else fitting[0].file, "not tried")
+    choice = _remembered(memory).get(_key(bundle, how))
+    if choice is None or choice.file not in (MODEL, *(variant.file for variant in fitting)):
+        return None
+    return bundle.using(choice.file, choice.why)
+
+
+def chosen(bundle: Bundle, how: How, memory: Path) -> Bundle:
+    """As `known`, tried if need be.
+
+    Never raises for a variant that does not load, run or agree: it is passed over, and the log says why.
+    """
     with _trying:
-        key, kept = _key(bundle, how), _remembered(memory)
-        choice = kept.get(key)
-        if choice is None or choice.file not in (MODEL, *(variant.file for variant in fitting)):
-            choice = _politely(lambda: _tried(bundle, fitting, how))
-            if choice is None:
-                return bundle.using(MODEL, "not tried")
-            kept.pop(key, None)
-            _remember(memory, dict([*list(kept.items())[-KEPT + 1 :], (key, choice)]))
+        if found := known(bundle, how, memory):
+            return found
+        choice = _politely(lambda: _tried(bundle, list(_fitting(bundle, how)), how))
+        if choice is None:
+            return bundle.using(MODEL, "not tried")
+        key = _key(bundle, how)
+        kept = {each: one for each, one in _remembered(memory).items() if each != key}
+        _remember(memory, dict([*list(kept.items())[-KEPT + 1 :], (key, choice)]))
     return bundle.using(choice.file, choice.why)
 
 

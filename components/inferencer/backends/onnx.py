@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from edgeml import messages, models
+from edgeml.bundle import MODEL
 from edgeml.errors import BackendError, BundleError, ConfigError, EdgemlError
 from edgeml.fields import Name
 from edgeml.log import kv
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+UNTRIED = "until its variants are tried"
 MAX_REASON = 1000  # characters of a refusal that go into a message
 
 
@@ -80,6 +82,7 @@ class OnnxModel(Model):
         self._of_model = self._health.scope("model")
         place = Path(settings.path) if settings.path else None
         self._watcher = models.Watcher(settings.model, context.root, place)
+        self._memory = context.work / "variants.json"  # of which variant runs best
         self._runner: Runner | None = None
         self._loaded: Runner | None = None  # put by the loader, taken by the pipeline's threads
         self._swap = threading.Lock()
@@ -168,32 +171,52 @@ class OnnxModel(Model):
             return
         if self._closed:
             return
+        self._offer(runner)
+        self._of_model.note("")
+        self._health.count("models_loaded")
+        self._answer(self._status("accepted", runner.bundle.ref.version), request)
+        if runner.bundle.why == UNTRIED:
+            self._try_variants(runner.bundle)
+
+    def _offer(self, runner: Runner) -> None:
         with self._swap:
             self._loaded = runner
-        self._of_model.note("")
         self._of_model.variant(runner.bundle.variant and f"{runner.bundle.variant}: {runner.bundle.why}")
-        self._health.count("models_loaded")
         log.info("model loaded %s", _facts(runner.bundle))
-        self._answer(self._status("accepted", runner.bundle.ref.version), request)
+
+    def _try_variants(self, bundle: models.Bundle) -> None:
+        """While fp32 answers. Whatever comes of it, something does."""
+        from inferencer import variants
+
+        try:
+            runner = self._running_or_plain(variants.chosen(bundle, self._how(), self._memory))
+        except Exception as error:
+            log.exception("variants not tried %s", kv(folder=bundle.path, error=error))
+            return
+        if not self._closed:
+            self._offer(runner)
 
     def _opened(self, folder: Path) -> Runner:
         """The bundle, loaded, probed and warmed up by one whole inference. Raises EdgemlError."""
         from inferencer import variants
 
         try:
-            loaded = models.load(folder)
-            bundle = variants.chosen(loaded, self._how(), self._context.work / "variants.json")
-            try:
-                return self._running(bundle)
-            except Exception as error:
-                if bundle.file == loaded.file:
-                    raise
-                log.warning("variant does not run, model.onnx does %s", kv(file=bundle.model, error=error))
-                return self._running(loaded.using(loaded.file, f"{bundle.variant} does not work here"))
+            bundle = models.load(folder)
+            known = variants.known(bundle, self._how(), self._memory)
+            return self._running_or_plain(known or bundle.using(bundle.file, UNTRIED))
         except EdgemlError:
             raise
         except Exception as error:  # whatever a bundle declares: the version that runs goes on running
             raise BundleError(f"{folder}: model.json and model.onnx do not fit: {error!r}") from error
+
+    def _running_or_plain(self, bundle: models.Bundle) -> Runner:
+        try:
+            return self._running(bundle)
+        except Exception as error:
+            if bundle.file == MODEL:
+                raise
+            log.warning("variant does not run, model.onnx does %s", kv(file=bundle.model, error=error))
+            return self._running(bundle.using(MODEL, f"{bundle.variant} does not work here"))
 
     def _how(self) -> How:
         from inferencer.variants import How
