@@ -69,6 +69,24 @@ def test_softmax_gives_the_best_first_and_probabilities_as_they_are() -> None:
     assert (only.label, only.score) == ("nut", 0.9)
 
 
+@pytest.mark.parametrize("count", [1, 3, 60, 1000])
+@pytest.mark.parametrize("threshold", [0.0, 1e-4, 0.3])
+def test_of_many_scores_the_best_are_told_of_as_if_all_were_sorted(threshold: float, count: int) -> None:
+    scores = np.random.default_rng(count).integers(-9, 9, (1, count)).astype(np.float32)  # many of them alike
+    chances = np.exp(scores[0]) / np.exp(scores[0]).sum()
+    told = softmax.decode({"logits": scores}, GEOMETRY, (), Wanted(threshold, 5), {})
+    best = sorted(((chance, index) for index, chance in enumerate(chances) if chance >= threshold), reverse=True)[:5]
+    assert [item.label for item in told] == [str(index) for _, index in best]
+    np.testing.assert_allclose([item.score for item in told], [chance for chance, _ in best], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_an_error(value: float) -> None:
+    scores = np.array([[0.5, value, 0.5]], np.float32)
+    with pytest.raises(ValueError, match="not finite"):
+        softmax.decode({"logits": scores}, GEOMETRY, (), Wanted(0.2, 2), {})
+
+
 @pytest.mark.parametrize("layout", ["v5", "v8"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_box_that_is_not_finite_is_an_error(layout: str, value: float) -> None:

@@ -1,5 +1,6 @@
 """Images to tensors beside a plain computation, and back to source pixels."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -130,3 +131,39 @@ def test_numbers_that_give_no_tensor_are_refused() -> None:
     for wrong in ({"std": [0.0]}, {"mean": [1.0, 2.0]}):
         with pytest.raises(ValueError, match=r"finite|broadcast"), np.errstate(divide="ignore", invalid="ignore"):
             Preprocessor(declared(**wrong))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("resize", ["stretch", "letterbox", "crop"])
+@pytest.mark.parametrize("numbers", [{}, {"mean": [1.0]}, {"mean": [1.0, 2.0, 3.0]}])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float16"])
+def test_memory_used_again_leaves_nothing_of_the_picture_before(
+    dtype: str, numbers: dict[str, Any], resize: str, layout: str
+) -> None:
+    settings = declared(dtype=dtype, layout=layout, resize=resize, color="rgb", **({} if dtype == "uint8" else numbers))
+    one, into = Preprocessor(settings), None
+    for size in ((48, 64, 3), (96, 64, 3), (48, 64, 3), (48, 64), (96, 96, 3), (48, 64, 3)):
+        image = RNG.integers(0, 256, size, np.uint8)
+        expected, geometry = Preprocessor(settings)(image)
+        found, there = one(image, into=into)
+        np.testing.assert_array_equal(found, expected)
+        assert there == geometry
+        assert not np.shares_memory(found, image)
+        into = found
+
+
+def test_a_tensor_is_made_where_it_is_to_be_if_that_fits() -> None:
+    into = np.empty((1, 3, 48, 64), np.float32)
+    one = Preprocessor(declared())
+    assert one(IMAGE, into=into)[0] is into
+    assert one(IMAGE, into=into.astype(np.uint8))[0].dtype == np.float32
+    assert one(IMAGE)[0] is not into
+
+
+def test_threads_that_prepare_at_once_do_not_meet() -> None:
+    one = Preprocessor(declared(size=(64, 64), resize="letterbox"))
+    images = [np.full((480, 640, 3), value, np.uint8) for value in range(8)]
+    expected = [Preprocessor(declared(size=(64, 64), resize="letterbox"))(image)[0] for image in images]
+    with ThreadPoolExecutor(4) as threads:
+        for index, (found, _) in zip([*range(8)] * 40, threads.map(one, images * 40), strict=True):
+            np.testing.assert_array_equal(found, expected[index])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from edgeml.bundle import MAX_LABELS_BYTES, Bundle
 from edgeml.errors import BackendError, BundleError
 from edgeml.messages import SampleRef
 from inferencer.parts import lowest
-from inferencer.preprocess import Array, Geometry, Preprocessor
+from inferencer.preprocess import Array, Geometry, Preprocessor, spare
 from inferencer.sample import Outcome, Sample, Timer, ordered
 from inferencer.tasks.outputs import Fit, plan, table
 from inferencer.tasks.runner import NO_IMAGE, WHOLE, Runner, Session
@@ -68,8 +69,8 @@ class DecodingRunner(Runner):
         self._session.names = list(self._plan.names)
         self._batched = pipeline.source.batches and not self._plan.keys and self._session.takes_batches(tried)
         self._decode = decode
-        if self._preprocess is not None:  # from here on one tensor at a time: the two that were tried need a place each
-            self._preprocess.into = self._session.buffer()
+        self._own = self._session.buffer()
+        self._places: list[Array] = []  # tensors that have been used, to be made anew
 
     def look(self, max_side: int, tiles: tuple[int, int]) -> None:
         if self._preprocess is None:
@@ -82,7 +83,6 @@ class DecodingRunner(Runner):
             self._preprocess = Preprocessor(self.bundle.manifest.input, max_side)
         except ValueError as error:
             raise BundleError(f"{self.bundle.path}: {error}") from error
-        self._preprocess.into = self._session.buffer()
         self._tiles = tiles
 
     def infer(self, sample: Sample) -> Outcome | None:
@@ -106,12 +106,14 @@ class DecodingRunner(Runner):
 
     def _answer(self, sample: Sample, timer: Timer) -> Any:
         """What the decoder makes of one picture or vector; None where it was overwritten meanwhile."""
-        tensor, geometry = self._tensor(sample)
+        tensor, geometry = self._tensor(sample, spare(self._places) if self._own is None else self._own)
         if not sample.valid():
             return None
         timer.lap("preprocess")
         outputs = self._session.run(tensor, geometry)
         timer.lap("inference")
+        if self._own is None:
+            self._places.append(tensor)
         return self._decoded(outputs, geometry, timer)
 
     def infer_all(self, samples: Sequence[Sample]) -> list[Outcome | None]:
@@ -166,14 +168,14 @@ class DecodingRunner(Runner):
         values = random.integers(0, 100, self._count) if integers else random.standard_normal(self._count)
         return Sample([float(value) for value in values], SampleRef(), time.monotonic_ns())
 
-    def _tensor(self, sample: Sample) -> tuple[Array, Geometry]:
+    def _tensor(self, sample: Sample, into: Array | None = None) -> tuple[Array, Geometry]:
         if self._preprocess is None:
             declared = self.bundle.manifest.input
             numbers = ordered(sample.values, self._features, self._count)
             return vector(numbers, declared.dtype).reshape(1, *declared.shape), NO_IMAGE
         image = sample.image
         try:
-            return self._preprocess(image, sample.pixel_format)
+            return self._preprocess(image, sample.pixel_format, into)
         except Exception as error:
             raise BackendError(f"image {image.shape} {image.dtype} cannot be prepared: {error!r}") from error
 
@@ -225,7 +227,9 @@ def vector(values: Sequence[float], dtype: str) -> Array:
 
 def check(scores: Array | float) -> None:
     """Raises ValueError for what compares with nothing: it would pass for a result in which nothing was found."""
-    if not np.isfinite(scores).all():
+    scores = np.asarray(scores)
+    # Both ends are NaN where any is, and found faster than each is asked.
+    if scores.size and not (math.isfinite(scores.min()) and math.isfinite(scores.max())):
         raise ValueError("the model's answer is not finite")
 
 

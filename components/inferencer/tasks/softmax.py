@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from inferencer.parts import Pipeline
     from inferencer.tasks.runner import Runner
 
+MANY = 50  # scores that are soon sorted; of more, the best are found first
 CHANCES = frozenset({"Softmax", "Sigmoid", "HardSigmoid"})  # operators whose values are probabilities already
 
 
@@ -99,14 +100,16 @@ def decode(
     """Class scores [1, n] to the best labels, best first; `apply_softmax: false` if they are probabilities already."""
     scores = np.asarray(first(outputs), np.float32).reshape(-1)
     check(scores)
-    if parameters.get("apply_softmax", True):
-        scores = np.exp(scores - scores.max())
-        scores /= scores.sum()
-    return best(scores, labels, wanted)
+    if not parameters.get("apply_softmax", True):
+        return best(scores, labels, wanted)
+    chances = np.exp(scores - scores.max())
+    return best(chances, labels, wanted, float(chances.sum()))
 
 
-def best(scores: Array, labels: Sequence[str], wanted: Wanted) -> list[Classification]:
-    """The labels whose scores reach the threshold, best first, at most `top_k`."""
-    found = np.flatnonzero(scores >= wanted.threshold)  # few of a thousand: sorting them all would take longer
+def best(scores: Array, labels: Sequence[str], wanted: Wanted, whole: float = 1.0) -> list[Classification]:
+    """The labels whose shares of `whole` reach the threshold, best first, at most `top_k`."""
+    found = (scores >= wanted.threshold * whole).nonzero()[0]
+    if found.size > max(MANY, wanted.top_k):
+        found = (scores >= np.partition(scores, -wanted.top_k)[-wanted.top_k]).nonzero()[0]
     order = sorted(zip(scores[found].tolist(), found.tolist(), strict=True), reverse=True)[: wanted.top_k]
-    return [Classification(label(labels, index), round(score, 6)) for score, index in order]
+    return [Classification(label(labels, index), round(score / whole, 6)) for score, index in order]
