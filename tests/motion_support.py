@@ -15,6 +15,7 @@ from camera_capture.motion import MotionDetector, MotionSettings
 Image = NDArray[np.uint8]
 WIDTH, HEIGHT = 640, 360
 LOOK_S = 0.1
+ROLLED = 200  # pixels that noise differs by, in each direction, from picture to picture
 
 
 @cache
@@ -49,17 +50,26 @@ def as_picture(values: Any) -> Image:
     return np.asarray(np.clip(values, 0, 255), np.uint8)
 
 
+@cache
+def _fields(seed: int) -> list[NDArray[np.float32]]:
+    """Each with room to be rolled in."""
+    random, room = np.random.default_rng(seed), ((ROLLED, 0), (ROLLED, 0), (0, 0))
+    return [np.pad(random.standard_normal((HEIGHT, WIDTH, 3), np.float32), room, "wrap") for _ in range(3)]
+
+
 class Noise:
     """Of a sensor, or, with `grain` pixels, of what a codec leaves of it."""
 
     def __init__(self, seed: int = 1) -> None:
-        self._random = np.random.default_rng(seed)
-        self._fields = [self._random.normal(0, 1, (HEIGHT, WIDTH, 3)).astype(np.float32) for _ in range(3)]
+        self._random = np.random.default_rng((seed, 1))
+        self._fields = _fields(seed)
 
     def on(self, picture: Any, sigma: float = 3, grain: int = 1) -> Image:
         field = self._fields[self._random.integers(3)]
-        field = np.roll(field, tuple(self._random.integers(0, 200, 2)), (0, 1))
-        return as_picture(picture + sigma * grain * (cv2.blur(field, (grain, grain)) if grain > 1 else field))
+        y, x = self._random.integers(0, ROLLED, 2)
+        field = field[y : y + HEIGHT, x : x + WIDTH]
+        field = sigma * grain * (cv2.blur(field, (grain, grain)) if grain > 1 else field)
+        return as_picture(np.add(picture, field, dtype=np.float32))
 
     def specks(self, picture: Image, part: float) -> Image:
         found = picture.copy()

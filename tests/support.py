@@ -27,13 +27,14 @@ def eventually(probe: Callable[[], T], timeout: float = 30.0, what: str = "condi
     """The first truthy value of `probe`, polled until `timeout` seconds have passed; AssertionError after that."""
     began = time.monotonic()
     while True:
+        asked = time.monotonic()
         value = probe()
         if value:
             return value
-        waited = time.monotonic() - began
-        if waited > timeout:
+        now = time.monotonic()
+        if now - began > timeout:
             raise AssertionError(f"{what}: still {value!r} after {timeout} s")
-        time.sleep(min(0.01 + waited / 20, 0.05))
+        time.sleep(min(0.01 + (now - began) / 20, 0.05) + (now - asked))  # what asks leaves time to what is asked about
 
 
 def runs(pid: int) -> bool:

@@ -122,10 +122,10 @@ RATES = (25.0, 15.0, 8.0, 5.0, 2.5)
 SEEDS = 6
 
 
-def sequences() -> dict[str, tuple[float, list[list[Frame]]]]:
+def sequences(rates: Sequence[float] = RATES) -> dict[str, tuple[float, list[list[Frame]]]]:
     """All that trackers are compared by: the rate, and several times the same clip with other faults."""
     found: dict[str, tuple[float, list[list[Frame]]]] = {}
-    for rate in RATES:
+    for rate in rates:
         for uneven in (0.0, 0.4):
             how = f"{rate:g} fps{', uneven' if uneven else ''}"
             for name in CLIPS:

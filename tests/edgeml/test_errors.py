@@ -1,7 +1,7 @@
 """Where errors are found: in `errors.py` of edgeml, or of the component that adds them."""
 
-import ast
 import importlib
+import re
 import tokenize
 from collections.abc import Iterator
 from functools import cache
@@ -14,6 +14,7 @@ from edgeml.problems import ADVICE
 from support import ROOT
 
 COMPONENTS = ROOT / "components"
+CLASS = re.compile(r"^ *class (\w+)(?:\(([^)]*)\))?:", re.MULTILINE)
 
 
 @cache
@@ -21,11 +22,9 @@ def classes() -> dict[str, list[tuple[str, tuple[str, ...]]]]:
     """The classes of each file of the components: name and bases."""
     found = {}
     for path in COMPONENTS.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
         found[str(path.relative_to(COMPONENTS))] = [
-            (node.name, tuple(ast.unparse(base).rpartition(".")[2] for base in node.bases))
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ClassDef)
+            (name, tuple(base.strip().rpartition(".")[2] for base in bases.split(",")))
+            for name, bases in CLASS.findall(path.read_text(encoding="utf-8"))
         ]
     return found
 

@@ -53,7 +53,11 @@ def test_what_is_good_is_read() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.recursive(st.text() | st.integers(-9, 9), lambda inner: st.lists(inner, max_size=3), max_leaves=30))
+@given(
+    st.recursive(
+        st.text('[]{}"\\:, aé\ud800') | st.integers(-9, 9), lambda inner: st.lists(inner, max_size=3), max_leaves=30
+    )
+)
 def test_depth_is_counted_as_the_reader_nests(value: object) -> None:
     def depth(item: object) -> int:
         return 1 + max(map(depth, item), default=0) if isinstance(item, list) else 0

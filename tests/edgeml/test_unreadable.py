@@ -15,6 +15,7 @@ import pytest
 from edgeml.errors import BundleError, FrameError, UnreadableError
 from edgeml.files import unreadable
 from edgeml.frames import FrameReader, FrameWriter
+from forked import popen
 from model_updater.store import share
 
 NOBODY = 65534
@@ -36,16 +37,11 @@ def as_user(code: str, *arguments: object, gid: int = NOBODY) -> str:
     imports = "import sys, os, encodings.utf_8_sig\nfrom pathlib import Path\n"
     imports += "from edgeml import errors, files, frames, models\nb'x'.decode('utf-8-sig')"
     change = f"os.setgroups([]); os.setgid({gid}); os.setuid({NOBODY})"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{imports}\n{change}\n{code}", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd="/",
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    command = [sys.executable, "-c", f"{imports}\n{change}\n{code}", *map(str, arguments)]
+    with popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/") as process:
+        said, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    return str(said).strip()
 
 
 @pytest.fixture

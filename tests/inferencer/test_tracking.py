@@ -64,8 +64,7 @@ def ids(step: Step) -> list[int | None]:
 
 @pytest.mark.parametrize("rate", support.RATES)
 def test_ids_are_kept_as_well_as_by_another_tracker_and_better_at_low_rates(rate: float) -> None:
-    sequences = {name: one for name, one in support.sequences().items() if one[0] == rate}
-    figures = {name: support.mean_idf1(one, followed) for name, one in sequences.items()}
+    figures = {name: support.mean_idf1(one, followed) for name, one in support.sequences([rate]).items()}
     ahead = {name: value - REFERENCE["idf1"][name] for name, value in figures.items()}
     assert min(ahead.values()) > -NOISE, ahead
     clips = [value for name, value in ahead.items() if name.startswith("TUD")]

@@ -213,10 +213,10 @@ def test_a_deleted_file_that_was_never_open_is_counted_as_lost(folder: Folder) -
     assert folder.source.tail.lost_bytes > 0
 
 
-def test_ten_thousand_files_are_delivered_with_few_of_them_open(folder: Folder) -> None:
-    for number in range(10_000):
+def test_thousands_of_files_are_delivered_with_few_of_them_open(folder: Folder) -> None:
+    for number in range(2000):
         (folder.path / f"f{number}.log").write_text(f"{number}\n")
-    assert sorted(folder.deliver()) == list(range(10_000))
+    assert sorted(folder.deliver()) == list(range(2000))
     assert folder.deliver() == []
     assert len(os.listdir("/proc/self/fd")) < 300  # noqa: PTH208
 

@@ -11,6 +11,12 @@ from shown_pictures_support import Rig
 from support import Standalone, eventually
 
 
+@pytest.fixture(autouse=True)
+def attempts_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To sign in to a server in this process; one that is a process of its own takes its 50 ms for each."""
+    monkeypatch.setattr("monitor.access.SCRYPT", {"n": 2, "r": 8, "p": 1})
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
