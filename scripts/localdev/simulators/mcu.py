@@ -23,6 +23,7 @@ from typing import Self
 from localdev.simulators.dialects import DIALECTS, Inference, Style, render
 
 PROMPT = "> "
+_SAID, _UNPLUGGED = b"s", b"x"  # what wakes the board
 _BOOT = (
     "I (164) esp_image: segment 0: paddr=00010020\r\nHello from Edge Impulse Device SDK.\r\nCompiled on Jan 28 2026\r\n"
 )
@@ -100,7 +101,7 @@ class Mcu:
     def unplug(self) -> None:
         if self._thread is None:
             return
-        os.write(self._wake_write, b"x")
+        os.write(self._wake_write, _UNPLUGGED)
         self._thread.join()
         self._thread = None
         self._link.unlink(missing_ok=True)
@@ -117,6 +118,8 @@ class Mcu:
     def say(self, text: str) -> None:
         """Print `text` between two results."""
         self._outbox.append(text)
+        if self._thread is not None:
+            os.write(self._wake_write, _SAID)
 
     @property
     def running(self) -> bool:
@@ -144,9 +147,9 @@ class Mcu:
         while True:
             while self._outbox:
                 self._print(self._outbox.pop(0))
-            pause = max(0.0, min(0.02, due - time.monotonic()))
+            pause = max(0.0, due - time.monotonic()) if self._running else None
             ready = select.select([self._master, self._wake_read], [], [], pause)[0]
-            if self._wake_read in ready:
+            if self._wake_read in ready and _UNPLUGGED in os.read(self._wake_read, 1024):
                 return
             if self._master in ready:
                 self._hear(os.read(self._master, 1024))
