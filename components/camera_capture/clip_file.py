@@ -16,16 +16,19 @@ from camera_capture.preroll import TICKS, Track, Unit
 from edgeml.errors import EdgemlError, SourceError
 
 if TYPE_CHECKING:
+    import av
+
     from camera_capture.source import Image
 
 SUFFIX, CONTENT_TYPE = ".mp4", "video/mp4"
 WRITE_S = 300.0  # after so long an encoded clip ends with what has been written of it
 COPIED = ("h264", "hevc", "av1", "vp9")  # video that is taken as it is
 SOUND = ("aac", "mp3", "opus", "flac", "ac3")
+BASE = Fraction(1, TICKS)
 LAST = TICKS // 25  # of the last picture, whose end nobody knows
 _LEFT = 1 << 20  # bytes of a file for what is no picture
 _FRAGMENT_US = "1000000"
-_MUXER = {
+MUXER = {
     "movflags": "frag_keyframe+empty_moov+default_base_moof",
     "frag_duration": _FRAGMENT_US,
     "max_interleave_delta": _FRAGMENT_US,  # where one stream is silent the other one does not wait longer
@@ -44,11 +47,12 @@ def copied(path: Path, tracks: Iterable[Track], units: Iterable[Unit], max_bytes
         streams = {track: muxer.add_stream_from_template(track.template, opaque=True) for track in tracks}
         for unit in units:
             first = unit.dts if first is None else first
-            size += len(unit.data)
+            size += unit.size
             if size > max_bytes - _LEFT:
                 break
             if unit.track in streams and unit.dts >= first:
-                muxer.mux_one(_packet(unit, first, streams[unit.track]))
+                with unit.track.lock:
+                    muxer.mux_one(_packet(unit, first, streams[unit.track]))
                 end = max(end, unit.pts + (unit.duration or LAST) - first)
     return end / TICKS
 
@@ -76,8 +80,8 @@ def encoded(path: Path, pictures: Iterable[tuple[int, "Image"]], fps: float, max
     return (before + TICKS / fps) / TICKS
 
 
-def decoded(units: Iterable[Unit]) -> Iterator[tuple[int, "Image"]]:
-    """Pictures (BGR) of packets that begin with a keyframe, with when they were captured (ns), as they are shown.
+def decoded(units: Iterable[Unit]) -> Iterator[tuple[int, "av.VideoFrame"]]:
+    """Frames of packets that begin with a keyframe, with when they were captured (ns), as they are shown.
 
     Raises SourceError if they cannot be decoded; single broken ones are passed over.
     """
@@ -93,11 +97,19 @@ def decoded(units: Iterable[Unit]) -> Iterator[tuple[int, "Image"]]:
                 context = av.CodecContext.create(track.codec, "r")
                 context.extradata = track.template.codec_context.extradata
                 context.options = {"max_pixels": str(MAX_PIXELS)}
-            packet = None if unit is None else _packet(unit, 0, None)
-            with suppress(av.error.InvalidDataError):
-                for frame in context.decode(packet):
-                    if frame.pts is not None:
-                        yield track.captured_ns(frame.pts), frame.to_ndarray(format="bgr24")
+            frames = []
+            with suppress(av.error.InvalidDataError), track.lock:
+                frames = context.decode(None if unit is None else _packet(unit, 0))
+            for frame in frames:
+                if frame.pts is not None:
+                    yield track.captured_ns(frame.pts), frame
+            frames = []
+
+
+def bgr(frame: "av.VideoFrame") -> "Image":
+    """Its pixels. Raises SourceError."""
+    with translated("clip"):
+        return frame.to_ndarray(format="bgr24")  # type: ignore[return-value]
 
 
 def mended(path: Path) -> bool:
@@ -135,8 +147,8 @@ def _muxer(path: Path) -> Iterator[Any]:
     """An MP4 muxer whose file is whole, and on the disk, at the end."""
     import av
 
-    with translated(f"clip {path}"), _File(path) as file:
-        muxer = av.open(file, "w", format="mp4", options=_MUXER)
+    with translated(f"clip {path}"):
+        muxer = av.open(f"file:{path}", "w", format="mp4", options=MUXER)
         try:
             yield muxer
         except BaseException:
@@ -144,38 +156,15 @@ def _muxer(path: Path) -> Iterator[Any]:
                 muxer.close()
             raise
         muxer.close()
-        file.sync()
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
-class _File:
-    """What is written is written whole, and at once: to a raw file the system may write a part."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
-
-    def __enter__(self) -> "_File":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        with suppress(OSError):  # a full disk, which has been told
-            self._file.close()
-
-    def write(self, data: bytes) -> int:
-        self._file.write(data)
-        self._file.flush()
-        return len(data)
-
-    def sync(self) -> None:
-        os.fsync(self._file.fileno())
-
-
-def _packet(unit: Unit, first: int, stream: Any) -> Any:
-    import av
-
-    packet: Any = av.Packet(unit.data)
-    packet.time_base = Fraction(1, TICKS)
+def _packet(unit: Unit, first: int, stream: Any = None) -> Any:
+    """The unit's packet with its times since `first`, for a muxer's stream or a decoder. The track's lock is held."""
+    packet: Any = unit.packet
+    packet.time_base = BASE
     packet.pts, packet.dts, packet.duration = unit.pts - first, unit.dts - first, unit.duration
-    packet.is_keyframe = unit.is_key
     if stream is not None:
         packet.stream = stream
     return packet
@@ -186,8 +175,8 @@ def _h264(muxer: Any, image: "Image", fps: float, max_side: int) -> Any:
     scale = min(1.0, max_side / max(width, height))
     stream = muxer.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options=_X264)
     stream.width, stream.height = (max(2, round(side * scale) // 2 * 2) for side in (width, height))
-    stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, TICKS)
-    stream.codec_context.time_base = Fraction(1, TICKS)
+    stream.pix_fmt, stream.time_base = "yuv420p", BASE
+    stream.codec_context.time_base = BASE
     stream.codec_context.gop_size = max(1, round(2 * fps))
     return stream
 
@@ -197,5 +186,5 @@ def _frame(image: "Image", at: int, stream: Any) -> Any:
 
     frame = av.VideoFrame.from_ndarray(image, format="bgr24" if image.ndim == 3 else "gray8")
     frame = frame.reformat(stream.width, stream.height, "yuv420p")
-    frame.pts, frame.time_base = at, Fraction(1, TICKS)
+    frame.pts, frame.time_base = at, BASE
     return frame

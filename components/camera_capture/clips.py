@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 AT_ONCE, MOST = 2, 20  # of one camera: that are made, and a minute
 LONGEST_S = 60.0  # before, and after
 READ_S = 0.5
+LOOK_S = 0.2  # how often it is looked for new packets
 LATE_S = 1.0  # how long it is waited for packets of the last moment
 STOP_S = 2.0
 TIDY_S = 60.0
@@ -222,9 +223,9 @@ class ClipKeeper:
                 if unit.captured_ns > until_ns:
                     return
                 yield unit
-            if self._stopping.is_set() or time.monotonic_ns() > until_ns + LATE_S * 1e9:
+            if self._stopping.wait(LOOK_S) or time.monotonic_ns() > until_ns + LATE_S * 1e9:
                 return
-            if (more := self._preroll.after(number, READ_S)) is None:
+            if (more := self._preroll.after(number)) is None:
                 return
             units, number = more, more[-1].number if more else number
 
@@ -240,7 +241,7 @@ class ClipKeeper:
     def _bounded(self, units: Iterator[Unit]) -> Iterator[Unit]:
         size = 0
         for unit in units:
-            size += len(unit.data)
+            size += unit.size
             if size > self._settings.max_bytes:
                 return
             if unit.track.kind == "video":
@@ -249,10 +250,10 @@ class ClipKeeper:
     def _decoded(self, units: list[Unit]) -> "Iterator[tuple[int, Image]]":
         """Pictures as often as they are wanted, with nothing in them that is to be hidden."""
         masks, due_ns, step_ns = PrivacyMasks(self._masks), 0, 1e9 / self._settings.fps
-        for captured_ns, image in clip_file.decoded(units):
+        for captured_ns, frame in clip_file.decoded(units):
             if captured_ns >= due_ns:
                 due_ns = int(max(due_ns + step_ns, captured_ns + step_ns / 2))
-                yield captured_ns, masks.applied(image)
+                yield captured_ns, masks.applied(clip_file.bgr(frame))
 
     def _encoded(self, part: Path, images: "Iterable[tuple[int, Image]]") -> tuple[int, float]:
         settings = self._settings

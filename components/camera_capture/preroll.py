@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     Tap = Callable[[av.Packet[Any]], None]
 
 TICKS = 90_000  # a second
+MIN_STEP = TICKS // 1000  # what is less may be nothing in the time base of a muxer
 MAX_STEP = 10 * TICKS  # between two packets of a stream, and how far its times may be ahead of the clock
 MAX_REORDERED = 5 * TICKS  # that a frame is shown later than it is decoded
 RELAX = 5000  # ticks for one by which a camera's clock may be slower than ours (200 ppm)
 AROUND_NS = 200_000_000  # after a moment, within which a frame may be the one that is nearest to it
 GONE_NS = 2_000_000_000  # after which a stream that is silent is one that is away
-OVERHEAD = 300  # bytes that a packet takes beside its data
+OVERHEAD = 500  # bytes that a packet takes beside its data
 ADTS = 0xFFF0  # how packets of AAC begin that have a header of their own (ISO/IEC 13818-7, 6.2)
+MAX_ADTS = 9  # bytes
 
 
 @dataclass(eq=False)
@@ -38,6 +40,9 @@ class Track:
     codec: str
     template: Any
     _holder: Any
+    _multiplied: int = 1  # a time of the stream, and divided, is one of ours
+    _divided: int = 1
+    lock: threading.Lock = field(default_factory=threading.Lock)
     shift: int | None = None  # from its own times to ours
     _last: int = 0
     _came: int = 0
@@ -49,24 +54,28 @@ class Track:
 
         holder = av.open(io.BytesIO(), "w", format="nut")  # which holds whatever there is; nothing is ever written
         template = holder.add_stream_from_template(stream, opaque=True)
-        return cls(stream.type, stream.codec_context.codec.canonical_name, template, holder)
+        base = stream.time_base or Fraction(1, TICKS)
+        codec = stream.codec_context.codec.canonical_name
+        return cls(stream.type, codec, template, holder, base.numerator * TICKS, base.denominator)
 
-    def times(self, packet: "av.Packet[Any]", now: int) -> tuple[int, int]:
-        """(pts, dts) in ticks, that of the first packet being `now`."""
-        base = packet.time_base or Fraction(1, TICKS)
-        own = packet.dts if packet.dts is not None else packet.pts
-        ticks = now if own is None else round(own * base * TICKS)
+    def ticks(self, own: int) -> int:
+        """A time of the stream in ticks."""
+        return own * self._multiplied // self._divided
+
+    def times(self, shown: int | None, decoded: int | None, now: int) -> tuple[int, int]:
+        """(pts, dts) in ticks, that of the first packet being `now`, of those that a packet says itself."""
+        own = decoded if decoded is not None else shown
+        ticks = now if own is None else self.ticks(own)
         if self.shift is None:
             self.shift = now - ticks
         dts = ticks + self.shift
-        follows = not self._came or self._last < dts < self._last + MAX_STEP
+        follows = not self._came or self._last + MIN_STEP <= dts < self._last + MAX_STEP
         if not follows or abs(dts - now) > MAX_STEP:
-            dts = max(self._last + 1, now)
+            dts = max(self._last + MIN_STEP, now)
             self.shift = dts - ticks
-        later = 0
-        if packet.pts is not None and packet.dts is not None:
-            later = round((packet.pts - packet.dts) * base * TICKS)
-        pts = dts + (later if 0 <= later <= MAX_REORDERED else 0)
+        pts = dts
+        if shown is not None and shown != own and 0 <= (later := self.ticks(shown - own)) <= MAX_REORDERED:  # type: ignore[operator]
+            pts += later
         late = now - pts
         self._late = late if self._late is None else min(late, self._late + (now - self._came) // RELAX)
         self._last, self._came = dts, now
@@ -76,32 +85,36 @@ class Track:
         """When a frame was captured, on the monotonic clock: as early as any packet so far says."""
         return (pts + (self._late or 0)) * 1_000_000_000 // TICKS
 
-    def unwrapped(self, data: bytes) -> bytes:
-        """Without a header of its own, which MP4 does not take; what it says is told to muxers."""
-        if self.codec != "aac" or len(data) < 9 or int.from_bytes(data[:2]) & 0xFFF6 != ADTS:
-            return data
+    def unwrapped(self, packet: "av.Packet[Any]") -> "av.Packet[Any]":
+        """AAC without a header of its own, which MP4 does not take; what it says is told to muxers."""
+        import av
+
+        data = bytes(packet)
+        if len(data) <= MAX_ADTS or int.from_bytes(data[:2]) & 0xFFF6 != ADTS:
+            return packet
         profile, rate, channels = data[2] >> 6, data[2] >> 2 & 15, (data[2] & 1) << 2 | data[3] >> 6
         if not self.template.codec_context.extradata:
             self.template.codec_context.extradata = (profile + 1 << 11 | rate << 7 | channels << 3).to_bytes(2)
-        return data[7 if data[1] & 1 else 9 :]
+        bare: av.Packet[Any] = av.Packet(data[7 if data[1] & 1 else MAX_ADTS :])
+        bare.is_keyframe = True
+        return bare
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Unit:
-    """A packet. `pts` and `dts` in ticks; `number` rises by one from each to the next."""
+    """A packet. `number` rises by one from each to the next; times are in ticks; decoding can begin with what `begins`.
+
+    FFmpeg's packet is not copied, and has one user at a time, who holds its track's `lock`: times in it are anybody's.
+    """
 
     track: Track
     number: int
-    data: bytes
+    packet: "av.Packet[Any]"
+    size: int
     pts: int
     dts: int
     duration: int
-    is_key: bool
-
-    @property
-    def begins(self) -> bool:
-        """Whether decoding can begin with it."""
-        return self.is_key and self.track.kind == "video"
+    begins: bool
 
     @property
     def captured_ns(self) -> int:
@@ -114,14 +127,15 @@ class _Connection:
 
     tracks: dict[int, Track | None] = field(default_factory=dict)
 
-    def track(self, stream: Any) -> Track | None:
-        if stream.index not in self.tracks:
+    def track(self, packet: Any) -> Track | None:
+        if packet.stream_index not in self.tracks:
+            stream = packet.stream
             is_known = any(track is not None and track.kind == stream.type for track in self.tracks.values())
             is_wanted = stream.type in ("video", "audio") and not is_known and stream.codec_context is not None
             self.tracks[stream.index] = track = Track.of(stream) if is_wanted else None
             if track is not None:  # sound belongs to its picture
                 track.shift = next((one.shift for one in self.tracks.values() if one and one.shift is not None), None)
-        return self.tracks[stream.index]
+        return self.tracks[packet.stream_index]
 
 
 class Preroll:
@@ -132,7 +146,7 @@ class Preroll:
 
     def __init__(self, seconds: float, max_bytes: int) -> None:
         self._seconds, self._max_bytes = seconds, max_bytes
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._units: deque[Unit] = deque()
         self._keys: deque[int] = deque()  # numbers of those with which decoding can begin
         self._bytes = self._number = self._first = 0
@@ -141,7 +155,7 @@ class Preroll:
     @property
     def codec(self) -> str:
         """Of the video that is kept; empty while there is none."""
-        with self._changed:
+        with self._lock:
             return self._units[0].track.codec if self._units else ""
 
     @property
@@ -152,13 +166,13 @@ class Preroll:
     def tap(self) -> "Tap":
         """For a source that is opened: takes its packets, until there is another one."""
         connection = _Connection()
-        with self._changed:
+        with self._lock:
             self._begin(connection)
         return lambda packet: self._put(connection, packet)
 
     def close(self) -> None:
         """The connection is over; nothing more comes."""
-        with self._changed:
+        with self._lock:
             self._begin(None)
 
     def _begin(self, connection: _Connection | None) -> None:
@@ -166,30 +180,30 @@ class Preroll:
         self._units.clear()
         self._keys.clear()
         self._bytes, self._first = 0, self._number
-        self._changed.notify_all()
 
     def _put(self, connection: _Connection, packet: "av.Packet[Any]") -> None:
         if not packet.size:
             return
         now = time.monotonic_ns() * TICKS // 1_000_000_000
-        with self._changed:
-            track = connection.track(packet.stream) if connection is self._connection else None
+        with self._lock:
+            track = connection.track(packet) if connection is self._connection else None
             if track is None:
                 return
-            pts, dts = track.times(packet, now)
-            base = packet.time_base or Fraction(1, TICKS)
-            duration = max(0, min(round((packet.duration or 0) * base * TICKS), MAX_STEP))
-            data = track.unwrapped(bytes(packet))
-            unit = Unit(track, self._number, data, pts, dts, duration, bool(packet.is_keyframe))
-            if not self._units and not unit.begins:
+            pts, dts = track.times(packet.pts, packet.dts, now)
+            begins = packet.is_keyframe and track.kind == "video"
+            if not self._units and not begins:
                 return
+            duration = track.ticks(packet.duration or 0)
+            duration = duration if 0 <= duration <= MAX_STEP else 0
+            if track.codec == "aac":
+                packet = track.unwrapped(packet)
+            if begins:
+                self._keys.append(self._number)
+            self._units.append(Unit(track, self._number, packet, packet.size, pts, dts, duration, begins))
             self._number += 1
-            self._units.append(unit)
-            self._bytes += len(unit.data) + OVERHEAD
-            if unit.begins:
-                self._keys.append(unit.number)
-            self._forget(dts)
-            self._changed.notify_all()
+            self._bytes += packet.size + OVERHEAD
+            if begins or self._bytes > self._max_bytes:
+                self._forget(dts)
 
     def _forget(self, now: int) -> None:
         """Drop what is too old or too much, up to a keyframe. Where even that is too much nothing is left."""
@@ -200,7 +214,7 @@ class Preroll:
             self._keys.popleft()
             until = self._keys[0] if self._keys else self._number
             while self._units and self._units[0].number < until:
-                self._bytes -= len(self._units.popleft().data) + OVERHEAD
+                self._bytes -= self._units.popleft().size + OVERHEAD
 
     def _at(self, number: int) -> Unit:
         return self._units[number - self._units[0].number]
@@ -210,7 +224,7 @@ class Preroll:
 
         Nothing, if all of it is much older.
         """
-        with self._changed:
+        with self._lock:
             if not self._units or self._units[-1].captured_ns < captured_ns - GONE_NS:
                 return []
             begin = next(
@@ -219,13 +233,12 @@ class Preroll:
             )
             return [unit for unit in self._units if unit.number >= begin]
 
-    def after(self, number: int, timeout_s: float) -> list[Unit] | None:
-        """What came after the unit of that number, empty if nothing did in time; None when its connection is over.
+    def after(self, number: int) -> list[Unit] | None:
+        """What came after the unit of that number; None when its connection is over.
 
         Raises SourceError if some of it is forgotten already.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: number < self._first or self._number > number + 1, timeout_s)
+        with self._lock:
             if number < self._first:
                 return None
             if self._number > number + 1 and (not self._units or self._units[0].number > number + 1):

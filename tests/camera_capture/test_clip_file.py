@@ -3,6 +3,7 @@
 import base64
 import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import browser_support
-from camera_capture.clip_file import COPIED, copied, decoded, encoded, mended
+from camera_capture.clip_file import COPIED, bgr, copied, decoded, encoded, mended
 from camera_capture.preroll import Preroll, Unit
 from edgeml.errors import SourceError
 from stream_support import FPS, Made, levels, made, packets, picture
@@ -53,8 +54,19 @@ def test_a_copy_has_every_frame_and_its_sound(tmp_path: Path, sounding: list[Uni
         assert len(list(clip.decode(audio=0))) > 20
 
 
+@pytest.mark.parametrize("step", [0, 1, -1, 10**7], ids=["none", "tiny", "back", "large"])
+def test_a_copy_can_be_written_whatever_times_were_told(tmp_path: Path, step: int) -> None:
+    kept, given = Preroll(1000, 2**30), packets(made(2, sound="aac"))
+    tap = kept.tap()
+    for number, packet in enumerate(given):
+        packet.pts = packet.dts = 10**9 + number * step
+        tap(packet)
+    assert copy(tmp_path / "a.mp4", kept.since(0)) > 0
+    assert levels(tmp_path / "a.mp4") == [number % 12 for number in range(2 * FPS)]
+
+
 def test_a_copy_that_grows_too_large_ends_early(tmp_path: Path, plain: list[Unit]) -> None:
-    limit = 2**20 + sum(len(unit.data) for unit in plain) // 2
+    limit = 2**20 + sum(unit.size for unit in plain) // 2
     assert 0.5 < copy(tmp_path / "a.mp4", plain, limit) < 2.5
     assert (tmp_path / "a.mp4").stat().st_size < limit
 
@@ -100,13 +112,15 @@ def test_packets_are_decoded_to_what_they_show_and_when(codec: str) -> None:
     units = units_of(made(1, codec=codec, between=2 if codec == "libx264" else 0))
     assert (units[0].track.codec in COPIED) == (codec == "libx264")
     shown = list(decoded(units))
-    assert [round(float(image[:, :24].mean()) / 20) for _, image in shown] == [number % 12 for number in range(FPS)]
+    assert [round(float(bgr(frame)[:, :24].mean()) / 20) for _, frame in shown] == [
+        number % 12 for number in range(FPS)
+    ]
     assert [at for at, _ in shown] == sorted(unit.captured_ns for unit in units)
 
 
 def test_a_broken_packet_costs_itself(plain: list[Unit]) -> None:
-    broken = [Unit(*(getattr(one, name) for name in Unit.__slots__)) for one in plain]
-    object.__setattr__(broken[3], "data", b"\0\0\0\1\x65" + bytes(200))
+    broken = [replace(one) for one in plain]
+    broken[3].packet = av.Packet(b"\0\0\0\1\x65" + bytes(200))
     assert len(list(decoded(broken))) >= len(plain) - 12
     assert list(decoded([])) == []
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from camera_capture import clips as module
+from camera_capture.clip_store import ClipStore
 from camera_capture.clips import MOST
 from clip_support import Keeper, frames_of
 from edgeml.errors import RefusedError
@@ -136,8 +137,13 @@ def test_where_there_is_no_clip_the_answer_says_why(tmp_path: Path, monkeypatch:
         tap = keeper.preroll.tap()
         for packet in packets(made(2)):
             tap(packet)
-        open_file = Path.open
-        monkeypatch.setattr(Path, "open", lambda path, *rest, **more: open_file(Path("/dev/full"), *rest, **more))
+        begin = ClipStore.begin
+
+        def begun(store: ClipStore, key: str, needed: int) -> Path:
+            (part := begin(store, key, needed)).symlink_to("/dev/full")
+            return part
+
+        monkeypatch.setattr(ClipStore, "begin", begun)
         keeper.ask("full")
         assert "No space left" in keeper.answered("full")
         monkeypatch.undo()
@@ -151,7 +157,7 @@ def test_where_there_is_no_clip_the_answer_says_why(tmp_path: Path, monkeypatch:
 
 def test_clips_asked_for_by_the_thousand_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LATE_S", 0.01)
-    monkeypatch.setattr(module, "READ_S", 0.01)
+    monkeypatch.setattr(module, "LOOK_S", 0.01)
     refused: list[str] = []
     with Keeper(tmp_path) as keeper:
         tap = keeper.preroll.tap()
