@@ -188,7 +188,7 @@ def pytest_report_to_serializable() -> Generator[None, Any, Any]:
 
 def _sendable(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
+        return value if value.isascii() else value.encode(errors="backslashreplace").decode()
     if isinstance(value, dict):
         return {_sendable(key): _sendable(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,7 @@
 """What tests of scripts/deploy share: a thing group with devices, built components, and the command itself."""
 
 import base64
+import functools
 import json
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import deploy
+from deployment import actions
 from localdev.cloud import LocalCloud
 from localdev.cloud.aws import Request, Response
 from localdev.cloud.greengrass import Deployment
@@ -142,6 +144,8 @@ def prepared(cloud: LocalCloud, builds: Path, monkeypatch: pytest.MonkeyPatch) -
     for name, value in cloud.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("COLUMNS", "200")
+    # To make boto3's clients anew for each command takes as long as a command does.
+    monkeypatch.setattr(actions, "Aws", functools.cache(actions.Aws))
     cloud.aws.reset()
     cloud.greengrass.forget()
     cloud.aws.client("s3").create_bucket(Bucket=BUCKET)
