@@ -14,6 +14,7 @@ import pytest
 
 import deploy
 from deployment import actions
+from deployment.aws import Aws
 from localdev.cloud import LocalCloud
 from localdev.cloud.aws import Request, Response
 from localdev.cloud.greengrass import Deployment
@@ -145,7 +146,7 @@ def prepared(cloud: LocalCloud, builds: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("COLUMNS", "200")
     # To make boto3's clients anew for each command takes as long as a command does.
-    monkeypatch.setattr(actions, "Aws", functools.cache(actions.Aws))
+    monkeypatch.setattr(actions, "Aws", functools.cache(Aws))
     cloud.aws.reset()
     cloud.greengrass.forget()
     cloud.aws.client("s3").create_bucket(Bucket=BUCKET)

@@ -22,6 +22,7 @@ HINT = re.compile(r"sys\.path|PYTHONPATH|" + "|".join(sorted(LOADS)))
 AS_LAMBDA = "a handler, loaded as Lambda does"
 AS_ON_A_DEVICE = "a built artifact, run as on a device"
 NOT_PASSED_ON = "what a component's process never gets, or does not heed"
+AS_PYTHON = "a fork that does with its arguments what Python does"
 EXCEPTIONS = {
     "scripts/localdev/cloud/worker.py": AS_LAMBDA,
     "tests/benchmarks/handlers.py": AS_LAMBDA,
@@ -30,6 +31,8 @@ EXCEPTIONS = {
     "scripts/build.py": AS_ON_A_DEVICE,
     "tests/benchmarks/startup.py": AS_ON_A_DEVICE,
     "tests/privileged_support.py": AS_ON_A_DEVICE,
+    "tests/forked.py": AS_PYTHON,
+    "tests/test_forked.py": AS_PYTHON,
     "scripts/localdev/core/state.py": NOT_PASSED_ON,
     "scripts/localdev/core/users.py": NOT_PASSED_ON,
     "tests/install_support.py": NOT_PASSED_ON,

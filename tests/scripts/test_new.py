@@ -31,6 +31,7 @@ NEEDED = (
     "scripts/template",
     "tests/blocking.py",
     "tests/conftest.py",
+    "tests/forked.py",
     "tests/support.py",
 )
 
