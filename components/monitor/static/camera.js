@@ -8,7 +8,7 @@ const MAX_WIDTH = 960;
 class Found {
   constructor({ pipeline }) {
     this.text = h("span");
-    this.node = h("li", {}, h("a", { href: `#/pipeline/${encodeURIComponent(pipeline)}` }, pipeline), " ", this.text);
+    this.node = h("li", {}, h("a", { href: `#/pipeline/${encodeURIComponent(pipeline)}` }, pipeline), this.text);
   }
 
   update({ result }) {
@@ -25,7 +25,7 @@ export class CameraView {
       lines: this.pipelines.flatMap((p) => list(p.lines)),
     }));
     this.badge = h("span", { className: "badge" }, "Waiting for a picture");
-    this.frame = h("div", { className: "frame large" }, this.canvas, this.badge);
+    this.frame = h("div", { className: "frame large empty" }, this.canvas, this.badge);
     this.latency = h("span", { className: "figure" });
     this.facts = h("span", { className: "dim" });
     this.motion = h("span", { className: "motion" });
@@ -35,10 +35,12 @@ export class CameraView {
       "div",
       { className: "camera-view" },
       h("h1", {}, name),
-      this.frame,
-      this.#buttons(),
-      h("p", { className: "row" }, this.latency, this.motion, this.facts),
-      h("section", { "aria-label": "What was found" }, ul),
+      h(
+        "div",
+        { className: "look" },
+        h("div", { className: "stage" }, this.frame, this.#buttons()),
+        h("div", { className: "aside" }, h("p", { className: "row" }, this.latency, this.motion, this.facts), h("section", { "aria-label": "What was found" }, ul)),
+      ),
     );
     this.keys = (event) => this.#key(event);
     addEventListener("keydown", this.keys);
@@ -49,14 +51,14 @@ export class CameraView {
     this.command = ["start", "stop"].map((command) =>
       h("button", { type: "button", hidden: true, onclick: () => this.shared.link.send({ command: { camera: this.name, command } }) }, `${command === "start" ? "Start" : "Stop"} camera`),
     );
-    return h(
+    return (this.buttons = h(
       "div",
       { className: "buttons" },
       this.pause,
       h("button", { type: "button", onclick: () => this.#full() }, "Full screen"),
       h("button", { type: "button", onclick: () => this.#snapshot() }, "Snapshot"),
       ...this.command,
-    );
+    ));
   }
 
   #key(event) {
@@ -102,6 +104,8 @@ export class CameraView {
     else if (!this.screen.header) say(this.badge, camera.private ? "Private: waits for what to blur" : "Waiting for a picture");
     else say(this.badge, "");
     toggle(this.badge, Boolean(this.badge.textContent));
+    this.frame.classList.toggle("empty", !this.screen.header);
+    toggle(this.buttons, Boolean(camera));
     const size = camera ? `${number(camera.width, 0)} × ${number(camera.height, 0)}`.replaceAll(",", "") : "";
     say(this.motion, camera ? motion(camera) : "");
     say(this.facts, camera ? `${size} · ${number(camera.fps)} fps · ${number(camera.skipped ?? 0)} skipped` : "");
@@ -112,6 +116,7 @@ export class CameraView {
     await this.screen.show(picture);
     const { header } = picture;
     this.node.dataset.frame = String(header.frame_id);
+    this.frame.classList.remove("empty");
     toggle(this.badge, false);
     say(this.latency, `${Math.round(Math.max(0, this.shared.latency.of(header)))} ms from capture to page`);
     this.found.update(list(header.results));

@@ -93,8 +93,8 @@ export class Chart {
   }
 
   #key(name) {
-    const swatch = h("span", { className: "swatch", "aria-hidden": "true" });
-    swatch.style.backgroundColor = colorOf(name.replace(/ (limit|measured)$/, ""));
+    const swatch = h("span", { className: `swatch${this.#dashed.has(name) ? " dashed" : ""}`, "aria-hidden": "true" });
+    swatch.style.borderColor = colorOf(name.replace(/ (limit|measured)$/, ""));
     const value = this.#points.at(-1).values[name];
     return h("span", {}, swatch, `${name}${Number.isFinite(value) ? ` ${number(value, 2)}` : ""}`);
   }

@@ -8,7 +8,8 @@ const TOLD = { command: "Command", answer: "Answer" }; // other lines are what t
 function flat(record) {
   if (typeof record === "string") return record;
   if (typeof record?.raw === "string" && Object.keys(record).length === 1) return record.raw;
-  return JSON.stringify(record ?? null);
+  const { at, ...rest } = record ?? {}; // the time stands before it
+  return JSON.stringify(record === null || Array.isArray(record) || typeof record !== "object" ? record : rest);
 }
 
 class Device {
@@ -48,7 +49,7 @@ export class DevicesView {
     this.none = h("p", { className: "dim" }, "No serial port and no Edge Impulse device has been heard.");
     this.body = h("div", { className: "devices" });
     this.keyed = new Keyed(this.body, (one) => `${one.kind} ${one.source}`, (one) => new Device(one));
-    this.node = h("div", {}, h("h1", {}, "Devices"), this.none, this.body);
+    this.node = h("div", { className: "plain" }, h("h1", {}, "Devices"), this.none, this.body);
   }
 
   wishes() {

@@ -2,7 +2,7 @@
 import { h, Keyed, list, say, toggle } from "./dom.js";
 import { Screen } from "./draw.js";
 import { spark } from "./spark.js";
-import { ago, clock, motion, ms, number, percent, quantity } from "./words.js";
+import { ago, clock, motion, number, pace, percent, quantity } from "./words.js";
 
 const TILE_WIDTH = 320;
 const to = (kind, name) => `#/${kind}/${encodeURIComponent(name)}`;
@@ -83,7 +83,7 @@ class PipelineTile {
   update(pipeline) {
     say(this.last, pipeline.last || "nothing yet");
     say(this.model, `${pipeline.model ?? ""} ${pipeline.model_version ?? ""}`);
-    say(this.facts, `${number(pipeline.fps)}/s · p50 ${ms(pipeline.p50_ms)} · p99 ${ms(pipeline.p99_ms)}`);
+    say(this.facts, pace(pipeline));
   }
 }
 
@@ -116,7 +116,9 @@ class Rate {
   }
 
   update([name, value, history]) {
-    say(this.label, `${String(name).replaceAll("_", " ")} ${number(value)}/s`);
+    // "cameras.door.captured" is "door captured": whose tile it is says the rest.
+    const words = String(name).replace(/^[a-z_]+\.(?=.*\.)/, "").replaceAll(/[._]/g, " ");
+    say(this.label, `${words} ${number(value)}/s`);
     requestAnimationFrame(() => this.canvas.isConnected && spark(this.canvas, history));
   }
 }

@@ -2,7 +2,7 @@
 import { Chart } from "./chart.js";
 import { h, list, say, toggle } from "./dom.js";
 import { Screen } from "./draw.js";
-import { clock, feature, ms, number, summary } from "./words.js";
+import { clock, feature, ms, number, pace, summary } from "./words.js";
 
 const KEPT = 300;
 const ROWS = 25;
@@ -41,7 +41,7 @@ export function figures(result) {
 
 export class PipelineView {
   constructor(shared, name) {
-    Object.assign(this, { shared, name, title: name, pipeline: null, results: [] });
+    Object.assign(this, { shared, name, title: name, pipeline: null, results: [], moved: false });
     this.facts = h("p", { className: "dim" });
     this.last = h("p", { className: "last", role: "status" });
     this.canvas = h("canvas", { width: 480, height: 270, role: "img", "aria-label": `Live picture with what ${name} found` });
@@ -57,11 +57,14 @@ export class PipelineView {
     this.rows = h("tbody");
     const head = h("tr", {}, ...["Time", "Found", "Took"].map((title) => h("th", { scope: "col" }, title)));
     this.table = h("table", {}, h("caption", {}, "Newest results"), h("thead", {}, head), this.rows);
-    this.node = h("div", { className: "pipeline-view" }, h("h1", {}, name), this.facts, this.last, h("div", { className: "beside" }, this.frame, h("div", {}, this.picked, this.unseen), this.#threshold()), this.chart.node, this.happened, h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Newest results" }, this.table));
+    this.node = h("div", { className: "pipeline-view" }, h("h1", {}, name), this.facts, this.last, h("div", { className: "beside" }, h("div", {}, this.frame, this.picked, this.unseen), this.#threshold()), this.chart.node, this.happened, h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Newest results" }, this.table));
   }
 
   #threshold() {
-    this.slider = h("input", { type: "range", id: "threshold", min: "0.01", max: "1", step: "0.01", value: "0.01", oninput: () => this.#tried() });
+    this.slider = h("input", { type: "range", id: "threshold", min: "0.01", max: "1", step: "0.01", value: "0.01", oninput: () => {
+      this.moved = true;
+      this.#tried();
+    } });
     this.shown = h("output", { for: "threshold" });
     this.json = h("pre", { tabIndex: 0, role: "region", "aria-label": "Configuration" });
     this.copy = h("button", { type: "button", onclick: () => this.#copy() }, "Copy");
@@ -97,8 +100,9 @@ export class PipelineView {
   state(state) {
     this.pipeline = list(state.pipelines).find((one) => one.name === this.name) ?? null;
     const p = this.pipeline;
-    say(this.facts, p ? `${p.model ?? ""} ${p.model_version ?? ""} · ${number(p.fps)}/s · p50 ${ms(p.p50_ms)} · p99 ${ms(p.p99_ms)}` : "There is no such pipeline now");
+    say(this.facts, p ? [`${p.model ?? ""} ${p.model_version ?? ""}`.trim(), pace(p)].filter(Boolean).join(" · ") : "There is no such pipeline now");
     if (p && !this.results.length) say(this.last, p.last);
+    if (p?.threshold > 0 && !this.moved) this.slider.value = p.threshold; // it begins at what is deployed
     toggle(this.frame, Boolean(p?.camera));
     if (!p?.pictures) toggle(this.picked, false);
     this.#ask();

@@ -10,6 +10,10 @@ export function number(value, digits = 1) {
 export const percent = (value) => (isNumber(value) ? `${Math.round(value * 100)} %` : "–");
 export const ms = (value) => (isNumber(value) ? `${number(value)} ms` : "–");
 
+/** How a pipeline does, as far as that is known. */
+export const pace = ({ fps, p50_ms: half, p99_ms: slowest }) =>
+  [isNumber(fps) ? `${number(fps)}/s` : "", isNumber(half) ? `p50 ${ms(half)}` : "", isNumber(slowest) ? `p99 ${ms(slowest)}` : ""].filter(Boolean).join(" · ");
+
 const UNITS = { celsius: "°C", ratio: "%", seconds: "s", bytes: "", bytes_per_day: "/day" };
 
 /** A value of the device with its unit, and what it is a part of: bytes in the largest unit that gives at least 1. */
