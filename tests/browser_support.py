@@ -70,12 +70,16 @@ class Page:
     def open(self, address: str) -> None:
         self.call("Page.navigate", url=address)
 
-    def js(self, expression: str) -> Any:
+    def js(self, expression: str, **options: Any) -> Any:
         """The value of an expression in the page."""
-        told = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        told = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, **options)
         if "exceptionDetails" in told:
             raise RuntimeError(f"{expression}: {told['exceptionDetails']}")
         return told["result"].get("value")
+
+    def gesture(self, expression: str) -> None:
+        """Do it as a person does: some things are refused to scripts alone."""
+        self.js(f"{{ {expression} }}", userGesture=True)
 
     def wait(self, expression: str, what: str) -> Any:
         """The expression's value when it is something. Raises AssertionError after WAIT_S."""

@@ -1,5 +1,6 @@
 """What tests of edgeml.Monitor share: a page's server in this process, and what its clients do."""
 
+import re
 import socket
 import subprocess
 import threading
@@ -17,6 +18,7 @@ from monitor.certificate import own
 from monitor.server import Server
 from monitor.state import State
 from monitor.vitals.limits import CheckName
+from support import Standalone, eventually
 
 # On a free port, and what the machine that runs the test lacks is no problem.
 QUIET: dict[str, Any] = {"port": 0, "vitals": {"skip": list(get_args(CheckName))}}
@@ -48,6 +50,13 @@ def serving(
             running.ask_to_stop()
             thread.join(10)
             assert not thread.is_alive()
+
+
+def address_of(running: Standalone) -> str:
+    """Where the page of a Monitor is, without the slash at its end."""
+    found = eventually(lambda: re.search(r"address=(https?://\S+)/", running.log), what="the page's address")
+    assert found is not None
+    return found[1]
 
 
 def get(address: tuple[str, int], path: str, scheme: str = "http") -> httpx.Response:

@@ -5,9 +5,7 @@ Whoever has a session is never asked again while it lasts, whatever others try.
 
 import hashlib
 import hmac
-import os
 import secrets
-import stat
 import threading
 import time
 from collections.abc import Callable
@@ -16,13 +14,13 @@ from pathlib import Path
 from edgeml.files import read_regular, write_atomic
 from monitor.attempts import Attempts
 from monitor.errors import AccessError
+from monitor.private import is_private
+from monitor.sessions import Sessions, kept_in
 
 PASSWORD_BYTES = 15  # random, 20 characters
 MIN_PASSWORD, MAX_PASSWORD = 8, 1024  # bytes of a password that somebody gives
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}  # 16 MB and some 50 ms for an attempt
-MAX_SESSIONS = 32
 MAX_BROWSERS = 64  # that have signed in before
-SESSION_S = 12 * 3600.0
 
 
 def password_of(file: Path) -> str:
@@ -45,19 +43,6 @@ def checked(password: str, where: str) -> str:
     return password
 
 
-def is_private(file: Path) -> bool:
-    """Whether `file` is there, for this user alone; False if there is nothing. Raises AccessError for anything else."""
-    try:
-        status = file.lstat()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise AccessError(f"{file}: {error.strerror}") from error
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise AccessError(f"{file}: expected a file of this component's user that nobody else may read (0600)")
-    return True
-
-
 def _generated(file: Path) -> str:
     password = secrets.token_urlsafe(PASSWORD_BYTES)
     try:
@@ -68,14 +53,14 @@ def _generated(file: Path) -> str:
 
 
 class Access:
-    """The hash of the password and the sessions of one process; thread-safe. `clock` is monotonic."""
+    """The hash of the password and the sessions, which `file` keeps; thread-safe. `clock` is monotonic."""
 
-    def __init__(self, password: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._salt = secrets.token_bytes(16)
+    def __init__(self, password: str, clock: Callable[[], float] = time.monotonic, *, file: Path | None = None) -> None:
+        kept = kept_in(file)
+        self._salt = kept.salt
         self._hash = self._hashed(password)
+        self._sessions = Sessions(self._hash, kept, file, clock)
         self._lock = threading.Lock()
-        self._sessions: dict[bytes, float] = {}  # by the hash of the token, the oldest first; when it ends
         self._browsers: dict[bytes, None] = {}  # by the hash of what they were given, the oldest first
         self.attempts = Attempts(clock)
 
@@ -84,23 +69,15 @@ class Access:
         if not hmac.compare_digest(self._hashed(password), self._hash):
             return None
         token = token or secrets.token_urlsafe(32)
-        with self._lock:
-            while len(self._sessions) >= MAX_SESSIONS:
-                del self._sessions[next(iter(self._sessions))]
-            self._sessions[_key(token)] = self._clock() + SESSION_S
+        self._sessions.begin(token)
         return token
 
     def valid(self, token: str) -> bool:
-        with self._lock:
-            end = self._sessions.get(_key(token), 0.0)
-            if end and end <= self._clock():
-                del self._sessions[_key(token)]
-                return False
-            return end > 0
+        return self._sessions.valid(token)
 
     def sign_out(self, token: str) -> None:
-        with self._lock:
-            self._sessions.pop(_key(token), None)
+        """May wait for the disk."""
+        self._sessions.end(token)
 
     def remembered(self) -> str:
         """What a browser that has signed in is given, to be told from others: its attempts are its own from then on."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from edgeml.clock import EARLIEST
 from edgeml.files import read_regular, write_atomic
-from monitor.access import is_private
 from monitor.errors import AccessError
+from monitor.private import is_private
 
 DAY_S = 86400.0
 LASTS_S, RENEWED_S = 800 * DAY_S, 700 * DAY_S  # Apple's browsers take no certificate of more than 825 days

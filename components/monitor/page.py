@@ -32,7 +32,7 @@ STATIC = Path(__file__).resolve().parent / "static"
 
 
 class Page:
-    """Serves until `stop`. Sessions last while the server moves; a password from elsewhere ends them."""
+    """Serves until `stop`. Sessions last over moves and restarts; another password ends them."""
 
     def __init__(self, context: Context, state: State) -> None:
         self._context, self._health, self._state = context, context.health.scope("page"), state
@@ -133,7 +133,7 @@ class Page:
                 file = self._context.work / "password"
                 password = password_of(file)
                 log.info("the password is in %s", file)
-            self._access, self._secret = Access(password), secret
+            self._access, self._secret = Access(password, file=self._context.work / "sessions"), secret
         return self._access
 
 

@@ -97,7 +97,7 @@ def routes(access: Access | None, form: Path | None) -> list[Route]:
 
     async def sign_out(request: Request) -> Response:
         if access is not None:
-            access.sign_out(request.cookies.get(_cookie(request), ""))
+            await anyio.to_thread.run_sync(access.sign_out, request.cookies.get(_cookie(request), ""))
         answer = RedirectResponse("/sign-in", 303)
         answer.delete_cookie(_cookie(request), httponly=True, samesite="strict", secure=_is_secure(request))
         return answer

@@ -2,14 +2,16 @@
 
 import asyncio
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
-from monitor import access as rules
+from monitor import sessions
 from monitor.access import Access, password_of
 from monitor.app import application
 from monitor.attempts import BURST
@@ -171,12 +173,56 @@ def test_a_form_that_is_cut_off_is_none(tmp_path: Path) -> None:
 
 def test_sessions_end_by_time_and_number(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(rules, "MAX_SESSIONS", 2)
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
     access = Access("right", lambda: now[0])
     first, second, third = (access.sign_in("right") or "" for _ in range(3))
     assert [access.valid(token) for token in (first, second, third)] == [False, True, True]
-    now[0] += rules.SESSION_S
+    now[0] += sessions.SESSION_S
     assert [access.valid(token) for token in (second, third)] == [False, False]
+
+
+def test_sessions_outlast_a_restart_but_no_other_password_and_no_other_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "sessions"
+
+    def lasts(token: str, given: str = "right") -> bool:
+        return Access(given, file=file).valid(token)
+
+    access = Access("right", file=file)
+    token, other = (access.sign_in("right") or "" for _ in range(2))
+    assert lasts(token)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert token not in file.read_text()
+    access.sign_out(other)
+    assert lasts(token)
+    assert not lasts(other)
+    unix = time.time()
+    for away, expected in ((sessions.SESSION_S - 60, True), (sessions.SESSION_S, False), (-60, False)):
+        monkeypatch.setattr(sessions, "time", SimpleNamespace(time=lambda now=unix + away: now))
+        assert lasts(token) is expected, away
+    monkeypatch.undo()
+    assert not lasts(token, "another")
+    Access("another", file=file).sign_in("another")
+    assert not lasts(token)  # when that is changed back
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"salt":"AAAA"}', b"x" * 20_000, b'{"salt":1}'], ids=range(5))
+def test_what_keeps_no_sessions_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "sessions"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    token = Access("right", file=file).sign_in("right")
+    assert Access("right", file=file).valid(token or "")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda file: file.symlink_to("/etc/passwd")], ids=["folder", "link"])
+def test_what_takes_no_sessions_lets_people_in_all_the_same(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    file = tmp_path / "sessions"
+    make(file)
+    access = Access("right", file=file)
+    token = access.sign_in("right") or ""
+    assert access.valid(token)
 
 
 def test_the_generated_password_is_kept_and_for_its_owner_alone(tmp_path: Path) -> None:

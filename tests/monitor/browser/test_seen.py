@@ -1,0 +1,115 @@
+"""The page in a real browser: what a person sees."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+import browser_support
+from browser_support import Page
+from monitor_scene import BOX, MARKUP, SIZE, result
+from monitor_support import QUIET, address_of
+from pictures_support import JPEG
+from support import Standalone
+
+pytestmark = pytest.mark.skipif(browser_support.PROGRAM is None, reason=browser_support.MISSING)
+
+COLOURED = (Path(__file__).parent / "coloured.js").read_text(encoding="utf-8")
+
+
+def test_the_overview_says_what_needs_attention_and_what_there_is(page: Page) -> None:
+    seen = page.js("document.querySelector('main').innerText")
+    for words in ("iot_core: unreachable", "no route to host", "Look at the network", "door", "faces", "LogShipper"):
+        assert words in seen
+    assert not page.js("document.querySelector('.well:not([hidden])') !== null")
+    page.wait("document.querySelector('[data-camera=door]').dataset.frame > 0", "a picture in the camera's tile")
+
+
+def test_how_the_device_does_is_seen(page: Page) -> None:
+    """All machines have memory; what is seen of it has a name, and a value with its unit."""
+    row = page.wait(
+        "document.querySelector('.vitals > div')?.checkVisibility() && document.querySelector('.vitals').innerText",
+        "vitals",
+    )
+    assert re.search(r"memory.*\n+[0-9.]+ .?(B|%)", row, re.IGNORECASE), row
+
+
+@pytest.mark.parametrize("view", ["#/", "#/camera/door"])
+def test_motion_is_seen_with_its_beginning(page: Page, view: str) -> None:
+    page.open(page.js("location.origin") + "/" + view)
+    seen = page.wait("document.querySelector('.motion')?.innerText", "motion")
+    assert re.fullmatch(r"Motion since \d\d:\d\d:\d\d", seen)
+
+
+def test_an_anomalous_feature_is_named_with_value_and_threshold(page: Page, device: Standalone) -> None:
+    found = {"anomalies": [False, True], "values": [0.1, 0.52], "thresholds": [1, 0.31]}
+    anomaly = result(1, 1) | {"pipeline": "turbine", "task": "anomaly", "source": {"topic": "t"}}
+    device.send("edgeml/inference/turbine", anomaly | {"results": found | {"features": ["yaw", "voltage"]}})
+    words = "anomaly: voltage 0.52 (threshold 0.31)"
+    page.wait(f"document.querySelector('main').innerText.includes({words!r})", "the pipeline's tile")
+    page.open(page.js("location.origin") + "/#/pipeline/turbine")
+    page.wait(f"document.querySelector('td + td')?.innerText === {words!r}", "the result in the pipeline's view")
+    page.wait(
+        "document.querySelector('figure:not(.asked)')?.innerText.includes('voltage limit')", "its line in the chart"
+    )
+
+
+def test_the_picture_of_a_request_is_shown_with_its_name(page: Page, device: Standalone, asked: Path) -> None:
+    file = asked / MARKUP.replace("/", "")
+    file.write_bytes(JPEG)
+    source = {"topic": "local/inference", "file": str(file), "captured_at": time.time()}
+    device.send("edgeml/inference/asked", result(1, 1) | {"pipeline": "asked", "source": source})
+    page.wait("document.querySelector('main').innerText.includes('asked')", "the pipeline's tile")
+    page.open(page.js("location.origin") + "/#/pipeline/asked")
+    page.wait("document.querySelector('.asked:not([hidden]) img')?.naturalWidth === 80", "the picture")
+    assert page.js("document.querySelector('.asked').innerText") == file.name
+    assert page.js("document.title") != "1"
+    assert page.faults == []
+
+
+def test_markup_stays_text(page: Page) -> None:
+    page.wait(f"document.querySelector('main').innerText.includes({MARKUP!r})", "the problem's text")
+    page.open(page.js("location.origin") + "/#/camera/door")
+    page.wait(f"document.querySelector('main').innerText.includes({MARKUP!r})", "the label")
+    assert page.js("document.querySelectorAll('main img').length") == 0
+    assert page.js("document.title") != "1"
+
+
+def test_the_box_is_drawn_on_its_frame(page: Page) -> None:
+    """The picture is grey; what stands out in colour is the box, where the detector saw it."""
+    page.open(page.js("location.origin") + "/#/camera/door")
+    page.wait("document.querySelector('.found li')", "a picture with its result")
+    found = page.js(COLOURED)
+    left, right, bottom = found
+    assert left == pytest.approx(BOX[0] / SIZE[0], abs=0.02)
+    assert right >= (BOX[0] + BOX[2]) / SIZE[0] - 0.02
+    assert bottom == pytest.approx((BOX[1] + BOX[3]) / SIZE[1], abs=0.02)
+    assert "ms from capture to page" in page.js("document.querySelector('main').innerText")
+
+
+def test_a_camera_can_be_paused_by_key(page: Page) -> None:
+    page.open(page.js("location.origin") + "/#/camera/door")
+    page.wait("document.querySelector('.camera-view')?.dataset.frame > 0", "a picture")
+    page.js("dispatchEvent(new KeyboardEvent('keydown', {key: 'p'}))")
+    assert page.wait("document.querySelector('[aria-pressed=true]')?.innerText", "the button") == "Go on"
+    page.js("dispatchEvent(new KeyboardEvent('keydown', {key: 'p'}))")
+    before = page.js("document.querySelector('.camera-view').dataset.frame")
+    page.wait(f"document.querySelector('.camera-view').dataset.frame != {before}", "the next picture")
+
+
+def test_who_has_no_session_signs_in(tab: Page, tmp_path: Path) -> None:
+    with Standalone("monitor", QUIET, tmp_path) as running:
+        base = address_of(running)
+        tab.open(f"{base}/")
+        tab.wait("document.readyState === 'complete' && document.querySelector('#password')", "the form")
+        give = (
+            "(p) => { document.querySelector('#password').value = p; document.querySelector('button.main').click(); }"
+        )
+        tab.js(f"({give})('wrong password')")
+        assert "password" in tab.wait("document.querySelector('#refused').innerText", "the refusal").lower()
+        tab.js(f"({give})({(tmp_path / 'password').read_text().strip()!r})")
+        tab.wait("document.querySelector('main#main')", "the page")
+        assert tab.js("document.cookie") == ""  # HttpOnly: no script reads it
+        tab.js("document.querySelector('#out button').click()")
+        tab.wait("document.querySelector('#password')", "the form again")
