@@ -1,0 +1,53 @@
+"""What was tried: a table, and a picture of it."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+KEPT, SLOW, LOST = "kept", "not faster", "lost too much"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A variant that was tried. `gain` is how many times as fast as fp32 it is, where it ran on this very machine."""
+
+    isa: str
+    method: str
+    scales: str
+    floats: int
+    accuracy: dict[str, float]
+    loss: float
+    gain: float | None
+    verdict: str = ""
+
+
+HEAD = ("variant", "method", "scale per", "in float", "agreement", "loss", "x as fast", "")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    agreement = ", ".join(f"{name} {value:.4f}" for name, value in row.accuracy.items())
+    gain = "-" if row.gain is None else f"{row.gain:.2f}"
+    return row.isa, row.method, row.scales, str(row.floats), agreement, f"{row.loss:.4f}", gain, row.verdict
+
+
+def table(rows: Sequence[Row]) -> str:
+    lines = [HEAD, *map(cells, rows)]
+    widths = [max(len(each[column]) for each in lines) for column in range(len(HEAD))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(each, widths, strict=True)) for each in lines)
+
+
+def plotted(rows: Sequence[Row], path: Path) -> None:
+    """Loss over speed; nothing where matplotlib is not there."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("no plot: matplotlib is not there")
+        return
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for row in rows:
+        if row.gain is not None:
+            axes.plot(row.gain, row.loss, "o" if row.verdict == KEPT else "x", color="C0")
+            axes.annotate(f"{row.method}, {row.scales}, {row.floats}", (row.gain, row.loss), fontsize=7)
+    axes.set(xlabel="times as fast as fp32", ylabel="loss of agreement with fp32")
+    figure.savefig(path)

@@ -1,0 +1,271 @@
+"""Makes INT8 variants of a bundle for processors of a kind, and keeps those that answer as fp32 does.
+
+Calibrates by three methods, with one scale a tensor and one a channel, and keeps the best; leaves nodes in float where
+accuracy asks for it. A variant gets into the bundle only if it ran on a processor of its kind: on this one, or by
+`--run ISA=COMMAND`, which starts a Python with NumPy and ONNX Runtime there, under an emulator for example.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from agreement import Answers, answers, compared, loss
+from bundles import calibrate, quantize
+from bundles.elsewhere import Elsewhere, ElsewhereError
+from bundles.quantize import Plan
+from bundles.trials import KEPT, LOST, SLOW, Row, cells, plotted, table
+from edgeml import models
+from edgeml.bundle import MODEL, Bundle
+from edgeml.errors import EdgemlError
+from edgeml.variants import this_processor
+from inferencer.preprocess import Preprocessor
+
+PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
+MOST = 500  # samples of a folder
+ROUNDS = 10  # of measuring
+FASTER, MUCH = 1.05, 1.15  # than fp32, to be kept, and than a more accurate one, to be preferred
+CALIBRATED = 40  # of them at most
+FLOATS = (1, 2, 4, 8, 12, 16)  # nodes with weights that are left in float
+HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+class NotPossibleError(Exception):
+    """What was expected of the arguments, and what is there."""
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    options = arguments(given)
+    try:
+        bundle = models.load(options.bundle)
+        rows, kept, plan = optimized(bundle, options)
+        print(table(rows))
+        if options.plot:
+            plotted(rows, options.plot)
+        if not kept:
+            raise NotPossibleError("no variant is faster and within --max-loss: the bundle stays as it is")
+        written(bundle, plan, kept, options)
+    except (EdgemlError, NotPossibleError, ElsewhereError, OSError) as error:
+        print(f"optimize: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="optimize", description=__doc__)
+    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+    parser.add_argument("--calibration", type=Path, required=True, metavar="FOLDER", help="pictures, or .npy of rows")
+    parser.add_argument("--evaluate", type=Path, required=True, metavar="FOLDER", help="others, of the same kind")
+    parser.add_argument("--max-loss", type=float, default=0.01, help="of agreement with fp32 (default 0.01)")
+    parser.add_argument("--method", action="append", choices=calibrate.METHODS, help="of calibration (default all)")
+    parser.add_argument("--output", type=Path, help="folder of the bundle with variants (default: the same)")
+    parser.add_argument(
+        "--run", action="append", default=[], metavar="ISA=COMMAND", help="a Python on such a processor"
+    )
+    parser.add_argument("--plan", type=Path, help="write what was found, from which a build makes the variants again")
+    parser.add_argument("--plot", type=Path, help="write a picture of the table, where matplotlib is there")
+    options = parser.parse_args(given)
+    options.run = dict(each.partition("=")[::2] for each in options.run)
+    if unknown := options.run.keys() - set(quantize.ISAS):
+        parser.error(f"--run {unknown.pop()}: expected one of {', '.join(quantize.ISAS)}")
+    return options
+
+
+def optimized(bundle: Bundle, options: argparse.Namespace) -> tuple[list[Row], list[Row], Plan]:
+    """What was tried, what of it is kept, and the plan of that. Raises NotPossibleError."""
+    here = this_processor().isas[:1]
+    if not here:
+        raise NotPossibleError(f"no variants are known for this processor ({this_processor().machine})")
+    calibration, evaluation = (samples(bundle, folder) for folder in (options.calibration, options.evaluate))
+    model = bundle.read(MODEL)
+    prepared = quantize.prepare(model)
+    name = bundle.manifest.input.name
+    feeds = [{name: tensor(bundle, sample)} for sample in calibration]
+    expected = answers(bundle, models.open_session(bundle, threads=1), evaluation)
+    rows: list[Row] = []
+
+    def tried(plan: Plan, isa: str, command: str = "") -> tuple[Row, Plan]:
+        row = judged(bundle, dataclasses.replace(plan, isas=(isa,)), evaluation, expected, options.max_loss, command)
+        print("  ".join(cells(row)), flush=True)
+        rows.append(row)
+        return row, plan
+
+    first = []
+    for method in options.method or calibrate.METHODS:
+        ranges = calibrate.ranges(prepared, method, feeds[:: 1 + len(feeds) // CALIBRATED])
+        first += [tried(Plan(method, per_channel, (), here, ranges), here[0]) for per_channel in (True, False)]
+    best = chosen(first)
+    if best[0].verdict == LOST:
+        best = with_floats(best, bundle, prepared, feeds[:: 1 + len(feeds) // 4], lambda plan: tried(plan, here[0]))
+    row, plan = best
+    kept = [row] if row.verdict == KEPT else []
+    for isa, command in options.run.items() if kept else ():
+        if isa not in here and (other := tried(plan, isa, command)[0]).verdict == KEPT:
+            kept.append(other)
+    return rows, kept, dataclasses.replace(plan, isas=tuple(each.isa for each in kept))
+
+
+def with_floats(
+    best: tuple[Row, Plan], bundle: Bundle, prepared: Any, feeds: Sequence[Any], tried: Callable[[Plan], Any]
+) -> tuple[Row, Plan]:
+    """The same with the most sensitive nodes in float, as few as keep the loss small, while it is faster."""
+    plan = best[1]
+    order = sensitive(bundle, prepared, plan, feeds)
+    for count in FLOATS:
+        excluded = tuple(name for unit in order[:count] for name in unit)
+        best = tried(dataclasses.replace(plan, excluded=excluded))
+        if best[0].verdict != LOST or count >= len(order):
+            break
+    return best
+
+
+def sensitive(bundle: Bundle, prepared: Any, plan: Plan, feeds: Sequence[Any]) -> list[tuple[str, ...]]:
+    """Nodes with weights, each with the activation behind it; first those whose rounding alone moves outputs most."""
+    plain = models.open_session(bundle, threads=1)
+    expected = [plain.run(None, feed) for feed in feeds]
+    found = []
+    for unit in units(prepared):
+        others = tuple(node.name for node in prepared.graph.node if node.name not in unit)
+        with opened(bundle, dataclasses.replace(plan, excluded=others)) as (_, _, session):
+            answers = [session.run(None, feed) for feed in feeds]
+        found.append((sum(map(distance, answers, expected)), unit))
+    return [unit for _, unit in sorted(found, reverse=True)]
+
+
+def units(prepared: Any) -> list[tuple[str, ...]]:
+    weights = {tensor.name for tensor in prepared.graph.initializer}
+    behind = {node.input[0]: node.name for node in prepared.graph.node if node.op_type in ("Relu", "Clip")}
+    heavy = [node for node in prepared.graph.node if len(node.input) > 1 and node.input[1] in weights]
+    return [tuple(filter(None, (node.name, behind.get(node.output[0])))) for node in heavy if node.op_type in HEAVY]
+
+
+def distance(found: Sequence[Any], expected: Sequence[Any]) -> float:
+    """How far outputs are off, each by its own size."""
+    off = [np.sqrt(np.square(one - other).mean()) for one, other in zip(found, expected, strict=True)]
+    return float(sum(one / (np.sqrt(np.square(other).mean()) + 1e-9) for one, other in zip(off, expected, strict=True)))
+
+
+def chosen(tried: Sequence[tuple[Row, Plan]]) -> tuple[Row, Plan]:
+    """The most accurate, by all measures; one scale a tensor where that is good enough and much faster."""
+
+    def rank(pair: tuple[Row, Plan]) -> tuple[float, ...]:
+        return pair[0].loss, *(-value for value in pair[0].accuracy.values())
+
+    best = min(tried, key=rank)
+    fast = [p for p in tried if p[0].verdict == KEPT and (p[0].gain or 0) > MUCH * (best[0].gain or 0)]
+    return min(fast, key=rank) if fast else best
+
+
+@contextlib.contextmanager
+def opened(bundle: Bundle, plan: Plan) -> Iterator[tuple[bytes, Bundle, Any]]:
+    """The variant of a plan that names one processor: the file, a bundle that runs it, a session."""
+    ((_, content),) = quantize.variants(bundle.read(MODEL), plan).items()
+    (isa,) = plan.isas
+    with tempfile.TemporaryDirectory() as folder:
+        made = with_variants(bundle, {isa: content}, {}, Path(folder) / "bundle").using(quantize.file_name(isa))
+        yield content, made, models.open_session(made, threads=1)
+
+
+def judged(
+    bundle: Bundle, plan: Plan, evaluation: Sequence[Any], expected: Answers, max_loss: float, command: str = ""
+) -> Row:
+    """One variant, beside fp32."""
+    gain = None
+    with opened(bundle, plan) as (content, variant, session):
+        if command:
+            with Elsewhere(command, content, session) as there:
+                found = answers(variant, there, evaluation)
+        else:
+            found = answers(variant, session, evaluation)
+            plain = models.open_session(bundle, threads=1)
+            gain = faster(plain, session, {bundle.manifest.input.name: tensor(bundle, evaluation[0])})
+    accuracy = compared(bundle.manifest.task, found, expected)
+    lost = loss(accuracy)
+    verdict = LOST if lost > max_loss else SLOW if gain is not None and gain < FASTER else KEPT
+    scales = "channel" if plan.per_channel else "tensor"
+    return Row(plan.isas[0], plan.method, scales, len(plan.excluded), accuracy, lost, gain, verdict)
+
+
+def faster(plain: Any, variant: Any, feed: dict[str, Any]) -> float:
+    """How many times as fast as `plain` one run of `variant` is; the best of several, in turns."""
+    best = [np.inf, np.inf]
+    for _ in range(ROUNDS):
+        for place, session in enumerate((plain, variant)):
+            best[place] = min(best[place], timed(lambda session=session: session.run(None, feed)))  # type: ignore[misc]
+    return float(best[0] / best[1])
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = cv2.getTickCount()
+    work()
+    return (cv2.getTickCount() - began) / cv2.getTickFrequency()
+
+
+def samples(bundle: Bundle, folder: Path) -> list[Any]:
+    """Pictures (height, width, 3) BGR, or vectors. Raises NotPossibleError."""
+    found: list[Any] = []
+    if bundle.manifest.input.layout == "tensor":
+        for path in sorted(folder.glob("*.npy")):
+            found += list(np.load(path, allow_pickle=False).reshape(-1, *bundle.manifest.input.shape))
+    else:
+        paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURES]
+        pictures = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in paths[:MOST]]
+        found = [np.asarray(picture) for picture in pictures if picture is not None]
+    if not found:
+        kind = "arrays (.npy)" if bundle.manifest.input.layout == "tensor" else "pictures"
+        raise NotPossibleError(f"{folder}: no {kind} in it")
+    return found[:MOST]
+
+
+def tensor(bundle: Bundle, sample: Any) -> Any:
+    """A sample as the model takes it."""
+    declared = bundle.manifest.input
+    if declared.layout == "tensor":
+        return np.asarray(sample, declared.dtype)[np.newaxis]
+    return Preprocessor(declared)(sample)[0]
+
+
+def with_variants(bundle: Bundle, files: dict[str, bytes], accuracy: dict[str, dict[str, float]], out: Path) -> Bundle:
+    """A bundle in the folder `out` that has variants, by instruction set. Raises EdgemlError."""
+    if out.resolve() != bundle.path:
+        shutil.copytree(bundle.path, out)
+    described = json.loads((out / "model.json").read_text(encoding="utf-8"))
+    described["variants"] = []
+    for isa, content in files.items():
+        file = quantize.file_name(isa)
+        (out / file).write_bytes(content)
+        described["variants"].append(
+            {
+                "file": file,
+                "sha256": models.sha256(out / file),
+                "precision": "int8",
+                "isa": isa,
+                "providers": ["CPUExecutionProvider"],
+                "accuracy": accuracy.get(isa, {}),
+            }
+        )
+    (out / "model.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    return models.load(out)
+
+
+def written(bundle: Bundle, plan: Plan, kept: Sequence[Row], options: argparse.Namespace) -> None:
+    contents = quantize.variants(bundle.read(MODEL), plan)
+    files = {isa: contents[quantize.file_name(isa)] for isa in plan.isas}
+    accuracy = {row.isa: row.accuracy for row in kept}
+    made = with_variants(bundle, files, accuracy, options.output or bundle.path)
+    if options.plan:
+        options.plan.write_text(json.dumps(dataclasses.asdict(plan)) + "\n", encoding="utf-8")
+    print(f"{made.path}: {', '.join(variant.name for variant in made.manifest.variants)}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

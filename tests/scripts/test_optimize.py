@@ -1,0 +1,190 @@
+"""Variants that scripts/optimize makes of a small model: what is kept, what it writes, and what it refuses."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import agreement
+import optimize
+from bundles import elsewhere, quantize
+from edgeml import models
+from edgeml.messages import Detection
+from edgeml.variants import Processor
+from inferencer_support import describe
+
+SIDE, LABELS = 16, ["red", "green", "blue"]
+Arguments = Callable[..., list[str]]
+
+
+def colours(folder: Path) -> Path:
+    """A bundle of a network that tells which colour a picture has most of, by a convolution and weights of chance."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    first = random.normal(0, 0.2, (8, 3, 3, 3)).astype(np.float32)
+    last = np.linalg.pinv(first.sum((2, 3)).astype(np.float64)).astype(np.float32)  # which finds the colours again
+    nodes = [
+        helper.make_node("Conv", ["input", "first"], ["mixed"], kernel_shape=[3, 3]),
+        helper.make_node("GlobalAveragePool", ["mixed"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "last"], ["scores"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(first, "first"), numpy_helper.from_array(last, "last")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=7)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    declared = {"name": "input", "size": [SIDE, SIDE], "scale": 1 / 64}
+    output = {"decoder": "softmax"}
+    return describe(folder, "1.0.0", {"task": "classification", "input": declared, "output": output, "labels": LABELS})
+
+
+def pictures(folder: Path, seed: int, count: int = 8) -> Path:
+    folder.mkdir()
+    random = np.random.default_rng(seed)
+    for number in range(count):
+        picture = random.integers(0, 80, (SIDE, SIDE, 3), np.uint8)
+        picture[:, :, number % 3] += 120
+        cv2.imwrite(str(folder / f"{number}.png"), picture)
+    return folder
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arguments:
+    """On a processor with VNNI, on which variants are twice as fast."""
+    monkeypatch.setattr(optimize, "this_processor", lambda: Processor("x86_64", frozenset({"avx_vnni"})))
+    monkeypatch.setattr(optimize, "faster", lambda *_: 2.0)
+    folders = ["--calibration", str(pictures(tmp_path / "c", 1)), "--evaluate", str(pictures(tmp_path / "e", 2))]
+    return lambda *more: [str(tmp_path / "bundle"), *folders, *more]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return colours(tmp_path / "bundle")
+
+
+def test_variants_are_made_judged_and_written(
+    bundle: Path, tmp_path: Path, arguments: Arguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, plot, out = tmp_path / "variants.json", tmp_path / "plot.png", tmp_path / "out"
+    more = ["--plan", str(plan), "--plot", str(plot), "--output", str(out)]
+    assert optimize.main(arguments(*more, "--run", f"aarch64={sys.executable}")) == 0
+    made = models.load(out)
+    assert [variant.name for variant in made.manifest.variants] == ["int8 x86_64_vnni", "int8 aarch64"]
+    assert all(variant.accuracy["top1_agreement"] == 1 for variant in made.manifest.variants)
+    assert not models.load(bundle).manifest.variants
+    assert plot.stat().st_size > 1000
+    told = capsys.readouterr().out
+    assert all(method in told for method in ("minmax", "entropy", "percentile"))
+    again = quantize.variants(made.read("model.onnx"), quantize.read_plan(plan))  # as a build does, without pictures
+    assert again == {variant.file: made.read(variant.file) for variant in made.manifest.variants}
+
+
+def test_each_kind_of_processor_gets_its_own_numbers(bundle: Path, tmp_path: Path, arguments: Arguments) -> None:
+    python = sys.executable
+    assert optimize.main(arguments("--run", f"x86_64={python}", "--run", f"aarch64={python}")) == 0
+    made = models.load(bundle)
+    picture = {"input": np.random.default_rng(3).uniform(0, 4, (1, 3, SIDE, SIDE)).astype(np.float32)}
+    (expected,) = models.open_session(made).run(None, picture)
+    kinds = {}
+    for variant in made.manifest.variants:
+        (found,) = models.open_session(made.using(variant.file)).run(None, picture)
+        np.testing.assert_allclose(found, expected, atol=0.1 * np.abs(expected).max())
+        graph = onnx.load_from_string(made.read(variant.file)).graph
+        arrays = [numpy_helper.to_array(one) for one in graph.initializer]
+        largest = max(int(np.abs(one.astype(int)).max()) for one in arrays if one.dtype == np.int8 and one.ndim > 1)
+        kinds[variant.isa] = (any(one.dtype == np.uint8 for one in arrays), largest > 64)
+    assert kinds == {"x86_64_vnni": (True, True), "x86_64": (True, False), "aarch64": (False, True)}
+
+
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimize, "faster", lambda *_: 1.01)
+
+
+def inaccurate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimize, "loss", lambda _: 0.02)
+
+
+def foreign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimize, "this_processor", lambda: Processor("riscv64"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [(slow, "no variant is faster"), (inaccurate, "no variant is"), (foreign, "riscv64")]
+)
+def test_a_bundle_without_a_good_variant_stays_as_it_is(
+    change: Callable[[Any], None],
+    words: str,
+    bundle: Path,
+    arguments: Arguments,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change(monkeypatch)
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    assert optimize.main(arguments()) == 1
+    assert words in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("false", "false: "), ("sh -c 'exec sleep 60'", "no answer in"), ("no-such-program-here", "no-such-program-here")],
+)
+def test_a_processor_elsewhere_that_does_not_answer_is_named(
+    command: str,
+    words: str,
+    bundle: Path,
+    arguments: Arguments,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(elsewhere, "ANSWER_S", 0.2)
+    assert optimize.main(arguments("--run", f"aarch64={command}")) == 1
+    assert words in capsys.readouterr().err
+    assert not json.loads((bundle / "model.json").read_text()).get("variants")
+
+
+def test_a_folder_without_samples_is_named(
+    bundle: Path, tmp_path: Path, arguments: Arguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert optimize.main(arguments("--evaluate", str(tmp_path / "empty"))) == 1
+    assert "no pictures in it" in capsys.readouterr().err
+
+
+def box(x: float, label: str = "face") -> Detection:
+    return Detection(label, 0.9, (x, 0.0, 10.0, 10.0))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "measure"),
+    [
+        ([[box(0)]], [[box(0)]], 1.0),
+        ([[box(2)]], [[box(0)]], 1.0),  # two thirds of them are shared
+        ([[box(6)]], [[box(0)]], 0.0),
+        ([[box(0, "hand")]], [[box(0)]], 0.0),
+        ([[box(0), box(0)]], [[box(0)]], 0.66667),
+        ([[]], [[box(0)]], 0.0),
+        ([[]], [[]], 1.0),
+    ],
+)
+def test_boxes_agree_where_they_cover_each_other(found: Any, expected: Any, measure: float) -> None:
+    assert agreement.compared("detection", found, expected)["box_agreement"] == measure
+
+
+def test_numbers_agree_by_what_they_are_off() -> None:
+    expected = [np.array([0.0, 2.0])]
+    assert agreement.compared("regression", [np.array([0.1, 2.1])], expected)["agreement"] == pytest.approx(0.9)
+    assert agreement.loss(agreement.compared("anomaly", [np.array([0.0, np.nan])], expected)) == 1
