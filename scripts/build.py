@@ -37,6 +37,9 @@ LEFT_OUT = {
 }
 DIGEST = "SHA256_OF_ZIP"  # in recipes whose script compares the archive with it
 LINKS = {"recipe.yaml", "gdk-config.json"}
+PYTHON = "python3"  # in the recipes' steps
+# A name on PATH or an absolute path, and nothing that a shell reads as more.
+INTERPRETER = re.compile(r"(?=.{1,100}$)(?:/(?:\.?\w[\w.+-]*/)*)?[A-Za-z_][\w.+-]*", re.ASCII)
 MAIN = '''"""Runs the component: `python3 -I -u FOLDER`, for neither sudo nor -I let PYTHONPATH through."""
 
 import os
@@ -63,8 +66,11 @@ def component_folders() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(configured)}
 
 
-def build(folder: Path, wheels: Wheels | None = None, *, unprivileged: bool = False) -> Path:
-    """Build one component; the path of its greengrass-build folder. SystemExit names what is inconsistent."""
+def build(folder: Path, wheels: Wheels | None = None, *, unprivileged: bool = False, python: str = PYTHON) -> Path:
+    """Build one component, whose steps run `python`; the path of its greengrass-build folder.
+
+    SystemExit names what is inconsistent.
+    """
     name, version = _identity(folder)
     recipe = (folder / "recipe.yaml").resolve()
     text = recipe.read_text(encoding="utf-8")
@@ -75,6 +81,7 @@ def build(folder: Path, wheels: Wheels | None = None, *, unprivileged: bool = Fa
         raise SystemExit(f"{recipe}: expected one line 'ComponentVersion: ...', found {found}")
     if unprivileged:
         text = _unprivileged(text, folder)
+    text = re.sub(rf"(?<=[ ]){PYTHON}(?= -I )", interpreter(python), text)
     target = folder / "greengrass-build"
     shutil.rmtree(target, ignore_errors=True)
     artifacts = target / "artifacts" / name / version
@@ -97,6 +104,13 @@ def _unprivileged(text: str, folder: Path) -> str:
     if found != 1:
         raise SystemExit(f"{folder / 'recipe.yaml'}: expected one Lifecycle before Artifacts, found {found}")
     return made
+
+
+def interpreter(python: str) -> str:
+    """`python`, which stands in a script. Raises SystemExit unless it is a name or an absolute path."""
+    if not INTERPRETER.fullmatch(python):
+        raise SystemExit(f"--python {python}: expected a name as python3.12, or an absolute path without spaces")
+    return python
 
 
 def _identity(folder: Path) -> tuple[str, str]:
@@ -163,17 +177,21 @@ def pinned(lock: str, version: str) -> str:
     kept = []
     for block in re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE):
         first, separator, rest = block.partition("\n")
-        requirement, marked, marker = first.partition(" ; ")
-        if marked and "version" in marker:
-            test = re.fullmatch(r"python_full_version (<|>=) '([0-9.]+)' (\\)", marker)
-            if test is None:
-                raise SystemExit(f"{first}: a marker that is not known here")
-            older = _numbers(version) < _numbers(test[2])
-            if older != (test[1] == "<"):
-                continue
-            first = f"{requirement} {test[3]}"
-        kept.append(f"{first}{separator}{rest}")
+        requirement, marked, marker = first.removesuffix("\\").rstrip().partition(" ; ")
+        clauses = marker.split(" and ") if marked else []
+        if all(_holds(clause, version, first) for clause in clauses if "version" in clause):
+            others = " and ".join(clause for clause in clauses if "version" not in clause)
+            end = " \\" if first.endswith("\\") else ""
+            kept.append(f"{requirement}{others and f' ; {others}'}{end}{separator}{rest}")
     return "".join(kept)
+
+
+def _holds(clause: str, version: str, line: str) -> bool:
+    test = re.fullmatch(r"python_full_version (<|>=|==) '([0-9.]+?)(\.\*)?'", clause)
+    if test is None or (test[1] == "==") != bool(test[3]):
+        raise SystemExit(f"{line}: a marker that is not known here")
+    ours, theirs = _numbers(version), _numbers(test[2])
+    return {"<": ours < theirs, ">=": ours >= theirs, "==": ours == theirs}[test[1]]
 
 
 def _numbers(version: str) -> list[int]:
@@ -213,18 +231,31 @@ def _in_venv() -> None:
     os.execv(python, [str(python), __file__, *sys.argv[1:]])  # noqa: S606
 
 
+def _chosen(platform: str, python: str) -> tuple[Wheels | None, str]:
+    """What --wheels and --python stand for. A version alone names the wheels, and leaves the recipes as they are."""
+    if not platform:
+        return None, interpreter(python or PYTHON)
+    compatible_platforms(platform)
+    version = re.fullmatch(r"(.*python)?(3\.\d{1,2})", python) if python else None
+    if python and version is None:
+        raise SystemExit(f"--python {python}: expected a version such as 3.13, or an interpreter that ends in one")
+    wheels = Wheels(platform, version[2]) if version else Wheels(platform)
+    return wheels, interpreter(python) if version and version[1] else PYTHON
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wheels", default="", metavar="PLATFORM", help="carry wheels, e.g. manylinux_2_28_aarch64")
-    parser.add_argument("--python", default=Wheels.python, metavar="VERSION", help="of the device, with --wheels")
+    parser.add_argument(
+        "--python",
+        default="",
+        metavar="PYTHON",
+        help="what the recipes run: python3.12 or /opt/python/bin/python3 (default: python3); with --wheels also 3.12",
+    )
     parser.add_argument("--unprivileged", action="store_true", help="steps that need no root, where there are some")
     parser.add_argument("components", nargs="*", help="package names; default: this folder's, or all")
     arguments = parser.parse_args()
-    wheels = Wheels(arguments.wheels, arguments.python) if arguments.wheels else None
-    if wheels is not None:
-        compatible_platforms(wheels.platform)
-        if not re.fullmatch(r"3\.\d{1,2}", wheels.python):
-            raise SystemExit(f"--python {wheels.python}: expected a version such as 3.13")
+    wheels, python = _chosen(arguments.wheels, arguments.python)
     known = component_folders()
     here = Path.cwd()
     chosen = arguments.components or ([here.name] if (here / "gdk-config.json").exists() else list(known))
@@ -237,7 +268,8 @@ def main() -> None:
     if any((known[package] / "build.py").exists() for package in chosen):
         _in_venv()
     for package in chosen:
-        print(build(known[package], wheels, unprivileged=arguments.unprivileged).relative_to(ROOT), flush=True)
+        made = build(known[package], wheels, unprivileged=arguments.unprivileged, python=python)
+        print(made.relative_to(ROOT), flush=True)
 
 
 if __name__ == "__main__":

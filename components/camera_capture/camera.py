@@ -1,7 +1,7 @@
 """What every camera is told. What one kind alone is told stands in its module of `kinds`."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -126,7 +126,7 @@ class Camera(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
         """Why it cannot be opened, where that can be found out; asked when it could not be. Raises nothing."""
         return ""
 
-    def unlocked(self, password: Callable[[Password], str]) -> Self:
+    def unlocked(self, password: Callable[[Password], str]) -> "Camera":
         """Itself with what `password` gives in its place. Raises SourceError."""
         return self
 
@@ -169,7 +169,7 @@ class NetworkCamera(LocatedCamera, frozen=True, kw_only=True):
             if not user or ":" in user:
                 raise ConfigError(f"{path}.location", "expected rtsp://user@host, without a password beside `password`")
 
-    def unlocked(self, password: Callable[[Password], str]) -> Self:
+    def unlocked(self, password: Callable[[Password], str]) -> "NetworkCamera":
         if self.password is None:
             return self
         scheme, user, place = split(self.where)

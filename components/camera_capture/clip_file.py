@@ -116,7 +116,7 @@ def mended(path: Path) -> bool:
     """Cut off what follows the last whole fragment; whether there is one. Raises OSError."""
     whole, end, size = 0, 0, path.stat().st_size
     with path.open("r+b") as file:
-        while len(head := file.read(8)) == 8 and (length := int.from_bytes(head[:4])) >= 8:
+        while len(head := file.read(8)) == 8 and (length := int.from_bytes(head[:4], "big")) >= 8:
             end += length
             if end > size:
                 break

@@ -3,7 +3,7 @@
 import re
 import shutil
 import time
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from camera_capture.clip_file import SUFFIX, mended
@@ -29,7 +29,8 @@ class ClipStore:
     def begin(self, key: str, needed: int) -> Path:
         """The file of a new clip. Raises RefusedError for a key that makes no name, SourceError, OSError."""
         now = time.time()
-        name = f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}.{int(now * 1000) % 1000:03d}Z-{key.replace('/', '~')}"
+        day = datetime.fromtimestamp(now, timezone.utc)
+        name = f"{day:%Y%m%dT%H%M%S}.{int(now * 1000) % 1000:03d}Z-{key.replace('/', '~')}"
         if len(name) + len(".part") > MAX_NAME:
             raise RefusedError(f"key: expected at most {MAX_NAME - 30} bytes below the prefix, found {len(key)}")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,7 +62,9 @@ class ClipStore:
         clips = sorted(path for path in self._folder.glob(f"*{SUFFIX}") if _NAME.fullmatch(path.name))
         sizes = {path: path.stat().st_size for path in clips}
         taken = sum(sizes.values())
-        oldest = f"{datetime.fromtimestamp(max(0.0, time.time() - self._keep_days * _DAY_S), UTC):%Y%m%dT%H%M%S}"
+        oldest = (
+            f"{datetime.fromtimestamp(max(0.0, time.time() - self._keep_days * _DAY_S), timezone.utc):%Y%m%dT%H%M%S}"
+        )
         for path in clips:
             if path == newest or (taken <= self._keep_bytes and path.name >= oldest):
                 continue

@@ -91,7 +91,7 @@ def _vp9(data: bytes) -> Size | None:
     """Profile 0, which is what the web uses."""
     if data[1:4] != b"\x49\x83\x42" or data[0] & 0b11110100 != 0b10000000 or data[4] >> 5 == 7:
         return None
-    bits = int.from_bytes(data[4:9])  # 3 of colour space, 1 of range, then 16 and 16
+    bits = int.from_bytes(data[4:9], "big")  # 3 of colour space, 1 of range, then 16 and 16
     return (bits >> 20 & 0xFFFF) + 1, (bits >> 4 & 0xFFFF) + 1
 
 

@@ -7,7 +7,6 @@ import secrets
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
 from urllib.parse import quote, unquote, urlsplit
 
 from edgeml import redact
@@ -27,7 +26,7 @@ class Address:
     password: str = field(repr=False, default="")
 
     @classmethod
-    def of(cls, location: str) -> Self:
+    def of(cls, location: str) -> "Address":
         """Raises SourceError."""
         scheme, identity, place = split(location)
         if scheme not in ("http", "https"):

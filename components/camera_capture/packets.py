@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from camera_capture.errors import UndecodableError
 from edgeml.errors import EdgemlError, SourceError
@@ -56,7 +56,7 @@ class PacketReader:
             raise SourceError(f"{self._shown}: is not open")
         return self._stream
 
-    def open(self) -> Self:
+    def open(self) -> "PacketReader":
         """Raises SourceError."""
         import av
 

@@ -90,11 +90,11 @@ class Track:
         import av
 
         data = bytes(packet)
-        if len(data) <= MAX_ADTS or int.from_bytes(data[:2]) & 0xFFF6 != ADTS:
+        if len(data) <= MAX_ADTS or int.from_bytes(data[:2], "big") & 0xFFF6 != ADTS:
             return packet
         profile, rate, channels = data[2] >> 6, data[2] >> 2 & 15, (data[2] & 1) << 2 | data[3] >> 6
         if not self.template.codec_context.extradata:
-            self.template.codec_context.extradata = (profile + 1 << 11 | rate << 7 | channels << 3).to_bytes(2)
+            self.template.codec_context.extradata = (profile + 1 << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
         bare: av.Packet[Any] = av.Packet(data[7 if data[1] & 1 else MAX_ADTS :])
         bare.is_keyframe = True
         return bare

@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from camera_capture.camera import Camera, Snapshots
@@ -127,7 +127,7 @@ def check_places(cameras: Mapping[str, Camera], thing: str) -> None:
 def _moment(frame: Frame) -> datetime:
     """When the frame was taken. Raises SourceError for a time that no writer of ours gives."""
     try:
-        return datetime.fromtimestamp(frame.wall_ns / 1e9, UTC)
+        return datetime.fromtimestamp(frame.wall_ns / 1e9, timezone.utc)
     except (OverflowError, ValueError, OSError) as error:
         raise SourceError(f"frame {frame.frame_id} was taken at no time that can be: {frame.wall_ns} ns") from error
 

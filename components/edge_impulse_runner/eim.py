@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -68,7 +68,7 @@ class Eim:
         self._lock = threading.Lock()
         self._closed = False
 
-    def open(self) -> Self:
+    def open(self) -> "Eim":
         """Start or reach the model and say hello; what fails is closed."""
         deadline = time.monotonic() + self._start_timeout_s
         try:
@@ -137,7 +137,7 @@ class Eim:
         for block in blocks:
             block.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Eim":
         return self.open()
 
     def __exit__(

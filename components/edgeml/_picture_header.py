@@ -104,7 +104,7 @@ def _jpeg(data: bytes) -> Header:
                 raise HeaderError("more than one frame header")
             if len(frame) < 6:
                 raise NoSizeError if position + length > len(data) else HeaderError("a frame header is damaged")
-            height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
+            height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
         position += length
         if code == 0xDA:
             return Header("JPEG", width, height, *_end_of_scans(data, position))
@@ -112,7 +112,7 @@ def _jpeg(data: bytes) -> Header:
 
 
 def _length(data: bytes, position: int) -> int:
-    length = int.from_bytes(data[position : position + 2])
+    length = int.from_bytes(data[position : position + 2], "big")
     if length < 2:
         raise NoSizeError if position + 2 > len(data) else HeaderError("a marker is damaged")
     return length
@@ -137,10 +137,10 @@ def _end_of_scans(data: bytes, position: int) -> tuple[int, int]:
 def _png(data: bytes) -> Header:
     if data[12:16] != b"IHDR" or len(data) < 33:
         raise NoSizeError
-    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     position = 8
     for number in range(MAX_CHUNKS):
-        length, kind = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
+        length, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
         body, position = position + 8, position + 12 + length
         if position > len(data):
             raise HeaderError("cut off: it has no end")
@@ -149,8 +149,8 @@ def _png(data: bytes) -> Header:
         if kind == b"IHDR" and number:
             raise HeaderError("more than one header")
         if kind == b"fcTL":  # a frame of an animation
-            width = max(width, int.from_bytes(data[body + 4 : body + 8]))
-            height = max(height, int.from_bytes(data[body + 8 : body + 12]))
+            width = max(width, int.from_bytes(data[body + 4 : body + 8], "big"))
+            height = max(height, int.from_bytes(data[body + 8 : body + 12], "big"))
     raise HeaderError(f"more than {MAX_CHUNKS} chunks")
 
 

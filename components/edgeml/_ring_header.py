@@ -6,7 +6,6 @@ import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from edgeml.errors import FrameError
 
@@ -75,7 +74,7 @@ class Motion:
         return millionths << 32 | (2 if self.moving else 1)
 
     @classmethod
-    def unpacked(cls, word: int) -> Self | None:
+    def unpacked(cls, word: int) -> "Motion | None":
         """None where nobody looked, and for what no writer of ours writes."""
         state, millionths = word & 0xFFFFFFFF, word >> 32
         return cls(state == 2, millionths / 1_000_000) if state in (1, 2) and millionths <= 1_000_000 else None
@@ -91,7 +90,7 @@ class Origin:
     base: int
 
     @classmethod
-    def here(cls, stream: int, base: int) -> Self:
+    def here(cls, stream: int, base: int) -> "Origin":
         return cls(os.getpid(), start_time(os.getpid()), stream, base)
 
     def alive(self) -> bool:

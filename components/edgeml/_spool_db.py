@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgeml import sqlite_codes
 from edgeml.clock import Moment
 from edgeml.files import sync_folder
+from edgeml.sqlite_codes import result_code
 
 RESERVE_BYTES = 1 << 20
 _LOCK_TIMEOUT_S = 2.0
@@ -187,9 +189,7 @@ def counters(db: sqlite3.Connection) -> dict[str, int]:
 
 
 def damaged(what: str) -> sqlite3.DatabaseError:
-    error = sqlite3.DatabaseError(what)
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return error
+    return sqlite3.DatabaseError(what)  # of this very class: result_code takes it to be CORRUPT
 
 
 def set_aside(path: Path, stamp: int) -> Path:
@@ -240,18 +240,18 @@ def _reserve(path: Path) -> Path:
 
 def is_full(error: BaseException | None) -> bool:
     """Whether `error` says that the disk or a quota is full."""
-    return getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+    return result_code(error) in (sqlite_codes.FULL, sqlite_codes.IOERR_WRITE, sqlite_codes.IOERR)
 
 
 def is_unreadable(error: BaseException, *, opening: bool = False) -> bool:
     """Whether `error` says that the file is not a database, a damaged one or, when `opening`, not a spool."""
-    code = getattr(error, "sqlite_errorcode", 0)
-    if opening and (code in (sqlite3.SQLITE_ERROR, *_BAD_DISK) or code & 0xFF == sqlite3.SQLITE_READONLY):
+    code = result_code(error)
+    if opening and (code in (sqlite_codes.ERROR, *_BAD_DISK) or code & 0xFF == sqlite_codes.READONLY):
         return True  # read-only by its header: a file that cannot be written was an OSError before
-    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return code & 0xFF in (sqlite_codes.CORRUPT, sqlite_codes.NOTADB)
 
 
-_BAD_DISK = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
+_BAD_DISK = (sqlite_codes.IOERR_READ, sqlite_codes.IOERR_SHORT_READ, sqlite_codes.IOERR_CORRUPTFS)
 
 
 def reason(error: sqlite3.Error | OSError) -> str:
@@ -260,6 +260,6 @@ def reason(error: sqlite3.Error | OSError) -> str:
         return error.strerror or str(error)
     if is_full(error):
         return f"disk full, or no more can be written ({error})"
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+    if result_code(error) & 0xFF == sqlite_codes.BUSY:
         return "another process has it open"
     return f"{error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"

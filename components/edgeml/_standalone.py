@@ -10,7 +10,6 @@ import shutil
 import sys
 import tempfile
 import threading
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,14 @@ from edgeml.health import Health
 from edgeml.inbox import Handler, Inbox
 from edgeml.log import kv
 from edgeml.messages import MAX_IPC_BYTES
+
+if sys.version_info >= (3, 11):
+    from tomllib import loads as toml
+else:
+
+    def toml(text: str) -> Any:
+        raise ValueError("Python 3.10 reads no TOML, expected JSON")
+
 
 log = logging.getLogger("edgeml.ipc")
 
@@ -103,7 +110,7 @@ class StandaloneIpc:
             raise NotFoundError(f"configuration of {component}: no other component runs beside this one")
         try:
             text = self._file.read_text()
-            raw = tomllib.loads(text) if self._file.suffix == ".toml" else json_limits.loads(text, "configuration")
+            raw = toml(text) if self._file.suffix == ".toml" else json_limits.loads(text, "configuration")
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError("", f"{self._file}: {error}") from error
         if not isinstance(raw, dict):

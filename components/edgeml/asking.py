@@ -1,5 +1,6 @@
 """What a component may ask of the core, and the answers of the SDK as ours: values, or errors of edgeml.errors."""
 
+import concurrent.futures
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -8,6 +9,7 @@ from edgeml.errors import DisconnectedError, IpcError, IpcRefusedError, NotFound
 from edgeml.inbox import Handler
 
 TIMEOUT_S = 10.0
+_LATE = (TimeoutError, concurrent.futures.TimeoutError)  # one and the same since Python 3.11
 
 
 class Ipc(Protocol):
@@ -64,7 +66,7 @@ def translated(error: BaseException, what: str) -> IpcError:
         return NotFoundError(text)
     if name in ("ConnectionClosedError", "StreamClosedError"):
         return DisconnectedError(text)
-    return IpcError(f"{what}: no answer in {TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else f"{text} ({name})")
+    return IpcError(f"{what}: no answer in {TIMEOUT_S:g} s" if isinstance(error, _LATE) else f"{text} ({name})")
 
 
 def secret_text(secret_id: str, string: str | None, binary: bytes | None) -> str:

@@ -295,7 +295,10 @@ def sha256(path: Path) -> str:
                 raise BundleError(f"{path}: not a regular file")
             if status.st_size > MAX_FILE_BYTES:
                 raise BundleError(f"{path}: more than {MAX_FILE_BYTES} bytes")
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+            return digest.hexdigest()
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}") from error
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,7 +171,7 @@ class FrameWriter:
         """Whether somebody removed, replaced or cut the ring, so that no reader finds it: close, and make another."""
         return self._ring is None or not (self._ring.intact() and self._ring.is_at(self.path))
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "FrameWriter":
         return self
 
     def __exit__(
@@ -324,7 +324,7 @@ class FrameReader:
         size = (layout.width, layout.height)
         return Frame(frame_id, image, captured_ns, wall_ns, *size, layout.pixel_format, motion, view_of)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "FrameReader":
         return self
 
     def __exit__(

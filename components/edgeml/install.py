@@ -25,7 +25,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-MINIMUM = (3, 11)
+MINIMUM = (3, 10)
 TIMEOUT_S = 840  # just below the recipes' install timeout, so that the reason is ours and not "killed"
 # The services whose descriptions botocore keeps: what components call, and what its credential providers call.
 SERVICES = ("s3", "sagemaker-runtime", "secretsmanager", "signin", "sso", "sso-oidc", "sts")

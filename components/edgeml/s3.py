@@ -4,7 +4,7 @@ Credentials come the SDK's usual way (on a device from the token exchange servic
 """
 
 import logging
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from edgeml.clock import CLOCK, UNSYNCHRONISED, WAIT_S, Clock
@@ -180,4 +180,4 @@ def literal(text: str) -> str:
 
 def dated(key: str, at: float) -> str:
     """A key with strftime's directives, at Unix time `at`, in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime(key)
+    return datetime.fromtimestamp(at, timezone.utc).strftime(key)

@@ -6,7 +6,7 @@ The Inferencer and cloud/training share this very code, so that the model sees a
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +51,7 @@ class Statistics:
             raise BundleError(f"std: every number must be above 0, found {self.std.tolist()}")
 
     @classmethod
-    def of(cls, bundle: Bundle) -> Self:
+    def of(cls, bundle: Bundle) -> "Statistics":
         """From mean.npy, std.npy and raw_std.npy of a bundle. Raises BundleError."""
         arrays = (bundle.array(f"{name}.npy").astype(np.float64) for name in ("mean", "std", "raw_std"))
         return cls(*arrays)

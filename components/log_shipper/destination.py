@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime, timezone
 
 from log_shipper.parse import DAY_MS
 
@@ -35,7 +35,7 @@ class Names:
 
 def _date(day: int) -> str:
     try:
-        moment: date = datetime.fromtimestamp(day * DAY_MS / 1000, UTC)
+        moment: date = datetime.fromtimestamp(day * DAY_MS / 1000, timezone.utc)
     except (OverflowError, ValueError, OSError):  # a line claims to be from beyond the year 9999
         return "unknown"
     return f"{moment:%Y/%m/%d}"

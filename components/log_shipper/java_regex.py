@@ -7,11 +7,13 @@ Syntax: https://docs.oracle.com/en/java/javase/17/docs/api/java.base/java/util/r
 import re
 from dataclasses import dataclass, field
 
+from edgeml import patterns
 from edgeml.errors import ConfigError
 from log_shipper.java_classes import ESCAPED_SETS, LINE_END, JavaRegexError, Set, escaped, property_set
 
 _ENDS = rf"(?:\r\n|{LINE_END})"
-_ANCHORS = {"A": r"\A", "b": r"\b", "B": r"\B", "z": r"\Z", "Z": rf"(?={_ENDS}?\Z)", "R": rf"(?>\r\n|{LINE_END})"}
+_LINE_BREAK = rf"(?:\r\n|(?!\r\n){LINE_END})"
+_ANCHORS = {"A": r"\A", "b": r"\b", "B": r"\B", "z": r"\Z", "Z": rf"(?={_ENDS}?\Z)", "R": _LINE_BREAK}
 _CONTROL = {"t": "\t", "n": "\n", "r": "\r", "f": "\f", "a": "\a", "e": "\x1b"}
 _FLAGS = re.compile(r"\(\?([a-zA-Z]*)(?:-([a-zA-Z]+))?([:)])")
 _GROUP = re.compile(r"\(\?(?:P?<([A-Za-z_]\w*)>|[=!>]|<[=!])")  # P: Python's own way, which version 1.0 took
@@ -26,7 +28,7 @@ def compiled(text: str, where: str) -> re.Pattern[str]:
         pattern, unicode = translated(text)
         return re.compile(pattern, 0 if unicode else re.ASCII)
     except (JavaRegexError, re.error, RecursionError, OverflowError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        reason = patterns.reason(error)
         raise ConfigError(where, f"not a regular expression that is understood ({reason}), found {text}") from error
 
 

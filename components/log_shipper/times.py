@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import datetime, timedelta, timezone, tzinfo
 
 from edgeml.clock import CLOCK, Clock
 from log_shipper.errors import ZoneError
@@ -13,7 +13,7 @@ EARLIEST_MS = 978_307_200_000  # 2001-01-01: before that is an uptime, or a cloc
 TAKEN_DAYS = 14  # so far back CloudWatch takes events, if the group keeps them so long
 _AHEAD_MS = 7_200_000  # and so far ahead
 _MARGIN_MS = 60_000  # a batch is some time on its way, and its clock is not ours
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
 _MAX_MINUTES = 4096
 _FOLD_SLACK_MS = 60_000  # threads write a little out of order
@@ -21,6 +21,8 @@ _FOLD_SLACK_MS = 60_000  # threads write a little out of order
 ZONE = r"[Zz]|\s?(?:UTC|GMT|Z)\b|\s?[+-]\d\d:?\d\d(?!\d)|[+-]\d\d(?!\d)"
 _ZONE = re.compile(ZONE, re.ASCII)
 _TIME = re.compile(rf"(\d{{4}}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{{1,9}})\d*)?({ZONE})?\s*", re.ASCII)
+# What Python 3.10's fromisoformat does not know: no seconds before a zone, nothing between the numbers.
+_SHORT = re.compile(rf"(\d{{4}})-?(\d\d)-?(\d\d)[T ](\d\d):?(\d\d)(?::?(\d\d))?((?:[.,]\d+)?(?:{ZONE})?\s*)", re.ASCII)
 _NUMBER = re.compile(r"\d{1,20}(?:\.\d{0,20})?", re.ASCII)
 
 
@@ -30,7 +32,7 @@ class Zone:
     def __init__(self, name: str = "") -> None:
         """Raises ZoneError."""
         self._zone = _zone(name) if name else None
-        self.is_utc = self._zone is UTC if name else time.timezone == 0 and not time.daylight
+        self.is_utc = self._zone is timezone.utc if name else time.timezone == 0 and not time.daylight
         self._offsets: dict[int, tuple[int, int]] = {}
 
     def utc_ms(self, wall_ms: int, arrival: int, last: int) -> int:
@@ -66,7 +68,7 @@ class Zone:
 
 def _zone(name: str) -> tzinfo:
     if name.upper() in ("UTC", "GMT", "Z", "ETC/UTC"):
-        return UTC
+        return timezone.utc
     if name[0] in "+-" and _ZONE.fullmatch(name) and (offset := offset_ms(name)) is not None:
         return timezone(timedelta(milliseconds=offset))
     import zoneinfo
@@ -134,7 +136,7 @@ class Window:
 def wall_ms(text: str) -> int | None:
     """Milliseconds since 1970 on the clock that showed `text` (2026-11-21T10:00:00); None if there is no such time."""
     try:
-        return (datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
+        return (datetime.fromisoformat(text).replace(tzinfo=timezone.utc) - _EPOCH) // _MILLISECOND
     except (ValueError, OverflowError):
         return None
 
@@ -174,9 +176,14 @@ def _number_ms(value: float) -> int | None:
     return None
 
 
+def _spelled(short: re.Match[str]) -> str:
+    year, month, day, hour, minute, second, rest = short.groups()
+    return f"{year}-{month}-{day}T{hour}:{minute}:{second or '00'}{rest}"
+
+
 def iso_ms(text: str, zone: Zone | None = None, arrival: int = 2**62, last: int = 0) -> int | None:
     """Unix milliseconds of a time in ISO 8601 and its relatives; one without a zone is local."""
-    match = _TIME.fullmatch(text)
+    match = _TIME.fullmatch(text) or _TIME.fullmatch(_SHORT.sub(_spelled, text))
     if match is not None:
         second, fraction, offset = wall_ms(f"{match[1]}T{match[2]}"), fraction_ms(match[3]), offset_ms(match[4])
     else:
@@ -184,7 +191,7 @@ def iso_ms(text: str, zone: Zone | None = None, arrival: int = 2**62, last: int 
             moment = datetime.fromisoformat(text)
         except (ValueError, OverflowError):
             return None
-        second, fraction = (moment.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND, 0
+        second, fraction = (moment.replace(tzinfo=timezone.utc) - _EPOCH) // _MILLISECOND, 0
         ahead = moment.utcoffset()
         offset = None if ahead is None else ahead // _MILLISECOND
     if second is None:

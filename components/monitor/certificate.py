@@ -81,7 +81,7 @@ def _made(hosts: list[str]) -> bytes:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "edgeml.Monitor")])
-    begin = datetime.datetime.fromtimestamp(max(time.time(), EARLIEST) - DAY_S, datetime.UTC)
+    begin = datetime.datetime.fromtimestamp(max(time.time(), EARLIEST) - DAY_S, datetime.timezone.utc)
     made = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
 
+import anyio
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -81,9 +82,8 @@ class Live:
                 for way in ways:
                     way.cancel()
                 await asyncio.gather(*ways, return_exceptions=True)
-            with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):  # RuntimeError: it is closed already
-                async with asyncio.timeout(CLOSE_S):
-                    await socket.close(1008)
+            with suppress(WebSocketDisconnect, RuntimeError), anyio.move_on_after(CLOSE_S):
+                await socket.close(1008)  # RuntimeError: it is closed already
         finally:
             self.state.unlisten(page.told)
             page.leave()
@@ -144,9 +144,8 @@ class _Page:
                         known, sent_at = version, now
                         await self._sent(text)
                 await self._send_waiting()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, looked_at + EVERY_S - time.monotonic())):
-                        await self._wake.wait()
+                with anyio.move_on_after(max(0.0, looked_at + EVERY_S - time.monotonic())):
+                    await self._wake.wait()
                 self._wake.clear()
 
     async def _send_waiting(self) -> None:
@@ -163,7 +162,7 @@ class _Page:
 
     async def _sent(self, message: str | bytes) -> None:
         """Send it, in time. Raises TimeoutError, WebSocketDisconnect, RuntimeError."""
-        async with asyncio.timeout(SEND_S):
+        with anyio.fail_after(SEND_S):
             if isinstance(message, str):
                 await self._socket.send_text(message)
             else:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -52,8 +53,10 @@ class Requested:
             return PlainTextResponse(f"{MAX_WAITING} pictures are waited for\n", 503, {"Retry-After": "5"})
         self._waiting += 1
         try:
-            async with asyncio.timeout(ANSWER_S), self._turn:
-                jpeg = await self._next(request.path_params["pipeline"], _number(request.query_params.get("at", "")))
+            pipeline, at = request.path_params["pipeline"], _number(request.query_params.get("at", ""))
+            with anyio.fail_after(ANSWER_S):
+                async with self._turn:
+                    jpeg = await self._next(pipeline, at)
         except TimeoutError:
             return PlainTextResponse("the picture takes too long\n", 503, {"Retry-After": "5"})
         finally:

@@ -5,7 +5,7 @@ import ipaddress
 import socket
 import ssl
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import h11
 import uvicorn
@@ -102,7 +102,7 @@ class Server:
         shown = f"[{address}]" if ":" in address else address
         self.address = f"{'https' if tls else 'http'}://{shown}:{self._socket.getsockname()[1]}/"
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Server":
         return self
 
     def __exit__(

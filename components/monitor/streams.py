@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -147,9 +148,8 @@ class _Newest:
             self._loop.call_soon_threadsafe(self._wake.set)
 
     async def next(self, timeout: float) -> Picture | None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._wake.wait()
+        with anyio.move_on_after(timeout):
+            await self._wake.wait()
         self._wake.clear()
         picture, self._picture = self._picture, None
         return picture
@@ -169,9 +169,8 @@ class _Queue:
 
     async def next(self, timeout: float) -> bytes:
         """All that waits, or a comment after `timeout` seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._wake.wait()
+        with anyio.move_on_after(timeout):
+            await self._wake.wait()
         self._wake.clear()
         taken = []
         while self._waiting:

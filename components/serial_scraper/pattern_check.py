@@ -4,8 +4,14 @@ This walks what `re` itself parses, by its private modules; nothing else here kn
 """
 
 import re
-from re import _compiler, _parser  # type: ignore[attr-defined]
+import sys
 from typing import Any
+
+if sys.version_info >= (3, 11):
+    from re import _compiler, _parser  # type: ignore[attr-defined]
+else:
+    import sre_compile as _compiler
+    import sre_parse as _parser
 
 MANY = 20  # a repetition up to a higher number counts as one without end
 _CHARACTERS = [chr(code) for code in range(0x3100)]

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from edgeml import patterns
 from edgeml.errors import ConfigError
 from edgeml.json_limits import too_deep
 from edgeml.numbers import integer, number
@@ -122,7 +123,7 @@ def regex(pattern: str, columns: dict[str, Type], unknown: Unknown) -> Format:
     try:
         compiled = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise ConfigError("pattern", f"no regular expression: {error}, found {pattern!r}") from error
+        raise ConfigError("pattern", f"no regular expression: {patterns.reason(error)}, found {pattern!r}") from error
     if (nested := pattern_check.nested(pattern)) is not None:
         raise ConfigError("pattern", f"{nested}: it can take for ever on a line that does not match, found {pattern!r}")
     if not compiled.groupindex:

@@ -1,12 +1,15 @@
 """Times that lines claim: in which zone, and whether they can be true."""
 
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Self
 
 import pytest
 
 from clock_support import FakeClock
+from log_shipper import times
 from log_shipper.errors import ZoneError
 from log_shipper.parse import Parser
 from log_shipper.times import Correction, Window, Zone, claimed_ms, iso_ms
@@ -78,6 +81,41 @@ def test_without_an_option_the_machine_says_which_zone(tokyo: None) -> None:
     assert iso_ms("2026-11-21T19:00:00", zone) == ARRIVAL
     assert times_of("2026-11-21T19:00:00.000 [INFO] (main) a: b\n" * 3, "") == [ARRIVAL] * 3
     assert times_of("2026-11-21T10:00:00.000Z [INFO] (main) a: b\n" * 3, "") == [ARRIVAL] * 3
+
+
+class Oldest(datetime):
+    @classmethod
+    def fromisoformat(cls, text: str) -> Self:
+        """As Python 3.10 has it, by its documentation."""
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d(.\d\d(:\d\d(:\d\d(\.(\d{3}){1,2})?)?)?([+-]\d\d:\d\d.*)?)?", text):
+            raise ValueError(text)
+        return super().fromisoformat(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-11-21T10:00:00Z", 0),
+        ("2026-11-21 10:00:00.250+09:00", -9 * 3600 + 0.25),
+        ("2026-11-21T10:00Z", 0),
+        ("2026-11-21T10:00+0100", -3600),
+        ("2026-11-21T10:00", 0),
+        ("2026-11-21T10", 0),
+        ("2026-11-21", -36_000),
+        ("20261121T100000Z", 0),
+        ("20261121T100001,5+0100", -3598.5),
+        ("20261121T1000", 0),
+        ("20261121T1000Z", 0),
+        ("20261321T1000Z", None),
+        ("10:00", None),
+    ],
+)
+def test_every_python_reads_the_same_times(text: str, seconds: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = None if seconds is None else ARRIVAL + round(seconds * 1000)
+    zone = Zone("UTC")
+    assert iso_ms(text, zone) == expected
+    monkeypatch.setattr(times, "datetime", Oldest)
+    assert iso_ms(text, zone) == expected
 
 
 def test_of_the_hour_that_comes_twice_the_order_of_lines_and_their_arrival_tell_which() -> None:

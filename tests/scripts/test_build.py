@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,39 @@ def test_a_bundle_with_another_file_than_its_model_json_names_is_refused(tmp_pat
     (folder / "model.onnx").write_bytes(b"another")
     with pytest.raises(BundleError, match="sha256"):
         build_script.build(folder)
+
+
+@pytest.mark.parametrize("package", ["log_shipper", "sample_requester"])
+@pytest.mark.parametrize("unprivileged", [False, True], ids=["as it is", "unprivileged"])
+@pytest.mark.parametrize("python", ["python3.12", "/opt/python-3.10/.local/bin/python3"])
+def test_every_step_runs_the_interpreter_that_was_named(
+    tmp_path: Path, package: str, unprivileged: bool, python: str
+) -> None:
+    folder = tmp_path / package
+    shutil.copytree(
+        ROOT / "components" / package, folder, ignore=shutil.ignore_patterns("build.py", "greengrass-build")
+    )
+    unprivileged = unprivileged and (folder / "unprivileged.yaml").exists()
+    texts = {}
+    for name in ("python3", python):
+        made = build_script.build(folder, unprivileged=unprivileged, python=name)
+        (recipe,) = made.glob("recipes/*")
+        texts[name] = re.sub(r"[0-9a-f]{64}", "", recipe.read_text(encoding="utf-8"))
+    assert texts["python3"].count("python3 -I ") >= 1
+    assert texts[python] == texts["python3"].replace("python3 -I ", f"{python} -I ")
+    recipe_of = yaml.safe_load(texts[python])
+    (lifecycle,) = (manifest["Lifecycle"] for manifest in recipe_of["Manifests"])
+    assert all("python3 " not in step["Script"].replace(python, "") for step in lifecycle.values())
+
+
+PATHS = ["", "3.12", "./python3", "../python3", "/opt/../python3", "/opt//python3", "/opt/", "~/python3", "p" * 101]
+SIGNS = ["python3 -c", "python3;id", "$(id)", "`id`", "a|b", "a&b", "a>b", "a\nb", "python3\n", "{work:path}", "é"]
+
+
+@pytest.mark.parametrize("python", PATHS + SIGNS)
+def test_what_a_shell_would_read_is_no_interpreter(python: str) -> None:
+    with pytest.raises(SystemExit, match=r"(?s)^--python .*: expected a name as python3.12, or an absolute path"):
+        build_script.interpreter(python)
 
 
 def test_an_unknown_component_is_named() -> None:

@@ -33,6 +33,7 @@ EXCEPTIONS = {
     "tests/privileged_support.py": AS_ON_A_DEVICE,
     "tests/forked.py": AS_PYTHON,
     "tests/test_forked.py": AS_PYTHON,
+    "tests/scripts/test_oldest_python.py": AS_ON_A_DEVICE,
     "scripts/localdev/core/state.py": NOT_PASSED_ON,
     "scripts/localdev/core/users.py": NOT_PASSED_ON,
     "tests/install_support.py": NOT_PASSED_ON,

@@ -18,7 +18,7 @@ from support import ROOT
 
 LOCKS = sorted(ROOT.glob("components/*/requirements.lock"))
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_28_x86_64")
-PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 INDEX = "https://pypi.org/simple"
 REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
 
@@ -44,13 +44,26 @@ def test_a_wrong_platform_is_one_sentence(platform: str) -> None:
         build.compatible_platforms(platform)
 
 
-def test_markers_are_judged_by_the_devices_python() -> None:
-    lock = (ROOT / "components" / "inferencer" / "requirements.lock").read_text(encoding="utf-8")
-    found = {version: dict(REQUIREMENT.findall(build.pinned(lock, version)))["numpy"] for version in PYTHONS}
-    assert found["3.11"] != found["3.12"] == found["3.13"] == found["3.14"]
-    assert "python_full_version" not in build.pinned(lock, "3.13")
+@pytest.mark.parametrize(
+    ("marker", "holding", "kept"),
+    [
+        ("python_full_version < '3.11'", ["3.10"], ""),
+        ("python_full_version == '3.11.*'", ["3.11"], ""),
+        ("python_full_version >= '3.12'", ["3.12", "3.13", "3.14"], ""),
+        ("python_full_version < '3.11' and sys_platform == 'x'", ["3.10"], " ; sys_platform == 'x'"),
+        ("sys_platform == 'x'", list(PYTHONS), " ; sys_platform == 'x'"),
+    ],
+)
+@pytest.mark.parametrize("end", ["", " \\\n    --hash=sha256:0\n"], ids=["alone", "hashed"])
+def test_markers_are_judged_by_the_devices_python(marker: str, holding: list[str], kept: str, end: str) -> None:
+    found = {version: build.pinned(f"x==1 ; {marker}{end}", version) for version in PYTHONS}
+    assert found == {version: f"x==1{kept}{end}" if version in holding else "" for version in PYTHONS}
+
+
+@pytest.mark.parametrize("marker", ["python_version == '3.13'", "python_full_version == '3.11'"])
+def test_an_unknown_marker_is_refused(marker: str) -> None:
     with pytest.raises(SystemExit, match="a marker that is not known here"):
-        build.pinned("x==1 ; python_version == '3.13' \\\n    --hash=sha256:0\n", "3.13")
+        build.pinned(f"x==1 ; {marker} \\\n    --hash=sha256:0\n", "3.13")
 
 
 @cache
