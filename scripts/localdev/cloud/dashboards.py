@@ -7,19 +7,18 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import DateFormatter
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
 
 from localdev.cloud import insights
 from localdev.cloud.aws import ACCOUNT, REGION, LocalAws
+
+if TYPE_CHECKING:  # it takes half a second, which who draws nothing need not
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Values = npt.NDArray[np.float64]
 COLUMNS = 24  # of CloudWatch's grid
@@ -52,7 +51,7 @@ def draw(aws: LocalAws, name: str, start: float, end: float, path: Path, period_
     return {axes.get_title(): points(axes) for axes in drawn.axes}
 
 
-def points(axes: Axes) -> int:
+def points(axes: "Axes") -> int:
     """Data points that are to be seen: of lines, bars, or rows of a table."""
     values = [np.asarray(line.get_ydata(), np.float64) for line in axes.get_lines()]
     values += [np.array([bar.get_height() for bar in bars]) for bars in axes.containers]
@@ -60,8 +59,12 @@ def points(axes: Axes) -> int:
     return sum(int(np.isfinite(series).sum()) for series in values) + len(rows)
 
 
-def figure(aws: LocalAws, name: str, start: float, end: float, period_s: int = 0) -> Figure:
+def figure(aws: LocalAws, name: str, start: float, end: float, period_s: int = 0) -> "Figure":
     """What `draw` writes, with an Axes per widget."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.dates import DateFormatter
+    from matplotlib.figure import Figure
+
     body = json.loads(aws.client("cloudwatch").get_dashboard(DashboardName=name)["DashboardBody"])
     rows = max(widget["y"] + widget["height"] for widget in body["widgets"])
     drawn = Figure(figsize=(16, rows * 16 / COLUMNS))
@@ -112,7 +115,7 @@ def events(aws: LocalAws, group: str, start: float, end: float) -> list[insights
     return sorted(found, key=lambda event: event.timestamp)
 
 
-def _metrics(axes: Axes, properties: dict[str, Any], start: float, end: float) -> None:
+def _metrics(axes: "Axes", properties: dict[str, Any], start: float, end: float) -> None:
     drawn: list[tuple[str, Values]] = []
     by_id: dict[str, Values] = {}
     expressions: list[tuple[str, str]] = []
@@ -188,7 +191,7 @@ def evaluated(expression: str, series: dict[str, Values]) -> Values:
         return np.asarray(value(ast.parse(expression, mode="eval").body), np.float64)
 
 
-def _log(axes: Axes, properties: dict[str, Any], found: list[insights.Event]) -> None:
+def _log(axes: "Axes", properties: dict[str, Any], found: list[insights.Event]) -> None:
     rows = insights.run(properties["query"], found)
     if not rows:
         axes.text(0.5, 0.5, "no data", ha="center", va="center", transform=axes.transAxes)
@@ -209,6 +212,8 @@ def _log(axes: Axes, properties: dict[str, Any], found: list[insights.Event]) ->
         else:
             axes.plot(at, values, marker=".", label=name)  # type: ignore[arg-type]  # matplotlib takes datetimes
     if properties["view"] == "bar":
+        from matplotlib.ticker import MaxNLocator
+
         axes.xaxis.set_major_locator(MaxNLocator(MAX_LABELS, integer=True))
     axes.legend(fontsize="small")
 

@@ -1,8 +1,13 @@
 """A SAM template as CloudFormation would see it: expanded by AWS's own translator, every reference resolved."""
 
+import contextlib
+import hashlib
+import json
 import re
+import tempfile
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ import boto3
 from localdev.cloud.aws import ACCOUNT, REGION
 
 ROOT = Path(__file__).resolve().parents[3]
+CACHE = ROOT / ".cache" / "templates"
 PSEUDO = {
     "AWS::AccountId": ACCOUNT,
     "AWS::Partition": "aws",
@@ -186,7 +192,20 @@ class Stack:
 
 @cache
 def _expand(name: str, text: str) -> dict[str, Any]:
-    """Takes a good part of a second; what comes out is for reading only."""
+    """Takes the better part of a second, once for all processes; what comes out is for reading only."""
+    made_of = (text, metadata.version("aws-sam-translator"), Path(__file__).read_text(encoding="utf-8"))
+    kept = CACHE / f"{hashlib.sha256(repr(made_of).encode()).hexdigest()}.json"
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads(kept.read_bytes()))
+    expanded = _translated(name, text)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=CACHE, delete=False, encoding="utf-8") as file:
+        json.dump(expanded, file)
+    Path(file.name).replace(kept)
+    return expanded
+
+
+def _translated(name: str, text: str) -> dict[str, Any]:
     from samtranslator.model.exceptions import InvalidDocumentException
     from samtranslator.parser.parser import Parser
     from samtranslator.translator.translator import Translator
