@@ -29,8 +29,10 @@ import mmap
 import os
 import pwd
 import struct
+import threading
 import time
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +57,8 @@ from edgeml.errors import FrameError, RingNotFoundError
 _NEWEST = NEWEST_AT // 8
 _SEQUENCE = 136 // 4
 _CLOSED = 140 // 4
+_mapped: "WeakValueDictionary[tuple[int, int, bytes], Ring]" = WeakValueDictionary()  # by file and header
+_mapping = threading.Lock()
 MODE = 0o600  # a ring is its user's, or GROUP_MODE: readable for the group
 
 
@@ -182,7 +186,9 @@ def create_ring(path: Path, layout: Layout, origin: Origin, *, replaces: Ring | 
 
 
 def open_ring(path: Path) -> Ring:
-    """Map the ring at `path` read-only, after its header and size have been checked.
+    """The ring at `path`, mapped read-only, after its header and size have been checked.
+
+    All readers of this process have one mapping: each would count as memory of its own.
 
     Raises RingNotFoundError if there is none or its writer has died, FrameError if the file is not a ring.
     """
@@ -193,11 +199,17 @@ def open_ring(path: Path) -> Ring:
     except OSError as error:
         raise FrameError(f"frame ring {path} cannot be opened: {error.strerror}") from error
     try:
-        check_owner(path, os.fstat(descriptor))
-        layout, origin = parse(path, os.pread(descriptor, HEADER.size, 0), os.fstat(descriptor).st_size)
+        status = os.fstat(descriptor)
+        check_owner(path, status)
+        header = os.pread(descriptor, HEADER.size, 0)
+        layout, origin = parse(path, header, os.fstat(descriptor).st_size)
         if not origin.alive():
             raise RingNotFoundError(f"frame ring {path} was left by process {origin.pid}, which has died")
-        return Ring(descriptor, layout, origin, mmap.PROT_READ)
+        with _mapping:
+            ring = _mapped.get(key := (status.st_dev, status.st_ino, header))
+            if ring is None or not ring.intact():
+                ring = _mapped[key] = Ring(descriptor, layout, origin, mmap.PROT_READ)
+        return ring
     except (OSError, ValueError, MemoryError) as error:  # no memory for the mapping, or the file has just been cut
         raise FrameError(f"frame ring {path} cannot be mapped: {error}") from error
     finally:

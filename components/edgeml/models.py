@@ -12,6 +12,7 @@ from edgeml.bundle import version_key as version_key
 from edgeml.errors import BundleError, UnreadableError
 from edgeml.files import unreadable
 from edgeml.onnx_session import extras as extras
+from edgeml.onnx_session import give_back as give_back
 from edgeml.onnx_session import open_session as open_session
 from edgeml.onnx_session import probe as probe
 from edgeml.onnx_session import probe_shape as probe_shape

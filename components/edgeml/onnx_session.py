@@ -1,7 +1,9 @@
 """ONNX Runtime sessions on model bundles: of the bytes that were hashed, without telemetry, tried on zeros."""
 
+import ctypes
 import math
 import os
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 MAX_TENSOR = 1 << 28  # numbers of an input: 1 GiB of float32
+_SAME_AS_REQUESTED = 1  # of OrtArenaCfg: no room in advance, which doubles what is needed
+_arena: list[bool] = []  # whether this process has one, once that was tried
+_arena_lock = threading.Lock()
 TYPES = {"float32": "float", "float64": "double"}  # ours, where ONNX Runtime calls them otherwise
 
 
@@ -28,6 +33,30 @@ def runtime() -> Any:
     import onnxruntime
 
     return onnxruntime
+
+
+def _shares_arena() -> bool:
+    """Whether all sessions take their tensors from one place, so that only one of them needs room at a time."""
+    onnxruntime = runtime()
+    with _arena_lock:
+        if not _arena:
+            whole = dict.fromkeys(("initial_chunk_size_bytes", "max_dead_bytes_per_chunk"), -1)
+            settings = {"max_mem": 0, "arena_extend_strategy": _SAME_AS_REQUESTED, **whole}
+            kind, memory = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+            try:
+                cpu = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, memory)
+                onnxruntime.create_and_register_allocator(cpu, onnxruntime.OrtArenaCfg(settings))
+                _arena.append(True)
+            except Exception:  # noqa: BLE001  (a build that has none: each session has its own)
+                _arena.append(False)
+        return _arena[0]
+
+
+def give_back() -> None:
+    """Give memory that was needed to load a model back to the system: the C library keeps it otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def open_session(
@@ -54,6 +83,10 @@ def open_session(
     # A spinning thread pool steals the core that the camera and the publisher need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    # A third of the memory, at the same speed: patterns keep a block for each shape that was ever seen.
+    options.enable_mem_pattern = False
+    if _shares_arena():
+        options.add_session_config_entry("session.use_env_allocators", "1")
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = {
         "all": levels.ORT_ENABLE_ALL,

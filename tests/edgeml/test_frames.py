@@ -39,6 +39,21 @@ def test_every_gives_each_frame_in_order_and_newest_the_newest(writer: Writer, t
     assert (newest.stats.received, newest.stats.skipped) == (5, 8)  # frames before the first attach are not skipped
 
 
+def test_readers_of_a_process_share_one_mapping_of_a_ring(tmp_path: Path) -> None:
+    readers = [FrameReader("cam", directory=tmp_path) for _ in range(2)]
+    for value in (7, 8):  # of a writer, and of the next one under its name
+        with small(tmp_path) as writer:
+            writer.write(image(value))
+            one, other = (reader.read(1.0, copy=False) for reader in readers)
+            assert one is not None
+            assert other is not None
+            assert np.shares_memory(one.image, other.image)
+            assert one.image[0, 0, 0] == value
+            readers[0].close()
+            assert other.valid()
+            assert other.image[0, 0, 0] == value
+
+
 def test_a_frame_carries_its_times_size_and_format(tmp_path: Path) -> None:
     with small(tmp_path, pixel_format="rgb24") as writer, FrameReader("cam", directory=tmp_path) as reader:
         assert writer.write(image(7), captured_ns=123, wall_ns=456) == 1

@@ -1,6 +1,7 @@
 """Bundles made here of a real, tiny ONNX model."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,18 @@ def test_a_bundle_loads_runs_and_is_probed(tmp_path: Path) -> None:
     models.probe(session, loaded)
     (twice,) = session.run(None, {"image": np.ones((1, 3, 4, 4), np.float32)})
     assert twice.max() == 2.0
+
+
+def test_sessions_that_share_memory_answer_at_once_each_for_itself(tmp_path: Path) -> None:
+    factors = range(2, 6)
+    loaded = [models.load(bundle(tmp_path / str(factor), factor=float(factor))) for factor in factors]
+    sessions = [models.open_session(each, threads=1) for each in loaded]
+    with ThreadPoolExecutor(len(sessions)) as threads:
+        tensor = np.ones((1, 3, 4, 4), np.float32)
+        for _ in range(50):
+            answers = list(threads.map(lambda session: session.run(None, {"image": tensor})[0], sessions))
+            models.give_back()
+            assert [answer.min() for answer in answers] == [answer.max() for answer in answers] == [*factors]
 
 
 def test_a_changed_model_is_refused_with_both_digests(tmp_path: Path) -> None:

@@ -181,6 +181,7 @@ class OnnxModel(Model):
     def _offer(self, runner: Runner) -> None:
         with self._swap:
             self._loaded = runner
+        models.give_back()
         self._of_model.variant(runner.bundle.variant and f"{runner.bundle.variant}: {runner.bundle.why}")
         log.info("model loaded %s", _facts(runner.bundle))
 
