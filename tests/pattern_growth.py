@@ -8,7 +8,7 @@ import ast
 import importlib
 import pkgutil
 import re
-import resource
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ SMALL, LARGE = 4_000, 16_000  # characters
 GROWTH = 8  # a fourfold length takes fourfold time where that is linear, sixteenfold where it is quadratic
 TOO_SHORT_S = 0.004  # what takes less cannot be measured, and at this length is not superlinear
 LOOKS = 3
-ROUNDS = 12  # the kernel may count CPU time in ticks of 4 ms: a sum of these, never one alone
-CPU_S = 40
+LOOK_S = 0.05  # the kernel may count CPU time in ticks of 4 ms: a sum of so many as this takes, never one alone
+CPU_S, CPU_OF_ONE_S = 40.0, 1.0
 SEEDS = (
     "0", " ", ".", ":", '"', "'", "\t", "a", "(", "[", "-", "=", "/", "\\", "?", "&", "@", "*", ",", "\n",
     "0.", "0 ", "a ", "a: ", "1: ", " (0", " [ ", "\x1b[0", '\\"', "a=b ", "a='", "x://", "a/", "a.", "?a=", "0:0",
@@ -41,18 +41,22 @@ def found() -> dict[str, tuple[re.Pattern[Any], set[str]]]:
     """By place: each pattern, and the methods that it is used with."""
     patterns: dict[str, tuple[re.Pattern[Any], set[str]]] = {}
     for module in modules():
-        tree = ast.parse(Path(module.__file__).read_text())
+        here = {name: value for name, value in vars(module).items() if isinstance(value, re.Pattern)}
+        source = Path(module.__file__).read_text()
+        if not here and "re." not in source and "pattern=" not in source:
+            continue
+        tree = ast.parse(source)
+        nodes = [*ast.walk(tree)]
         named = {
             id(node) for line in tree.body if isinstance(line, ast.Assign | ast.AnnAssign) for node in ast.walk(line)
         }
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and id(node) not in named]
+        calls = [node for node in nodes if isinstance(node, ast.Call) and id(node) not in named]
         used: dict[str, set[str]] = {}
-        for node in ast.walk(tree):  # calls, and methods handed to map and its like
+        for node in nodes:  # calls, and methods handed to map and its like
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr in METHODS:
                 used.setdefault(node.value.id, set()).add(node.attr)
-        for name, value in vars(module).items():
-            if isinstance(value, re.Pattern):
-                patterns[f"{module.__name__}.{name}"] = value, used.get(name, set()) or {"fullmatch", "search"}
+        for name, value in here.items():
+            patterns[f"{module.__name__}.{name}"] = value, used.get(name, set()) or {"fullmatch", "search"}
         for call in calls:
             if text := inline(call):
                 method = call.func.attr if isinstance(call.func, ast.Attribute) else "search"
@@ -118,18 +122,19 @@ def superlinear(pattern: re.Pattern[Any], method: str) -> str:
 def grows(pattern: re.Pattern[Any], method: str, small: str, large: str) -> bool:
     """Whether each of some looks shows it: a busy machine disturbs some of them, a superlinear pattern is it in all."""
     for _ in range(LOOKS):
-        pairs = [(took(pattern, method, small), took(pattern, method, large)) for _ in range(ROUNDS)]
-        shorter, longer = (sum(times) for times in zip(*pairs, strict=True))
-        if longer <= max(ROUNDS * TOO_SHORT_S, GROWTH * shorter):
+        shorter = longer = rounds = 0.0
+        while longer < LOOK_S and rounds * TOO_SHORT_S < LOOK_S:
+            shorter += took(pattern, method, small)
+            longer += took(pattern, method, large)
+            rounds += 1
+        if longer <= max(rounds * TOO_SHORT_S, GROWTH * shorter):
             return False
     return True
 
 
 def main(given: list[str]) -> int:
     patterns = {text: (re.compile(text), {"fullmatch", "search"}) for text in given} or found()
-    spent = int(time.process_time())
-    limit = spent + (2 if given else CPU_S)
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+    signal.setitimer(signal.ITIMER_PROF, CPU_OF_ONE_S if given else CPU_S)
     wrong = 0
     for place, (pattern, methods) in patterns.items():
         for method in sorted(methods):
