@@ -1,6 +1,5 @@
 """A component of the tests' own, which does what its configuration and its messages say."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +73,3 @@ COMPONENT = """
 def echo(package: Path, *, may_stop_s: float = STOP_TIMEOUT_S, **config: Any) -> Standalone:
     """`may_stop_s`: instead of the seconds that a component has for its end."""
     return Standalone(package / "echo_component.py", config, package / "w", env={"STOP_S": str(may_stop_s)})
-
-
-def replaced(running: Standalone, config: dict[str, Any]) -> None:
-    """Change the configuration file as an editor does: in one step."""
-    new = running.config_file.with_suffix(".new")
-    new.write_text(json.dumps(config))
-    new.rename(running.config_file)

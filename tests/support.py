@@ -120,6 +120,12 @@ class Standalone:
         self.process.stdin.write(json.dumps({"channel": channel, "topic": topic, "payload": payload}) + "\n")
         self.process.stdin.flush()
 
+    def configure(self, config: dict[str, Any]) -> None:
+        """Change the configuration file as an editor does: in one step, so that nobody reads half of it."""
+        new = self.config_file.with_suffix(".new")
+        new.write_text(json.dumps(config))
+        new.rename(self.config_file)
+
     def message(self, topic: str, timeout: float = 30.0, *, count: int = 1) -> Any:
         """Payload of the `count`th message published on `topic`, awaited."""
 

@@ -122,10 +122,14 @@ class StandaloneIpc:
         return raw
 
     def on_configuration(self, changed: Callable[[], None]) -> None:
-        def watch(seen: int) -> None:  # nothing in here raises: `changed` only puts into a queue
+        def state() -> tuple[int, int, int]:  # the time alone: a second change within 4 ms would never be seen
+            found = self._file.stat()
+            return found.st_mtime_ns, found.st_size, found.st_ino
+
+        def watch(seen: tuple[int, int, int]) -> None:  # nothing in here raises: `changed` only puts into a queue
             while not self._closed.wait(0.5):
                 try:
-                    now = self._file.stat().st_mtime_ns
+                    now = state()
                 except OSError:
                     continue  # between an editor's unlink and its rename
                 if now != seen:
@@ -133,7 +137,7 @@ class StandaloneIpc:
                     changed()
 
         try:
-            now = self._file.stat().st_mtime_ns
+            now = state()
         except OSError as error:
             raise ConfigError("", f"{self._file}: {error.strerror}") from error
         threading.Thread(target=watch, args=[now], name="config", daemon=True).start()

@@ -37,9 +37,11 @@ class Shipper:
         self.process: subprocess.Popen[bytes] | None = None
 
     def configure(self, config: dict[str, Any]) -> None:
-        self.config.write_text(
+        new = self.config.with_suffix(".new")
+        new.write_text(
             json.dumps({"region": "eu-west-1", "periodicUploadIntervalSec": 0.05, "maxRetryDelaySec": 0.2, **config})
         )
+        new.rename(self.config)
 
     def start(self) -> None:
         command = [sys.executable, "-P", "-m", "log_shipper", "--standalone", "--config", str(self.config)]

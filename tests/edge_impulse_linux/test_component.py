@@ -121,6 +121,6 @@ def test_a_changed_configuration_registers_anew(studio: FakeStudio, rings: Path,
         process = start()
         connected(studio)
         config = json.loads(process.config_file.read_text())
-        process.config_file.write_text(json.dumps({**config, "cameras": ["back"]}))
+        process.configure({**config, "cameras": ["back"]})
         eventually(lambda: studio.connections == 2 and studio.connected, what="a new registration")
         assert studio.hello()["sensors"][0]["name"] == "Camera (320x240)"

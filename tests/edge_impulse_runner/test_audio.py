@@ -43,7 +43,7 @@ def test_a_wav_file_sounds_at_its_own_pace_and_ends(tmp_path: Path) -> None:
     source = AudioSource(WavFile(wav(tmp_path / "a.wav", 2000), 16000), WINDOWED)
     began = time.monotonic()
     first, second = following(source), following(source)
-    assert 0.09 < time.monotonic() - began < 1.0  # 1600 samples are 100 ms
+    assert 0.09 < time.monotonic() - began < 5.0  # 1600 samples are 100 ms
     assert first.features.tolist() == list(range(800))
     assert second.features.tolist() == list(range(800, 1600))
     assert not first.continuous

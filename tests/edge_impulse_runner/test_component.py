@@ -166,7 +166,7 @@ def test_a_changed_configuration_is_taken_over(run: Run, launcher: Launcher, cam
     eventually(process.results, what="results")
     changed = json.loads(process.config_file.read_text())
     changed["Parameters"]["ei_local_model_file"] = str(launcher(kind="grid"))
-    process.config_file.write_text(json.dumps(changed))
+    process.configure(changed)
     eventually(lambda: any("grid" in result for result in process.results()), what="results of the other model")
 
 

@@ -179,7 +179,7 @@ def test_a_model_that_does_not_start_is_told_in_time(opened: Opened, misbehaves:
     began = time.monotonic()
     with pytest.raises(EimGone, match=words):
         opened(misbehaves=misbehaves, start_timeout_s=0.6)
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 8.0  # of the 10 that it may have otherwise
 
 
 def test_a_file_that_cannot_be_run(no_leaks: None, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from component_support import echo, replaced
+from component_support import echo
 from edgeml.ending import STOP_TIMEOUT_S
 
 
@@ -20,7 +20,7 @@ def test_a_stop_that_hangs_is_cut_short(package: Path) -> None:
 def test_sigterm_in_the_middle_of_a_change_is_answered_in_time(package: Path) -> None:
     with echo(package, may_stop_s=0.3) as running:
         running.logged("started")
-        replaced(running, {"reconfigure_s": 60})
+        running.configure({"reconfigure_s": 60})
         running.message("changing")
         assert running.stop() == 1
 
@@ -89,7 +89,7 @@ def test_a_foreign_error_ends_in_words(package: Path, where: str) -> None:
 def test_a_foreign_error_in_a_change_keeps_what_runs(package: Path) -> None:
     with echo(package) as running:
         running.logged("started")
-        replaced(running, {"foreign": "reconfigure"})
+        running.configure({"foreign": "reconfigure"})
         running.logged("failed unexpectedly, going on: ZeroDivisionError")
         running.send("say/it", 1)
         assert running.message("said") == 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from component_support import echo, replaced
+from component_support import echo
 from edgeml.errors import IpcError
 from edgeml.ipc import StandaloneIpc
 from edgeml.messages import MAX_IPC_BYTES
@@ -35,9 +35,18 @@ def test_a_configuration_that_cannot_be_used_exits_with_78(package: Path, config
 def test_a_changed_file_reconfigures_and_unknown_keys_are_told(package: Path) -> None:
     with echo(package, wrod="x") as running:
         running.logged("WARNING edgeml.problems problem: wrod is not known, did you mean word?")
-        replaced(running, {"word": "bye"})
+        running.configure({"word": "bye"})
         assert running.message("changed") == "bye"
         running.logged("problem is over code=unknown_key subject=wrod")
+
+
+def test_a_change_is_seen_though_the_file_has_the_time_of_the_one_before(package: Path) -> None:
+    with echo(package) as running:
+        running.logged("started")
+        times = running.config_file.stat()
+        running.config_file.write_text('{"word": "bye"}')
+        os.utime(running.config_file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert running.message("changed") == "bye"
 
 
 def test_many_unknown_keys_leave_room_for_other_problems(package: Path) -> None:

@@ -1,6 +1,5 @@
 """The component as a process: configuration, faults, stopping, and a soak."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -58,7 +57,7 @@ def test_a_bad_update_keeps_the_good_pipelines_running(tmp_path: Path) -> None:
         assert ask(running, [1, 2, 3], "good")["results"] == {"value": 6.0}
 
         def update(pipelines: dict[str, Any]) -> None:
-            running.config_file.write_text(json.dumps({"pipelines": pipelines}))
+            running.configure({"pipelines": pipelines})
 
         update({"good": good, "bad": {"source": TOPIC, "backend": {**ONNX, "threads": -1}}})
         running.logged("pipelines.bad.backend.threads")

@@ -109,7 +109,7 @@ def test_nobody_there_is_a_problem_and_closing_is_quick(folder: Path, context: C
         model.infer(sample(PICTURE))
     began = time.monotonic()
     model.close()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
 
 
 def test_a_pipeline_that_is_gone_has_no_problem(folder: Path, context: Context) -> None:

@@ -203,5 +203,5 @@ def test_a_wrong_change_is_refused_and_a_request_that_hangs_delays_no_other(tmp_
         began = time.monotonic()
         process.configure({"components": ["edgeml.*"]})
         eventually(lambda: "configuration changed" in process.said(), what="the change")
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 15  # of the 20 that it hangs
         hanging.set()

@@ -94,7 +94,7 @@ def test_a_refusal_or_silence_puts_the_old_version_back(device: Device) -> None:
         unanswered = device.offer("3.0.0")
         assert device.files.reached.wait(10)
         changed = {**CONFIG, "require_confirmation": False, "allow_http": False}  # for the next job
-        running.process.config_file.write_text(json.dumps(changed))
+        running.process.configure(changed)
         running.process.logged("configuration changed")
         device.files.pause.set()
         has_ended(device, unanswered, "FAILED")

@@ -146,7 +146,7 @@ def test_a_file_that_is_refused_is_no_problem_where_nobody_is_asked(tmp_path: Pa
     (work / "password").chmod(0o644)
     with Standalone("monitor", {"port": 0}, work) as running:
         eventually(lambda: "code=file_refused" in running.log, what="the problem")
-        running.config_file.write_text('{"port": 0, "auth": "off"}')
+        running.configure({"port": 0, "auth": "off"})
         eventually(lambda: "problem is over code=file_refused" in running.log, what="its end")
 
 

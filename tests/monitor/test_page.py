@@ -1,6 +1,5 @@
 """The component as a process, over real connections: what it serves, to whom, and how it moves and ends."""
 
-import json
 import re
 import socket
 from collections.abc import Iterator
@@ -127,7 +126,7 @@ def test_a_port_that_is_taken_is_a_problem_until_it_is_free_and_the_page_moves(t
             assert "problem is over code=address_in_use" in running.log
             with httpx.Client(trust_env=False) as client:
                 assert client.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
-                running.config_file.write_text(json.dumps(QUIET))
+                running.configure(QUIET)
                 moved = address(running, 2)
                 assert client.get(f"{moved}/healthz").status_code == 200
             with pytest.raises(ConnectionRefusedError):

@@ -161,7 +161,7 @@ def test_an_interval_or_none(tmp_path: Path, thing: dict[str, str], config: dict
         running.logged("page address=")
         if heard:
             assert running.message(TOPIC, count=2)["why"] == "interval"
-        running.config_file.write_text(json.dumps({**QUIET, "report_s": 0 if heard else 1}))
+        running.configure({**QUIET, "report_s": 0 if heard else 1})
         running.logged("configuration changed")
         if not heard:
             assert running.message(TOPIC)["thing"] == "press-1"

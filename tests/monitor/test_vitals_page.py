@@ -1,6 +1,5 @@
 """The device's vitals in the real process: found by what the configuration says, and over when it says otherwise."""
 
-import json
 from pathlib import Path
 
 import httpx
@@ -21,7 +20,7 @@ def test_a_limit_of_the_configuration_is_a_problem_until_it_is_changed(tmp_path:
             assert (shown["label"], shown["unit"], shown["problem"]) == ("Memory free", "bytes", True)
             assert shown["value"] > 0
             assert client.get("/healthz").text.startswith("edgeml.Monitor memory_low memory: no more than 100 %")
-            running.config_file.write_text(json.dumps({"port": 0, "auth": "off", "vitals": CALM}))
+            running.configure({"port": 0, "auth": "off", "vitals": CALM})
             eventually(lambda: client.get("/healthz").status_code == 200, what="its end")
         assert running.log.count("address=http://") == 1, "the page is not served anew for that"
         assert running.stop() == 0

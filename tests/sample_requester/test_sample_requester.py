@@ -42,7 +42,7 @@ def test_without_pictures_it_says_so_and_lives_on(tmp_path: Path) -> None:
     with Standalone("sample_requester", {"image_dir": str(tmp_path / "absent")}, tmp_path / "work") as running:
         running.logged("No such file or directory")
         cv2.imwrite(str(tmp_path / "a.png"), picture())
-        running.config_file.write_text(f'{{"image_dir": "{tmp_path}"}}')
+        running.configure({"image_dir": str(tmp_path)})
         assert running.message(TOPIC)["fname"] == "a.png"
         assert running.stop() == 0
 

