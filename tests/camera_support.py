@@ -4,6 +4,7 @@ from typing import Any
 
 from camera_capture.camera import Camera
 from camera_capture.config import Config
+from camera_capture.video import Video
 from edgeml.config import load
 
 
@@ -13,5 +14,8 @@ def configured(**settings: Any) -> Camera:
 
 
 def source_of(**settings: Any) -> Any:
-    """The source of a camera, of whatever class. Raises ConfigError and SourceError."""
-    return configured(**settings).open()
+    """The source of a camera, of whatever class, and a video opened. Raises ConfigError and SourceError."""
+    source = configured(**settings).open()
+    if isinstance(source, Video):
+        source.open()
+    return source

@@ -55,12 +55,14 @@ class Attempt(threading.Thread):
         self._worker, self._camera = worker, worker.camera
         self._health = worker.health
         self._passed_over = self._health.scope("passed_over")
+        self._decoding = self._health.scope("decoding")
         self.sign_of_life = self.began = time.monotonic()
         self.frames = 0
         self.ended = False
         self.error = ""
         self.unexpected: Exception | None = None
         self._source: Source | None = None
+        self._reading: Source | None = None
         self._masks = PrivacyMasks(self._camera.privacy_masks)
         self._passed = 0
         self._undecodable = 0
@@ -71,6 +73,11 @@ class Attempt(threading.Thread):
         if self._source is not None:
             self._source.cancel()
 
+    def silent_s(self) -> float:
+        """For how long it has shown no sign of life."""
+        heard = self._reading.sign_of_life if self._reading is not None else 0.0
+        return time.monotonic() - max(self.sign_of_life, heard)
+
     def run(self) -> None:
         try:
             self._camera = self._camera.unlocked(self._worker.password)
@@ -78,7 +85,8 @@ class Attempt(threading.Thread):
             self._source.packets = self._worker.tap()
             try:
                 self._source.open()
-                self._read(self._source)
+                self._reading = self._source.reading
+                self._read(self._reading)
             finally:
                 self._source.close()
         except Exception as error:  # noqa: BLE001  (what drivers and decoders raise is this camera's failure alone)
@@ -101,13 +109,15 @@ class Attempt(threading.Thread):
             self._tell_trouble(source)
             if source.position is not None and not camera.fps:
                 self._wait(pace.wait_for(source.position))
-            captured_ns = time.monotonic_ns()
+            captured_ns = source.captured_ns or time.monotonic_ns()
             self.sign_of_life = time.monotonic()
             if not pace.due():
                 self._health.count("dropped")
                 continue
+            grabbed = time.monotonic()
             image = self._image(source)
-            if image is not None and not self._put(image, captured_ns):
+            self._tell_software(source)
+            if image is not None and not self._put(image, captured_ns, grabbed):
                 return
 
     def _wait(self, seconds: float) -> None:
@@ -131,15 +141,21 @@ class Attempt(threading.Thread):
         with translated(self._camera.where):
             return shaped(self._masks.applied(image), self._camera)  # first: to scale it would spread what is hidden
 
-    def _put(self, image: "Image", captured_ns: int) -> bool:
+    def _put(self, image: "Image", captured_ns: int, grabbed: float) -> bool:
         if not self._worker.put(self, image, captured_ns):
             return False
         if not self.frames:
             self._health.cleared("source_failed")
         self.frames += 1
         self._health.count("captured")
-        self._health.observe("write", (time.monotonic_ns() - captured_ns) / 1e9)
+        self._health.observe("write", time.monotonic() - grabbed)
         return True
+
+    def _tell_software(self, source: Source) -> None:
+        if source.software:
+            self._decoding.found("software_decodes", source.software)
+        else:
+            self._decoding.cleared("software_decodes")
 
     def _tell_trouble(self, source: Source) -> None:
         """What the source passed over: counted, and a problem as long as it lasts."""

@@ -157,7 +157,20 @@ class LocatedCamera(Camera, frozen=True, kw_only=True):
         return where
 
 
-class NetworkCamera(LocatedCamera, frozen=True, kw_only=True):
+class VideoCamera(LocatedCamera, frozen=True, kw_only=True):
+    decode: Annotated[
+        Literal["all", "keyframes"], Meta(description="Videos: which frames; key frames alone cost far less CPU")
+    ] = "all"
+    hwaccel: Annotated[
+        str,
+        Meta(
+            pattern="^[a-z0-9_]{0,32}$",
+            description="Videos: FFmpeg's name of what decodes instead of the CPU, as cuda or v4l2m2m",
+        ),
+    ] = ""
+
+
+class NetworkCamera(VideoCamera, frozen=True, kw_only=True):
     password: Annotated[
         Password | None, Meta(description="rtsp, http: where the password of the user in `location` is kept")
     ] = None

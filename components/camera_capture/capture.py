@@ -226,7 +226,7 @@ class CameraWorker:
         while attempt.is_alive() and not self.stopping.is_set():
             attempt.join(timeout=min(0.1, limit / 4))
             allowed = limit * (1 if attempt.frames else 2)
-            if attempt.is_alive() and time.monotonic() - attempt.sign_of_life > allowed:
+            if attempt.is_alive() and attempt.silent_s() > allowed:
                 attempt.error = f"no frame for {allowed:g} s, the read hangs"
                 self._abandon()
                 self._abandoned.append(attempt)

@@ -26,9 +26,12 @@ class PacketReader:
     `stream` is the template for remuxing (`output.add_stream_from_template(packet.stream)`) as long as the reader is
     open: after `close` only a packet's bytes, times and flags may be used.
 
-    `limit_s` bounds opening (its two parts, each), and every `read`. `shown` names the place in errors, without its
-    secrets. `options` are those of FFmpeg's demuxer, `container_format` its name where it is not to be guessed.
+    `limit_s` bounds every `read`, `open_s` the two parts of opening, each. `shown` names the place in errors, without
+    its secrets, and `kind` what it should be. `options` are those of FFmpeg's demuxer, `container_format` is its name
+    where it is not to be guessed.
     """
+
+    nap_s = 0.0  # in FFmpeg's interrupt callback, where FFmpeg would ask it without a pause
 
     def __init__(
         self,
@@ -36,12 +39,15 @@ class PacketReader:
         *,
         shown: str,
         limit_s: float,
+        open_s: float | None = None,
+        kind: str = "video",
         options: Mapping[str, str] | None = None,
         container_format: str | None = None,
         packets: "Callable[[Packet[Any]], None] | None" = None,
     ) -> None:
         self.packets = packets
-        self._place, self._shown, self._limit_s = place, shown, limit_s
+        self.place, self._shown, self._kind = place, shown, kind
+        self.limit_s, self._open_s = limit_s, open_s if open_s is not None else limit_s
         self._options = {"max_pixels": str(MAX_PIXELS), **(options or {})}  # FFmpeg decodes a little as it opens
         self._format = container_format
         self._container: InputContainer | None = None
@@ -61,9 +67,9 @@ class PacketReader:
         import av
 
         _listen_to_us()
-        with self._foreign("cannot be opened"):
-            limits = (self._limit_s, self._limit_s)
-            self._container = av.open(self._place, "r", self._format, dict(self._options), timeout=limits)
+        with self._foreign(f"cannot be opened as {self._kind}", self._open_s):
+            limits = (self._open_s, self.limit_s)
+            self._container = av.open(self.place, "r", self._format, dict(self._options), timeout=limits)
         try:
             self._stream = self._found(self._container)
         except SourceError:
@@ -85,7 +91,7 @@ class PacketReader:
 
         Raises SourceError, and UndecodableError for one packet that is damaged.
         """
-        deadline = time.monotonic() + self._limit_s
+        deadline = time.monotonic() + self.limit_s
         while True:
             packet = self._next()
             if packet is None:
@@ -96,21 +102,28 @@ class PacketReader:
             if packet.size and packet.stream_index == self.stream.index:
                 return packet
             if time.monotonic() > deadline:
-                raise SourceError(f"{self._shown}: no video for {self._limit_s:g} s")
+                raise SourceError(f"{self._shown}: no video for {self.limit_s:g} s")
 
     def _next(self) -> "Packet[VideoStream] | None":
         if self._container is None:
             raise SourceError(f"{self._shown}: is not open")
         import av
 
-        with self._foreign("the stream broke off"):
+        self._wait()
+        with self._foreign("the stream broke off", self.limit_s):
             # All streams: PyAV would pass over others for ever, and ask no clock meanwhile.
             self._coming = self._coming or cast("Iterator[Packet[VideoStream]]", self._container.demux())
             try:
                 return next(self._coming, None)
+            except av.error.BlockingIOError:
+                self._coming = None
+                return cast("Packet[VideoStream]", av.Packet())
             except av.error.InvalidDataError as error:
                 self._coming = None
                 raise UndecodableError(f"{self._shown}: a packet is damaged") from error
+
+    def _wait(self) -> None:
+        """Wait for data, where FFmpeg cannot be interrupted while it does. Raises SourceError."""
 
     def cancel(self) -> None:
         """Make `open` or `read` of another thread raise SourceError soon."""
@@ -124,25 +137,26 @@ class PacketReader:
             container.close()
 
     @contextmanager
-    def _foreign(self, what: str) -> Iterator[None]:
+    def _foreign(self, what: str, limit_s: float) -> Iterator[None]:
         """What FFmpeg raises, as SourceError: without its text, which holds the URL."""
         import av
 
-        self._check()
+        self.check()
         _reading.reader, began = self, time.monotonic()
         try:
             yield
         except EdgemlError:
             raise
         except (av.error.FFmpegError, OSError, ValueError, RuntimeError, MemoryError) as error:
-            self._check()
-            late = time.monotonic() - began >= self._limit_s  # what FFmpeg makes of an interrupt differs
-            why = f"nothing whole within {self._limit_s:g} s" if late else words(error)
+            self.check()
+            late = time.monotonic() - began >= limit_s  # what FFmpeg makes of an interrupt differs
+            why = f"nothing whole within {limit_s:g} s" if late else words(error)
             raise SourceError(f"{self._shown}: {what}: {why}") from error
         finally:
             _reading.reader = None
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises SourceError once it is cancelled."""
         if self.cancelled:
             raise SourceError(f"{self._shown}: reading was cancelled")
 
@@ -167,6 +181,8 @@ class _Clock:
     @staticmethod
     def monotonic() -> float:
         reader = _reading.reader
+        if reader is not None and reader.nap_s:
+            time.sleep(reader.nap_s)
         return time.monotonic() * (_HASTE if reader is not None and reader.cancelled else 1)
 
 

@@ -21,7 +21,9 @@ class Source:
     `fps` is the source's own rate (0 when unknown); `live` sources set the pace, others are paced by us. `position`
     is where the grabbed frame stands in its file, in seconds, where files say so. `trouble` says what the source
     passes over while it goes on; `passed` counts it. `packets`, set before `open`, takes the packets of a source
-    that has any.
+    that has any. `captured_ns` is when the grabbed frame was captured, by the monotonic clock, where the source knows.
+    `software` says why hardware that was asked for does not decode; `sign_of_life` is the monotonic time at which a
+    waiting `grab` last heard something.
     """
 
     fps = 0.0
@@ -30,6 +32,14 @@ class Source:
     passed = 0
     trouble = ""
     packets: "Tap | None" = None
+    captured_ns: int | None = None
+    software = ""
+    sign_of_life = 0.0
+
+    @property
+    def reading(self) -> "Source":
+        """Itself, or the source that it found when it was opened."""
+        return self
 
     def open(self) -> None:
         """Connect, where that may take long and can be cancelled; called once, before `grab`. Raises SourceError."""

@@ -21,6 +21,10 @@ _SIZE = struct.Struct("=IIIII24x")
 _RATE = struct.Struct("=IIIIIII24x")
 _CAPTURE, _DISCRETE = 1, 1
 
+_TRY_FORMAT = 0xC0D05640 if struct.calcsize("P") == 8 else 0xC0CC5640
+_TRIED = struct.Struct("=I4xIII188x" if struct.calcsize("P") == 8 else "=IIII188x")
+PREFERRED = ("YUYV", "UYVY", "NV12", "MJPG", "GREY")  # where nobody says
+
 Ioctl = Callable[[int, int, bytes], bytes]
 
 
@@ -72,6 +76,32 @@ def offered(path: Path, ioctl: Ioctl = fcntl.ioctl) -> str:
     finally:
         os.close(descriptor)
     return (found if len(found) <= MAX_TEXT else found[: MAX_TEXT - 4] + " ...") or "it does not say"
+
+
+def settled(
+    path: Path, wanted: str, width: int, height: int, ioctl: Ioctl = fcntl.ioctl
+) -> tuple[str, tuple[int, int]]:
+    """The format and the size, (width, height), in which the device gives frames when it is asked for these.
+
+    No format is wanted where that is empty, and none is known where the answer is. Raises SourceError for a format that
+    it does not give.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be opened as device: {_reason(error)}") from error
+    try:
+        there = [code.to_bytes(4, "little").decode("latin-1") for code in _formats(descriptor, ioctl)]
+        if wanted and there and wanted not in there:
+            raise SourceError(f"{path}: does not give {wanted}; it gives {offered(path, ioctl)}")
+        taken = wanted or next((name for name in PREFERRED if name in there), "")
+        code = int.from_bytes(taken.encode(), "little")
+        answer = _TRIED.unpack(ioctl(descriptor, _TRY_FORMAT, _TRIED.pack(_CAPTURE, width, height, code)))
+        return taken, (answer[1] or width, answer[2] or height)
+    except OSError:  # drivers need not have this request
+        return wanted, (width, height)
+    finally:
+        os.close(descriptor)
 
 
 def _described(descriptor: int, code: int, ioctl: Ioctl) -> str:

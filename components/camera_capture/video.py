@@ -1,56 +1,84 @@
-"""Devices, files and streams, through OpenCV."""
+"""Devices, files and streams, through FFmpeg in PyAV."""
 
 import math
+import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from camera_capture.camera import Camera, LocatedCamera
+from camera_capture.camera import VideoCamera
+from camera_capture.decoder import Decoder
 from camera_capture.errors import UndecodableError
-from camera_capture.file_sizes import FileSizes
-from camera_capture.http_address import escaped
-from camera_capture.source import Source, translated
+from camera_capture.packets import PacketReader
+from camera_capture.source import Source
+from camera_capture.stream_clock import StreamClock
 from edgeml import redact
 from edgeml.errors import SourceError
 
 if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
     from camera_capture.source import Image
 
 MAX_FPS = 240.0  # files with frames at irregular times say 1000 and mean nothing
+OPENING, READING = 0.75, 0.9  # of `stall_timeout_s`: what went wrong is told before the supervisor takes it for a hang
+PATIENCE, KEYFRAMES_S = 3, 60.0  # times `stall_timeout_s` for a first frame, and seconds between two key frames
 
 
 class Video(Source):
     """A file plays by its own timestamps, and is opened anew to begin again: not every file can be wound back.
 
-    `capture` makes OpenCV's reader, from OpenCV itself.
+    `made` makes a reader that is not open yet. `packets` gets each packet once it is decoded, and may then do with it
+    what it likes, on any thread.
     """
 
     def __init__(
-        self, camera: Camera, capture: Callable[[Any], Any], *, file: Path | None = None, loop: bool = False
+        self, camera: VideoCamera, made: Callable[[], PacketReader], *, live: bool = True, loop: bool = False
     ) -> None:
-        self._camera, self._made, self._file, self._loop = camera, capture, file, loop
+        self._camera, self._made, self._loop = camera, made, loop
         self._shown = redact.location(camera.where)
-        self.live = file is None
+        self.live = live
+        self._due: Packet[Any] | None = None  # to `packets`
         self._frames = 0
-        self._sizes: FileSizes | None = None
-        self._capture = self._opened()
+        self._reader: PacketReader | None = None
+        self._decoder: Decoder | None = None
+        self._found: VideoFrame | Packet[VideoStream] | None = None
+        self._index, self._start, self._tick_s = 0, 0, 0.0
+        self._damaged = ""
+        self._clock = StreamClock()
+        self._cancelled = False
 
-    def _opened(self) -> Any:
-        import cv2
-
-        with translated(self._camera.where):
-            capture = self._made(cv2)
-            if not capture.isOpened():
-                capture.release()
-                why = f": {trouble}" if (trouble := self._camera.trouble()) else ""
-                raise SourceError(f"{self._shown}: cannot be opened as {self._camera.kind}{why}")
-            fps = capture.get(cv2.CAP_PROP_FPS)
-            if self._file is not None:
-                self._sizes = FileSizes(self._file, capture)
-        self.fps = fps if 0.1 <= fps <= MAX_FPS else 0.0
-        return capture
+    def open(self) -> None:
+        self._reader = reader = self._made()
+        if self._cancelled:
+            reader.cancel()
+        try:
+            reader.open()
+        except SourceError as error:
+            why = "" if self._cancelled else self._camera.trouble()
+            if why:
+                raise SourceError(f"{self._shown}: cannot be opened as {self._camera.kind}: {why}") from error
+            raise
+        reader.packets = self._arrived
+        keyframes, limit_s = self._camera.decode == "keyframes", PATIENCE * self._camera.stall_timeout_s
+        self._decoder = Decoder(
+            reader,
+            self._shown,
+            keyframes=keyframes,
+            hwaccel=self._camera.hwaccel,
+            patience_s=max(KEYFRAMES_S, limit_s) if keyframes else limit_s,
+            late=self.live,
+        )
+        self._tell_software()
+        stream = reader.stream
+        self._index, self._start, self._tick_s = stream.index, stream.start_time or 0, float(stream.time_base or 0)
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        self.fps = fps if 0.1 <= fps <= MAX_FPS and not keyframes else 0.0
 
     def grab(self) -> bool:
+        if self._decoder is None:
+            self.open()
         if self._grabbed():
             return True
         if self.live:
@@ -60,50 +88,86 @@ class Video(Source):
         if not self._loop:
             return False
         self.close()
-        self._capture = self._opened()
+        self.open()
         if not self._grabbed():
             raise SourceError(f"{self._shown}: ended after {self._frames} frames, and then gave no frame any more")
         return True
 
     def _grabbed(self) -> bool:
-        import cv2
-
-        with translated(self._camera.where):
-            if not self._capture.grab():
-                return False
-            if not self.live:
-                seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                self.position = seconds if math.isfinite(seconds) else 0.0
+        """Whether there is a frame, or one that cannot be decoded."""
+        if self._decoder is None:
+            return False
+        self._damaged = ""
+        try:
+            self._found = self._decoder.next()
+        except UndecodableError as error:
+            self._found, self._damaged = None, str(error)
+            return True
+        finally:
+            self._tell_software()
+            if not self._decoder.late:
+                self._deliver()
+        if self._found is None:
+            return False
         self._frames += 1
+        seconds = self._seconds(self._found.pts)
+        if self.live:
+            self.captured_ns = round(self._clock.captured(seconds, time.monotonic()) * 1e9)
+        else:
+            self.position = seconds if seconds is not None and math.isfinite(seconds) else 0.0
         return True
 
-    def retrieve(self) -> "Image":
-        import cv2
+    def _arrived(self, packet: Any) -> None:
+        self.sign_of_life = now = time.monotonic()
+        self._deliver()
+        self._due = packet
+        if self.live and packet.stream_index == self._index:
+            self._clock.arrived(self._seconds(packet.pts), now)
 
-        with translated(self._camera.where):
-            ok, image = self._capture.retrieve()
-            size = self._sizes.at(self.position or 0.0) if self._sizes is not None else None
-            if ok and image is not None and size is not None:
-                image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-        if not ok or image is None or image.size == 0:
-            raise UndecodableError(f"{self._shown}: a frame cannot be decoded")
-        decoded: Image = image
-        return decoded
+    def _deliver(self) -> None:
+        packet, self._due = self._due, None
+        if packet is not None and self.packets is not None:
+            self.packets(packet)
+
+    def _seconds(self, pts: int | None) -> float | None:
+        """A time of the stream, since its start."""
+        return None if pts is None else (pts - self._start) * self._tick_s
+
+    def retrieve(self) -> "Image":
+        if self._found is None or self._decoder is None:
+            raise UndecodableError(self._damaged or f"{self._shown}: nothing was grabbed")
+        return self._decoder.image(self._found)
+
+    def _tell_software(self) -> None:
+        if self._decoder is not None:
+            self.software = self._decoder.software
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._reader is not None:
+            self._reader.cancel()
 
     def close(self) -> None:
-        self._capture.release()
-        if self._sizes is not None:
-            self._sizes.close()
+        self._decoder = self._found = self._due = None
+        if self._reader is not None:
+            self._reader.close()
 
 
-def by_ffmpeg(cv2: Any, camera: Camera, place: str) -> Any:
-    """OpenCV's reader of a file or URL."""
-    timeout_ms = int(camera.stall_timeout_s * 1000)
-    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-    return cv2.VideoCapture(place, cv2.CAP_FFMPEG, limits)
-
-
-def streamed(camera: LocatedCamera) -> Video:
-    """What is at the camera's URL. Raises SourceError."""
-    url = escaped(camera.place())
-    return Video(camera, lambda cv2: by_ffmpeg(cv2, camera, url))
+def reader(
+    camera: VideoCamera,
+    place: str,
+    options: dict[str, str] | None = None,
+    container_format: str | None = None,
+    made: type[PacketReader] = PacketReader,
+) -> PacketReader:
+    """A reader of what is at `place`, with the limits of the camera."""
+    limit_s = camera.stall_timeout_s
+    return made(
+        place,
+        shown=redact.location(camera.where),
+        kind=camera.kind,
+        open_s=OPENING * limit_s,
+        limit_s=READING * limit_s,
+        options=options,
+        container_format=container_format,
+    )

@@ -31,6 +31,7 @@ ADVICE = {
     "unreachable": "Look at the network, the address and the certificate; the component keeps trying.",
     "unreadable": "Let the component's user read the folder, or run both components as one user.",
     "source_failed": "Look at the camera, port or file and its cable; the component keeps trying.",
+    "software_decodes": "Correct hwaccel to what the board has for this video, or leave it away; it works meanwhile.",
     "worker_failed": "A fault of the component: report it with the traceback of its log; the part is tried again.",
     "model_waiting": "Deploy the model bundle, or correct the model's name.",
     "model_refused": "Make a bundle that fits; the text says what was expected and what is there.",

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from camera_capture import v4l2
-from camera_capture.kinds.device import DeviceCamera
+from camera_capture.kinds import device
+from camera_capture.packets import PacketReader
 from camera_support import configured, source_of
 from edgeml.errors import ConfigError, SourceError
 
@@ -39,6 +40,9 @@ class Driver:
             elif request == 0xC02C564A:  # VIDIOC_ENUM_FRAMESIZES
                 sizes = list(self._offer[bytes(answer[4:8]).decode()])
                 struct.pack_into("=III", answer, 8, self._kind, *sizes[index])
+            elif request == 0xC0D05640:  # VIDIOC_TRY_FMT: the nearest there is
+                code = bytes(answer[16:20]).decode()
+                struct.pack_into("=II4s", answer, 8, *next(iter(self._offer[code])), code.encode())
             elif request == 0xC034564B:  # VIDIOC_ENUM_FRAMEINTERVALS
                 size = struct.unpack_from("=II", answer, 8)
                 rates = self._offer[bytes(answer[4:8]).decode()][size[0], size[1]]
@@ -109,68 +113,56 @@ def test_what_is_no_device_is_told(tmp_path: Path) -> None:
         source_of(type="device", location="/dev/null")
 
 
-class Capture:
-    """OpenCV's reader of a device that gives one format and one size."""
+def test_what_a_device_settles_on_is_known_before_it_is_opened() -> None:
+    def settled(wanted: str, offer: Offer = WEBCAM) -> tuple[str, tuple[int, int]]:
+        return v4l2.settled(Path("/dev/null"), wanted, 1280, 720, Driver(offer))
 
-    def __init__(self, fourcc: str, size: tuple[int, int]) -> None:
-        import cv2
-
-        self._fixed = {
-            cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*fourcc),
-            cv2.CAP_PROP_FRAME_WIDTH: size[0],
-            cv2.CAP_PROP_FRAME_HEIGHT: size[1],
-        }
-        self.asked: list[int] = []
-
-    def set(self, prop: int, value: float) -> bool:
-        self.asked.append(prop)
-        return False
-
-    def get(self, prop: int) -> float:
-        return float(self._fixed.get(prop, 0))
-
-    def isOpened(self) -> bool:  # noqa: N802  (OpenCV's name)
-        return True
-
-    def release(self) -> None:
-        pass
+    assert settled("MJPG") == ("MJPG", (1920, 1080))
+    assert settled("") == ("YUYV", (640, 480))
+    assert settled("", {"H264": {(8, 8): []}, "MJPG": {(4, 4): []}}) == ("MJPG", (4, 4))
+    assert settled("", {"BA81": {(8, 8): []}}) == ("", (1280, 720))  # FFmpeg's choice
+    assert settled("MJPG", {}) == ("MJPG", (1280, 720))  # a driver that tells nothing is tried
+    with pytest.raises(SourceError, match=r"does not give H264; it gives MJPG 1920x1080 \(30, 15/s\)"):
+        settled("H264")
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Opens a camera whose device is `capture`."""
-    import cv2
+def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What FFmpeg is asked for where the device settles on a format and a size."""
 
-    def _opened(capture: Capture, **settings: Any) -> None:
-        monkeypatch.setattr(cv2, "VideoCapture", lambda *arguments: capture)
+    def _asked(taken: str, size: tuple[int, int], **settings: Any) -> dict[str, str]:
+        given: list[dict[str, str]] = []
+
+        def reader(camera: object, place: str, options: dict[str, str], *_: object, **__: object) -> PacketReader:
+            given.append(options)
+            return PacketReader("/nowhere", shown=place, limit_s=1)
+
+        monkeypatch.setattr(device, "reader", reader)
+        monkeypatch.setattr(v4l2, "settled", lambda *arguments: (taken, size))
         monkeypatch.setattr(v4l2, "offered", lambda path: "MJPG 1920x1080 (30/s)")
-        camera = configured(location="/dev/null", **settings)
-        assert isinstance(camera, DeviceCamera)
-        camera.open().close()
+        with pytest.raises(SourceError, match="/dev/null: cannot be opened"):
+            source_of(location="/dev/null", **settings)
+        return given[0]
 
-    return _opened
-
-
-def test_the_format_is_asked_for_before_the_size_and_must_be_had(opened: Any) -> None:
-    import cv2
-
-    capture = Capture("MJPG", (1280, 720))
-    opened(capture, input_format="MJPG", width=1280, height=720)
-    assert capture.asked[:2] == [cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_FRAME_WIDTH]
-    with pytest.raises(SourceError, match=r"/dev/null: does not give YUYV; it gives MJPG 1920x1080 \(30/s\)"):
-        opened(capture, input_format="YUYV")
-    opened(capture)  # the driver's choice is as good as any
+    return _asked
 
 
-def test_another_size_is_scaled_as_ever_and_told(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_ffmpeg_is_asked_for_what_the_device_settles_on(asked: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        opened(Capture("MJPG", (640, 480)), width=1280, height=720)
-    assert "wanted=1280x720 taken=640x480: it gives MJPG 1920x1080 (30/s)" in caplog.text
-    caplog.clear()
-    opened(Capture("MJPG", (640, 480)), width=640)
+        options = asked("H264", (1280, 720), input_format="H264", width=1280, height=720, fps=12.5)
+        assert options == {"fflags": "+4", "video_size": "1280x720", "input_format": "h264", "framerate": "12.5"}
+        assert asked("", (640, 480)) == {"fflags": "+4", "video_size": "640x480"}
+        assert asked("YUYV", (320, 240))["video_size"] == "320x240"  # no size is as good as any
+        assert asked("MJPG", (640, 480), width=640)["video_size"] == "640x480"
     assert not caplog.records
 
 
+def test_another_size_is_scaled_as_ever_and_told(asked: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        asked("MJPG", (640, 480), width=1280, height=720)
+    assert "wanted=1280x720 taken=640x480: it gives MJPG 1920x1080 (30/s)" in caplog.text
+
+
 def test_formats_that_nothing_here_can_decode_are_refused() -> None:
-    with pytest.raises(ConfigError, match="input_format: invalid enum value 'H264', expected one of"):
-        configured(input_format="H264")
+    with pytest.raises(ConfigError, match="input_format: invalid enum value 'H265', expected one of"):
+        configured(input_format="H265")

@@ -84,7 +84,7 @@ def rtsp(server: RawServer) -> str:
 
 def test_who_says_nothing_is_left_in_time(silent: RawServer) -> None:
     began = time.monotonic()
-    with pytest.raises(SourceError, match=r"cam: cannot be opened: nothing whole within 0\.3 s"):
+    with pytest.raises(SourceError, match=r"cam: cannot be opened as video: nothing whole within 0\.3 s"):
         reader(rtsp(silent), 0.3).open()
     assert time.monotonic() - began < 5
 
@@ -113,4 +113,4 @@ def test_another_thread_can_end_a_read(silent: RawServer) -> None:
 def test_nothing_that_is_secret_is_told(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as refused:
         reader("rtsp://me:s3cret@127.0.0.1:1/x?token=s3cret").open()
-    assert str(refused.value) == "cam: cannot be opened: connection refused"
+    assert str(refused.value) == "cam: cannot be opened as video: connection refused"

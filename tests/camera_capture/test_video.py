@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from camera_capture import pace
-from camera_capture.file_sizes import MAX_SIDE, size_in
 from camera_capture.kinds.device import DeviceCamera
 from camera_capture.kinds.file import FileCamera
 from camera_capture.kinds.rtsp import RtspCamera
@@ -191,71 +190,3 @@ def test_a_size_that_changes_midway_is_the_size_of_the_frames(tmp_path: Path, ki
             assert abs(split - width // 2) <= 2
     finally:
         source.close()
-
-
-def sps(width: int, height: int, *, profile: int = 66, crop: tuple[int, int] = (0, 0), fields: bool = False) -> bytes:
-    """A sequence parameter set as H.264 7.3.2.1.1 writes it, in an Annex B packet behind a delimiter."""
-
-    def ue(value: int) -> str:
-        return "0" * ((value + 1).bit_length() - 1) + f"{value + 1:b}"
-
-    bits = f"{profile:08b}{0:08b}{30:08b}" + ue(0)
-    if profile == 100:
-        bits += ue(1) + ue(0) + ue(0) + "0" + "1" + "1" + ue(1) * 16 + "0" * 7
-    bits += ue(0) + ue(0) + ue(2) + ue(1) + "0" + ue(width // 16 - 1) + ue(height // (32 if fields else 16) - 1)
-    bits += ("00" if fields else "1") + "1" + ("1" + ue(0) + ue(crop[0]) + ue(0) + ue(crop[1]) if any(crop) else "0")
-    bits += "01"
-    bits = bits.ljust(-(-len(bits) // 8) * 8, "0")
-    raw = int(bits, 2).to_bytes(len(bits) // 8)
-    escaped = raw.replace(b"\0\0\0", b"\0\0\3\0").replace(b"\0\0\1", b"\0\0\3\1")
-    return b"\0\0\0\1\x09\xf0\0\0\0\1\x67" + escaped + b"\0\0\1\x65" + bytes(20)
-
-
-def vp9(width: int, height: int) -> bytes:
-    """The start of a key frame in profile 0."""
-    return bytes.fromhex("82498342") + (0b001_0 << 36 | (width - 1) << 20 | (height - 1) << 4).to_bytes(5) + b"x"
-
-
-@pytest.mark.parametrize(
-    ("packet", "codec", "size"),
-    [
-        (sps(640, 480), b"h264", (640, 480)),
-        (sps(1920, 1088, crop=(0, 4)), b"avc1", (1920, 1080)),
-        (sps(1920, 1088, crop=(0, 2), fields=True), b"h264", (1920, 1080)),
-        (sps(1280, 720, profile=100), b"h264", (1280, 720)),
-        (vp9(640, 480), b"vp90", (640, 480)),
-        (vp8(np.zeros((48, 80, 3), np.uint8)), b"vp80", (80, 48)),
-        (b"", b"h264", None),
-        (b"\0\0\1\x67", b"h264", None),
-        (b"\0\0\1\x67" + bytes(300), b"h264", None),
-        (b"\0\0\1\x67" + b"\xff" * 300, b"h264", None),
-        (b"\0\0\1", b"avc1", None),
-        (b"\x82", b"vp90", None),
-        (b"abc", b"vp80", None),
-        (b"\xff\xd8\xff", b"mjpg", None),
-    ],
-    ids=range(14),
-)
-def test_sizes_of_packets(packet: bytes, codec: bytes, size: tuple[int, int] | None) -> None:
-    found = size_in(codec, packet)
-    assert found == size or (size is None and packet.endswith(b"\xff"))
-
-
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (MAX_SIDE - 1, 1), (MAX_SIDE, MAX_SIDE), (1, MAX_SIDE)])
-def test_sides_up_to_what_a_frame_may_have(width: int, height: int) -> None:
-    assert size_in(b"vp90", vp9(width, height)) == (width, height)
-
-
-@pytest.mark.parametrize(
-    ("packet", "codec"),
-    [
-        (vp9(MAX_SIDE + 1, 1), b"vp90"),
-        (vp9(1, MAX_SIDE + 1), b"vp90"),
-        (vp9(1 << 16, 1 << 16), b"vp90"),
-        (bytes(3) + b"\x9d\x01\x2a" + bytes(4), b"vp80"),
-        (bytes(3) + b"\x9d\x01\x2a" + bytes([16, 0, 0, 0]), b"vp80"),
-    ],
-    ids=["wider", "higher", "the most that is written", "none", "no height"],
-)
-def test_sides_beyond_are_no_size(packet: bytes, codec: bytes) -> None:
-    assert size_in(codec, packet) is None

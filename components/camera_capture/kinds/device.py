@@ -1,58 +1,107 @@
 """A camera of the machine, by V4L2."""
 
 import logging
+import select
+import stat
+import time
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
 from camera_capture import v4l2
-from camera_capture.camera import LocatedCamera
-from camera_capture.video import Video
+from camera_capture.camera import VideoCamera
+from camera_capture.packets import PacketReader
+from camera_capture.video import Video, reader
 from edgeml.errors import SourceError
 from edgeml.log import kv
 
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
 log = logging.getLogger(__name__)
 
+USUAL = (640, 480)  # the size of cameras that are told none
+MAX_WAITING = 32  # frames that drivers keep
+SLICE_S = 0.1
+_NONBLOCK = "+4"  # AVFMT_FLAG_NONBLOCK, for which fflags has no name
+_FFMPEG = {"MJPG": "mjpeg", "H264": "h264", "YUYV": "yuyv422", "UYVY": "uyvy422", "NV12": "nv12", "GREY": "gray"}
 
-class DeviceCamera(LocatedCamera, frozen=True, kw_only=True, tag="device"):
+
+class DeviceCamera(VideoCamera, frozen=True, kw_only=True, tag="device"):
     untagged: ClassVar[bool] = True
 
     location: Annotated[str | int, Meta(description="device: V4L2 index or path, as /dev/v4l/by-id/...")] = "0"
     input_format: Annotated[
-        Literal["", "MJPG", "YUYV", "UYVY", "NV12", "GREY"],
-        Meta(description="device: what the camera is to send; the driver chooses by default"),
+        Literal["", "MJPG", "H264", "YUYV", "UYVY", "NV12", "GREY"],
+        Meta(description="device: what the camera is to send; by default what is there of YUYV, UYVY, NV12, MJPG"),
     ] = ""
 
     def open(self) -> Video:
         """Raises SourceError."""
         path = v4l2.device(self.place())
-        return Video(self, lambda cv2: self._capture(cv2, path))
+        return Video(self, lambda: self._reader(path))
 
-    def _capture(self, cv2: Any, path: Path) -> Any:
-        capture = cv2.VideoCapture(str(path), cv2.CAP_V4L2)
-        code = cv2.VideoWriter.fourcc(*self.input_format) if self.input_format else 0
-        for prop, value in (
-            (cv2.CAP_PROP_FOURCC, code),
-            (cv2.CAP_PROP_FRAME_WIDTH, self.width),
-            (cv2.CAP_PROP_FRAME_HEIGHT, self.height),
-            (cv2.CAP_PROP_FPS, self.fps),
-        ):
-            if value:
-                capture.set(prop, value)
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        if capture.isOpened():
-            self._compare(cv2, capture, path, code)
-        return capture
-
-    def _compare(self, cv2: Any, capture: Any, path: Path, code: int) -> None:
-        """Raises SourceError where the driver has another format. Another size is scaled, and told."""
-        found = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
-        if code and found != code:
-            capture.release()
-            raise SourceError(f"{path}: does not give {self.input_format}; it gives {v4l2.offered(path)}")
-        size = (int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
-        wanted = (self.width or size[0], self.height or size[1])
-        if size != wanted:
+    def _reader(self, path: Path) -> PacketReader:
+        wanted = (self.width or USUAL[0], self.height or USUAL[1])
+        taken, size = v4l2.settled(path, self.input_format, *wanted)
+        if (self.width or self.height) and size != (self.width or size[0], self.height or size[1]):
             facts = kv(device=path, wanted=f"{wanted[0]}x{wanted[1]}", taken=f"{size[0]}x{size[1]}")
             log.warning("the device has another size, frames are scaled %s: it gives %s", facts, v4l2.offered(path))
+        options = {"fflags": _NONBLOCK, "video_size": f"{size[0]}x{size[1]}"}
+        if taken:
+            options["input_format"] = _FFMPEG[taken]
+        if self.fps:
+            options["framerate"] = f"{self.fps:g}"
+        return reader(self, str(path), options, "video4linux2,v4l2", made=DeviceReader)
+
+
+class DeviceReader(PacketReader):
+    """Waits for frames itself: FFmpeg would do that in the driver, where nothing can interrupt it."""
+
+    nap_s = 0.002
+
+    def open(self) -> "DeviceReader":
+        super().open()
+        self._descriptor = _descriptor(self.place)
+        return self
+
+    def _next(self) -> "Packet[VideoStream] | None":
+        """The newest, where each stands for itself."""
+        packet = super()._next()
+        for _ in range(MAX_WAITING):
+            if packet is None or not packet.size:
+                time.sleep(self.nap_s)
+                break
+            if not self.stream.codec_context.codec.intra_only or not self._ready(0):
+                break
+            if (newer := super()._next()) is None or not newer.size:
+                break
+            packet = newer
+        return packet
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + self.limit_s
+        while not self._ready(SLICE_S):
+            self.check()
+            if time.monotonic() > deadline:
+                raise SourceError(f"{self.place}: no frame for {self.limit_s:g} s")
+
+    def _ready(self, limit_s: float) -> bool:
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        return bool(poll.poll(limit_s * 1000))
+
+
+def _descriptor(place: str) -> int:
+    """FFmpeg's own one of a device that nobody else in this process has open. Raises SourceError."""
+    device = Path(place).stat().st_rdev
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            status = descriptor.stat()
+        except OSError:  # that of the listing
+            continue
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == device:
+            return int(descriptor.name)
+    raise SourceError(f"{place}: is not open")

@@ -12,10 +12,10 @@ from msgspec import Meta
 
 from camera_capture.camera import NetworkCamera
 from camera_capture.errors import UndecodableError
-from camera_capture.http_address import Address, authorization
+from camera_capture.http_address import Address, authorization, escaped
 from camera_capture.multipart import MAX_PART, Multipart
 from camera_capture.source import Source
-from camera_capture.video import Video, streamed
+from camera_capture.video import Video, reader
 from edgeml import http, pictures, redact
 from edgeml.errors import HttpError, PictureError, SourceError
 
@@ -52,7 +52,7 @@ class HttpPictures(Source):
         self._parts: Multipart | None = None
         self._video: Video | None = None
         self._data: bytes | None = None
-        self._opened = False
+        self._opened = self._cancelled = False
 
     def open(self) -> None:
         stream, kind = self._ask()
@@ -74,8 +74,20 @@ class HttpPictures(Source):
             raise SourceError(f"{self._shown}: answers with a page, not with pictures; is the path right?")
         else:
             self._end()
-            self._video = streamed(self._camera)
-            self.live, self.fps = self._video.live, self._video.fps
+            self._play()
+
+    @property
+    def reading(self) -> Source:
+        return self._video or self
+
+    def _play(self) -> None:
+        url = escaped(self._camera.place())
+        self._video = video = Video(self._camera, lambda: reader(self._camera, url))
+        video.packets = self.packets
+        if self._cancelled:
+            video.cancel()
+        video.open()
+        self.live, self.fps = video.live, video.fps
 
     def grab(self) -> bool:
         if not self._opened:
@@ -105,6 +117,9 @@ class HttpPictures(Source):
             raise UndecodableError(str(error)) from error
 
     def cancel(self) -> None:
+        self._cancelled = True
+        if self._video is not None:
+            self._video.cancel()
         stream = self._stream
         if stream is not None and stream.connection.timed is not None:
             with contextlib.suppress(OSError):

@@ -1,22 +1,31 @@
 """A network camera that FFmpeg reads by its URL."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from camera_capture import rtsp_trouble
 from camera_capture.camera import NetworkCamera
-from camera_capture.video import Video, streamed
+from camera_capture.http_address import escaped, split
+from camera_capture.video import Video, reader
 
 MAX_ASK_S = 3.0
+ANALYZED = 0.6  # of `stall_timeout_s`: what the stream has not said of itself by then, its frames say
 
 
 class RtspCamera(NetworkCamera, frozen=True, kw_only=True, tag="rtsp"):
     location: Annotated[str | int, Meta(description="rtsp: URL")] = "0"
+    transport: Annotated[
+        Literal["tcp", "udp"], Meta(description="rtsp: how its packets come; over udp some may be lost")
+    ] = "tcp"
 
     def open(self) -> Video:
         """Raises SourceError."""
-        return streamed(self)
+        url = escaped(self.place())
+        options = {"analyzeduration": str(round(ANALYZED * self.stall_timeout_s * 1e6))}
+        if split(url)[0] in ("rtsp", "rtsps"):
+            options["rtsp_transport"] = self.transport
+        return Video(self, lambda: reader(self, url, options))
 
     def trouble(self) -> str:
-        return rtsp_trouble.trouble(self.where, min(MAX_ASK_S, self.stall_timeout_s / 2))
+        return rtsp_trouble.trouble(self.where, min(MAX_ASK_S, self.stall_timeout_s * 0.4))
