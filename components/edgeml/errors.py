@@ -20,7 +20,8 @@ called, with `raise ... from error`.
 #  ├── SourceError            a camera or file cannot be read
 #  ├── PictureError           a file is no picture that may be decoded
 #  ├── BundleError            a model bundle is missing, incomplete, corrupt or does not run
-#  │    └── UnreadableError       its folder may not be read by the user of this process
+#  │    ├── UnreadableError       its folder may not be read by the user of this process
+#  │    └── ProviderError         the execution provider that is to run it is not there, or does not start
 #  ├── SpoolError             the durable queue refuses or cannot store an item
 #  │    └── Undeliverable         the receiver will never accept this item: drop it, do not retry
 #  ├── HttpError              a server in the network does not answer as it should
@@ -125,6 +126,12 @@ class UnreadableError(BundleError):
     """A model bundle, or the folder that it is in, may not be read by the user of this process."""
 
     code = "unreadable"
+
+
+class ProviderError(BundleError):
+    """An execution provider of ONNX Runtime is not in its build, or does not start."""
+
+    code = "provider_failed"
 
 
 class SpoolError(EdgemlError):

@@ -5,10 +5,11 @@ import math
 import os
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgeml.bundle import MAX_MODEL_BYTES, Bundle, InputTensor, Manifest
-from edgeml.errors import BundleError, ConfigError
+from edgeml.errors import BundleError, ProviderError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,14 +69,14 @@ def open_session(
 ) -> "ort.InferenceSession":
     """An ONNX Runtime session on the bundle's `file`. `threads` 0 lets ONNX Runtime choose.
 
-    Raises ConfigError for a provider this build of ONNX Runtime lacks, BundleError for a model it cannot load or
-    that does not take the input which model.json describes.
+    Raises ProviderError for a provider that this build of ONNX Runtime lacks or that does not start, BundleError for a
+    model it cannot load or that does not take the input which model.json describes.
     """
     onnxruntime = runtime()
     present = onnxruntime.get_available_providers()
     for provider in providers:
         if provider not in present:
-            raise ConfigError("providers", f"{provider} is not in this ONNX Runtime, present are {', '.join(present)}")
+            raise ProviderError(f"{provider} is not in this ONNX Runtime, present are {', '.join(present)}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
@@ -97,16 +98,37 @@ def open_session(
     # Between `load` and now anybody may have changed the files: these bytes are hashed again, and are the ones loaded.
     model = bundle.read(bundle.file, MAX_MODEL_BYTES)
     weights = {name: bundle.read(name) for name in sorted(bundle.inspected(model).external)}
+    if weights and not hasattr(options, "add_external_initializers_from_files_in_memory"):
+        there = onnxruntime.__version__
+        raise BundleError(f"{bundle.model}: weights in files of their own need ONNX Runtime 1.24, this is {there}")
     try:
         if weights:
             options.add_external_initializers_from_files_in_memory(
                 list(weights), list(weights.values()), [len(content) for content in weights.values()]
             )
-        session = onnxruntime.InferenceSession(model, options, providers=list(providers))
+        # It would go on with the CPU, and tell nobody but stdout.
+        session = onnxruntime.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise BundleError(f"{bundle.model}: ONNX Runtime cannot load it: {first_line(error)}") from error
+    running = session.get_providers()
+    for provider in providers:
+        if provider not in running:
+            raise ProviderError(f"{provider} does not start: {_why_not(provider, Path(onnxruntime.__file__).parent)}")
     check_input(session, bundle)
     return session
+
+
+def _why_not(provider: str, package: Path) -> str:
+    """What ONNX Runtime tells its log alone: which library is missing. A driver that does not fit says no more."""
+    name = provider.removesuffix("ExecutionProvider").lower()
+    library = package / "capi" / f"libonnxruntime_providers_{name}.so"
+    try:
+        if library.exists():
+            ctypes.CDLL(str(library))
+    except OSError as error:
+        if "undefined symbol" not in str(error):  # those of ONNX Runtime itself, which nothing has loaded for us
+            return str(error)
+    return "the log has what ONNX Runtime says of it"
 
 
 def probe(session: "ort.InferenceSession", bundle: Bundle) -> None:

@@ -35,6 +35,7 @@ ADVICE = {
     "worker_failed": "A fault of the component: report it with the traceback of its log; the part is tried again.",
     "model_waiting": "Deploy the model bundle, or correct the model's name.",
     "model_refused": "Make a bundle that fits; the text says what was expected and what is there.",
+    "provider_failed": "Install the driver and libraries that the text names, or build with another --runtime.",
     "time_zone": "Correct timeZone, or install tzdata on the device.",
     "log_refused": "Correct the regular expression; the other logs are shipped as before.",
     "file_refused": "Make it a regular file of one link, in a folder that only its owner can write.",

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeml import models
-from edgeml.errors import BundleError, ConfigError
+from edgeml.errors import BundleError, ProviderError
 
 
 def bundle(folder: Path, version: str = "1.0.0", **changes: Any) -> Path:
@@ -128,7 +128,9 @@ def test_a_wrong_input_name_lists_those_there_are(tmp_path: Path) -> None:
 
 
 def test_a_missing_provider_lists_those_present(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"CUDAExecutionProvider is not in this ONNX Runtime, present are .*CPUExec"):
+    with pytest.raises(
+        ProviderError, match=r"CUDAExecutionProvider is not in this ONNX Runtime, present are .*CPUExec"
+    ):
         models.open_session(models.load(bundle(tmp_path / "b")), providers=["CUDAExecutionProvider"])
 
 

@@ -12,11 +12,12 @@ from msgspec import Meta
 
 from edgeml import messages, models
 from edgeml.bundle import MODEL
-from edgeml.errors import BackendError, BundleError, ConfigError, EdgemlError
+from edgeml.errors import BackendError, BundleError, ConfigError, EdgemlError, ProviderError
 from edgeml.fields import Name
 from edgeml.log import kv
 from edgeml.messages import ModelActivate, ModelStatus
 from inferencer.parts import BackendSettings, Model, Place
+from inferencer.providers import Providers
 from inferencer.sample import Outcome, Sample
 from inferencer.sessions import session_of
 
@@ -41,6 +42,10 @@ class OnnxBackend(BackendSettings, frozen=True, tag="onnx", tag_field="type"):
     providers: Annotated[
         tuple[str, ...], Meta(description="ONNX Runtime execution providers, the preferred one first")
     ] = ("CPUExecutionProvider",)
+    fallback_to_cpu: Annotated[
+        bool,
+        Meta(description="Let the CPU answer while a provider is not there or fails, which is a problem meanwhile"),
+    ] = False
     threads: Annotated[int, Meta(ge=0, le=256, description="Threads of one inference; 0 lets ONNX Runtime choose")] = 1
     max_side: Annotated[
         int, Meta(ge=0, le=16384, description="Shrink larger pictures to so many pixels a side; 0 leaves them")
@@ -63,6 +68,8 @@ class OnnxBackend(BackendSettings, frozen=True, tag="onnx", tag_field="type"):
     def check(self, path: str, thing: str) -> None:
         from edgeml.onnx_session import runtime
 
+        if self.fallback_to_cpu:
+            return
         present = runtime().get_available_providers()
         for index, provider in enumerate(self.providers):
             if provider not in present:
@@ -83,6 +90,9 @@ class OnnxModel(Model):
         place = Path(settings.path) if settings.path else None
         self._watcher = models.Watcher(settings.model, context.root, place)
         self._memory = context.work / "variants.json"  # of which variant runs best
+        self._providers = Providers(
+            settings.providers, self._health.scope("provider"), fallback_to_cpu=settings.fallback_to_cpu
+        )
         self._runner: Runner | None = None
         self._loaded: Runner | None = None  # put by the loader, taken by the pipeline's threads
         self._swap = threading.Lock()
@@ -109,13 +119,21 @@ class OnnxModel(Model):
         runner = self._runner
         if runner is None:
             raise BackendError(f"model {self._settings.model} is not loaded")
-        return runner.infer(sample)
+        try:
+            return runner.infer(sample)
+        except BackendError:
+            self._providers.suspect = runner
+            raise
 
     def infer_all(self, samples: Sequence[Sample]) -> list[Outcome | None]:
         runner = self._runner
         if runner is None:
             raise BackendError(f"model {self._settings.model} is not loaded")
-        return runner.infer_all(samples)
+        try:
+            return runner.infer_all(samples)
+        except BackendError:
+            self._providers.suspect = runner
+            raise
 
     def activate(self, topic: str, payload: bytes) -> None:
         """Handler of `edgeml/model/<name>/activate`: look now, and answer."""
@@ -136,6 +154,8 @@ class OnnxModel(Model):
             request, self._request = self._request, None
             folder = self._watcher.changed()
             self._say_unreadable()
+            if (runner := self._providers.replaced(self._runner, self._running)) is not None:
+                self._offer(runner)
             if folder is not None:
                 self._load(folder, request)
             elif request is not None:
@@ -154,7 +174,7 @@ class OnnxModel(Model):
 
     def _load(self, folder: Path, request: ModelActivate | None) -> None:
         try:
-            runner = self._opened(folder)
+            runner = self._providers.opened(lambda: self._opened(folder))
         except EdgemlError as error:
             if self._closed:  # nobody takes the problem of a pipeline that is gone back
                 return
@@ -165,7 +185,8 @@ class OnnxModel(Model):
             self._answer(self._status("refused", version, str(error)[:MAX_REASON]), request)
             self._watcher.refuse(folder)
             self._refused = True
-            self._of_model.found("model_refused", str(error))
+            if not isinstance(error, ProviderError):
+                self._of_model.found("model_refused", str(error))
             if self._runner is None and self._loaded is None:
                 self._wake.set()  # nothing answers yet: see at once whether another installed bundle can
             return
@@ -226,7 +247,7 @@ class OnnxModel(Model):
         return How(
             wanted=settings.variant,
             probe_s=settings.probe_s,
-            providers=settings.providers,
+            providers=self._providers.now,
             threads=settings.threads,
             optimization=settings.optimization,
             max_side=settings.max_side,
@@ -238,7 +259,7 @@ class OnnxModel(Model):
 
         session = session_of(
             bundle,
-            providers=self._settings.providers,
+            providers=self._providers.now,
             threads=self._settings.threads,
             optimization=self._settings.optimization,
         )
