@@ -11,10 +11,10 @@ import av
 import numpy as np
 import pytest
 
-import browser_support
 from camera_capture.clip_file import COPIED, bgr, copied, decoded, encoded, mended
 from camera_capture.preroll import Preroll, Unit
 from edgeml.errors import SourceError
+from localdev.browser import MISSING, PROGRAM, browser
 from stream_support import FPS, Made, levels, made, packets, picture
 
 ROOM = 2**22
@@ -172,7 +172,7 @@ def test_what_is_written_is_in_the_file_at_once(tmp_path: Path, plain: list[Unit
     assert FPS <= len(levels(left)) < 2 * FPS
 
 
-@pytest.mark.skipif(browser_support.PROGRAM is None, reason=browser_support.MISSING)
+@pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 def test_a_browser_plays_them_to_their_ends(tmp_path: Path, sounding: list[Unit], plain: list[Unit]) -> None:
     clips = {name: tmp_path / f"{name}.mp4" for name in ("copied", "sounding", "encoded", "cut off")}
     copy(clips["copied"], plain)
@@ -181,7 +181,7 @@ def test_a_browser_plays_them_to_their_ends(tmp_path: Path, sounding: list[Unit]
     clips["cut off"].write_bytes(clips["sounding"].read_bytes()[:-1500])
     assert mended(clips["cut off"])
     least = {"copied": 2.9, "sounding": 2.9, "encoded": 1.9, "cut off": 0.9}
-    with browser_support.browser() as page:
+    with browser() as page:
         for name, path in clips.items():
             address = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
             page.js(

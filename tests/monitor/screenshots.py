@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 
 from benchmarks.bundles import installed
-from browser_support import Page, browser
 from bundles.fetch import SCIKIT_IMAGE, member
 from edgeml import models
 from edgeml.frames import FrameWriter
@@ -26,6 +25,7 @@ from inferencer.sources.camera import CameraSource
 from inferencer.tasks import runner_of
 from inferencer.tasks.runner import Runner
 from inferencer_support import pipeline, sample
+from localdev.browser import Page, browser
 from monitor_scene import FPS, SIZE, result, told
 from monitor_support import QUIET
 from support import ROOT, Standalone, eventually

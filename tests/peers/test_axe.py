@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 
-import browser_support
-from browser_support import Page, browser
+from localdev.browser import MISSING, PROGRAM, Page, browser
 from monitor_scene import moving, result
 from monitor_support import QUIET, address_of
 from support import Standalone
 
 pytestmark = [
     pytest.mark.peer,
-    pytest.mark.skipif(browser_support.PROGRAM is None, reason=browser_support.MISSING),
+    pytest.mark.skipif(PROGRAM is None, reason=MISSING),
 ]
 
 VIEWS = (

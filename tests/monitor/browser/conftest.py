@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from browser_support import Page, browser
+from localdev.browser import Page, browser
 from monitor_scene import MARKUP, moving
 from monitor_support import QUIET, address_of
 from support import Standalone

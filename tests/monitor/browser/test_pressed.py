@@ -10,14 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-import browser_support
-from browser_support import Page
 from edgeml.frames import FrameWriter
+from localdev.browser import MISSING, PROGRAM, Page
 from monitor_scene import MARKUP, SIZE, report, result
 from monitor_support import QUIET, address_of
 from support import Standalone, eventually
 
-pytestmark = pytest.mark.skipif(browser_support.PROGRAM is None, reason=browser_support.MISSING)
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 
 FRAMES = (
     "Object.fromEntries("

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-import browser_support
-from browser_support import Page
+from localdev.browser import MISSING, PROGRAM, Page
 
-pytestmark = pytest.mark.skipif(browser_support.PROGRAM is None, reason=browser_support.MISSING)
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 
 VIEWS = ["#/", "#/cameras", "#/pipelines", "#/devices", "#/camera/door", "#/pipeline/faces"]
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-import browser_support
-from browser_support import Page
+from localdev.browser import MISSING, PROGRAM, Page
 from monitor_scene import BOX, MARKUP, SIZE, result
 from monitor_support import QUIET, address_of
 from pictures_support import JPEG
 from support import Standalone
 
-pytestmark = pytest.mark.skipif(browser_support.PROGRAM is None, reason=browser_support.MISSING)
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 
 COLOURED = (Path(__file__).parent / "coloured.js").read_text(encoding="utf-8")
 

@@ -17,11 +17,13 @@ import numpy as np
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
+from localdev.browser import PROGRAM, browser
 from localdev.demo.stage import Configuration, Evidence, Stage, Window
 from localdev.demo.stages.faces import CAMERA
 
 PIPELINE = "faces"
 AGAIN_S = 1.0
+WINDOW = 1280, 800
 CLIP_PICTURES, CLIP_FPS = 30, 10
 TIMEOUT_S = 10.0
 WANTED = ("state", "pictures", "boxes", "stream", "metrics")
@@ -43,6 +45,7 @@ class Monitor(Stage):
         self._unlike = 0
         self._components = 0
         self._picture: Path | None = None
+        self._shot: Path | None = None
         self._over = threading.Event()
         self.world.hear(f"edgeml/inference/{PIPELINE}", self._result)
         self._page = threading.Thread(target=self._look, name="demo-page", daemon=True)
@@ -72,12 +75,16 @@ class Monitor(Stage):
                 self._picture = self.world.output / "monitor.jpg"
                 self._picture.write_bytes(pictures[-1])
                 clip(pictures, self.world.output / "monitor.avi")
+        if PROGRAM is not None and self._seen["state"]:
+            with contextlib.suppress(OSError, RuntimeError, AssertionError, WebSocketException):
+                self._shot = self._shown_page()
 
     def evidence(self) -> Evidence:
         figures: dict[str, Any] = {"address": self.address, **self._seen, "components": self._components}
         figures |= {"latency_p50_ms": round(self._latency.percentile(50), 1), "boxes_unlike": self._unlike}
         if self._picture is not None:
             figures |= {"picture": str(self._picture), "clip": str(self._picture.with_suffix(".avi"))}
+        figures["page"] = str(self._shot) if self._shot else "no browser to show it" if PROGRAM is None else "not shown"
         missing = [name for name, count in self._seen.items() if not count]
         if self._unlike:
             missing.append("boxes that equal the published results")
@@ -141,6 +148,20 @@ class Monitor(Stage):
                 self._seen["boxes"] += bool(published)
                 self._unlike += each["result"]["results"] != published
         return header
+
+    def _shown_page(self) -> Path:
+        """What a browser shows to who has signed in, once it has a picture. Raises what a browser can fail with."""
+        with browser() as page:
+            page.look(*WINDOW)
+            page.open(f"{self.address}sign-in")
+            page.wait("document.readyState === 'complete' && document.querySelector('#password')", "the form")
+            page.js(f"document.querySelector('#password').value = {self.password_file.read_text().strip()!r}")
+            page.js("document.querySelector('button.main').click()")
+            first = page.wait("document.querySelector('[data-frame]')?.dataset.frame", "a picture")
+            page.wait(f"document.querySelector('[data-frame]').dataset.frame !== {first!r}", "one with its boxes")
+            shot = self.world.output / "monitor-page.jpg"
+            shot.write_bytes(page.shot())
+        return shot
 
     def _streamed(self) -> Iterator[bytes]:
         """Some pictures of the MJPEG stream, boxes and all."""

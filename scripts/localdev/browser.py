@@ -116,7 +116,8 @@ class Page:
 @contextmanager
 def browser() -> Iterator[Page]:
     """A tab of a browser with a profile of its own, which are gone afterwards."""
-    assert PROGRAM is not None, MISSING
+    if PROGRAM is None:
+        raise AssertionError(MISSING)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [PROGRAM, *FLAGS, f"--user-data-dir={profile}", f"--crash-dumps-dir={profile}", "about:blank"]
         environment = {"HOME": profile, "XDG_CONFIG_HOME": profile, "XDG_CACHE_HOME": profile, "PATH": "/usr/bin:/bin"}
