@@ -70,7 +70,7 @@ def test_stages_show_their_figures_and_everything_ends(tmp_path: Path) -> None:
     wanted = ("dashboards", "serial_scraper", "sample_collection", "iot_core", "monitor")
     needed = {"emotions", "edge_logs", "live_inference", "anomaly", "s3_crops", "inferencer", "camera_capture"}
     words = [word for name in wanted for word in ("--stage", name)]
-    with demo(tmp_path, "--seconds", "12", "--watch", "--json", str(figures), *words) as process:
+    with demo(tmp_path, "--seconds", "9", "--watch", "--json", str(figures), *words) as process:
         output = tmp_path / "output"
         staying = "everything goes on until Ctrl-C"
         eventually(lambda: staying in output.read_text() or process.poll() is not None, START_TIMEOUT_S, "the end")
