@@ -76,3 +76,15 @@ def encoded(
 def level(number: int) -> int:
     """Of grey, of the frame with this number in `encoded`."""
     return 20 + number % 12 * 20
+
+
+def sps(width: int, height: int) -> bytes:
+    """A sequence parameter set of H.264, 7.3.2.1.1, of the baseline profile, in an Annex B packet."""
+
+    def ue(value: int) -> str:
+        return "0" * ((value + 1).bit_length() - 1) + f"{value + 1:b}"
+
+    bits = f"{66:08b}{0:08b}{62:08b}" + ue(0) + ue(0) + ue(2) + ue(1) + "0"
+    bits += ue(width // 16 - 1) + ue(height // 16 - 1) + "11001"
+    bits = bits.ljust(-(-len(bits) // 8) * 8, "0")
+    return b"\0\0\0\1\x67" + int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\0\0\0", b"\0\0\3\0")

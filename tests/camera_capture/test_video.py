@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from camera_capture.kinds.rtsp import RtspCamera
 from camera_capture.pace import Pace
 from camera_support import source_of
 from edgeml.errors import SourceError
-from media_support import vp8, webm
+from media_support import encoded, vp8, webm
 
 IRREGULAR = [0, 33, 70, 105, 400, 433, 1100, 1133, 1170, 2000, 2033]
 
@@ -190,3 +191,35 @@ def test_a_size_that_changes_midway_is_the_size_of_the_frames(tmp_path: Path, ki
             assert abs(split - width // 2) <= 2
     finally:
         source.close()
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_file_of_a_turned_phone_is_upright(tmp_path: Path, turns: int) -> None:
+    plain = encoded(tmp_path / "plain.mp4", count=1).read_bytes()
+    corner = [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)][turns]  # clockwise
+    at = plain.index(b"tkhd") + 4 + 40
+    fixed = [corner[0] << 16, corner[1] << 16, 0, corner[2] << 16, corner[3] << 16, 0]
+    matrix = b"".join((value & 0xFFFFFFFF).to_bytes(4, "big") for value in fixed)
+    (tmp_path / "a.mp4").write_bytes(plain[:at] + matrix + plain[at + 24 :])
+    ok, wanted = cv2.VideoCapture(str(tmp_path / "a.mp4")).read()
+    assert ok
+    source = source_of(type="file", location=str(tmp_path / "a.mp4"))
+    assert source.grab()
+    assert source.retrieve().shape == wanted.shape == ((48, 80, 3) if turns % 2 == 0 else (80, 48, 3))
+    source.close()
+
+
+def test_a_picture_is_the_color_that_it_was(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as output:
+        video: Any = output.add_stream("libx264", 25)
+        video.width, video.height, video.pix_fmt = 82, 50, "yuv420p"  # rows that FFmpeg pads
+        picture = np.zeros((50, 82, 3), np.uint8)
+        picture[:, :41], picture[:, 41:] = (200, 40, 40), (30, 60, 220)
+        output.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        output.mux(video.encode())
+    source = source_of(type="file", location=str(tmp_path / "a.mp4"))
+    assert source.grab()
+    image = source.retrieve()
+    assert image.shape == picture.shape
+    assert np.abs(image[:, [10, 70]].astype(int) - picture[:, [10, 70]]).max() < 12
+    source.close()

@@ -10,7 +10,7 @@ from camera_capture.http_address import escaped, split
 from camera_capture.video import Video, reader
 
 MAX_ASK_S = 3.0
-ANALYZED = 0.6  # of `stall_timeout_s`: what the stream has not said of itself by then, its frames say
+ANALYZED, MOST_S = 0.6, 2.0  # of `stall_timeout_s`: what the stream has not said of itself by then, its frames say
 
 
 class RtspCamera(NetworkCamera, frozen=True, kw_only=True, tag="rtsp"):
@@ -22,7 +22,7 @@ class RtspCamera(NetworkCamera, frozen=True, kw_only=True, tag="rtsp"):
     def open(self) -> Video:
         """Raises SourceError."""
         url = escaped(self.place())
-        options = {"analyzeduration": str(round(ANALYZED * self.stall_timeout_s * 1e6))}
+        options = {"analyzeduration": str(round(min(MOST_S, ANALYZED * self.stall_timeout_s) * 1e6))}
         if split(url)[0] in ("rtsp", "rtsps"):
             options["rtsp_transport"] = self.transport
         return Video(self, lambda: reader(self, url, options))
