@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeml import models
+from edgeml.variants import runnable, this_processor
 
 
 def npy(array: npt.NDArray[Any]) -> bytes:
@@ -35,14 +36,21 @@ def pack(folder: Path, archive: Path) -> None:
 def write_bundle(out: Path, draft: Mapping[str, Any], model: bytes, files: Mapping[str, bytes]) -> None:
     """The bundle folder `out`: model.onnx, `files`, and model.json, which is `draft` with the digests filled in.
 
-    Raises edgeml.errors.BundleError when it does not load or its model does not run.
+    Variants that `draft` names, as scripts/optimize makes them, are among `files` and keep their digests. Raises
+    edgeml.errors.BundleError when the bundle does not load, or its model or a variant for this machine does not run.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "model.onnx").write_bytes(model)
     for name, content in files.items():
         (out / name).write_bytes(content)
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    variants = draft.get("variants") or []
+    named = {each.get("file") for each in variants if isinstance(each, dict)} if isinstance(variants, list) else set()
+    digests = {
+        name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items()) if name not in named
+    }
     manifest = {**draft, "sha256": hashlib.sha256(model).hexdigest(), "files": digests}
     (out / "model.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     bundle = models.load(out)
-    models.probe(models.open_session(bundle), bundle)
+    for file in (bundle.file, *(variant.file for variant in runnable(bundle.manifest.variants, this_processor()))):
+        one = bundle.using(file)
+        models.probe(models.open_session(one), one)

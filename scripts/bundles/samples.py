@@ -30,7 +30,8 @@ def main(folder: Path) -> None:
         random = np.random.default_rng(side)
         stills = [still(name) for name in (CALIBRATION, EVALUATE)[side]]
         clips = [frame for clip in (("bikes.mp4",), ("bigbuckbunny.mp4",))[side] for frame in frames(clip, 0, 3)]
-        written(folder / "pictures" / part, [*crops(stills, random), *clips[:FRAMES]])
+        parts = [crop for each in (random, np.random.default_rng(side + 2)) for crop in crops(stills, each)]
+        written(folder / "pictures" / part, [*parts, *clips[:FRAMES]])
         faces = list(frames("carphone_pristine.mp4", side, 2))
         written(folder / "faces" / part, scenes(faces, [*stills, *clips], random, SCENES[part]))
 

@@ -39,7 +39,12 @@ def test_a_bundle_is_built_alike_every_time_and_its_model_runs(folder: Path, tmp
     runner_of(bundle, session, pipeline(OnnxBackend(model="M"), CameraSource(camera="c"))).rehearse()
     assert bundle.manifest.license
     assert bundle.manifest.source
-    assert set(contents(first)) == {"model.onnx", "model.json", *bundle.manifest.files}
+    assert set(contents(first)) == {
+        "model.onnx",
+        "model.json",
+        *bundle.manifest.files,
+        *(v.file for v in bundle.manifest.variants),
+    }
 
 
 @bundles

