@@ -1,15 +1,18 @@
 """export_onnx.py reads what others have packed: nothing unsafe, damaged, too large or nameless."""
 
+import hashlib
 import io
 import json
+import platform
 import tarfile
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from edgeml.errors import EdgemlError
-from export_support import archive, draft
-from ota_support import tarred
+from export_support import archive, draft, unzipped
+from ota_support import tarred, tiny_model
 
 
 def spoilt(content: bytes) -> bytes:
@@ -67,3 +70,35 @@ def test_an_archive_that_is_too_large_is_refused(app: ModuleType, monkeypatch: p
     for content in (tarred({"model.onnx": bytes(100_001)}), member("name" * 50_000)):  # files and headers
         with pytest.raises(app.ExportError, match="unpacks to more than 100000 bytes"):
             app.read_archive(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "digest", "words"),
+    [
+        (tiny_model(), "", ""),
+        (tiny_model(), "0" * 64, "int8.onnx: sha256 is"),
+        (b"no model", "", "int8.onnx: ONNX Runtime cannot load it"),
+    ],
+)
+def test_an_archive_may_bring_variants_that_are_tried(
+    app: ModuleType, tmp_path: Path, content: bytes, digest: str, words: str
+) -> None:
+    isa = "aarch64" if platform.machine() == "aarch64" else "x86_64"  # one that this machine has to try
+    sha256 = digest or hashlib.sha256(content).hexdigest()
+    variant = {"file": "int8.onnx", "sha256": sha256, "precision": "int8", "isa": isa, "accuracy": {"rmse": 0.1}}
+    files = {"model.onnx": tiny_model(), "int8.onnx": content}
+    files["bundle.json"] = json.dumps(draft(variants=[variant])).encode()
+    if words:
+        with pytest.raises(EdgemlError, match=words):
+            app.bundled(files)
+        return
+    made = unzipped(app.bundled(files).content, tmp_path)
+    assert [variant.name for variant in made.manifest.variants] == [f"int8 {isa}"]
+    assert not made.manifest.files
+
+
+@pytest.mark.parametrize("variants", [5, ["int8.onnx"], [{"file": 1}]])
+def test_variants_that_are_none_are_refused(app: ModuleType, variants: object) -> None:
+    files = {"model.onnx": tiny_model(), "bundle.json": json.dumps(draft(variants=variants)).encode()}
+    with pytest.raises(EdgemlError, match="variants"):
+        app.bundled(files)
