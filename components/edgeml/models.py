@@ -83,8 +83,11 @@ class Watcher:
         self.unreadable = ""  # at the last `changed`: which folder may not be read, and by whom
 
     def refuse(self, folder: Path) -> None:
-        """`folder` cannot be used as it is: offer another installed bundle, and this one again when it changes."""
-        self._refused[folder] = _state(folder)
+        """`folder` cannot be used as it was offered: offer another installed bundle, and this one when it changes.
+
+        It may have changed already, as one does that is copied there while it is read.
+        """
+        self._refused[folder] = self._seen[1] if self._seen and self._seen[0] == folder else _state(folder)
         self._seen = self._before
 
     def refusing(self) -> bool:

@@ -198,6 +198,19 @@ def test_a_watcher_tells_each_change_once(tmp_path: Path) -> None:
     assert watcher.changed() == second
 
 
+def test_a_bundle_that_was_read_half_copied_is_offered_again_when_it_is_whole(tmp_path: Path) -> None:
+    watcher = models.Watcher("Double", tmp_path, tmp_path / "b")
+    folder = bundle(tmp_path / "b")
+    whole = (folder / "model.json").read_bytes()
+    (folder / "model.json").write_bytes(b"")
+    assert watcher.changed() == folder
+    (folder / "model.json").write_bytes(whole)  # while the empty one is found to be no JSON
+    watcher.refuse(folder)
+    assert watcher.changed() == folder
+    watcher.refuse(folder)
+    assert watcher.changed() is None
+
+
 def test_a_refused_bundle_gives_way_and_is_offered_again_when_it_changes(tmp_path: Path) -> None:
     watcher = models.Watcher("Double", tmp_path)
     old = linked(models.component_folder(tmp_path, "Double"), bundle(tmp_path / "old", "1.0.0"))

@@ -39,7 +39,7 @@ def base(work: Path) -> Iterator[str]:
 
 @pytest.fixture
 def client(base: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=base, timeout=10, trust_env=False) as client:
+    with client_of(base) as client:
         yield client
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from edgeml.frames import FrameWriter
 from monitor import streams
-from monitor_support import QUIET
+from monitor_support import QUIET, client_of
 from support import Standalone, eventually
 
 
@@ -51,7 +51,7 @@ def frames(rings: Path) -> Iterator[None]:
 @pytest.fixture
 def client(running: Standalone) -> Iterator[httpx.Client]:
     base = running.log.partition("address=")[2].split()[0]
-    with httpx.Client(base_url=base, timeout=10, trust_env=False, limits=httpx.Limits(max_connections=None)) as client:
+    with client_of(base, limits=httpx.Limits(max_connections=None)) as client:
         work = Path(running.config_file).parent
         assert client.post("/sign-in", data={"password": (work / "password").read_text().strip()}).status_code == 303
         yield client
