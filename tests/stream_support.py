@@ -45,6 +45,7 @@ def made(
     gop_s: float = 0.5,
     between: int = 0,
     container: str = "mpegts",
+    turned: int = 0,
 ) -> Made:
     """A stream in a container that can be sent. `between` B-frames; `sound` is the name of an encoder."""
     stream = Made()
@@ -61,6 +62,8 @@ def made(
         options = {"g": str(round(gop_s * FPS)), "bf": str(between), "threads": "1", "preset": "ultrafast"}
         video: Any = output.add_stream(codec, rate=FPS, options=options if codec == "libx264" else {})
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
+        if turned:
+            video.set_display_rotation(turned)
         audio: Any = output.add_stream(sound, rate=RATE, layout="mono") if sound else None
         samples = 0
         for number in range(round(seconds * FPS)):
@@ -82,14 +85,20 @@ def made(
 
 
 @contextmanager
-def camera(stream: Made) -> Iterator[RawServer]:
-    """Sends it to whoever asks, from its beginning, and hangs up at its end."""
+def camera(stream: Made, began: float | None = None) -> Iterator[RawServer]:
+    """Sends it to whoever asks, and hangs up at its end; from its beginning, or from where it is if it `began` then.
+
+    It hangs up on everybody when it is given another behaviour.
+    """
 
     def behave(sock: Any, ended: threading.Event) -> None:
         sock.sendall(OK + b"Content-Type: video/mp2t\r\n\r\n")
-        began = time.monotonic()
+        asked = time.monotonic()
+        zero = asked if began is None else began
         for at, data in stream.pieces:
-            if ended.wait(max(0.0, began + at - time.monotonic())):
+            if zero + at < asked:
+                continue
+            if ended.wait(max(0.0, zero + at - time.monotonic())) or server.behave is not behave:
                 return
             sock.sendall(data)
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 from camera_capture import polygons
 from camera_capture.http_address import split
 from camera_capture.motion import MotionSettings
+from camera_capture.packets import PacketReader
 from camera_capture.passwords import Password
 from camera_capture.polygons import Polygon
 from camera_capture.source import Source
@@ -157,6 +158,13 @@ class LocatedCamera(Camera, frozen=True, kw_only=True):
         return where
 
 
+class Streams(msgspec.Struct, frozen=True):
+    detect: Annotated[str, Meta(min_length=1, max_length=2048, description="URL of the small stream, for the ring")]
+    record: Annotated[
+        str, Meta(min_length=1, max_length=2048, description="URL of the large one, for clips, stills and snapshots")
+    ]
+
+
 class VideoCamera(LocatedCamera, frozen=True, kw_only=True):
     decode: Annotated[
         Literal["all", "keyframes"], Meta(description="Videos: which frames; key frames alone cost far less CPU")
@@ -171,20 +179,40 @@ class VideoCamera(LocatedCamera, frozen=True, kw_only=True):
 
 
 class NetworkCamera(VideoCamera, frozen=True, kw_only=True):
+    streams: Annotated[
+        Streams | None, Meta(description="rtsp, http: two streams of the camera, in place of `location`")
+    ] = None
     password: Annotated[
         Password | None, Meta(description="rtsp, http: where the password of the user in `location` is kept")
     ] = None
 
     def check(self, path: str) -> None:
         super().check(path)
-        if self.password is not None:
-            _, user, _ = split(self.where)
+        places = {"location": self.where}
+        if self.streams is not None:
+            if str(self.location) != "0":
+                raise ConfigError(f"{path}.streams", "expected either location or streams, found both")
+            places = {"streams.detect": self.streams.detect, "streams.record": self.streams.record}
+        for name, place in places.items() if self.password is not None else ():
+            _, user, _ = split(place)
             if not user or ":" in user:
-                raise ConfigError(f"{path}.location", "expected rtsp://user@host, without a password beside `password`")
+                raise ConfigError(f"{path}.{name}", "expected rtsp://user@host, without a password beside `password`")
+
+    @property
+    def where(self) -> str:
+        return super().where if self.streams is None else self.streams.detect
+
+    def large(self) -> "NetworkCamera | None":
+        """The camera of its large stream, if it has one."""
+        return msgspec.structs.replace(self, location=self.streams.record, streams=None) if self.streams else None
+
+    def reader(self) -> PacketReader:
+        """A reader of its packets, that is not open yet. Raises SourceError for a place that cannot be."""
+        raise NotImplementedError
 
     def unlocked(self, password: Callable[[Password], str]) -> "NetworkCamera":
         if self.password is None:
             return self
         scheme, user, place = split(self.where)
         location = f"{scheme}://{user}:{quote(password(self.password), safe='')}@{place}"
-        return msgspec.structs.replace(self, location=location)
+        return msgspec.structs.replace(self, location=location, streams=None)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from camera_capture.attempt import Attempt
-from camera_capture.camera import Camera
+from camera_capture.camera import Camera, NetworkCamera
 from camera_capture.motion import MotionDetector
 from camera_capture.passwords import Password, Passwords
 from camera_capture.preroll import Preroll
+from camera_capture.recorder import Recorder
 from camera_capture.watch import MotionWatch
 from edgeml.backoff import Backoff
 from edgeml.component import Context
@@ -63,7 +64,11 @@ class CameraWorker:
         self.delivered_at = 0.0  # monotonic
         self._is_alone = is_alone
         self._passwords = passwords or Passwords(context)
-        self._preroll = preroll
+        large = camera.large() if isinstance(camera, NetworkCamera) else None
+        self._recorder: Recorder | None = None
+        self._preroll = preroll if large is None else None
+        if large is not None and preroll is not None:
+            self._recorder = Recorder(name, large, preroll, context, self._passwords)
         self._directory, self._share = directory, share_with_group
         self.health = context.health.scope(f"cameras.{name}")
         self._lock = threading.Lock()  # the ring, and which attempt may write to it
@@ -86,12 +91,16 @@ class CameraWorker:
         self.health.gauge("hung_reads", lambda: float(sum(a.is_alive() for a in self._abandoned)))
         if self._motion is not None:
             self._motion.start()
+        if self._recorder is not None:
+            self._recorder.start()
         if self._thread is None:
             self._thread = self.context.spawn(f"camera-{self.name}", self._supervise)
 
     def ask_to_stop(self) -> None:
         """Ask for the end, and do not wait for it."""
         self.stopping.set()
+        if self._recorder is not None:
+            self._recorder.ask_to_stop()
 
     def stop(self) -> None:
         """Release source and ring. Returns soon even when a read hangs."""
@@ -102,6 +111,8 @@ class CameraWorker:
             self._drop_ring()
         if self._preroll is not None:
             self._preroll.close()
+        if self._recorder is not None:
+            self._recorder.stop()
         self.health.forget()
 
     def password(self, reference: Password) -> str:

@@ -94,8 +94,7 @@ def decoded(units: Iterable[Unit]) -> Iterator[tuple[int, "av.VideoFrame"]]:
                 if unit is None:
                     return
                 track = unit.track
-                context = av.CodecContext.create(track.codec, "r")
-                context.extradata = track.template.codec_context.extradata
+                context = track.decoder()
                 context.options = {"max_pixels": str(MAX_PIXELS)}
             frames = []
             with suppress(av.error.InvalidDataError), track.lock:
@@ -107,9 +106,12 @@ def decoded(units: Iterable[Unit]) -> Iterator[tuple[int, "av.VideoFrame"]]:
 
 
 def bgr(frame: "av.VideoFrame") -> "Image":
-    """Its pixels. Raises SourceError."""
+    """Its pixels, upright. Raises SourceError."""
+    import numpy as np
+
     with translated("clip"):
-        return frame.to_ndarray(format="bgr24")  # type: ignore[return-value]
+        image: Image = frame.to_ndarray(format="bgr24")  # type: ignore[assignment]
+        return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))
 
 
 def mended(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Clips of one camera on the disk: those in the making, and those that are kept, within so many bytes and days."""
 
+import os
 import re
 import shutil
 import time
@@ -27,7 +28,7 @@ class ClipStore:
         return self._keep_bytes > 0
 
     def begin(self, key: str, needed: int) -> Path:
-        """The file of a new clip. Raises RefusedError for a key that makes no name, SourceError, OSError."""
+        """A file for a new clip. Raises RefusedError for a key that makes no name, SourceError, OSError."""
         now = time.time()
         day = datetime.fromtimestamp(now, timezone.utc)
         name = f"{day:%Y%m%dT%H%M%S}.{int(now * 1000) % 1000:03d}Z-{key.replace('/', '~')}"
@@ -36,7 +37,9 @@ class ClipStore:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if shutil.disk_usage(self._folder).free < needed:
             raise SourceError(f"{self._folder}: the disk has no room for {needed} bytes")
-        return self._folder / f"{name}.part"
+        part = self._folder / f"{name}.part"
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))  # nobody else's, no link
+        return part
 
     def keep(self, part: Path) -> Path:
         """It is whole. Raises OSError."""
@@ -51,10 +54,12 @@ class ClipStore:
         found = []
         for part in sorted(self._folder.glob(f"*{PART}")):
             named = _NAME.fullmatch(part.name.removesuffix(".part"))
-            if named is None or not mended(part):
-                part.unlink(missing_ok=True)
-            else:
+            if named is None:
+                continue
+            if mended(part):
                 found.append((part, named[2].replace("~", "/") + SUFFIX))
+            else:
+                part.unlink(missing_ok=True)
         return found
 
     def prune(self, newest: Path | None = None) -> None:

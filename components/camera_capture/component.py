@@ -12,10 +12,11 @@ import msgspec
 
 from camera_capture import __version__
 from camera_capture.asked import Command, Envelope, command_of
-from camera_capture.camera import Camera, NetworkCamera
+from camera_capture.camera import Camera, Clips, NetworkCamera
 from camera_capture.capture import CameraWorker
 from camera_capture.clips import ClipKeeper
 from camera_capture.config import Config
+from camera_capture.large import LargePictures
 from camera_capture.passwords import Passwords
 from camera_capture.preroll import Preroll
 from camera_capture.snapshots import SnapshotTaker, check_places
@@ -111,21 +112,27 @@ class CameraCapture(Component[Config]):
     def _add(self, name: str, camera: Camera) -> None:
         if name in self._takers:
             return
-        directory = Path(self._config.ring_directory)
-        self._takers[name] = SnapshotTaker(name, camera.snapshots, self.context, directory, lambda: self._uploader)
+        context, directory = self.context, Path(self._config.ring_directory)
+        answer, large = functools.partial(self._answer, name), None
+        kept = camera.clips or Clips()
+        preroll = Preroll(kept.before_s, kept.max_bytes)
+        if isinstance(camera, NetworkCamera) and camera.streams is not None:
+            large = LargePictures(preroll, camera.privacy_masks)
+        if large is not None or camera.clips is not None:
+            self._prerolls[name] = preroll
+        self._takers[name] = SnapshotTaker(name, camera.snapshots, context, directory, self._uploads, large)
         if camera.stills is not None:
-            self._senders[name] = StillSender(name, camera.stills, self.context, directory, lambda: self._uploader)
+            self._senders[name] = StillSender(name, camera.stills, context, directory, self._uploads, answer, large)
         if camera.clips is not None:
-            answer = functools.partial(self._answer, name)
-            self._prerolls[name] = preroll = Preroll(camera.clips.before_s, camera.clips.max_bytes)
-            self._keepers[name] = ClipKeeper(
-                name, camera, preroll, self.context, directory, lambda: self._uploader, answer
-            )
+            self._keepers[name] = ClipKeeper(name, camera, preroll, context, directory, self._uploads, answer)
         if camera.enabled:
             self._workers[name] = self._worker(name, camera)
         self._begin(name)
         if name not in self._subscribed:
             self._subscribe(name)
+
+    def _uploads(self) -> Uploader | None:
+        return self._uploader
 
     def _worker(self, name: str, camera: Camera) -> CameraWorker:
         return CameraWorker(
@@ -243,8 +250,7 @@ class CameraCapture(Component[Config]):
         if isinstance(command, StillCommand):
             if name not in self._senders:
                 return {"ok": False, "error": f"camera {name} sends no stills: it has no `stills` in its configuration"}
-            frame = self._senders[name].send(command)
-            return {"frame_id": frame.frame_id, "captured_at": frame.wall_ns / 1e9}
+            return self._senders[name].ask(command)
         if command.command == "snapshot":
             path, frame = self._takers[name].take()
             return {"path": str(path), "frame_id": frame.frame_id, "captured_at": frame.wall_ns / 1e9}

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from camera_capture.errors import UndecodableError
@@ -53,6 +52,7 @@ class PacketReader:
         self._container: InputContainer | None = None
         self._stream: VideoStream | None = None
         self._coming: Iterator[Packet[VideoStream]] | None = None
+        self._reads = _Foreign(self, f"{shown}: the stream broke off", limit_s)
         self.cancelled = False
 
     @property
@@ -67,7 +67,7 @@ class PacketReader:
         import av
 
         _listen_to_us()
-        with self._foreign(f"cannot be opened as {self._kind}", self._open_s):
+        with _Foreign(self, f"{self._shown}: cannot be opened as {self._kind}", self._open_s):
             limits = (self._open_s, self.limit_s)
             self._container = av.open(self.place, "r", self._format, dict(self._options), timeout=limits)
         try:
@@ -110,7 +110,7 @@ class PacketReader:
         import av
 
         self._wait()
-        with self._foreign("the stream broke off", self.limit_s):
+        with self._reads:
             # All streams: PyAV would pass over others for ever, and ask no clock meanwhile.
             self._coming = self._coming or cast("Iterator[Packet[VideoStream]]", self._container.demux())
             try:
@@ -136,25 +136,6 @@ class PacketReader:
         if container is not None:
             container.close()
 
-    @contextmanager
-    def _foreign(self, what: str, limit_s: float) -> Iterator[None]:
-        """What FFmpeg raises, as SourceError: without its text, which holds the URL."""
-        import av
-
-        self.check()
-        _reading.reader, began = self, time.monotonic()
-        try:
-            yield
-        except EdgemlError:
-            raise
-        except (av.error.FFmpegError, OSError, ValueError, RuntimeError, MemoryError) as error:
-            self.check()
-            late = time.monotonic() - began >= limit_s  # what FFmpeg makes of an interrupt differs
-            why = f"nothing whole within {limit_s:g} s" if late else words(error)
-            raise SourceError(f"{self._shown}: {what}: {why}") from error
-        finally:
-            _reading.reader = None
-
     def check(self) -> None:
         """Raises SourceError once it is cancelled."""
         if self.cancelled:
@@ -171,6 +152,30 @@ class _Reading(threading.local):
     """Whose call of FFmpeg this thread is in."""
 
     reader: PacketReader | None = None
+
+
+class _Foreign:
+    """Around calls of FFmpeg, one after another: what they raise is a SourceError, without URLs."""
+
+    def __init__(self, reader: PacketReader, what: str, limit_s: float) -> None:
+        self._reader, self._what, self._limit_s = reader, what, limit_s
+        self._began = 0.0
+
+    def __enter__(self) -> None:
+        self._reader.check()
+        _reading.reader, self._began = self._reader, time.monotonic()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *rest: object) -> None:
+        _reading.reader = None
+        if error is None or isinstance(error, EdgemlError):
+            return
+        import av
+
+        if isinstance(error, (av.error.FFmpegError, OSError, ValueError, RuntimeError, MemoryError)):
+            self._reader.check()
+            late = time.monotonic() - self._began >= self._limit_s  # what FFmpeg makes of an interrupt differs
+            why = f"nothing whole within {self._limit_s:g} s" if late else words(error)
+            raise SourceError(f"{self._what}: {why}") from error
 
 
 class _Clock:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgeml.errors import SourceError
 
@@ -58,6 +58,13 @@ class Track:
         codec = stream.codec_context.codec.canonical_name
         return cls(stream.type, codec, template, holder, base.numerator * TICKS, base.denominator)
 
+    def decoder(self) -> Any:
+        """One of its own for whoever asks, which knows whether the picture is turned."""
+        import av
+
+        holder = av.open(io.BytesIO(), "w", format="nut")
+        return holder.add_stream_from_template(self.template, opaque=True).codec_context
+
     def ticks(self, own: int) -> int:
         """A time of the stream in ticks."""
         return own * self._multiplied // self._divided
@@ -100,8 +107,7 @@ class Track:
         return bare
 
 
-@dataclass(eq=False, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """A packet. `number` rises by one from each to the next; times are in ticks; decoding can begin with what `begins`.
 
     FFmpeg's packet is not copied, and has one user at a time, who holds its track's `lock`: times in it are anybody's.

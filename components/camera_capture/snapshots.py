@@ -4,10 +4,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from camera_capture.camera import Camera, Snapshots
+from camera_capture.large import LargePictures
 from edgeml.component import Context
 from edgeml.errors import EdgemlError, SourceError
 from edgeml.fields import check_key
@@ -30,7 +32,9 @@ class SnapshotTaker:
         context: Context,
         directory: Path,
         uploader: Callable[[], Uploader | None],
+        large: LargePictures | None = None,
     ) -> None:
+        self._large = large
         self._camera, self._settings, self._context = camera, settings, context
         self._health = context.health.scope(f"cameras.{camera}")
         self._reader = FrameReader(camera, directory=directory)
@@ -52,6 +56,8 @@ class SnapshotTaker:
             frame = self._newest()
             if frame is None:
                 raise SourceError(f"camera {self._camera}: no frame within {WAIT_S:g} s")
+            if self._large is not None and (large := self._large.at(frame.captured_ns)) is not None:
+                frame = replace(large, frame_id=frame.frame_id)
             data = encode_jpeg(frame, self._settings.quality)
             moment = _moment(frame)
             stamp = f"{moment:%Y%m%dT%H%M%S}.{frame.wall_ns // 1_000_000 % 1000:03d}Z"

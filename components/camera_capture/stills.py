@@ -1,12 +1,16 @@
-"""Parts of frames that are still in the ring, asked for by time and place, to S3."""
+"""Parts of frames, asked for by time and place, to S3: of the large stream, where there is one, or of the ring."""
 
 import dataclasses
 import math
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from camera_capture.asked import WITHIN_S, check_key, take
 from camera_capture.camera import Stills
+from camera_capture.large import LargePictures
 from camera_capture.snapshots import encode_jpeg
 from edgeml.component import Context
 from edgeml.errors import RefusedError, SourceError, SpoolError
@@ -16,7 +20,10 @@ from edgeml.pace import Ration
 from edgeml.s3 import Uploader
 
 MOST = 60  # a minute
+AT_ONCE = 4  # that are decoded, or wait for it
+DAY_S = 86400.0
 MAX_BYTES = 8 << 20
+Answer = Callable[[StillCommand, Callable[[], dict[str, Any]]], None]
 ROUNDING = 1e-4  # fractions are told in five digits
 
 
@@ -30,32 +37,64 @@ class StillSender:
         context: Context,
         directory: Path,
         uploader: Callable[[], Uploader | None],
+        answer: Answer,
+        large: LargePictures | None = None,
     ) -> None:
+        self._answer, self._large, self._decoding = answer, large, threading.Semaphore(AT_ONCE)
         self._camera, self._settings, self._context, self._directory = camera, settings, context, directory
         self._uploader = uploader
         self._ration = Ration(MOST, WITHIN_S)
 
-    def send(self, command: StillCommand) -> Frame:
-        """Queue what the box shows, durably; the frame that it was cut out of.
+    def ask(self, command: StillCommand) -> dict[str, Any] | None:
+        """The answer, once the still waits for S3; None where a frame is decoded first, and it is answered later.
 
         Raises RefusedError for what is never sent, FrameError and SourceError where there is no frame, SpoolError.
         """
         check_key(command.key, self._settings.s3_prefix, self._context.thing_name, ".jpg")
         check_box(command.box)
+        take(self._ration, "stills")
+        if self._large is None:
+            return self._sent(command)
+        if not self._decoding.acquire(blocking=False):
+            raise RefusedError(f"{AT_ONCE} stills are being made already")
+        try:
+            self._context.spawn(f"still-{self._camera}", lambda: self._make(command), again=False)
+        except BaseException:
+            self._decoding.release()
+            raise
+        return None
+
+    def _make(self, command: StillCommand) -> None:
+        try:
+            self._answer(command, lambda: self._sent(command))
+        finally:
+            self._decoding.release()
+
+    def _frame(self, captured_at: float) -> Frame:
+        if self._large is not None:
+            now_ns, wall_s = time.monotonic_ns(), time.time()
+            if not abs(wall_s - captured_at) < DAY_S:  # NaN is no time
+                raise SourceError(f"no frame of {captured_at} is there")
+            if (frame := self._large.at(now_ns - round((wall_s - captured_at) * 1e9))) is not None:
+                return frame
+        with FrameReader(self._camera, directory=self._directory) as reader:
+            ringed = reader.at(captured_at)
+        if ringed is None:
+            raise SourceError(f"no frame of {captured_at:.3f} is in the ring (any more)")
+        return ringed
+
+    def _sent(self, command: StillCommand) -> dict[str, Any]:
+        """Queue what the box shows, durably."""
         uploader = self._uploader()
         if uploader is None:
             raise SpoolError("nothing can be kept for S3 now")
-        take(self._ration, "stills")
-        with FrameReader(self._camera, directory=self._directory) as reader:
-            frame = reader.at(command.captured_at)
-        if frame is None:
-            raise SourceError(f"no frame of {command.captured_at:.3f} is in the ring (any more)")
+        frame = self._frame(command.captured_at)
         data = encode_jpeg(part(frame, command.box), self._settings.quality)
         if len(data) > MAX_BYTES:
             raise SourceError(f"a JPEG of {len(data)} bytes is above the limit of {MAX_BYTES}")
         uploader.put(self._settings.s3_bucket, command.key, data, "image/jpeg")
         self._context.health.scope(f"cameras.{self._camera}").count("stills")
-        return frame
+        return {"frame_id": frame.frame_id, "captured_at": frame.wall_ns / 1e9}
 
 
 def check_box(box: tuple[float, float, float, float]) -> None:

@@ -3,7 +3,6 @@
 import base64
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +117,20 @@ def test_packets_are_decoded_to_what_they_show_and_when(codec: str) -> None:
     assert [at for at, _ in shown] == sorted(unit.captured_ns for unit in units)
 
 
+def test_a_camera_that_is_turned_is_shown_upright(tmp_path: Path) -> None:
+    units = units_of(made(0.5, container="matroska", turned=90))
+    for _, frame in decoded(units):
+        image = bgr(frame)
+        assert image.shape == (64, 48, 3)
+        assert image[:28].min() > 225  # its right side is above now, where masks will look for it
+    copy(tmp_path / "a.mp4", units)
+    with av.open(str(tmp_path / "a.mp4"), "r") as clip:
+        assert next(clip.decode(video=0)).rotation == 90
+
+
 def test_a_broken_packet_costs_itself(plain: list[Unit]) -> None:
-    broken = [replace(one) for one in plain]
-    broken[3].packet = av.Packet(b"\0\0\0\1\x65" + bytes(200))
+    broken = list(plain)
+    broken[3] = plain[3]._replace(packet=av.Packet(b"\0\0\0\1\x65" + bytes(200)))
     assert len(list(decoded(broken))) >= len(plain) - 12
     assert list(decoded([])) == []
 

@@ -41,7 +41,7 @@ def test_the_newest_stays_and_is_whole(tmp_path: Path) -> None:
     assert [path.exists() for path in paths] == [False, False, True]  # though it alone is too large
     assert [path.name for path in (tmp_path / "clips").iterdir()] == [paths[-1].name]
     assert paths[-1].name.endswith("Z-2026~11~2.mp4")
-    assert (tmp_path / "clips").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "clips").stat().st_mode & 0o077 == paths[-1].stat().st_mode & 0o077 == 0
 
 
 def test_what_has_no_room_is_refused(tmp_path: Path) -> None:

@@ -118,12 +118,13 @@ def test_what_a_killed_process_wrote_is_sent_by_the_next(tmp_path: Path) -> None
     left = whole.with_name(whole.name.replace("2000~a", "2026~b") + ".part")
     left.write_bytes(whole.read_bytes()[:-2000])
     left.with_name("20000101T000000.000Z-2026~c.mp4.part").write_bytes(b"\0\0\0\x20ftyp")
-    left.with_name("strange.mp4.part").write_bytes(b"x")
+    strange = left.with_name("strange.mp4.part")
+    strange.touch()
     with Keeper(tmp_path, keep_bytes=10**8) as keeper:
         ((bucket, key, data, _),) = eventually(lambda: keeper.sent, 10, "the rest")
     assert (bucket, key) == ("bucket", "clips/t/2026/b.mp4")
     assert len(levels(data)) >= FPS
-    assert sorted(keeper.folder.iterdir()) == sorted([left.with_suffix(""), whole])
+    assert sorted(keeper.folder.iterdir()) == sorted([left.with_suffix(""), strange, whole])
 
 
 def test_where_there_is_no_clip_the_answer_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +141,9 @@ def test_where_there_is_no_clip_the_answer_says_why(tmp_path: Path, monkeypatch:
         begin = ClipStore.begin
 
         def begun(store: ClipStore, key: str, needed: int) -> Path:
-            (part := begin(store, key, needed)).symlink_to("/dev/full")
+            part = begin(store, key, needed)
+            part.unlink()
+            part.symlink_to("/dev/full")
             return part
 
         monkeypatch.setattr(ClipStore, "begin", begun)

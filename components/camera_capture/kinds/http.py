@@ -14,6 +14,7 @@ from camera_capture.camera import NetworkCamera
 from camera_capture.errors import UndecodableError
 from camera_capture.http_address import Address, authorization, escaped
 from camera_capture.multipart import MAX_PART, Multipart
+from camera_capture.packets import PacketReader
 from camera_capture.source import Source
 from camera_capture.video import Video, reader
 from edgeml import http, pictures, redact
@@ -37,6 +38,9 @@ class HttpCamera(NetworkCamera, frozen=True, kw_only=True, tag="http"):
     def open(self) -> "HttpPictures":
         """Raises SourceError."""
         return HttpPictures(self)
+
+    def reader(self) -> PacketReader:
+        return reader(self, escaped(self.place()))
 
 
 class HttpPictures(Source):
@@ -81,8 +85,7 @@ class HttpPictures(Source):
         return self._video or self
 
     def _play(self) -> None:
-        url = escaped(self._camera.place())
-        self._video = video = Video(self._camera, lambda: reader(self._camera, url))
+        self._video = video = Video(self._camera, self._camera.reader)
         video.packets = self.packets
         if self._cancelled:
             video.cancel()

@@ -7,6 +7,7 @@ from msgspec import Meta
 from camera_capture import rtsp_trouble
 from camera_capture.camera import NetworkCamera
 from camera_capture.http_address import escaped, split
+from camera_capture.packets import PacketReader
 from camera_capture.video import Video, reader
 
 MAX_ASK_S = 3.0
@@ -21,11 +22,14 @@ class RtspCamera(NetworkCamera, frozen=True, kw_only=True, tag="rtsp"):
 
     def open(self) -> Video:
         """Raises SourceError."""
+        return Video(self, self.reader)
+
+    def reader(self) -> PacketReader:
         url = escaped(self.place())
         options = {"analyzeduration": str(round(min(MOST_S, ANALYZED * self.stall_timeout_s) * 1e6))}
         if split(url)[0] in ("rtsp", "rtsps"):
             options["rtsp_transport"] = self.transport
-        return Video(self, lambda: reader(self, url, options))
+        return reader(self, url, options)
 
     def trouble(self) -> str:
         return rtsp_trouble.trouble(self.where, min(MAX_ASK_S, self.stall_timeout_s * 0.4))

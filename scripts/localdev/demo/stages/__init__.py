@@ -3,6 +3,7 @@
 from localdev.demo.stage import Stage
 from localdev.demo.stages.boards import Dashboards
 from localdev.demo.stages.chain import Chain
+from localdev.demo.stages.clip import Clip
 from localdev.demo.stages.durations import Regression
 from localdev.demo.stages.edge_impulse import EdgeImpulseRunner, SerialScraper
 from localdev.demo.stages.events import Events
@@ -20,7 +21,7 @@ from localdev.demo.stages.yard import Motion, PrivacyMask
 
 STAGES: list[type[Stage]] = [
     *(CameraCapture, Inferencer, IotCore, S3Crops, PrivacyBlur, Tracks, Events, Chain),
-    *(Motion, PrivacyMask),
+    *(Motion, PrivacyMask, Clip),
     *(Classification, Anomaly, Regression),
     *(EdgeImpulseRunner, SerialScraper),
     *(Emotions, EdgeLogs, SampleCollection, LiveInference),
