@@ -3,7 +3,9 @@
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,18 +28,24 @@ def rows(bench: str, width: int, height: int, bar_ms: float) -> list[Row]:
 
 
 def written(path: Path, width: int, height: int) -> Path:
-    """A man who moves before a still scene, with a sensor's noise, in MPEG-4."""
+    """The scene in MPEG-4."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (width, height))
-    noise = [np.random.default_rng(seed).normal(128, 4, (height, width, 3)).astype(np.uint8) for seed in range(4)]
-    scene, faces = cv2.resize(garage(), (width, height)), man()
-    for number in range(FRAMES):
-        frame = scene.copy()
-        face = cv2.resize(faces[number], (width // 4, height // 3))
-        left = number * (width - face.shape[1]) // FRAMES
-        frame[height // 2 : height // 2 + face.shape[0], left : left + face.shape[1]] = face
-        writer.write(cv2.addWeighted(frame, 1, noise[number % 4], 1, -128))
+    for frame in scene(width, height, FRAMES):
+        writer.write(frame)
     writer.release()
     return path
+
+
+def scene(width: int, height: int, frames: int) -> Iterator[Any]:
+    """A man who moves before a still garage, with a sensor's noise."""
+    noise = [np.random.default_rng(seed).normal(128, 4, (height, width, 3)).astype(np.uint8) for seed in range(4)]
+    empty, faces = cv2.resize(garage(), (width, height)), man()
+    for number in range(frames):
+        frame = empty.copy()
+        face = cv2.resize(faces[number], (width // 4, height // 3))
+        left = number * (width - face.shape[1]) // frames
+        frame[height // 2 : height // 2 + face.shape[0], left : left + face.shape[1]] = face
+        yield cv2.addWeighted(frame, 1, noise[number % 4], 1, -128)
 
 
 def decoded_ms(clip: Path) -> float:
