@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from camera_capture.errors import UndecodableError
+from camera_support import configured
 from edgeml.errors import SourceError
 from hostile_http import ENDLESS, OK, RawServer, endless, sends
 from http_camera_support import PICTURES, VALUES, body, camera, jpeg, multipart, seen
+from stream_support import camera as camera_of
+from stream_support import made
 from support import Standalone
 
 
@@ -188,3 +191,21 @@ def test_a_process_with_a_stream_and_a_snapshot_url(server: RawServer, tmp_path:
     assert health["problems"] == []
     assert sum(b"/stream" in request for request in server.requests) == 1
     assert "s3cr3t" not in running.log + str(running.lines)
+
+
+def test_a_video_by_http_is_read_by_ffmpeg_with_its_times_and_packets() -> None:
+    with camera_of(made(1.5)) as server:
+        source = configured(type="http", location=f"{server.url}/v.ts", stall_timeout_s=5).open()
+        tapped: list[int] = []
+        source.packets = lambda packet: tapped.append(packet.size)
+        source.open()
+        assert source.grab()
+        assert source.retrieve().shape == (48, 64, 3)
+        assert tapped
+        assert source.reading is not source
+        assert time.monotonic_ns() - (source.reading.captured_ns or 0) < 3e9
+        source.cancel()
+        with pytest.raises(SourceError, match="cancelled"):
+            while source.grab():
+                pass
+        source.close()
