@@ -43,6 +43,7 @@ class PipelineWorker:
         writers: Sequence[Writer] = (),
     ) -> None:
         self.name, self._source, self._model, self._sinks = name, source, model, sinks
+        self._watching = [sink for sink in sinks if type(sink).seen is not Sink.seen]
         self._writers = writers
         self._context, self._health = context, context.health.scope(f"pipelines.{name}")
         self._stopping = threading.Event()
@@ -92,7 +93,7 @@ class PipelineWorker:
     def _answer(self, samples: list[Sample]) -> None:
         started_ns = time.monotonic_ns()
         for sample in samples:
-            for sink in self._sinks:
+            for sink in self._watching:
                 try:
                     sink.seen(sample)
                 except Exception as error:  # noqa: BLE001  (the answer is no worse for it)

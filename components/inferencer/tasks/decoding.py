@@ -228,8 +228,9 @@ def vector(values: Sequence[float], dtype: str) -> Array:
 def check(scores: Array | float) -> None:
     """Raises ValueError for what compares with nothing: it would pass for a result in which nothing was found."""
     scores = np.asarray(scores)
-    # Both ends are NaN where any is, and found faster than each is asked.
-    if scores.size and not (math.isfinite(scores.min()) and math.isfinite(scores.max())):
+    # Both ends are NaN where any is, and found faster than each is asked; arrays' own methods would be slower.
+    ends = np.minimum, np.maximum
+    if scores.size and not all(math.isfinite(end.reduce(scores, axis=None)) for end in ends):
         raise ValueError("the model's answer is not finite")
 
 

@@ -102,13 +102,15 @@ def decode(
     check(scores)
     if not parameters.get("apply_softmax", True):
         return best(scores, labels, wanted)
-    chances = np.exp(scores - scores.max())
-    return best(chances, labels, wanted, float(chances.sum()))
+    chances = np.exp(scores - np.maximum.reduce(scores))
+    return best(chances, labels, wanted, float(np.add.reduce(chances)))
 
 
 def best(scores: Array, labels: Sequence[str], wanted: Wanted, whole: float = 1.0) -> list[Classification]:
     """The labels whose shares of `whole` reach the threshold, best first, at most `top_k`."""
     found = (scores >= wanted.threshold * whole).nonzero()[0]
+    if not found.size:
+        return []
     if found.size > max(MANY, wanted.top_k):
         found = (scores >= np.partition(scores, -wanted.top_k)[-wanted.top_k]).nonzero()[0]
     order = sorted(zip(scores[found].tolist(), found.tolist(), strict=True), reverse=True)[: wanted.top_k]
