@@ -1,6 +1,7 @@
 """Options of the suite, how many workers run it, and the promise that it leaves nothing behind."""
 
 import contextlib
+import fcntl
 import functools
 import gc
 import importlib.util
@@ -105,6 +106,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "crowds" if file in CROWDS else file
 
     return Schedule(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """In a fresh tree one worker compiles the tests and the others wait, for each would compile them all."""
+    if not hasattr(session.config, "workerinput") or (TESTS / "integration" / "__pycache__").is_dir():
+        return (yield)
+    folder = os.open(TESTS, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(folder, fcntl.LOCK_SH)
+            fcntl.flock(folder, fcntl.LOCK_UN)
+        return (yield)
+    finally:
+        os.close(folder)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -97,6 +97,22 @@ def test_crowds_of_processes_come_one_after_the_other(tmp_path: Path) -> None:
     assert len({*workers.values()}) == 2
 
 
+def test_in_a_fresh_tree_one_worker_collects_before_the_others(tmp_path: Path) -> None:
+    """What it compiles they read."""
+    with_our_conftest(
+        tmp_path,
+        "import os, time\n"
+        "def note(text):\n"
+        "    with open('notes', 'a') as file: print(text, os.getpid(), file=file)\n"
+        "note('begins'); time.sleep(0.3); note('ends')\n"
+        "def test_it(): pass\n",
+    )
+    done = run(tmp_path, sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-n", "2")
+    assert done.returncode == 0, done.stdout
+    words = (tmp_path / "notes").read_text().split()
+    assert (words[::2], words[1] == words[3] != words[5] == words[7]) == (["begins", "ends"] * 2, True), words
+
+
 def test_a_blocked_event_loop_fails_its_test_and_no_other(tmp_path: Path) -> None:
     with_our_conftest(
         tmp_path,
