@@ -17,8 +17,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+
+from device_wheels import Wheels, blocks, compatible_platforms, download, name_of, replaced
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPONENTS = ROOT / "components"
@@ -28,15 +30,15 @@ LEFT_OUT = {
     "greengrass-build",
     "zip-build",
     "README.md",
-    "requirements.in",
-    "requirements.lock",
     "build.py",
     "unprivileged.yaml",
     "grafana.json",
     "screenshots",
 }
 DIGEST = "SHA256_OF_ZIP"  # in recipes whose script compares the archive with it
+NOT_CODE = re.compile(r".*\.pyc|requirements.*\.(in|lock)")
 LINKS = {"recipe.yaml", "gdk-config.json"}
+CPU = "cpu"  # the runtime of requirements.lock; requirements-NAME.lock is that of another
 PYTHON = "python3"  # in the recipes' steps
 # A name on PATH or an absolute path, and nothing that a shell reads as more.
 INTERPRETER = re.compile(r"(?=.{1,100}$)(?:/(?:\.?\w[\w.+-]*/)*)?[A-Za-z_][\w.+-]*", re.ASCII)
@@ -52,22 +54,21 @@ runpy.run_module("{package}", run_name="__main__")
 '''
 
 
-@dataclass(frozen=True)
-class Wheels:
-    """The machine whose wheels an artifact carries; Python as 3.13."""
-
-    platform: str
-    python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
 def component_folders() -> dict[str, Path]:
     """Every component's folder by package name."""
     configured = [*COMPONENTS.glob("*/gdk-config.json"), *COMPONENTS.glob("*/*/gdk-config.json")]
     return {path.parent.name: path.parent for path in sorted(configured)}
 
 
-def build(folder: Path, wheels: Wheels | None = None, *, unprivileged: bool = False, python: str = PYTHON) -> Path:
-    """Build one component, whose steps run `python`; the path of its greengrass-build folder.
+def build(
+    folder: Path,
+    wheels: Wheels | None = None,
+    *,
+    unprivileged: bool = False,
+    python: str = PYTHON,
+    runtime: str = CPU,
+) -> Path:
+    """Build one component, whose steps run `python` and install the lock of `runtime`; its greengrass-build folder.
 
     SystemExit names what is inconsistent.
     """
@@ -82,6 +83,8 @@ def build(folder: Path, wheels: Wheels | None = None, *, unprivileged: bool = Fa
     if unprivileged:
         text = _unprivileged(text, folder)
     text = re.sub(rf"(?<=[ ]){PYTHON}(?= -I )", interpreter(python), text)
+    if runtime != CPU:
+        text = re.sub(r'(?<=/edgeml/install\.py")$', f" {runtime}", text, flags=re.MULTILINE)
     target = folder / "greengrass-build"
     shutil.rmtree(target, ignore_errors=True)
     artifacts = target / "artifacts" / name / version
@@ -89,7 +92,7 @@ def build(folder: Path, wheels: Wheels | None = None, *, unprivileged: bool = Fa
     (target / "recipes").mkdir()
     archive = artifacts / f"{folder.name}.zip"
     with tempfile.TemporaryDirectory() as staging:
-        _stage(folder, Path(staging), wheels)
+        _stage(folder, Path(staging), wheels, runtime)
         _zip(Path(staging), archive)
     text = text.replace(DIGEST, hashlib.sha256(archive.read_bytes()).hexdigest())
     # GDK looks for the name that the recipe link points to, not for recipe.yaml.
@@ -122,24 +125,49 @@ def _identity(folder: Path) -> tuple[str, str]:
     return name, version
 
 
-def _stage(folder: Path, staging: Path, wheels: Wheels | None) -> None:
+def _stage(folder: Path, staging: Path, wheels: Wheels | None, runtime: str) -> None:
     if (folder / "requirements.lock").exists():  # model bundles hold no code
-        _stage_code(folder, staging, wheels)
+        _stage_code(folder, staging, wheels, runtime)
     if (folder / "build.py").exists():
         _run_own_build(folder, staging)
 
 
-def _stage_code(folder: Path, staging: Path, wheels: Wheels | None) -> None:
+def _stage_code(folder: Path, staging: Path, wheels: Wheels | None, runtime: str) -> None:
     for package in (folder, COMPONENTS / "edgeml"):
         shutil.copytree(
             package,
             staging / package.name,
-            ignore=lambda _, names: [n for n in names if n in LEFT_OUT | LINKS or n.endswith(".pyc")],
+            ignore=lambda _, names: [name for name in names if name in LEFT_OUT | LINKS or NOT_CODE.fullmatch(name)],
         )
     (staging / "__main__.py").write_text(MAIN.format(package=folder.name), encoding="utf-8")
-    shutil.copy(folder / "requirements.lock", staging)
-    if wheels:
-        _download_wheels(folder / "requirements.lock", wheels, staging / "wheels")
+    for lock in _locks(folder).values():
+        shutil.copy(lock, staging)
+    if runtime != CPU:
+        _stage_runtime(folder, staging, runtime, wheels)
+    elif wheels:
+        download(_locks(folder)[CPU].read_text(encoding="utf-8"), wheels, staging / "wheels", folder.name)
+
+
+def _locks(folder: Path) -> dict[str, Path]:
+    """What may be installed, by runtime."""
+    others = {path.stem.partition("-")[2]: path for path in sorted(folder.glob("requirements-*.lock"))}
+    return {CPU: folder / "requirements.lock", **others}
+
+
+def _stage_runtime(folder: Path, staging: Path, runtime: str, wheels: Wheels | None) -> None:
+    if runtime not in (locks := _locks(folder)):
+        raise SystemExit(f"--runtime {runtime}: {folder.name} has {', '.join(locks)}")
+    if wheels is None:
+        return
+    lock, target = locks[runtime].read_text(encoding="utf-8"), staging / "wheels"
+    if wheels.place:
+        own = {name_of(block) for block in blocks(lock) if "==" in block}
+        own -= {name_of(block) for block in blocks(locks[CPU].read_text(encoding="utf-8"))}
+        made = replaced(lock, own, wheels, target, folder.name)
+        (staging / locks[runtime].name).write_text(made, encoding="utf-8")
+        lock = "".join(block for block in blocks(lock) if name_of(block) not in own)
+        wheels = replace(wheels, place="")
+    download(lock, wheels, target, folder.name)
 
 
 def _run_own_build(folder: Path, staging: Path) -> None:
@@ -150,67 +178,6 @@ def _run_own_build(folder: Path, staging: Path) -> None:
     runpy.run_path(str(folder / "build.py"))["build"](staging)
     if (staging / "model.json").exists():
         importlib.import_module("edgeml.models").load(staging)
-
-
-def compatible_platforms(platform: str) -> list[str]:
-    """`platform` and the older ones whose wheels it runs, for pip takes a name by the letter. Raises SystemExit."""
-    found = re.fullmatch(r"manylinux_2_(\d{1,2})_(aarch64|x86_64)", platform)
-    oldest = {"aarch64": 17, "x86_64": 5}.get(found[2], 0) if found else 0
-    if found is None or int(found[1]) < oldest:
-        raise SystemExit(
-            f"--wheels {platform}: expected manylinux_2_<glibc>_aarch64 or _x86_64, such as manylinux_2_28_aarch64"
-        )
-    former = {17: "2014", 12: "2010", 5: "1"}  # names that these had before they were numbered by glibc
-    tags = []
-    for minor in range(int(found[1]), oldest - 1, -1):
-        tags.append(f"manylinux_2_{minor}_{found[2]}")
-        if minor in former:
-            tags.append(f"manylinux{former[minor]}_{found[2]}")
-    return tags
-
-
-def pinned(lock: str, version: str) -> str:
-    """The requirements of a lock that hold for a Python version such as 3.13, without the markers that say so.
-
-    pip would judge them by the Python it runs on. Raises SystemExit for a marker that locks here do not have.
-    """
-    kept = []
-    for block in re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE):
-        first, separator, rest = block.partition("\n")
-        requirement, marked, marker = first.removesuffix("\\").rstrip().partition(" ; ")
-        clauses = marker.split(" and ") if marked else []
-        if all(_holds(clause, version, first) for clause in clauses if "version" in clause):
-            others = " and ".join(clause for clause in clauses if "version" not in clause)
-            end = " \\" if first.endswith("\\") else ""
-            kept.append(f"{requirement}{others and f' ; {others}'}{end}{separator}{rest}")
-    return "".join(kept)
-
-
-def _holds(clause: str, version: str, line: str) -> bool:
-    test = re.fullmatch(r"python_full_version (<|>=|==) '([0-9.]+?)(\.\*)?'", clause)
-    if test is None or (test[1] == "==") != bool(test[3]):
-        raise SystemExit(f"{line}: a marker that is not known here")
-    ours, theirs = _numbers(version), _numbers(test[2])
-    return {"<": ours < theirs, ">=": ours >= theirs, "==": ours == theirs}[test[1]]
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(part) for part in version.split(".")]
-
-
-def _download_wheels(lock: Path, wheels: Wheels, target: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "download", "-qq", "--only-binary", ":all:", "--no-deps", "--require-hashes"]
-    pip += ["--python-version", wheels.python, "-d", str(target)]
-    pip += [part for tag in compatible_platforms(wheels.platform) for part in ("--platform", tag)]
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
-        requirements.write(pinned(lock.read_text(encoding="utf-8"), wheels.python))
-        requirements.flush()
-        done = subprocess.run(
-            [*pip, "-r", requirements.name], check=False, timeout=900, stderr=subprocess.PIPE, text=True
-        )
-    if done.returncode:
-        reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), done.stderr.strip())
-        raise SystemExit(f"{lock.parent.name}: no wheels for {wheels.platform}, Python {wheels.python}: {reason[:300]}")
 
 
 def _zip(folder: Path, target: Path) -> None:
@@ -252,10 +219,18 @@ def main() -> None:
         metavar="PYTHON",
         help="what the recipes run: python3.12 or /opt/python/bin/python3 (default: python3); with --wheels also 3.12",
     )
+    parser.add_argument("--runtime", default=CPU, metavar="NAME", help="which lock is installed: cpu; cuda")
+    parser.add_argument(
+        "--runtime-from", default="", metavar="PLACE", help="index or folder of the runtime's own wheel, with --wheels"
+    )
     parser.add_argument("--unprivileged", action="store_true", help="steps that need no root, where there are some")
     parser.add_argument("components", nargs="*", help="package names; default: this folder's, or all")
     arguments = parser.parse_args()
     wheels, python = _chosen(arguments.wheels, arguments.python)
+    if arguments.runtime_from:
+        if wheels is None or arguments.runtime == CPU:
+            raise SystemExit("--runtime-from goes with --wheels and another --runtime than cpu: its wheel is carried")
+        wheels = replace(wheels, place=arguments.runtime_from)
     known = component_folders()
     here = Path.cwd()
     chosen = arguments.components or ([here.name] if (here / "gdk-config.json").exists() else list(known))
@@ -268,7 +243,9 @@ def main() -> None:
     if any((known[package] / "build.py").exists() for package in chosen):
         _in_venv()
     for package in chosen:
-        made = build(known[package], wheels, unprivileged=arguments.unprivileged, python=python)
+        made = build(
+            known[package], wheels, unprivileged=arguments.unprivileged, python=python, runtime=arguments.runtime
+        )
         print(made.relative_to(ROOT), flush=True)
 
 

@@ -49,7 +49,11 @@ class Library:  # of C
     def __init__(self, name): pass
     def __getattr__(self, name): return (lambda *given: 0) if name == "syncfs" else getattr(self.whole, name)
 
-for change in sys.argv[2:]:
+words = sys.argv[2:]
+sys.argv[1:] = [word.partition("=")[2] for word in words if word.startswith("runtime=")]
+for change in words:
+    if change.startswith("runtime="):
+        continue
     if change == "stubs":
         install.zipfile.ZipFile, install.os.fsync, install.ctypes.CDLL = Wheel, lambda descriptor: None, Library
         continue

@@ -1,7 +1,8 @@
 """A component's `install` step: a virtual environment in the work folder, from the hashed lock in the artifact.
 
-Run by the device's own python3 as a script, so it uses the standard library alone. The core runs install at every
-start: when nothing has changed this does nothing and needs no network, nor does an artifact that carries `wheels/`.
+Run by the device's own python3 as a script, `install.py [RUNTIME]`, so it uses the standard library alone. The core
+runs install at every start: when nothing has changed this does nothing and needs no network, nor does an artifact that
+carries `wheels/`. The lock of a RUNTIME is `requirements-RUNTIME.lock`.
 
 An environment is made beside the one in use, as `venv-KEY`, and `venv` is a link to it that is switched by rename: an
 install that fails or is killed leaves what ran, and the environment before stays, so that a rollback is a rename, too.
@@ -45,18 +46,19 @@ def main() -> None:
     if sys.version_info < MINIMUM:
         raise SystemExit(f"python3 is {sys.version.split()[0]}, {'.'.join(map(str, MINIMUM))} or newer is needed")
     artifact, work = Path(__file__).resolve().parent.parent, Path.cwd()
+    lock = artifact / "-".join(["requirements", *sys.argv[1:2]])
     try:
-        install(artifact, work)
+        install(lock.with_suffix(".lock"), work)
     except InstallError as error:
-        raise SystemExit(f"ERROR install of {artifact / 'requirements.lock'} failed: {error}") from error
+        raise SystemExit(f"ERROR install of {lock}.lock failed: {error}") from error
 
 
-def install(artifact: Path, work: Path) -> None:
-    """Make `work`/venv the environment that the artifact's lock describes; after an InstallError it is what it was.
+def install(lock: Path, work: Path) -> None:
+    """Make `work`/venv the environment that an artifact's lock describes; after an InstallError it is what it was.
 
     Callers at the same time wait for each other. Touches in `work` only what it made itself.
     """
-    lock, deadline = artifact / "requirements.lock", time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + TIMEOUT_S
     try:
         venv = work / f"venv-{key(lock.read_bytes())}"
         if _current(work, venv.name):
@@ -64,7 +66,7 @@ def install(artifact: Path, work: Path) -> None:
             return
         with _locked(work, deadline):
             if not complete(venv):
-                _build(venv, lock, artifact / "wheels", deadline)
+                _build(venv, lock, lock.parent / "wheels", deadline)
             kept = {venv.name, *_switch(work, venv.name)}
             _remove(path for path in _environments(work) if path.name not in kept)
     except OSError as error:

@@ -165,3 +165,20 @@ def test_every_service_that_a_component_calls_keeps_its_description() -> None:
     assert called <= set(step.SERVICES), "add it to SERVICES in edgeml/install.py"
     (data,) = [Path(place) / "data" for place in importlib.util.find_spec("botocore").submodule_search_locations]  # type: ignore[union-attr]
     assert [name for name in step.SERVICES if not (data / name).is_dir()] == []
+
+
+def test_a_runtime_is_another_lock_and_another_environment(tmp_path: Path, artifacts: tuple[Path, Path]) -> None:
+    work = tmp_path / "work"
+    assert install(artifacts[0], work).returncode == 0
+    plain = (work / "venv").readlink()
+    shutil.copy(artifacts[1] / "requirements.lock", artifacts[0] / "requirements-cuda.lock")
+    for wheel in (artifacts[1] / "wheels").iterdir():
+        shutil.copy(wheel, artifacts[0] / "wheels")
+    script = [*command(artifacts[0], "stubs"), "runtime=cuda"]
+    done = subprocess.run(script, cwd=work, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, runs(work)) == (0, "2"), done.stderr
+    assert (work / "venv").readlink() != plain
+    script[-1] = "runtime=tpu"
+    done = subprocess.run(script, cwd=work, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, runs(work)) == (1, "2")
+    assert "requirements-tpu.lock failed: " in done.stderr

@@ -206,7 +206,8 @@ def built(*options: str) -> tuple[dict[str, Any], bytes, str]:
         for part in ("components/log_shipper", "components/edgeml", "recipes", "gdk-config"):
             shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=ignored)
         (copy / "scripts").mkdir()
-        shutil.copy(ROOT / "scripts" / "build.py", copy / "scripts")
+        for script in ("build.py", "device_wheels.py"):
+            shutil.copy(ROOT / "scripts" / script, copy / "scripts")
         command = ["python3", "../../scripts/build.py", *options]
         subprocess.run(command, cwd=copy / "components" / "log_shipper", check=True, timeout=60, capture_output=True)
         (archive,) = copy.glob("components/log_shipper/greengrass-build/artifacts/*/*/*.zip")

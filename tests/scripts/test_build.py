@@ -91,7 +91,8 @@ def test_the_same_sources_give_the_same_bytes(builds: workspace.Workspace, tmp_p
     digest = hashlib.sha256(first.read_bytes()).hexdigest()
     copy = tmp_path / "copy"
     others_write = shutil.ignore_patterns("greengrass-build", "__pycache__")
-    wanted = ("components/camera_capture", "components/edgeml", "recipes", "gdk-config", "scripts/build.py")
+    scripts = ("scripts/build.py", "scripts/device_wheels.py")
+    wanted = ("components/camera_capture", "components/edgeml", "recipes", "gdk-config", *scripts)
     for part in wanted:
         if (ROOT / part).is_dir():
             shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=others_write)
@@ -144,6 +145,43 @@ SIGNS = ["python3 -c", "python3;id", "$(id)", "`id`", "a|b", "a&b", "a>b", "a\nb
 def test_what_a_shell_would_read_is_no_interpreter(python: str) -> None:
     with pytest.raises(SystemExit, match=r"(?s)^--python .*: expected a name as python3.12, or an absolute path"):
         build_script.interpreter(python)
+
+
+RUNTIMES = [path.stem.partition("-")[2] for path in (ROOT / "components").glob("inferencer/requirements-*.lock")]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_runtime_is_a_word_in_the_recipe_and_a_lock_in_the_same_artifact(runtime: str, tmp_path: Path) -> None:
+    folder = tmp_path / "inferencer"
+    shutil.copytree(ROOT / "components" / "inferencer", folder, ignore=shutil.ignore_patterns("greengrass-build"))
+    made = {}
+    for name in ("cpu", runtime):
+        build = build_script.build(folder, runtime=name)
+        (archive,), (recipe,) = build.glob("artifacts/*/*/*.zip"), build.glob("recipes/*")
+        made[name] = hashlib.sha256(archive.read_bytes()).hexdigest(), recipe.read_text(encoding="utf-8")
+        with zipfile.ZipFile(archive) as zipped:
+            locks = {entry for entry in zipped.namelist() if "requirements" in entry}
+    assert locks == {"requirements.lock", *(f"requirements-{each}.lock" for each in RUNTIMES)}
+    assert made[runtime][0] == made["cpu"][0]
+    assert made[runtime][1] == made["cpu"][1].replace('install.py"\n', f'install.py" {runtime}\n') != made["cpu"][1]
+
+
+def test_a_runtime_that_there_is_not_is_refused() -> None:
+    with pytest.raises(SystemExit, match=r"^--runtime tpu: inferencer has cpu, cuda$"):
+        build_script.build(ROOT / "components" / "inferencer", runtime="tpu")
+
+
+def test_a_runtime_differs_by_its_own_build_alone() -> None:
+    """Of the same release where there is one; another module of that name would stand in the first one's place."""
+    needs = (ROOT / "components" / "inferencer" / "requirements.in").read_text(encoding="utf-8")
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "components/inferencer").glob("*.lock")}
+    pins = {name: set(re.findall(r"^([\w-]+==[^\\\n]+)", text, re.MULTILINE)) for name, text in texts.items()}
+    assert "onnxruntime" in needs
+    assert pins["requirements-cuda"] == {
+        pin.replace("onnxruntime==", "onnxruntime-gpu==") for pin in pins["requirements"]
+    }
+    wanted = (ROOT / "components" / "inferencer" / "requirements-cuda.in").read_text(encoding="utf-8")
+    assert wanted == needs.replace("onnxruntime\n", "onnxruntime-gpu\n")
 
 
 def test_an_unknown_component_is_named() -> None:

@@ -24,6 +24,7 @@ NEEDED = (
     "recipes/schema/edgeml.SampleRequester.json",
     "scripts/arrows.py",
     "scripts/build.py",
+    "scripts/device_wheels.py",
     "scripts/docs.py",
     "scripts/localdev/__init__.py",
     "scripts/localdev/core",
