@@ -36,7 +36,6 @@ ROUNDS = 10  # of measuring
 FASTER, MUCH = 1.05, 1.15  # than fp32, to be kept, and than a more accurate one, to be preferred
 CALIBRATED = 40  # of them at most
 FLOATS = (1, 2, 4, 8, 12, 16)  # nodes with weights that are left in float
-HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 class NotPossibleError(Exception):
@@ -145,7 +144,9 @@ def units(prepared: Any) -> list[tuple[str, ...]]:
     weights = {tensor.name for tensor in prepared.graph.initializer}
     behind = {node.input[0]: node.name for node in prepared.graph.node if node.op_type in ("Relu", "Clip")}
     heavy = [node for node in prepared.graph.node if len(node.input) > 1 and node.input[1] in weights]
-    return [tuple(filter(None, (node.name, behind.get(node.output[0])))) for node in heavy if node.op_type in HEAVY]
+    return [
+        tuple(filter(None, (node.name, behind.get(node.output[0])))) for node in heavy if node.op_type in quantize.HEAVY
+    ]
 
 
 def distance(found: Sequence[Any], expected: Sequence[Any]) -> float:

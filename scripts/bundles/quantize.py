@@ -23,6 +23,8 @@ OPERATORS = (
     *("GlobalAveragePool", "Concat", "Resize", "Reshape", "Transpose", "Pad"),
 )
 ISAS = ("x86_64_vnni", "x86_64", "aarch64")
+HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+SHIELD = "_shield"
 HALF = 64 / 127  # of weights' range: the sum of two products fits 16 bits then
 
 
@@ -76,7 +78,9 @@ def _quantized(prepared: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
 
     model = _copy(prepared)
     ranges: dict[str, Any] = {name: (np.float32(low), np.float32(high)) for name, (low, high) in plan.ranges.items()}
-    nodes = [n.name for n in model.graph.node if n.op_type in OPERATORS and n.name not in plan.excluded]
+    _shielded(model, plan)
+    left = {*plan.excluded, *(node.name for node in model.graph.node if node.name.endswith(SHIELD))}
+    nodes = [node.name for node in model.graph.node if node.op_type in OPERATORS and node.name not in left]
     logging.disable(logging.WARNING)  # which asks for steps that were taken
     try:
         data = TensorsData(CalibrationMethod.MinMax, ranges)
@@ -91,6 +95,25 @@ def _quantized(prepared: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
     made.producer_name, made.producer_version = "edgeml", ""
     onnx.checker.check_model(made)
     return made
+
+
+def _shielded(model: onnx.ModelProto, plan: Plan) -> None:
+    """Put a Clip, which changes nothing, before what stays in float.
+
+    Between numbers that are quantized ONNX Runtime quantizes weights by itself, with one scale a tensor, which is what
+    was not accurate enough.
+    """
+    kept = []
+    for node in model.graph.node:
+        if node.name in plan.excluded and node.op_type in HEAVY and node.input[0] in plan.ranges:
+            name, bounds = f"{node.name}{SHIELD}", plan.ranges[node.input[0]]
+            for which, bound in zip(("low", "high"), bounds, strict=True):
+                model.graph.initializer.append(numpy_helper.from_array(np.array(bound, np.float32), f"{name}_{which}"))
+            kept.append(onnx.helper.make_node("Clip", [node.input[0], f"{name}_low", f"{name}_high"], [name], name))
+            node.input[0] = name
+        kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:

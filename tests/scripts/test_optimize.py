@@ -14,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import agreement
 import optimize
-from bundles import elsewhere, quantize
+from bundles import calibrate, elsewhere, quantize
 from edgeml import models
 from edgeml.messages import Detection
+from edgeml.onnx_session import runtime
 from edgeml.variants import Processor
 from inferencer_support import describe
 
@@ -188,3 +189,34 @@ def test_numbers_agree_by_what_they_are_off() -> None:
     expected = [np.array([0.0, 2.0])]
     assert agreement.compared("regression", [np.array([0.1, 2.1])], expected)["agreement"] == pytest.approx(0.9)
     assert agreement.loss(agreement.compared("anomaly", [np.array([0.0, np.nan])], expected)) == 1
+
+
+def test_what_is_left_in_float_stays_in_float(tmp_path: Path) -> None:
+    """ONNX Runtime would quantize it when it loads the model, with one scale for weights that have none in common."""
+    random = np.random.default_rng(0)
+    weights = [random.normal(0, 0.3, (4, 4, 1, 1)).astype(np.float32) for _ in range(3)]
+    weights[1][0] *= 1000
+    weights[2][:, 0] /= 1000
+    names = ("input", "one", "two", "output")
+    nodes = [
+        helper.make_node("Conv", [names[place], f"w{place}"], [names[place + 1]], f"conv{place}") for place in range(3)
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 4, 8, 8])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 4, 8, 8])],
+        [numpy_helper.from_array(weight, f"w{place}") for place, weight in enumerate(weights)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
+    feeds = [{"input": random.normal(0, 1, (1, 4, 8, 8)).astype(np.float32)} for _ in range(4)]
+    ranges = calibrate.ranges(quantize.prepare(model), "minmax", feeds)
+    plan = quantize.Plan("minmax", True, ("conv1",), ("x86_64_vnni",), ranges)
+    ((_, made),) = quantize.variants(model, plan).items()
+    options = runtime().SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    options.graph_optimization_level = runtime().GraphOptimizationLevel.ORT_ENABLE_BASIC  # all keep names
+    runtime().InferenceSession(made, options, providers=["CPUExecutionProvider"])
+    kept = {tensor.name: tensor.data_type for tensor in onnx.load(tmp_path / "loaded.onnx").graph.initializer}
+    floats = [name for name, kind in kept.items() if kind == TensorProto.FLOAT and name.startswith("w1")]
+    assert floats, kept
