@@ -10,7 +10,7 @@ import pytest
 from component_support import COMPONENT
 from edgeml.problems import Problems
 from edgeml.spool import Spool
-from install_support import install, make_artifact, venv_of
+from install_support import compiled_pip, install, make_artifact, venv_of
 from spool_support import boxed
 
 
@@ -40,6 +40,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for version in ("2", "1"):
         assert install(make_artifact(folder / version, version), folder / "work").returncode == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def pip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """For `install`: instead of the one that it unpacks."""
+    return f"pip={compiled_pip(tmp_path_factory.mktemp('pip'))}"
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from install_support import INJECTED, install, lock, make_artifact, names, runs,
 @pytest.mark.parametrize(
     ("break_it", "changes", "reason"),
     [
-        (lambda artifact: shutil.rmtree(artifact / "wheels"), (), "the package index cannot be reached"),
-        (lambda artifact: lock(artifact, "9", "0" * 64), (), "tiny==9"),
-        (lambda artifact: lock(artifact, "2", "0" * 64), (), "DO NOT MATCH"),
+        (lambda artifact: shutil.rmtree(artifact / "wheels"), ("pip",), "the package index cannot be reached"),
+        (lambda artifact: lock(artifact, "9", "0" * 64), ("pip",), "tiny==9"),
+        (lambda artifact: lock(artifact, "2", "0" * 64), ("pip",), "DO NOT MATCH"),
         (lambda artifact: (artifact / "requirements.lock").unlink(), (), "requirements.lock"),
         (None, ("importlib.util.find_spec=2",), "No such file"),
         (None, ("zipfile.ZipFile.extractall=28",), "the disk is full"),
@@ -28,14 +28,14 @@ from install_support import INJECTED, install, lock, make_artifact, names, runs,
 )  # fmt: skip
 def test_a_failed_install_says_why_and_leaves_what_ran(
     break_it: object, changes: tuple[str, ...], reason: str, work: Path, artifacts: tuple[Path, Path],
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, pip: str,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
     if callable(break_it):
         break_it(artifacts[1])
     before = names(work)
-    done = install(artifacts[1], work, *changes, real=True)
+    done = install(artifacts[1], work, *(pip if change == "pip" else change for change in changes), real=True)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("ERROR install of ")
@@ -46,10 +46,10 @@ def test_a_failed_install_says_why_and_leaves_what_ran(
 
 
 def test_packages_that_pip_put_elsewhere_are_missed(
-    work: Path, artifacts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    work: Path, artifacts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pip: str
 ) -> None:
     monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
-    done = install(artifacts[1], work, real=True)
+    done = install(artifacts[1], work, pip, real=True)
     assert (done.returncode, runs(work)) == (1, "1")
     assert "is PIP_TARGET or another option of it set?" in done.stderr
 
@@ -83,13 +83,13 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(folder)], check=True, timeout=10)
 
 
-@pytest.mark.parametrize("size", ["4m", "24m"], ids=["at once", "in pip"])
-def test_a_full_disk_is_said_as_such(size: str, both: Path, artifacts: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "unpacked"), [("4m", False), ("24m", True)], ids=["at once", "in pip"])
+def test_a_full_disk_is_said_as_such(size: str, unpacked: bool, both: Path, pip: str, tmp_path: Path) -> None:
     big = make_artifact(tmp_path / "3", "3", size=30_000_000)
     with small_disk(tmp_path / "disk", size):
         work = Path(shutil.copytree(both, tmp_path / "disk" / "work", symlinks=True))
         before = names(work)
-        done = install(big, work, real=True)
+        done = install(big, work, *([pip] if unpacked else []), real=True)
         assert done.returncode == 1
         last = done.stderr.strip().splitlines()[-1]
         assert "the disk is full" in last
