@@ -99,9 +99,11 @@ def root(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterator[P
         assert f"`scripts/core stop --root {folder}` stops it" in lines  # nobody's Ctrl-C reaches it here
         yield folder
         assert main(["stop", "--root", str(folder)]) == 0
+        core.communicate(timeout=20)  # undisturbed: a signal now may find its handler gone
     finally:
-        core.terminate()
-        core.communicate(timeout=20)
+        if core.poll() is None:
+            core.terminate()
+            core.communicate(timeout=20)
     assert core.returncode == 0
     assert not (folder / "ipc.socket").exists()
     assert not list((folder / "cli_ipc_info").iterdir())
