@@ -93,7 +93,7 @@ def plays(sdp: bytes, packets: Iterable[tuple[float, bytes]], *, haste: float = 
                 text = request.decode("latin-1")
                 number = re.findall(r"CSeq: *(\d+)", text)[0]
                 fields, body = [f"CSeq: {number}", "Session: 1"], b""
-                if text.startswith("DESCRIBE"):
+                if text.startswith(("OPTIONS", "DESCRIBE")):  # whoever asks first may have asked for it
                     body = sdp
                     fields += ["Content-Type: application/sdp"]
                 elif text.startswith("SETUP"):

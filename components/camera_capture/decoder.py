@@ -110,9 +110,7 @@ class Decoder:
         self._hardware = self._hardware and not frames  # once it has worked, errors are those of packets
         return frames
 
-    def _prepared(self, codec: "VideoCodecContext | None") -> "VideoCodecContext":
-        if codec is None:
-            raise SourceError(f"{self._shown}: no decoder for its video")
+    def _prepared(self, codec: "VideoCodecContext") -> "VideoCodecContext":
         codec.options = {**codec.options, "max_pixels": str(MAX_PIXELS)}
         codec.thread_type = "SLICE" if self._keyframes or self.late else "AUTO"
         return codec

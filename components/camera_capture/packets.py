@@ -81,6 +81,8 @@ class PacketReader:
         if not container.streams.video:
             raise SourceError(f"{self._shown}: it has no video")
         stream = container.streams.video[0]
+        if stream.codec_context is None:  # types say never, PyAV does not
+            raise SourceError(f"{self._shown}: its video is of a kind that FFmpeg does not know")
         width, height = stream.width or 0, stream.height or 0
         if width * height > MAX_PIXELS:
             raise SourceError(f"{self._shown}: frames of {width} x {height}, expected at most {MAX_PIXELS} pixels")

@@ -1,7 +1,10 @@
 """When a frame was captured, by the stream's own times where they make sense."""
 
+from typing import TypeGuard
+
 MAX_LATE_S = 2.0  # a frame that says it is older than that is not believed
 MAX_LIES = 3
+MAX_TIME = 1e10  # beyond, the difference of two says little
 DRIFT = 1e-3  # of a camera's clock against ours, at most
 
 
@@ -21,7 +24,7 @@ class StreamClock:
 
     def arrived(self, time: float | None, now: float) -> None:
         """A packet of that time has come. Packets may come in another order than their times."""
-        if time is None:
+        if not _is_sane(time):
             return
         delay = now - time
         if self._delay is not None and abs(delay - self._delay) > MAX_LATE_S:
@@ -33,14 +36,20 @@ class StreamClock:
 
     def captured(self, time: float | None, now: float) -> float:
         """When the frame of that time was captured: at most `now`, and later than the frame before it."""
-        if time is not None and self._last is not None and time <= self._last:
-            self._lie()
-        self._last = time if time is not None else self._last
-        believed = time is not None and self._delay is not None and self._lies < MAX_LIES
-        found = min(time + self._delay, now) if believed else now  # type: ignore[operator]
+        found = now
+        if _is_sane(time):
+            if self._last is not None and time <= self._last:
+                self._lie()
+            self._last = time
+            if self._delay is not None and self._lies < MAX_LIES:
+                found = min(time + self._delay, now)
         self._captured = max(found, min(self._captured + 1e-6, now))
         return self._captured
 
     def _lie(self) -> None:
         self._lies += 1
         self._delay = self._last = None
+
+
+def _is_sane(time: float | None) -> TypeGuard[float]:
+    return time is not None and abs(time) < MAX_TIME

@@ -160,6 +160,11 @@ def test_a_codec_that_changes_midway_ends_the_stream(playing: Any, stream: Recor
     assert good >= COUNT // 2 - 4
 
 
+def test_a_codec_that_nobody_knows_is_told(playing: Any, stream: Recorded) -> None:
+    with pytest.raises(SourceError, match="its video is of a kind that FFmpeg does not know"):
+        playing(plays(stream.sdp.replace(b"H264/", b"FOO/"), stream.packets, haste=8), stall_timeout_s=1)
+
+
 def test_a_size_that_changes_midway_is_that_of_the_frames(folder: Path, tmp_path: Path) -> None:
     parts = [encoded(folder / f"{w}.h264", size=(w, h), count=6) for w, h in ((80, 48), (160, 96), (48, 80))]
     (tmp_path / "a.h264").write_bytes(b"".join(part.read_bytes() for part in parts))
