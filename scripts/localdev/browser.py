@@ -81,6 +81,12 @@ class Page:
         """Do it as a person does: some things are refused to scripts alone."""
         self.js(f"{{ {expression} }}", userGesture=True)
 
+    def click(self, words: str) -> None:
+        """The button that says so, once it is there."""
+        button = f"[...document.querySelectorAll('button')].find((one) => one.innerText === {words!r})"
+        self.wait(f"{button}?.checkVisibility()", words)
+        self.gesture(f"{button}.click()")
+
     def wait(self, expression: str, what: str) -> Any:
         """The expression's value when it is something. Raises AssertionError after WAIT_S."""
         deadline = time.monotonic() + WAIT_S

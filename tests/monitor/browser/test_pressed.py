@@ -28,17 +28,10 @@ def opened(page: Page, view: str) -> None:
     page.js(f"location.hash = {view!r}")
 
 
-def press(page: Page, words: str) -> None:
-    """The button that says so."""
-    button = f"[...document.querySelectorAll('button')].find((one) => one.innerText === {words!r})"
-    page.wait(f"{button} !== undefined", words)
-    page.gesture(f"{button}.click()")
-
-
 def test_the_picture_fills_the_screen_and_goes_back(page: Page) -> None:
     opened(page, "#/camera/door")
     page.wait("document.querySelector('.camera-view')?.dataset.frame > 0", "a picture")
-    press(page, "Full screen")
+    page.click("Full screen")
     page.wait("document.fullscreenElement?.className.includes('frame')", "the picture as large as the screen")
     before = page.js("document.querySelector('.camera-view').dataset.frame")
     page.wait(f"document.querySelector('.camera-view').dataset.frame > {before}", "the next picture")
@@ -50,7 +43,7 @@ def test_a_snapshot_is_a_file_of_the_picture_with_its_boxes(page: Page, tmp_path
     page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     opened(page, "#/camera/door")
     page.wait("document.querySelector('.found li')", "a picture with its result")
-    press(page, "Snapshot")
+    page.click("Snapshot")
     (file,) = eventually(lambda: list(tmp_path.glob("door-*.png")), what="the file")
     image = np.asarray(cv2.imread(str(file)))
     assert image.shape[:2] == (540, 960)
@@ -66,7 +59,7 @@ def test_another_threshold_is_tried_and_copied(page: Page) -> None:
         " slider.dispatchEvent(new Event('input')); }"
     )
     assert page.js("document.querySelector('output').innerText").startswith("At 0.95: 0 of ")
-    press(page, "Copy")
+    page.click("Copy")
     page.wait("/Configuration (copied|selected)/.test(document.querySelector('#said').innerText)", "the answer")
     told = json.loads(page.js("document.querySelector('pre').innerText"))
     assert told == {"pipelines": {"faces": {"score_threshold": 0.95}}}
