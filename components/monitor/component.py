@@ -17,7 +17,7 @@ from monitor.state import State
 from monitor.vitals.device import checks
 from monitor.vitals.watch import Watch
 
-ASK_S = 5.0  # between two looks at the configurations of others
+ASK_S, AT_LEAST_S = 5.0, 0.5  # between two looks at the configurations of others, and however often pages ask
 
 
 class Monitor(Component[Config]):
@@ -85,7 +85,8 @@ class Monitor(Component[Config]):
             self._state.asked.clear()
             self._state.neighbours.ask(self.context.ipc)
             devices.look()
-            self._state.asked.wait(ASK_S)
+            self.context.stopping.wait(AT_LEAST_S)
+            self._state.asked.wait(ASK_S - AT_LEAST_S)
 
     def _watch_for_ever(self) -> None:
         while not self.context.stopping.is_set():

@@ -4,6 +4,7 @@ Unlike reports they are there before anything runs, and say what must not be sho
 """
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,20 @@ class Known:
     ports: dict[str, Topics | None] = field(default_factory=dict)
 
     def camera_names(self) -> list[str]:
-        """Those that are configured, and others whose ring is there."""
-        return sorted({*self.cameras, *ring_look.cameras(self.rings, MAX_NAMES)})[:MAX_NAMES]
+        """Those that are configured, and others whose ring is there, which take no configured one's place."""
+        return _some(self.cameras, ring_look.cameras(self.rings, MAX_NAMES))
+
+    def pipeline_names(self, heard: Iterable[str]) -> list[str]:
+        """Those that are configured, and others that were heard, likewise."""
+        return _some(self.pipelines, heard)
 
     def private(self, camera: str) -> set[str]:
         """The pipelines without whose results a picture of the camera may not be shown."""
         return {name for name, pipeline in self.pipelines.items() if pipeline.private and pipeline.camera == camera}
+
+
+def _some(first: Iterable[str], others: Iterable[str]) -> list[str]:
+    return sorted(list(dict.fromkeys([*first, *others]))[:MAX_NAMES])
 
 
 class Neighbours:

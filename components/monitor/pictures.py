@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_WATCHED = 32  # cameras at a time
+MAX_THREADS = 2 * MAX_WATCHED  # those of cameras that nobody watches any more end in their time
 WIDTHS = (320, 640)  # what is asked for goes up to one of these, or to the widest that is configured
 HELD_S, HELD_BYTES = 2.0, 48 << 20  # frames that wait for a result, of all cameras
 POLL_S, IDLE_S = 0.02, 0.25  # for a frame, while others wait for their results and while none does
@@ -111,7 +112,8 @@ class Pictures:
         with self._lock:
             watched = self._cameras.get(camera)
             if watched is None:
-                if sum(bool(each.watchers) for each in self._cameras.values()) >= MAX_WATCHED:
+                watched_now = sum(bool(each.watchers) for each in self._cameras.values())
+                if watched_now >= MAX_WATCHED or len(self._cameras) >= MAX_THREADS:
                     return None
                 watched = self._cameras[camera] = _Camera(camera, self)
                 self._spawn(f"pictures-{camera}", watched.run)

@@ -249,7 +249,7 @@ class State:
             report, heard = self._reports.report("Inferencer"), {name: kept.last for name, kept in self._results}
             times = {name: time.time() - (self._clock() - kept.at) for name, kept in self._results}
         known = self.neighbours.known()
-        names = sorted({*known.pipelines, *heard})[:64]
+        names = known.pipeline_names(heard)
         return [
             views.pipeline(
                 name,

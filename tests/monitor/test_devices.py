@@ -1,9 +1,12 @@
 """What Edge Impulse devices say to IoT Core and are told: heard while somebody wants to know, of this machine alone."""
 
 import json
+import re
+import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edgeml.component import Context
@@ -11,9 +14,14 @@ from edgeml.edge_impulse.device import default_mac, device_name
 from edgeml.errors import NotFoundError, UnauthorizedError
 from edgeml.health import Health
 from ipc_support import FakeIpc
+from live_support import opened
+from monitor.component import AT_LEAST_S, Monitor
+from monitor.config import Config
 from monitor.edge_impulse import EdgeImpulse
 from monitor.neighbours import MAX_BOARDS, MAX_NAMES
 from monitor.state import MAX_RECORD_BYTES, State
+from monitor_support import QUIET
+from support import eventually
 
 DEVICE = device_name("Cup", default_mac())
 RUNNER = {"Parameters": {"device_name": "Cup"}, "topic_prefix": "/ei"}
@@ -158,3 +166,26 @@ def test_what_is_not_allowed_is_a_problem_until_it_is(rig: Rig) -> None:
     rig.refused = ""
     assert rig.look() > TOPICS
     assert not rig.health.problems.current()
+
+
+def test_a_page_that_asks_all_the_time_does_not_hurry_the_core(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look asks the core for configurations, and subscribes at AWS IoT Core or no longer."""
+    caplog.set_level("INFO")
+    looks: list[float] = []
+    monkeypatch.setattr(EdgeImpulse, "look", lambda devices: looks.append(time.monotonic()))
+    context = Context(Runner(), Health("edgeml.Monitor", "1"), tmp_path, tmp_path, "thing")
+    monitor = Monitor(context)
+    try:
+        monitor.start(msgspec.convert({**QUIET, "auth": "off", "ring_directory": str(tmp_path), "report_s": 0}, Config))
+        found = eventually(lambda: re.search(r"address=http://(\S+)/", caplog.text), 10, "the page's address")
+        with opened(found[1]) as page:
+            began = time.monotonic()
+            while time.monotonic() < began + 1.2:
+                page.send('{"records": true}')
+                page.send('{"records": false}')
+        assert 1 <= sum(look > began for look in looks) <= 1 + 1.2 / AT_LEAST_S
+    finally:
+        context.stopping.set()
+        monitor.stop()

@@ -167,3 +167,15 @@ def test_watched_cameras_are_bounded_and_named(rig: Rig, monkeypatch: pytest.Mon
     monkeypatch.setattr(rules, "MAX_WATCHED", 2)
     watched = [rig.pictures.watch(name, 960, rig.shown.append) for name in ("a", "b", "c", "../x", "")]
     assert [each is not None for each in watched] == [True, True, False, False, False]
+
+
+def test_who_changes_his_mind_all_the_time_starts_no_crowd(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "MAX_THREADS", 4)
+    crowd = 0
+    for number in range(300):
+        unwatch = rig.pictures.watch(f"n{number}", 960, rig.shown.append)
+        if unwatch is not None:
+            unwatch()
+        crowd = max(crowd, sum(thread.is_alive() for thread in rig.threads))
+    assert crowd <= 8  # of which some are ending
+    assert eventually(lambda: rig.pictures.watch("door", 960, rig.shown.append), 10, "room again")

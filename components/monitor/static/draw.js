@@ -103,8 +103,11 @@ export class Screen {
         Object.assign(this, { bitmap, header });
         this.again();
       } catch (error) {
-        if (!(error instanceof DOMException)) throw error; // a broken JPEG is left out
-      }
+        if (!(error instanceof DOMException)) {
+          this.#busy = false; // the next one is shown all the same
+          throw error;
+        }
+      } // a broken JPEG is left out
     }
     this.#busy = false;
   }

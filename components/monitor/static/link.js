@@ -1,4 +1,7 @@
 // One WebSocket carries everything. It comes back by itself, sooner at first, later when the device stays away.
+import { list } from "./dom.js";
+import { sound } from "./words.js";
+
 const FIRST_MS = 500;
 const LAST_MS = 15000;
 const SILENT_MS = 20000; // state comes each second while a device lives
@@ -8,6 +11,7 @@ const DECODER = new TextDecoder();
 export function picture(buffer) {
   const length = new DataView(buffer).getUint32(0);
   const header = JSON.parse(DECODER.decode(new Uint8Array(buffer, 4, length)));
+  header.results = list(header.results).map((one) => ({ pipeline: String(one.pipeline), result: sound(one.result) }));
   return { header, jpeg: new Blob([new Uint8Array(buffer, 4 + length)], { type: "image/jpeg" }) };
 }
 
@@ -97,7 +101,7 @@ export class Link extends EventTarget {
     try {
       if (typeof data === "string") {
         const message = JSON.parse(data);
-        this.#say(message.type, message);
+        this.#say(message.type, "result" in message ? { ...message, result: sound(message.result) } : message);
       } else this.#say("picture", picture(data));
     } catch (error) {
       if (!(error instanceof SyntaxError || error instanceof RangeError)) throw error; // one bad message is left out

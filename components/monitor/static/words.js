@@ -41,6 +41,18 @@ export const motion = (camera) => (camera.motion ? ["Motion", clock(camera.motio
 
 export const clock = (at) => (isNumber(at) ? new Date(at * 1000).toLocaleTimeString("en-GB") : "");
 
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const isPoint = (point) => Array.isArray(point) && point.length >= 2 && point.slice(0, 2).every(Number.isFinite);
+
+/** A result as views may rely on it: whoever publishes results says what he likes. */
+export function sound(result) {
+  if (!isObject(result)) return { results: [] };
+  const { results } = result;
+  if (!Array.isArray(results)) return { ...result, results: isObject(results) ? results : null };
+  const found = results.filter(isObject).map((one) => ({ ...one, landmarks: Array.isArray(one.landmarks) ? one.landmarks.filter(isPoint) : [] }));
+  return { ...result, results: found };
+}
+
 const short = (results) =>
   results
     .slice(0, 3)

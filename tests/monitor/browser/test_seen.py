@@ -3,14 +3,17 @@
 import re
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from edgeml.frames import FrameWriter
 from localdev.browser import MISSING, PROGRAM, Page
 from monitor_scene import BOX, MARKUP, SIZE, result
 from monitor_support import QUIET, address_of
 from pictures_support import JPEG
-from support import Standalone
+from support import Standalone, eventually
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 
@@ -73,6 +76,44 @@ def test_markup_stays_text(page: Page) -> None:
     page.wait(f"document.querySelector('main').innerText.includes({MARKUP!r})", "the label")
     assert page.js("document.querySelectorAll('main img').length") == 0
     assert page.js("document.title") != "1"
+
+
+# Of the camera's frame, where a view has one.
+FRAME = "document.querySelector('[data-camera=odd], .camera-view')?.dataset.frame"
+ODD = [
+    None, 1, "x", [], {}, {"label": None, "score": "x", "box": [1, 2, 3, 4], "landmarks": [None, [1], "x", [1, None]]},
+    {"label": {}, "score": 1e308, "box": [1e308, -1e308, 1e308, 1e308]}, {"box": [1, 2, 3]}, {"landmarks": 5, "box": 7},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("view", ["#/", "#/camera/odd", "#/pipeline/odd"])
+def test_results_of_any_shape_stop_no_picture(page: Page, device: Standalone, rings: Path, view: str) -> None:
+    """Whoever may publish results says what he likes, of the very frames that are shown, too."""
+    shapes: list[Any] = [ODD, None, 5, "x", {"anomalies": [None, True], "values": 3}, {"values": [None]}]
+    with FrameWriter("odd", width=SIZE[0], height=SIZE[1], directory=rings) as camera:
+
+        def told(found: Any) -> None:
+            at_ns = time.time_ns()
+            frame_id = camera.write(np.full((SIZE[1], SIZE[0], 3), 90, np.uint8), wall_ns=at_ns)
+            odd = result(frame_id, at_ns) | {"pipeline": "odd", "results": found}
+            odd["source"]["camera"] = "odd"
+            device.send("edgeml/inference/odd", odd)
+
+        told([])
+        page.open(page.js("location.origin") + "/" + view)
+        page.wait("document.querySelector('main')?.innerText.includes('odd')", "the view")
+        for number, found in enumerate([*shapes, {"value": "x"}]):
+            before, words = page.js(FRAME), f"number{number}"
+
+            def goes_on(found: Any = found, before: Any = before, words: str = words) -> bool:
+                told(found)
+                told([{"label": words, "score": 0.5}])
+                if not page.js(f"document.querySelector('main').innerText.includes({words!r})"):
+                    return False
+                return view.startswith("#/pipeline") or bool(page.js(FRAME) != before)
+
+            eventually(goes_on, 10, f"what comes after {found!r}")
+    assert page.faults == []
 
 
 def test_the_box_is_drawn_on_its_frame(page: Page) -> None:
