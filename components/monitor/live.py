@@ -17,6 +17,7 @@ import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from monitor.attempts import Bucket
 from monitor.pictures import MAX_WATCHED, Cameras, Picture
 from monitor.state import State
 from monitor.views import DeviceState
@@ -29,6 +30,7 @@ CLOSE_S = 1.0  # for a page to take that it is cut off
 MAX_WAITING = 200  # messages for a page; of more the oldest are dropped
 UNSHOWN, SHOWN_S = 2, 5.0  # pictures of a camera under way to a page; how long a receipt is waited for
 MAX_FOLLOWED = 8
+MAX_SAID, PAUSE_S = 1000, 0.02  # messages of a page in a second: a receipt for each picture; more wait
 
 
 class _Width(msgspec.Struct):
@@ -115,6 +117,7 @@ class _Page:
         self._pictures: dict[str, Picture] = {}
         self._under_way: dict[str, deque[float]] = {}  # when pictures were sent whose receipts are to come
         self._commanded = -EVERY_S
+        self._said = Bucket(MAX_SAID, 1 / MAX_SAID, MAX_SAID, time.monotonic())
 
     def told(self, kind: str, name: str, told: Any, message: bytes) -> None:
         """Of a result, event or record, on another thread."""
@@ -172,6 +175,8 @@ class _Page:
         """Take what the page says until it leaves, or says what no page says."""
         with suppress(WebSocketDisconnect, KeyError, msgspec.MsgspecError, RuntimeError):  # KeyError: binary
             while True:
+                while not self._said.take(time.monotonic()):
+                    await asyncio.sleep(PAUSE_S)
                 said = msgspec.json.decode(await self._socket.receive_text(), type=_Said)
                 if said.shown is not None:
                     self._shown(said.shown.camera)

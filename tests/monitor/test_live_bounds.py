@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -126,3 +127,22 @@ def test_pages_are_bounded(base: str) -> None:
         connect(f"ws://{base}/ws", proxy=None)
     for page in pages:
         page.close()
+
+
+def test_a_flood_of_messages_waits_and_delays_nobody_else(base: str) -> None:
+    """What is read of a page that says as much as it can stays little, and it is not cut off for that."""
+    receipt = json.dumps({"shown": {"camera": "x" * 4000, "frame_id": 1}}).encode()
+    frame = b"\x81\xfe" + len(receipt).to_bytes(2, "big") + bytes(4) + receipt  # RFC 6455, with a mask of zeros
+    with opened(base) as flood, opened(base) as other:
+        said(flood, "state")
+        sent, rest, end = 0, b"", time.monotonic() + 1.5
+        while sent < 10_000 and time.monotonic() < end:
+            rest = rest or frame * 100
+            try:
+                rest = rest[flood.socket.send(rest, socket.MSG_DONTWAIT) :]
+                sent += 0 if rest else 100
+            except BlockingIOError:  # all buffers on the way are full
+                time.sleep(0.01)
+        assert sent < 10_000
+        assert other.ping().wait(5)
+        flood.socket.shutdown(socket.SHUT_RDWR)  # in the middle of a frame

@@ -80,7 +80,7 @@ def test_markup_stays_text(page: Page) -> None:
 
 # Of the camera's frame, where a view has one.
 FRAME = "document.querySelector('[data-camera=odd], .camera-view')?.dataset.frame"
-ODD = [
+ODD: list[Any] = [
     None, 1, "x", [], {}, {"label": None, "score": "x", "box": [1, 2, 3, 4], "landmarks": [None, [1], "x", [1, None]]},
     {"label": {}, "score": 1e308, "box": [1e308, -1e308, 1e308, 1e308]}, {"box": [1, 2, 3]}, {"landmarks": 5, "box": 7},
 ]  # fmt: skip
