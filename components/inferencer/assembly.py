@@ -39,7 +39,9 @@ class Assembly:
         outbox: Outbox,
         uploader: Callable[[], Uploader],
         takers: Takers | None = None,
+        sharing: int = 1,
     ) -> None:
+        self._sharing = sharing
         self._context, self._rings, self._outbox, self._uploader = context, rings, outbox, uploader
         self._takers: Takers = {} if takers is None else takers
 
@@ -80,6 +82,7 @@ class Assembly:
             uploader=self._uploader,
             writer=writer,
             takers=self._takers,
+            sharing=self._sharing,
         )
 
     @staticmethod

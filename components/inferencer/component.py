@@ -20,7 +20,8 @@ from edgeml.outbox import Outbox
 from edgeml.s3 import Uploader
 from inferencer import __version__, sessions
 from inferencer.assembly import Assembly, Running, check
-from inferencer.config import Config
+from inferencer.backends.onnx import OnnxBackend
+from inferencer.config import Config, Pipeline
 from inferencer.parts import Takers
 from inferencer.results import TIMES
 
@@ -123,7 +124,8 @@ class Inferencer(Component[Config]):
     def _start_missing(self) -> bool:
         """Start the pipelines that do not run; whether all do now. One that cannot start hinders no other."""
         assert self._outbox is not None  # noqa: S101  (_prepare made it)
-        assembly = Assembly(self.context, Path(self._config.ring_directory), self._outbox, self._uploads, self._takers)
+        rings, sharing = Path(self._config.ring_directory), sum(map(_computes, self._config.pipelines.values()))
+        assembly = Assembly(self.context, rings, self._outbox, self._uploads, self._takers, sharing)
         for name, pipeline in self._config.pipelines.items():
             if name in self._running:
                 continue
@@ -184,6 +186,11 @@ class Inferencer(Component[Config]):
                 self._subscriptions[topic] = self.context.ipc.subscribe(topic, listen)
                 self._handlers[topic] = handlers
             self._handlers[topic].append(handler)
+
+
+def _computes(pipeline: Pipeline) -> bool:
+    """Does it run a model here, be it as a fallback?"""
+    return any(isinstance(backend, OnnxBackend) for backend in (pipeline.backend, pipeline.fallback))
 
 
 def _private(config: Config) -> Iterator[Privacy]:

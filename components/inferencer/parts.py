@@ -78,6 +78,7 @@ class Place:
     uploader: Callable[[], Uploader]
     writer: Callable[[], Writer]  # the pipeline's own
     takers: Takers = field(default_factory=dict)
+    sharing: int = 1  # how many pipelines run models in this process
     listeners: list[Callable[[Event], None]] = field(default_factory=list)  # told of its events; they may use a disk
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -46,7 +47,10 @@ class OnnxBackend(BackendSettings, frozen=True, tag="onnx", tag_field="type"):
         bool,
         Meta(description="Let the CPU answer while a provider is not there or fails, which is a problem meanwhile"),
     ] = False
-    threads: Annotated[int, Meta(ge=0, le=256, description="Threads of one inference; 0 lets ONNX Runtime choose")] = 1
+    threads: Annotated[
+        Annotated[int, Meta(ge=0, le=256)] | Literal["auto"],
+        Meta(description="Threads of one inference; 0 lets ONNX Runtime choose, auto shares the cores among pipelines"),
+    ] = 1
     max_side: Annotated[
         int, Meta(ge=0, le=16384, description="Shrink larger pictures to so many pixels a side; 0 leaves them")
     ] = 0
@@ -77,14 +81,17 @@ class OnnxBackend(BackendSettings, frozen=True, tag="onnx", tag_field="type"):
                 raise ConfigError(f"{path}.providers.{index}", found)
 
     def open(self, place: Place) -> Model:
-        return OnnxModel(self, place.pipeline, place.context, place.prefix)
+        return OnnxModel(self, place.pipeline, place.context, place.prefix, place.sharing)
 
 
 class OnnxModel(Model):
     """The newest good version of a bundle. A version that does not load or run leaves the running one in place."""
 
-    def __init__(self, settings: OnnxBackend, pipeline: Pipeline, context: Context, prefix: str) -> None:
+    def __init__(
+        self, settings: OnnxBackend, pipeline: Pipeline, context: Context, prefix: str, sharing: int = 1
+    ) -> None:
         self._settings, self._pipeline, self._context = settings, pipeline, context
+        self._threads = threads(settings.threads, sharing)
         self._health = context.health.scope(prefix)
         self._of_model = self._health.scope("model")
         place = Path(settings.path) if settings.path else None
@@ -248,7 +255,7 @@ class OnnxModel(Model):
             wanted=settings.variant,
             probe_s=settings.probe_s,
             providers=self._providers.now,
-            threads=settings.threads,
+            threads=self._threads,
             optimization=settings.optimization,
             max_side=settings.max_side,
             stopping=lambda: self._closed,
@@ -260,7 +267,7 @@ class OnnxModel(Model):
         session = session_of(
             bundle,
             providers=self._providers.now,
-            threads=self._settings.threads,
+            threads=self._threads,
             optimization=self._settings.optimization,
         )
         models.probe(session, bundle)
@@ -291,6 +298,12 @@ class OnnxModel(Model):
         except EdgemlError as error:
             self._health.error(error)
             log.error("%s", error)
+
+
+def threads(wanted: int | Literal["auto"], sharing: int, cores: int = 0) -> int:
+    """Of one inference, where `sharing` pipelines run models here on `cores`, by default those of this process."""
+    cores = cores or len(os.sched_getaffinity(0))
+    return max(1, cores // max(1, sharing)) if wanted == "auto" else wanted
 
 
 def _facts(bundle: models.Bundle) -> str:
