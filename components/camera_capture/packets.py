@@ -52,6 +52,7 @@ class PacketReader:
         self._container: InputContainer | None = None
         self._stream: VideoStream | None = None
         self._coming: Iterator[Packet[VideoStream]] | None = None
+        self._index = 0
         self._reads = _Foreign(self, f"{shown}: the stream broke off", limit_s)
         self.cancelled = False
 
@@ -72,6 +73,7 @@ class PacketReader:
             self._container = av.open(self.place, "r", self._format, dict(self._options), timeout=limits)
         try:
             self._stream = self._found(self._container)
+            self._index = self._stream.index
         except SourceError:
             self.close()
             raise
@@ -98,11 +100,11 @@ class PacketReader:
             packet = self._next()
             if packet is None:
                 return None
-            if packet.size and self.packets is not None:
-                self.packets(packet)
-            # An empty one would tell a decoder that the stream is over.
-            if packet.size and packet.stream_index == self.stream.index:
-                return packet
+            if packet.size:  # an empty one would tell a decoder that the stream is over
+                if self.packets is not None:
+                    self.packets(packet)
+                if packet.stream_index == self._index:
+                    return packet
             if time.monotonic() > deadline:
                 raise SourceError(f"{self._shown}: no video for {self.limit_s:g} s")
 
