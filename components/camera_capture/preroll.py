@@ -5,6 +5,7 @@ ours, which always rise: its own where they make sense, else those of its arriva
 """
 
 import io
+import logging
 import threading
 import time
 from collections import deque
@@ -14,11 +15,14 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgeml.errors import SourceError
+from edgeml.log import kv
 
 if TYPE_CHECKING:
     import av
 
     Tap = Callable[[av.Packet[Any]], None]
+
+log = logging.getLogger(__name__)
 
 TICKS = 90_000  # a second
 MIN_STEP = TICKS // 1000  # what is less may be nothing in the time base of a muxer
@@ -52,7 +56,7 @@ class Track:
     def of(cls, stream: Any) -> "Track":
         import av
 
-        holder = av.open(io.BytesIO(), "w", format="nut")  # which holds whatever there is; nothing is ever written
+        holder = av.open(io.BytesIO(), "w", format="mpegts")  # which holds most; nothing is ever written
         template = holder.add_stream_from_template(stream, opaque=True)
         base = stream.time_base or Fraction(1, TICKS)
         codec = stream.codec_context.codec.canonical_name
@@ -62,7 +66,7 @@ class Track:
         """One of its own for whoever asks, which knows whether the picture is turned."""
         import av
 
-        holder = av.open(io.BytesIO(), "w", format="nut")
+        holder = av.open(io.BytesIO(), "w", format="mpegts")
         return holder.add_stream_from_template(self.template, opaque=True).codec_context
 
     def ticks(self, own: int) -> int:
@@ -138,10 +142,21 @@ class _Connection:
             stream = packet.stream
             is_known = any(track is not None and track.kind == stream.type for track in self.tracks.values())
             is_wanted = stream.type in ("video", "audio") and not is_known and stream.codec_context is not None
-            self.tracks[stream.index] = track = Track.of(stream) if is_wanted else None
+            self.tracks[packet.stream_index] = track = _track(stream) if is_wanted else None
             if track is not None:  # sound belongs to its picture
                 track.shift = next((one.shift for one in self.tracks.values() if one and one.shift is not None), None)
         return self.tracks[packet.stream_index]
+
+
+def _track(stream: Any) -> Track | None:
+    """None for a stream that no muxer takes: it is left out, and the camera goes on."""
+    import av
+
+    try:
+        return Track.of(stream)
+    except (av.error.FFmpegError, ValueError, MemoryError) as error:
+        log.warning("a stream is in no clip %s", kv(type=stream.type, error=error))
+        return None
 
 
 class Preroll:

@@ -180,6 +180,19 @@ def test_sound_is_kept_beside_its_picture(clock: Clock) -> None:
     assert (sound[0].dts - picture.dts) / TICKS == pytest.approx(float(apart), abs=0.3)
 
 
+def test_a_stream_that_no_muxer_takes_ends_no_camera(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, given, of = Preroll(60, 10**7), packets(made(1, sound="aac")), Track.of
+
+    def refused(stream: Any) -> Track:
+        if stream.type == "audio":
+            raise ValueError("'mpegts' format does not support 'gsm' codec")
+        return of(stream)
+
+    monkeypatch.setattr(Track, "of", refused)
+    fill(kept, clock, given)
+    assert {unit.track.kind for unit in kept.since(0)} == {"video"}
+
+
 def test_data_and_a_second_picture_are_left_out(stream: Made, clock: Clock) -> None:
     (packet, *_) = packets(stream)
     kept = Preroll(60, 10**7)
