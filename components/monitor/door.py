@@ -111,7 +111,9 @@ class Door:
         return True
 
     async def _welcome(self, visitor: Visitor) -> None:
-        times = {"ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": GOODBYE_S} if self._tls else {}
+        times = {"ssl_handshake_timeout": HANDSHAKE_S} if self._tls else {}
+        if self._tls and sys.version_info >= (3, 11):  # before, `BoundedProtocol` does it
+            times["ssl_shutdown_timeout"] = GOODBYE_S
         visitor.greeted = True
         with suppress(OSError):  # no TLS, or none in time
             visitor.transport, _ = await asyncio.get_running_loop().connect_accepted_socket(

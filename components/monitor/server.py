@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import sys
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from monitor.door import MAX_CONNECTIONS, Door, Visitor
+from monitor.door import GOODBYE_S, MAX_CONNECTIONS, Door, Visitor
 from monitor.errors import ServerError
 
 LOOPBACK = "127.0.0.1"
@@ -34,6 +35,8 @@ class BoundedProtocol(H11Protocol):
         self._unread: asyncio.TimerHandle | None = None
         self._is_upgraded = False
         super().connection_made(transport)
+        if sys.version_info < (3, 11) and transport.get_extra_info("ssl_object"):
+            _says_goodbye_in_time(transport, self.loop)
         self._late: asyncio.TimerHandle | None = self.loop.call_later(REQUEST_S, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,6 +76,17 @@ class BoundedProtocol(H11Protocol):
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+
+def _says_goodbye_in_time(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    """TLS of Python 3.10 waits for ever for the other side's goodbye."""
+    close = transport.close
+
+    def close_in_time() -> None:
+        close()
+        loop.call_later(GOODBYE_S, transport.abort)
+
+    transport.close = close_in_time  # type: ignore[method-assign]
 
 
 class _Uvicorn(uvicorn.Server):
