@@ -103,7 +103,7 @@ def optimized(bundle: Bundle, options: argparse.Namespace) -> tuple[list[Row], l
         ranges = calibrate.ranges(prepared, method, feeds[:: 1 + len(feeds) // CALIBRATED])
         first += [tried(Plan(method, per_channel, (), here, ranges), here[0]) for per_channel in (True, False)]
     best = chosen(first)
-    if best[0].verdict == LOST:
+    if best[0].verdict == LOST and (best[0].gain or 0) >= FASTER:
         best = with_floats(best, bundle, prepared, feeds[:: 1 + len(feeds) // 4], lambda plan: tried(plan, here[0]))
     row, plan = best
     kept = [row] if row.verdict == KEPT else []
@@ -122,7 +122,7 @@ def with_floats(
     for count in FLOATS:
         excluded = tuple(name for unit in order[:count] for name in unit)
         best = tried(dataclasses.replace(plan, excluded=excluded))
-        if best[0].verdict != LOST or count >= len(order):
+        if best[0].verdict != LOST or count >= len(order) or (best[0].gain or 0) < FASTER:
             break
     return best
 
