@@ -77,10 +77,9 @@ class Fork(subprocess.Popen[Any]):
             inherited = [file if file >= 0 else number for number, file in enumerate(theirs)]
             _server.ask(json.dumps(request).encode(), [*inherited, told])
         finally:
-            os.close(told)
-            for mine, file in zip(ours, theirs, strict=True):
-                if mine >= 0 and file >= 0:
-                    os.close(file)
+            piped = [file for mine, file in zip(ours, theirs, strict=True) if mine >= 0 and file >= 0]
+            for file in (told, *piped, *filter(None, [getattr(self, "_devnull", None)])):
+                os.close(file)
         self._status = os.fdopen(status, "rb", buffering=0)
         self.pid = int(self._status.read(10))
         self._child_created = True
@@ -111,8 +110,7 @@ class _Server:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, request: bytes, files: list[int]) -> None:
-        assert len(request) < LARGEST
+    def begin(self) -> None:
         with self._lock:
             if self._process is None:
                 self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -121,6 +119,11 @@ class _Server:
                     self._process = subprocess.Popen(
                         command, pass_fds=[theirs.fileno()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
                     )
+
+    def ask(self, request: bytes, files: list[int]) -> None:
+        assert len(request) < LARGEST
+        self.begin()
+        with self._lock:
             socket.send_fds(self._control, [request], files)
 
     def end(self) -> None:
@@ -133,6 +136,11 @@ class _Server:
 
 
 _server = _Server()
+
+
+def begin() -> None:
+    """Start what forks, which otherwise comes with the first fork: for a test that counts this process' children."""
+    _server.begin()
 
 
 @contextlib.contextmanager

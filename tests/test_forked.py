@@ -71,6 +71,17 @@ def test_it_is_waited_for_and_takes_signals() -> None:
             assert process.wait(20) == -number
 
 
+def test_nothing_is_left_open() -> None:
+    before = None
+    for _ in range(3):
+        files = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with popen([sys.executable, "-c", "pass"], **files) as process:
+            assert process.wait(20) == 0
+        now = len(list(Path("/proc/self/fd").iterdir()))
+        assert before in (None, now)
+        before = now
+
+
 def test_a_pipe_ends_with_it_though_others_were_begun_meanwhile() -> None:
     wait = [sys.executable, "-c", "import sys; sys.stdin.read()"]
     files = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import forked
 from edge_impulse_runner.eim import Eim
 from localdev.simulators.eim import Options, write_launcher
 
@@ -34,6 +35,7 @@ def no_leaks(tag: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fails the test when it leaves a socket's folder, a shared memory block or a child process behind."""
     folder = tempfile.mkdtemp(prefix="t-", dir="/tmp")
     monkeypatch.setattr(tempfile, "tempdir", folder)
+    forked.begin()
     before = children()
     yield
     left = [path.name for path in Path(folder).iterdir()]

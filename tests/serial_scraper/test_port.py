@@ -111,12 +111,11 @@ def test_listening_sends_nothing(read: Read, link: Path) -> None:
 def test_slow_boards_that_print_in_pieces_lose_nothing(read: Read, link: Path, dialect: str) -> None:
     style = Style("\r\n", "{:.5f}".format)
     with Mcu(link, numbered(boxes=True), dialect=dialect, style=style, interval_s=0.02, piece_bytes=7) as board:
-        reading = read(idle_gap_ms=30)
+        reading = read(idle_gap_ms=2000)  # a busy machine makes pauses of its own
         eventually(lambda: len(reading.records) >= 3, what="results")
         assert board.running
-    assert all(
-        [box["label"] for box in record["result"]["bounding_boxes"]] == ["a: (b)"] * 3 for record in reading.records
-    )
+    for record in reading.records[:3]:  # a later one may have been cut off with the board
+        assert [box["label"] for box in record["result"]["bounding_boxes"]] == ["a: (b)"] * 3
 
 
 def test_a_block_is_delivered_after_the_idle_gap_though_nothing_follows(read: Read, link: Path) -> None:
