@@ -16,6 +16,7 @@ from edgeml.onnx_session import give_back as give_back
 from edgeml.onnx_session import open_session as open_session
 from edgeml.onnx_session import probe as probe
 from edgeml.onnx_session import probe_shape as probe_shape
+from edgeml.onnx_session import shrinking as shrinking
 
 
 def component_folder(root: Path, name: str) -> Path:

@@ -4,6 +4,7 @@ import ctypes
 import math
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,7 @@ MAX_TENSOR = 1 << 28  # numbers of an input: 1 GiB of float32
 _SAME_AS_REQUESTED = 1  # of OrtArenaCfg: no room in advance, which doubles what is needed
 _arena: list[bool] = []  # whether this process has one, once that was tried
 _arena_lock = threading.Lock()
+_gone: list[bool] = []  # sessions that have ended since the arena gave back what it could
 TYPES = {"float32": "float", "float64": "double"}  # ours, where ONNX Runtime calls them otherwise
 
 
@@ -51,6 +53,16 @@ def _shares_arena() -> bool:
             except Exception:  # noqa: BLE001  (a build that has none: each session has its own)
                 _arena.append(False)
         return _arena[0]
+
+
+def shrinking() -> "ort.RunOptions | None":
+    """Options for the next run, after which what only sessions that have ended needed is given back; mostly none."""
+    if not _gone:
+        return None
+    _gone.clear()
+    options = runtime().RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def give_back() -> None:
@@ -115,6 +127,8 @@ def open_session(
         if provider not in running:
             raise ProviderError(f"{provider} does not start: {_why_not(provider, Path(onnxruntime.__file__).parent)}")
     check_input(session, bundle)
+    if _shares_arena():
+        weakref.finalize(session, _gone.append, True).atexit = False
     return session
 
 

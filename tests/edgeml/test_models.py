@@ -1,5 +1,6 @@
 """Bundles made here of a real, tiny ONNX model."""
 
+import gc
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -61,6 +62,19 @@ def test_sessions_that_share_memory_answer_at_once_each_for_itself(tmp_path: Pat
             answers = list(threads.map(lambda session: session.run(None, {"image": tensor})[0], sessions))
             models.give_back()
             assert [answer.min() for answer in answers] == [answer.max() for answer in answers] == [*factors]
+
+
+def test_the_run_after_the_end_of_a_session_gives_back_what_that_needed(tmp_path: Path) -> None:
+    loaded = models.load(bundle(tmp_path / "b"))
+    kept, ended = models.open_session(loaded), models.open_session(loaded)
+    models.shrinking()  # of tests before
+    assert models.shrinking() is None
+    del ended
+    gc.collect()
+    options = models.shrinking()
+    assert options is not None
+    assert kept.run(None, {"image": np.ones((1, 3, 4, 4), np.float32)}, options)[0].max() == 2.0
+    assert models.shrinking() is None
 
 
 def test_a_changed_model_is_refused_with_both_digests(tmp_path: Path) -> None:

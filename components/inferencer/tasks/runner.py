@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeml.bundle import Bundle
 from edgeml.errors import BackendError, BundleError
-from edgeml.onnx_session import extras, first_line
+from edgeml.onnx_session import extras, first_line, shrinking
 from inferencer.preprocess import Geometry
 from inferencer.sample import Array, Outcome, Sample
 from inferencer.tasks.outputs import Output
@@ -53,6 +53,7 @@ class Session:
 
     def __init__(self, bundle: Bundle, session: ort.InferenceSession) -> None:
         self._bundle, self._session = bundle, session
+        self._is_ours = not hasattr(session, "buffer")  # and not a helper's
         self.kinds = {output.name: str(output.type) for output in session.get_outputs()}
         self.names = list(self.kinds)
 
@@ -67,7 +68,9 @@ class Session:
         if manifest.extra_inputs:
             given |= extras(manifest, geometry.size, (geometry.width, geometry.height))
         try:
-            outputs: Sequence[Any] = self._session.run(self.names, given)
+            options = shrinking() if self._is_ours else None
+            more = () if options is None else (options,)
+            outputs: Sequence[Any] = self._session.run(self.names, given, *more)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise BackendError(f"{self._bundle.ref.name}: {first_line(error)}") from error
         return dict(zip(self.names, outputs, strict=True))
