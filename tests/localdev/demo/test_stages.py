@@ -1,15 +1,19 @@
 """What stages take for evidence, without the demo around them."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import av
+import cv2
+import numpy as np
 import pytest
 
 from localdev.demo.stage import World
-from localdev.demo.stages import boards, events, live, tracks, turbine, yard
+from localdev.demo.stages import boards, clip, events, live, tracks, turbine, yard
 
 
 @pytest.mark.parametrize(
@@ -112,3 +116,19 @@ def test_an_event_in_words() -> None:
 )
 def test_people_of_the_scene_who_can_have_been_seen(frames: list[int], surely: int, possibly: int) -> None:
     assert tracks.visits(list(frames)) == (surely, possibly)
+
+
+def test_packets_are_known_again_in_another_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip, "STREAM_S", 2)
+    for number in range(5):
+        cv2.imwrite(str(tmp_path / f"{number}.jpg"), np.full((*yard.SIZE[::-1], 3), 50 * number, np.uint8))
+    sent = b"".join(data for _, data in clip.stream(sorted(tmp_path.glob("*.jpg"))))
+    with av.open(io.BytesIO(sent), "r") as source, av.open(str(tmp_path / "a.mp4"), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                copy.mux(packet)
+    found = list(clip.packets((tmp_path / "a.mp4").read_bytes()))
+    assert len(found) == 2 * yard.FPS
+    assert set(found) <= set(clip.packets(sent))
