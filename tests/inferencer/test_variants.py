@@ -73,11 +73,11 @@ class Slow:
     def get_outputs(self) -> Any:
         return self._session.get_outputs()
 
-    def run(self, names: Any, given: Any) -> Any:
+    def run(self, names: Any, given: Any, *options: Any) -> Any:
         self._machine.now += self._machine.seconds.get(self._file, 0.01)
         if self._file in self._machine.broken:
             raise RuntimeError("an instruction that this processor lacks")
-        return self._session.run(names, given)
+        return self._session.run(names, given, *options)
 
 
 @pytest.fixture
