@@ -5,6 +5,7 @@ import { spark } from "./spark.js";
 import { ago, clock, motion, number, pace, percent, quantity } from "./words.js";
 
 const TILE_WIDTH = 320;
+const LARGE_WIDTH = 640; // of tiles that are shown much larger than that
 const to = (kind, name) => `#/${kind}/${encodeURIComponent(name)}`;
 
 class Problem {
@@ -167,10 +168,8 @@ export class Overview {
     const vitals = h("dl", { className: "vitals" });
     this.problems = new Keyed(problems, (p) => `${p.component} ${p.code} ${p.subject}`, () => new Problem());
     this.vitals = new Keyed(vitals, ([name]) => name, () => new Vital());
-    this.node.append(
-      h("section", { "aria-label": "Attention" }, this.well, problems),
-      h("section", { "aria-label": "Device" }, vitals),
-    );
+    this.device = h("section", { "aria-label": "Device", hidden: true }, vitals);
+    this.node.append(h("section", { "aria-label": "Attention" }, this.well, problems), this.device);
   }
 
   #section(title, className, itemsOf, keyOf, make) {
@@ -187,7 +186,10 @@ export class Overview {
   }
 
   wishes() {
-    return { watch: Object.fromEntries(this.cameras.map((name) => [name, { max_width: TILE_WIDTH }])) };
+    const [tile] = this.tiles?.parts.values() ?? [];
+    const dots = (tile?.canvas.clientWidth ?? 0) * (devicePixelRatio || 1);
+    const width = dots > 1.4 * TILE_WIDTH && this.cameras.length <= 4 ? LARGE_WIDTH : TILE_WIDTH;
+    return { watch: Object.fromEntries(this.cameras.map((name) => [name, { max_width: width }])) };
   }
 
   state(state) {
@@ -195,7 +197,9 @@ export class Overview {
     if (this.problems) {
       this.problems.update(list(state.attention));
       toggle(this.well, !state.attention?.length);
-      this.vitals.update(Object.entries(state.vitals ?? {}).filter(([, vital]) => vital?.label));
+      const vitals = Object.entries(state.vitals ?? {}).filter(([, vital]) => vital?.label);
+      this.vitals.update(vitals);
+      toggle(this.device, vitals.length > 0);
     }
     for (const update of this.sections) update(state);
   }
