@@ -53,7 +53,7 @@ class Session:
 
     def __init__(self, bundle: Bundle, session: ort.InferenceSession) -> None:
         self._bundle, self._session = bundle, session
-        self._is_ours = not hasattr(session, "buffer")  # and not a helper's
+        self._has_arena = type(session).__module__.startswith("onnxruntime.")  # a helper's has none
         self.kinds = {output.name: str(output.type) for output in session.get_outputs()}
         self.names = list(self.kinds)
 
@@ -68,7 +68,7 @@ class Session:
         if manifest.extra_inputs:
             given |= extras(manifest, geometry.size, (geometry.width, geometry.height))
         try:
-            options = shrinking() if self._is_ours else None
+            options = shrinking() if self._has_arena else None
             more = () if options is None else (options,)
             outputs: Sequence[Any] = self._session.run(self.names, given, *more)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
