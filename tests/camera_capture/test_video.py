@@ -153,7 +153,7 @@ def test_a_name_that_is_no_utf8_is_an_error_and_never_a_crash(tmp_path: Path) ->
     webm(Path(path), [(0, vp8(flat(9)))])
     for camera in (FileCamera(location=path), DeviceCamera(location=path), RtspCamera(location=path)):
         with pytest.raises(SourceError, match="UTF-8"):
-            camera.open()
+            camera.open().open()
     link = tmp_path / "link.webm"
     link.symlink_to(path)
     assert positions(link, 5) == [0]
