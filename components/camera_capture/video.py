@@ -126,7 +126,8 @@ class Video(Source):
 
     def _deliver(self) -> None:
         packet, self._due = self._due, None
-        if packet is not None and self.packets is not None:
+        # A file that plays at another rate is another video than its packets make.
+        if packet is not None and self.packets is not None and (self.live or not self._camera.fps):
             self.packets(packet)
 
     def _seconds(self, pts: int | None) -> float | None:

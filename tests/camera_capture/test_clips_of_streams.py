@@ -7,6 +7,8 @@ from pathlib import Path
 import av
 import pytest
 
+from camera_capture.preroll import Preroll
+from camera_support import source_of
 from clip_support import Keeper, frames_of
 from inferencer_support import Answer, endpoint
 from stream_support import FPS, Made, camera, levels, made, packets
@@ -84,6 +86,18 @@ def test_what_mp4_or_a_browser_cannot_take(
             assert [stream.codec_context.name for stream in clip.streams] == ["h264"]
         assert len(levels(data)) >= FPS - 2
     assert caplog.text.count("clips have no sound") == (1 if sound else 0)
+
+
+@pytest.mark.parametrize(("fps", "some"), [(0, True), (5, False)], ids=["as it says", "at another rate"])
+def test_a_file_has_packets_where_it_plays_as_it_says(tmp_path: Path, fps: float, some: bool) -> None:
+    (tmp_path / "a.ts").write_bytes(made(1).data)
+    source, kept = source_of(type="file", location=str(tmp_path / "a.ts"), loop=False, fps=fps), Preroll(10, 10**6)
+    source.packets = kept.tap()
+    source.open()
+    while source.grab():
+        source.retrieve()
+    source.close()
+    assert bool(kept.codec) is some
 
 
 def test_a_kill_costs_a_second_of_a_copy(tmp_path: Path) -> None:
