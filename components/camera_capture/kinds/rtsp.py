@@ -22,6 +22,7 @@ class RtspCamera(NetworkCamera, frozen=True, kw_only=True, tag="rtsp"):
 
     def open(self) -> Video:
         """Raises SourceError."""
+        self.place()  # which may be none that FFmpeg can be given
         return Video(self, self.reader)
 
     def reader(self) -> PacketReader:
