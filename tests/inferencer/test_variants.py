@@ -56,7 +56,7 @@ class Machine:
 
     def how(self, wanted: Any = "auto", **settings: Any) -> How:
         made = How(wanted, 3.0, ("CPUExecutionProvider",), 1, "all", 0, self.processor, lambda: self.now, self._open)
-        return replace(made, **settings)
+        return replace(made, own_time=lambda: self.now, **settings)
 
     def _open(self, bundle: models.Bundle, how: How) -> Session:
         self.opened.append(bundle.file)
