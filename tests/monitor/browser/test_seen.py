@@ -4,13 +4,14 @@ import re
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 
 from edgeml.frames import FrameWriter
 from localdev.browser import MISSING, PROGRAM, Page
-from monitor_scene import BOX, MARKUP, SIZE, result
+from monitor_scene import BOX, MARKUP, SIZE, report, result
 from monitor_support import QUIET, address_of
 from pictures_support import JPEG
 from support import Standalone, eventually
@@ -84,6 +85,32 @@ ODD: list[Any] = [
     None, 1, "x", [], {}, {"label": None, "score": "x", "box": [1, 2, 3, 4], "landmarks": [None, [1], "x", [1, None]]},
     {"label": {}, "score": 1e308, "box": [1e308, -1e308, 1e308, 1e308]}, {"box": [1, 2, 3]}, {"landmarks": 5, "box": 7},
 ]  # fmt: skip
+
+
+def test_markup_in_any_string_stays_text(page: Page, device: Standalone) -> None:
+    """Names, versions, words, units: all that components say of themselves and others."""
+    name = MARKUP.replace("/", "")
+    problem = {"code": MARKUP, "subject": MARKUP, "text": MARKUP, "since": 1.0, "advice": MARKUP}
+    told = report(MARKUP, rates={MARKUP: 1.0}, notes={MARKUP: MARKUP}, problems=[problem], last_error=MARKUP)
+    device.send(f"edgeml/health/{name}", told | {"version": MARKUP})
+    status = {"model": MARKUP, "version": MARKUP, "status": "updating", "component": MARKUP, "step": MARKUP}
+    device.send(f"edgeml/model/{name}/status", status | {"reason": MARKUP})
+    device.send(
+        f"edgeml/serial/{name}/record", {"port": MARKUP, "at": 1.0, "format": MARKUP, "record": {MARKUP: MARKUP}}
+    )
+    found = {"anomalies": [True], "values": [2], "thresholds": [1], "features": [MARKUP]}
+    model = {"name": MARKUP, "version": MARKUP}
+    odd = result(1, 1) | {"pipeline": MARKUP, "model": model, "task": MARKUP, "device": MARKUP, "error": ""}
+    odd |= {"source": {"topic": MARKUP, "file": f"/{MARKUP}"}, "results": found}
+    device.send(f"edgeml/inference/{name}", odd)
+    event = {"event": MARKUP, "id": MARKUP, "pipeline": MARKUP, "device": MARKUP, "at": 1.0, "label": MARKUP}
+    device.send(f"edgeml/event/{name}", event | {"zone": MARKUP, "line": MARKUP, "direction": MARKUP})
+    for view in ("#/", "#/pipelines", "#/devices", f"#/pipeline/{quote(name)}"):
+        page.open(page.js("location.origin") + "/" + view)
+        page.wait(f"document.querySelector('main').innerText.includes({MARKUP!r})", f"the markup as text in {view}")
+        assert page.js("document.querySelectorAll('main img:not(.asked img)').length") == 0, view
+        assert page.js("document.title.startsWith('1')") is False, view
+    assert page.faults == []
 
 
 @pytest.mark.parametrize("view", ["#/", "#/camera/odd", "#/pipeline/odd"])
