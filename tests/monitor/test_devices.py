@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from edgeml.component import Context
 from edgeml.edge_impulse.device import default_mac, device_name
 from edgeml.errors import NotFoundError, UnauthorizedError
 from edgeml.health import Health
+from edgeml.ipc import matches
 from ipc_support import FakeIpc
 from live_support import opened
 from monitor.component import AT_LEAST_S, Monitor
@@ -21,7 +23,7 @@ from monitor.edge_impulse import EdgeImpulse
 from monitor.neighbours import MAX_BOARDS, MAX_NAMES
 from monitor.state import MAX_RECORD_BYTES, State
 from monitor_support import QUIET
-from support import eventually
+from support import ROOT, eventually
 
 DEVICE = device_name("Cup", default_mac())
 RUNNER = {"Parameters": {"device_name": "Cup"}, "topic_prefix": "/ei"}
@@ -191,3 +193,19 @@ def test_a_page_that_asks_all_the_time_does_not_hurry_the_core(
     finally:
         context.stopping.set()
         monitor.stop()
+
+
+def test_the_recipe_lets_all_of_them_be_heard(rig: Rig) -> None:
+    rig.ipc.runner, rig.ipc.boards = {}, {"ports": BOARDS["ports"]}
+    rig.state.want_records(1)
+    recipe = yaml.safe_load((ROOT / "recipes" / "edgeml.Monitor.yaml").read_text(encoding="utf-8"))
+    access = recipe["ComponentConfiguration"]["DefaultConfiguration"]["accessControl"]["aws.greengrass.ipc.mqttproxy"]
+    allowed = [
+        resource
+        for policy in access.values()
+        if policy["operations"] == ["aws.greengrass#SubscribeToIoTCore"]
+        for resource in policy["resources"]
+    ]
+    topics = rig.look()
+    assert len(topics) == 7  # three of the runner, two of each board
+    assert [topic for topic in topics if not any(matches(resource, topic) for resource in allowed)] == []
