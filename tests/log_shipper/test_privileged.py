@@ -209,7 +209,8 @@ def built(*options: str) -> tuple[dict[str, Any], bytes, str]:
         for script in ("build.py", "device_wheels.py"):
             shutil.copy(ROOT / "scripts" / script, copy / "scripts")
         command = ["python3", "../../scripts/build.py", *options]
-        subprocess.run(command, cwd=copy / "components" / "log_shipper", check=True, timeout=60, capture_output=True)
+        done = subprocess.run(command, cwd=copy / "components/log_shipper", timeout=60, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
         (archive,) = copy.glob("components/log_shipper/greengrass-build/artifacts/*/*/*.zip")
         (recipe,) = copy.glob("components/log_shipper/greengrass-build/recipes/*")
         raw = recipe.read_bytes()
