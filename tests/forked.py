@@ -78,7 +78,7 @@ class Fork(subprocess.Popen[Any]):
             _server.ask(json.dumps(request).encode(), [*inherited, told])
         finally:
             piped = [file for mine, file in zip(ours, theirs, strict=True) if mine >= 0 and file >= 0]
-            for file in (told, *piped, *filter(None, [getattr(self, "_devnull", None)])):
+            for file in (told, *piped, *filter(None, [vars(self).get("_devnull")])):
                 os.close(file)
         self._status = os.fdopen(status, "rb", buffering=0)
         self.pid = int(self._status.read(10))

@@ -61,7 +61,7 @@ for change in words:
         continue
     name, _, what = change.partition("=")
     if name == "pip":
-        install._unpacked_pip = lambda temporary, found=pathlib.Path(what): found
+        install.unpacked_pip = lambda temporary, found=pathlib.Path(what): found
         continue
     where = install
     for part in name.split(".")[:-1]:

@@ -108,7 +108,7 @@ def _build(venv: Path, lock: Path, wheels: Path, deadline: float) -> None:
     try:
         temporary = venv / "tmp"
         temporary.mkdir(parents=True)
-        pip = _unpacked_pip(temporary)
+        pip = unpacked_pip(temporary)
         _run([sys.executable, "-I", "-m", "venv", "--without-pip", str(venv)], temporary, deadline)
         offline = ["--no-index", "--find-links", str(wheels)] if wheels.is_dir() else []
         # Only wheels: nothing is compiled on the device and no package's setup code runs.
@@ -127,7 +127,7 @@ def _build(venv: Path, lock: Path, wheels: Path, deadline: float) -> None:
         raise
 
 
-def _unpacked_pip(target: Path) -> Path:
+def unpacked_pip(target: Path) -> Path:
     """The pip that every Python carries for `venv`: unpacked for this one use, it needs no place in the environment."""
     folders = [sysconfig.get_config_var("WHEEL_PKG_DIR")]  # where Debian and Fedora keep it
     if spec := importlib.util.find_spec("ensurepip"):
