@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeml.bundle import Bundle
 from edgeml.errors import BackendError, BundleError
-from edgeml.onnx_session import extras, first_line, shrinking
+from edgeml.onnx_session import extras, first_line, give_back, shrinking
 from inferencer.preprocess import Geometry
 from inferencer.sample import Array, Outcome, Sample
 from inferencer.tasks.outputs import Output
@@ -71,6 +71,8 @@ class Session:
             options = shrinking() if self._has_arena else None
             more = () if options is None else (options,)
             outputs: Sequence[Any] = self._session.run(self.names, given, *more)
+            if options is not None:  # its weights are the C library's by now
+                give_back()
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise BackendError(f"{self._bundle.ref.name}: {first_line(error)}") from error
         return dict(zip(self.names, outputs, strict=True))
