@@ -44,7 +44,7 @@ def write_bundle(out: Path, draft: Mapping[str, Any], model: bytes, files: Mappi
     for name, content in files.items():
         (out / name).write_bytes(content)
     variants = draft.get("variants") or []
-    named = {each.get("file") for each in variants if isinstance(each, dict)} if isinstance(variants, list) else set()
+    named = [each.get("file") for each in variants if isinstance(each, dict)] if isinstance(variants, list) else []
     digests = {
         name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items()) if name not in named
     }

@@ -46,11 +46,11 @@ def main() -> None:
     if sys.version_info < MINIMUM:
         raise SystemExit(f"python3 is {sys.version.split()[0]}, {'.'.join(map(str, MINIMUM))} or newer is needed")
     artifact, work = Path(__file__).resolve().parent.parent, Path.cwd()
-    lock = artifact / "-".join(["requirements", *sys.argv[1:2]])
+    lock = artifact / f"{'-'.join(['requirements', *sys.argv[1:2]])}.lock"
     try:
-        install(lock.with_suffix(".lock"), work)
+        install(lock, work)
     except InstallError as error:
-        raise SystemExit(f"ERROR install of {lock}.lock failed: {error}") from error
+        raise SystemExit(f"ERROR install of {lock} failed: {error}") from error
 
 
 def install(lock: Path, work: Path) -> None:

@@ -1,7 +1,7 @@
 """Variants of a bundle's model: files that are faster where a processor has the instructions that they are made for."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,9 +51,12 @@ class Processor:
         return ("aarch64",) if self.machine == "aarch64" else ()
 
 
-def runnable(variants: Sequence[Variant], processor: Processor) -> list[Variant]:
-    """Those for a processor, the best first."""
-    return [variant for isa in processor.isas for variant in variants if variant.isa == isa]
+def runnable(
+    variants: Sequence[Variant], processor: Processor, providers: Collection[str] = ("CPUExecutionProvider",)
+) -> list[Variant]:
+    """Those for a processor and one of the providers, the best first."""
+    fitting = [variant for variant in variants if not set(providers).isdisjoint(variant.providers)]
+    return [variant for isa in processor.isas for variant in fitting if variant.isa == isa]
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str = "") -> Processor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import math
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Wanted = Literal["auto", "fp32", "int8", "fp16"]
+NOT_TRIED = "not tried"
 GAIN = 1.05  # so many times as fast as model.onnx, or it is not worth its rounding
 ROUNDS = 12  # of all candidates at most
 # How far outputs may be off, as a part of their size, and besides. Broken arithmetic is off by all of it; how accurate
@@ -43,7 +45,12 @@ PICTURE = (640, 384)  # width and height in pixels where the model takes any
 NICENESS = 10  # of trying, beside pipelines that run
 KEPT, MAX_BYTES = 64, 1 << 16  # choices, and bytes of the file that remembers them
 
+TURN_S = 0.2  # between two looks whether one that waits for its turn is to stop
+LETHAL = 2  # starts that did not outlive a variant, after which it is left alone; of three the core starts no more
+
 _trying = threading.Lock()  # two at once would measure each other
+_remembering = threading.Lock()
+_begun: set[str] = set()  # keys that this process has counted as begun
 
 
 def opened(bundle: Bundle, how: How) -> Session:
@@ -70,11 +77,12 @@ class How:
     own_time: Callable[[], float] = time.thread_time
 
 
-class Choice(msgspec.Struct, frozen=True):
-    """As it is remembered."""
+class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """As it is remembered. `begun` counts the starts of the process that have not outlived it so far."""
 
     file: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)")]
     why: Annotated[str, msgspec.Meta(max_length=200)]
+    begun: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 Memory = Annotated[dict[str, Choice], msgspec.Meta(max_length=KEPT)]
@@ -91,12 +99,38 @@ def known(bundle: Bundle, how: How, memory: Path) -> Bundle | None:
         sought = "" if how.wanted == "auto" else f"{how.wanted} "
         isas = how.processor.isas
         return bundle.using(MODEL, f"no {sought}variant for {isas[0] if isas else how.processor.machine}")
-    if not how.probe_s:
-        return bundle.using(MODEL if how.wanted == "auto" else fitting[0].file, "not tried")
     choice = _remembered(memory).get(_key(bundle, how))
+    if choice is not None and choice.begun >= LETHAL:
+        return bundle.using(MODEL, f"with variants the process ended {choice.begun} times")
+    if not how.probe_s:
+        return bundle.using(MODEL if how.wanted == "auto" else fitting[0].file, NOT_TRIED)
     if choice is None or choice.file not in (MODEL, *(variant.file for variant in fitting)):
         return None
+    if choice.begun and choice.file == MODEL:
+        return None
     return bundle.using(choice.file, choice.why)
+
+
+@contextlib.contextmanager
+def outlived(bundle: Bundle, how: How, memory: Path) -> Iterator[None]:
+    """Counts in `memory` that variants begin, and takes that back at the end: one may end the process at each start."""
+    key = _key(bundle, how)
+    with _remembering:
+        choices = _remembered(memory)
+        before = choices.get(key, Choice(MODEL, ""))
+        if counts := key not in _begun:
+            _begun.add(key)
+            _remember(memory, choices, key, msgspec.structs.replace(before, begun=before.begun + 1))
+    try:
+        yield
+    finally:
+        if counts:
+            with _remembering:
+                _begun.discard(key)
+                choices = _remembered(memory)
+                now = choices.get(key)
+                if now is not None and now.begun:
+                    _remember(memory, choices, key, msgspec.structs.replace(now, begun=0) if now.why else None)
 
 
 def chosen(bundle: Bundle, how: How, memory: Path) -> Bundle:
@@ -104,24 +138,30 @@ def chosen(bundle: Bundle, how: How, memory: Path) -> Bundle:
 
     Never raises for a variant that does not load, run or agree: it is passed over, and the log says why.
     """
-    with _trying:
+    while not _trying.acquire(timeout=TURN_S):
+        if how.stopping():
+            return bundle.using(MODEL, NOT_TRIED)
+    try:
         if found := known(bundle, how, memory):
             return found
-        choice = _politely(lambda: _tried(bundle, list(_fitting(bundle, how)), how))
+        if how.stopping():
+            return bundle.using(MODEL, NOT_TRIED)
+        with outlived(bundle, how, memory):
+            choice = _politely(lambda: _tried(bundle, list(_fitting(bundle, how)), how))
         if choice is None:
-            return bundle.using(MODEL, "not tried")
-        key = _key(bundle, how)
-        kept = {each: one for each, one in _remembered(memory).items() if each != key}
-        _remember(memory, dict([*list(kept.items())[-KEPT + 1 :], (key, choice)]))
+            return bundle.using(MODEL, NOT_TRIED)
+        with _remembering:
+            _remember(memory, _remembered(memory), _key(bundle, how), choice)
+    finally:
+        _trying.release()
     return bundle.using(choice.file, choice.why)
 
 
 def _fitting(bundle: Bundle, how: How) -> Iterator[Variant]:
     """Those that run here, for the best instructions first; of a precision the first alone."""
     seen = set()
-    for variant in runnable(bundle.manifest.variants, how.processor):
-        fits = set(variant.providers) & set(how.providers) and how.wanted in ("auto", variant.precision)
-        if fits and variant.precision not in seen:
+    for variant in runnable(bundle.manifest.variants, how.processor, how.providers):
+        if how.wanted in ("auto", variant.precision) and variant.precision not in seen:
             seen.add(variant.precision)
             yield variant
 
@@ -145,7 +185,7 @@ def _tried(bundle: Bundle, fitting: Sequence[Variant], how: How) -> Choice | Non
             answers = [session.run(*each) for each in inputs]  # the first run is slower than all later ones
             if file == MODEL:
                 expected, end = answers, how.clock() + how.probe_s
-            elif off := _differing(answers, expected):
+            elif off := differing(answers, expected):
                 raise EdgemlError(off)
         except (EdgemlError, ValueError, TypeError) as error:  # of NumPy, at outputs that are no numbers
             running.pop(file, None)
@@ -194,7 +234,7 @@ def _inputs(bundle: Bundle, how: How) -> list[tuple[Array, Any]]:
         raise EdgemlError(str(error)) from error
 
 
-def _differing(found: Sequence[dict[str, Any]], expected: Sequence[dict[str, Any]]) -> str:
+def differing(found: Sequence[dict[str, Any]], expected: Sequence[dict[str, Any]]) -> str:
     """How answers differ from those of model.onnx by more than rounding; nothing if they do not."""
     for one, other in zip(found, expected, strict=True):
         if one.keys() != other.keys():
@@ -203,6 +243,8 @@ def _differing(found: Sequence[dict[str, Any]], expected: Sequence[dict[str, Any
             ours, theirs = np.asarray(value, np.float64), np.asarray(other[name], np.float64)
             if ours.shape != theirs.shape:
                 return f"output {name} has shape {ours.shape}, that of model.onnx {theirs.shape}"
+            if not ours.size:  # nothing found in this picture
+                continue
             off, size = (math.sqrt(np.square(each).mean()) for each in (ours - theirs, theirs))
             if not off <= TOLERANCE * size + FLOOR:  # not a number is no agreement
                 return f"output {name} is off by {off:.3g}, where model.onnx answers {size:.3g}"
@@ -247,8 +289,12 @@ def _remembered(memory: Path) -> dict[str, Choice]:
         return {}
 
 
-def _remember(memory: Path, choices: dict[str, Choice]) -> None:
+def _remember(memory: Path, choices: dict[str, Choice], key: str, choice: Choice | None) -> None:
+    """`choices` with that of `key`, or without any."""
+    kept = [(each, one) for each, one in choices.items() if each != key]
+    if choice is not None:
+        kept = [*kept[-KEPT + 1 :], (key, choice)]
     try:
-        write_atomic(memory, msgspec.json.encode(choices), mode=0o600)
+        write_atomic(memory, msgspec.json.encode(dict(kept)), mode=0o600)
     except OSError as error:
         log.warning("choice of a variant not remembered %s", kv(file=memory, error=error))

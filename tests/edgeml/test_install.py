@@ -171,10 +171,10 @@ def test_a_runtime_is_another_lock_and_another_environment(tmp_path: Path, artif
     work = tmp_path / "work"
     assert install(artifacts[0], work).returncode == 0
     plain = (work / "venv").readlink()
-    shutil.copy(artifacts[1] / "requirements.lock", artifacts[0] / "requirements-cuda.lock")
+    shutil.copy(artifacts[1] / "requirements.lock", artifacts[0] / "requirements-cuda-12.4.lock")
     for wheel in (artifacts[1] / "wheels").iterdir():
         shutil.copy(wheel, artifacts[0] / "wheels")
-    script = [*command(artifacts[0], "stubs"), "runtime=cuda"]
+    script = [*command(artifacts[0], "stubs"), "runtime=cuda-12.4"]
     done = subprocess.run(script, cwd=work, capture_output=True, text=True, timeout=60)
     assert (done.returncode, runs(work)) == (0, "2"), done.stderr
     assert (work / "venv").readlink() != plain

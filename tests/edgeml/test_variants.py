@@ -13,7 +13,7 @@ from edgeml import models
 from edgeml.bundle import MODEL
 from edgeml.errors import BundleError
 from edgeml.messages import encode
-from edgeml.variants import Processor, processor
+from edgeml.variants import Processor, processor, runnable
 
 
 def with_variant(folder: Path, **changes: Any) -> Path:
@@ -79,6 +79,14 @@ def test_a_variant_with_undeclared_weights_is_not_opened(tmp_path: Path) -> None
 def test_a_processor_is_known_by_its_flags(text: str, machine: str, isas: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(text, "latin-1")
     assert processor(tmp_path / "cpuinfo", machine).isas == isas
+
+
+def test_a_variant_is_for_one_of_its_providers(tmp_path: Path) -> None:
+    """The updater and the export try those for the CPU: one for an accelerator may not run there at all."""
+    variants = models.load(with_variant(tmp_path / "b", providers=["CUDAExecutionProvider"])).manifest.variants
+    assert not runnable(variants, Processor("x86_64"))
+    there = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert runnable(variants, Processor("x86_64"), there) == variants
 
 
 @pytest.mark.parametrize("made_there", [None, Path.mkdir])

@@ -107,6 +107,7 @@ class OnnxModel(Model):
         self._closed = False
         self._request: ModelActivate | None = None
         self._refused = False
+        self._untried: models.Bundle | None = None  # runs, and has variants that are to be tried
         self._of_model.note(f"waiting for model {settings.model}")
         self._thread = context.spawn(f"{prefix}-loader", self._load_for_ever)
 
@@ -170,6 +171,8 @@ class OnnxModel(Model):
             if self._refused and not self._watcher.refusing():  # replaced by a good one, or taken away
                 self._refused = False
                 self._of_model.cleared("model_refused")
+            if self._untried is not None:
+                self._try_variants(self._untried)
             self._wake.wait(POLL_S)
             self._wake.clear()
 
@@ -203,8 +206,7 @@ class OnnxModel(Model):
         self._of_model.note("")
         self._health.count("models_loaded")
         self._answer(self._status("accepted", runner.bundle.ref.version), request)
-        if runner.bundle.why == UNTRIED:
-            self._try_variants(runner.bundle)
+        self._untried = runner.bundle if runner.bundle.why == UNTRIED else None
 
     def _offer(self, runner: Runner) -> None:
         with self._swap:
@@ -214,12 +216,18 @@ class OnnxModel(Model):
         log.info("model loaded %s", _facts(runner.bundle))
 
     def _try_variants(self, bundle: models.Bundle) -> None:
-        """While fp32 answers. Whatever comes of it, something does."""
+        """While fp32 answers. Whatever comes of it, something does. An activation does not wait for it to end."""
         from inferencer import variants
 
+        how = self._how()
         try:
-            runner = self._running_or_plain(variants.chosen(bundle, self._how(), self._memory))
+            found = variants.chosen(bundle, how, self._memory)
+            if found.why == variants.NOT_TRIED and how.stopping():
+                return
+            self._untried = None
+            runner = self._running_or_plain(found)
         except Exception as error:
+            self._untried = None
             log.exception("variants not tried %s", kv(folder=bundle.path, error=error))
             return
         if not self._closed:
@@ -239,11 +247,14 @@ class OnnxModel(Model):
             raise BundleError(f"{folder}: model.json and model.onnx do not fit: {error!r}") from error
 
     def _running_or_plain(self, bundle: models.Bundle) -> Runner:
-        try:
+        from inferencer import variants
+
+        if bundle.file == MODEL:
             return self._running(bundle)
-        except Exception as error:
-            if bundle.file == MODEL:
-                raise
+        try:
+            with variants.outlived(bundle, self._how(), self._memory):
+                return self._running(bundle)
+        except Exception as error:  # noqa: BLE001  (model.onnx may do all the same)
             log.warning("variant does not run, model.onnx does %s", kv(file=bundle.model, error=error))
             return self._running(bundle.using(MODEL, f"{bundle.variant} does not work here"))
 
@@ -258,7 +269,7 @@ class OnnxModel(Model):
             threads=self._threads,
             optimization=settings.optimization,
             max_side=settings.max_side,
-            stopping=lambda: self._closed,
+            stopping=lambda: self._closed or self._request is not None,
         )
 
     def _running(self, bundle: models.Bundle) -> Runner:

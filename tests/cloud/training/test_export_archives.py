@@ -97,7 +97,7 @@ def test_an_archive_may_bring_variants_that_are_tried(
     assert not made.manifest.files
 
 
-@pytest.mark.parametrize("variants", [5, ["int8.onnx"], [{"file": 1}]])
+@pytest.mark.parametrize("variants", [5, ["int8.onnx"], [{"file": 1}], [{"file": []}]])
 def test_variants_that_are_none_are_refused(app: ModuleType, variants: object) -> None:
     files = {"model.onnx": tiny_model(), "bundle.json": json.dumps(draft(variants=variants)).encode()}
     with pytest.raises(EdgemlError, match="variants"):
