@@ -40,6 +40,7 @@ class Video(Source):
         self._shown = redact.location(camera.where)
         self.live = live
         self._due: Packet[Any] | None = None  # to `packets`
+        self._kept = False  # whether `packets` gets them
         self._frames = 0
         self._reader: PacketReader | None = None
         self._decoder: Decoder | None = None
@@ -72,6 +73,8 @@ class Video(Source):
         )
         self._tell_software()
         stream = reader.stream
+        # Raw pictures fill any memory, and a file that plays at another rate is another video than its packets make.
+        self._kept = (self.live or not self._camera.fps) and stream.codec_context.codec.name != "rawvideo"
         self._index, self._start, self._tick_s = stream.index, stream.start_time or 0, float(stream.time_base or 0)
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         self.fps = fps if 0.1 <= fps <= MAX_FPS and not keyframes else 0.0
@@ -126,8 +129,7 @@ class Video(Source):
 
     def _deliver(self) -> None:
         packet, self._due = self._due, None
-        # A file that plays at another rate is another video than its packets make.
-        if packet is not None and self.packets is not None and (self.live or not self._camera.fps):
+        if packet is not None and self.packets is not None and self._kept:
             self.packets(packet)
 
     def _seconds(self, pts: int | None) -> float | None:

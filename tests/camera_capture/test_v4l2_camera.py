@@ -17,18 +17,27 @@ CAMERA = Path(__file__).parents[1] / "v4l2_camera.c"
 COUNT = 12
 READ = """
 import sys, time, msgspec
-from camera_support import source_of
+from camera_capture.kinds import device
+from camera_support import configured
 from edgeml.errors import SourceError
-levels, error, began, late = [], "", time.monotonic(), 0.0
+levels, error, began, late, kept = [], "", time.monotonic(), 0.0, []
+if sys.argv[2] == "all":
+    device.MAX_WAITING = 0
 try:
-    source = source_of(type="device", location="/dev/null", stall_timeout_s=1, **msgspec.json.decode(sys.argv[1]))
+    source = configured(
+        type="device", location="/dev/null", stall_timeout_s=1, **msgspec.json.decode(sys.argv[1])
+    ).open()
+    source.packets = kept.append
+    source.open()
     while source.grab():
         image = source.retrieve()
         levels.append([*image.shape, round(float(image.mean()) / 20) * 20])
         late = max(late, time.monotonic() - source.captured_ns / 1e9)
 except SourceError as told:
     error = str(told)
-print(msgspec.json.encode([levels, error, time.monotonic() - began, late]).decode())
+source.close()
+kept = [(len(bytes(one)), one.is_keyframe and one.pts is not None) for one in kept]
+print(msgspec.json.encode([levels, error, time.monotonic() - began, late, kept]).decode())
 """
 
 
@@ -46,10 +55,12 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Any:
         with av.open(str(folder / f"a.{name}")) as made:
             for number, packet in enumerate(packet for packet in made.demux() if packet.size):
                 (folder / f"{name}-{number}").write_bytes(bytes(packet))
+    for number in range(COUNT):
+        (folder / f"raw-{number}").write_bytes(bytes(320 * 240 * 2))
 
-    def read(formats: str, frames: str, **settings: Any) -> Any:
+    def read(formats: str, frames: str, *, newest: bool = True, **settings: Any) -> Any:
         camera = {"CAMERA_FORMATS": formats, "CAMERA_FRAMES": str(folder / frames), "LD_PRELOAD": str(library)}
-        command = [sys.executable, "-c", READ, msgspec.json.encode(settings).decode()]
+        command = [sys.executable, "-c", READ, msgspec.json.encode(settings).decode(), "newest" if newest else "all"]
         done = subprocess.run(command, env=os.environ | camera, capture_output=True, timeout=60)
         assert done.returncode == 0, done.stderr.decode()
         return msgspec.json.decode(done.stdout.splitlines()[-1])
@@ -58,7 +69,7 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_h264_of_a_device_is_decoded_and_its_silence_ends(camera: Any) -> None:
-    levels, error, seconds, late = camera("YUYV H264", "h264-%d", input_format="H264", width=640, height=480)
+    levels, error, seconds, late, _ = camera("YUYV H264", "h264-%d", input_format="H264", width=640, height=480)
     assert levels == [[240, 320, 3, level(number)] for number in range(len(levels))]
     assert len(levels) >= COUNT - 4  # the rest is still in its decoder
     assert error == "/dev/null: no video for 0.9 s"
@@ -67,12 +78,25 @@ def test_h264_of_a_device_is_decoded_and_its_silence_ends(camera: Any) -> None:
 
 
 def test_of_pictures_the_newest_is_taken(camera: Any) -> None:
-    levels, error, _, _ = camera("MJPG", "mjpeg-%d", width=320, height=240)
+    levels, error, _, _, _ = camera("MJPG", "mjpeg-%d", width=320, height=240)
     assert levels[-1] == [240, 320, 3, level(COUNT - 1)]
     assert "no video" in error
 
 
+def test_packets_are_there_when_their_device_is_not(camera: Any) -> None:
+    levels, _, _, _, kept = camera("MJPG", "mjpeg-%d", newest=False, input_format="MJPG")
+    assert len(levels) == COUNT
+    assert len(kept) == COUNT - 1
+    assert all(size > 100 and told for size, told in kept)
+
+
+def test_pictures_as_they_are_fill_no_memory(camera: Any) -> None:
+    levels, _, _, _, kept = camera("YUYV", "raw-%d", newest=False, input_format="YUYV")
+    assert len(levels) == COUNT
+    assert kept == []
+
+
 def test_a_device_that_never_gives_anything_is_left_in_time(camera: Any) -> None:
-    levels, error, seconds, _ = camera("MJPG", "none-%d", input_format="MJPG")
+    levels, error, seconds, _, _ = camera("MJPG", "none-%d", input_format="MJPG")
     assert (levels, seconds < 10) == ([], True)
     assert error.startswith("/dev/null: ")

@@ -5,7 +5,7 @@ import select
 import stat
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 from msgspec import Meta
 
@@ -79,7 +79,7 @@ class DeviceReader(PacketReader):
             if (newer := super()._next()) is None or not newer.size:
                 break
             packet = newer
-        return packet
+        return _own(packet) if packet is not None and packet.size else packet
 
     def _wait(self) -> None:
         deadline = time.monotonic() + self.limit_s
@@ -94,9 +94,23 @@ class DeviceReader(PacketReader):
         return bool(poll.poll(limit_s * 1000))
 
 
+def _own(packet: "Packet[VideoStream]") -> "Packet[VideoStream]":
+    """A copy: FFmpeg's lies in the driver's memory, which is gone, with all that refers to it, once the device is."""
+    import av
+
+    made = cast("Packet[VideoStream]", av.Packet(packet.size))
+    made.update(packet)
+    made.stream, made.time_base = packet.stream, packet.time_base
+    made.pts, made.dts, made.duration, made.is_keyframe = packet.pts, packet.dts, packet.duration, packet.is_keyframe
+    return made
+
+
 def _descriptor(place: str) -> int:
     """FFmpeg's own one of a device that nobody else in this process has open. Raises SourceError."""
-    device = Path(place).stat().st_rdev
+    try:
+        device = Path(place).stat().st_rdev
+    except OSError as error:
+        raise SourceError(f"{place}: {(error.strerror or str(error)).lower()}") from error
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
             status = descriptor.stat()
