@@ -79,7 +79,7 @@ class ClipKeeper:
         self._uploader, self._answer = uploader, answer
         self._health = context.health.scope(f"cameras.{name}").scope("clips")
         folder = Path(settings.directory) if settings.directory else context.work / "clips" / name
-        self._store = ClipStore(folder, settings.keep_bytes, settings.keep_days)
+        self._store = ClipStore(folder, name, settings.keep_bytes, settings.keep_days)
         self._ration = Ration(MOST, WITHIN_S)
         self._lock = threading.Lock()
         self._frames = KeptFrames(settings)
@@ -90,8 +90,8 @@ class ClipKeeper:
 
     def start(self) -> None:
         """Raises RuntimeError where the system has no thread left."""
+        self._health.gauge("kept_bytes", lambda: float(self._preroll.size + self._frames.size))
         if self._thread is None:
-            self._health.gauge("kept_bytes", lambda: float(self._preroll.size + self._frames.size))
             self._thread = self._context.spawn(f"clips-{self._camera}", self._keep)
 
     def ask(self, command: ClipCommand) -> None:
@@ -156,11 +156,16 @@ class ClipKeeper:
     def _rescue(self) -> None:
         """What a process that was killed has written of clips is delivered."""
         try:
-            for part, rest in self._store.left():
+            left = self._store.left()
+        except (EdgemlError, OSError) as error:
+            self._health.failed(error)
+            return
+        for part, rest in left:
+            try:
                 self._deliver(part, f"{self._settings.s3_prefix}/{self._context.thing_name}/{rest}")
                 self._health.count("rescued")
-        except (EdgemlError, OSError) as error:  # it is still there at the next start
-            self._health.failed(error)
+            except (EdgemlError, OSError) as error:  # it is still there at the next start
+                self._health.failed(error)
 
     def _make(self, asked: Asked) -> None:
         with contextlib.suppress(OSError):
@@ -176,12 +181,9 @@ class ClipKeeper:
         settings, key = self._settings, asked.command.key
         rest = key.removeprefix(f"{settings.s3_prefix}/{self._context.thing_name}/")
         try:
-            part = self._store.begin(rest, 2 * settings.max_bytes)  # the file, and its copy in the spool
-            try:
+            with self._store.begin(rest, 2 * settings.max_bytes) as part:  # the file, and its copy in the spool
                 first_ns, seconds = self._written(asked, part)
                 path = self._deliver(part, key)
-            finally:
-                part.unlink(missing_ok=True)
         except OSError as error:
             raise SourceError(f"clip {key}: {error.strerror or error}") from error
         self._health.count("sent" if settings.s3_bucket else "kept")

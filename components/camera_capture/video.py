@@ -73,8 +73,9 @@ class Video(Source):
         )
         self._tell_software()
         stream = reader.stream
-        # Raw pictures fill any memory, and a file that plays at another rate is another video than its packets make.
-        self._kept = (self.live or not self._camera.fps) and stream.codec_context.codec.name != "rawvideo"
+        # A file that plays at another rate is another video than its packets make; packets of whole pictures fill any
+        # memory, and fewer of the frames say as much.
+        self._kept = (self.live or not self._camera.fps) and not stream.codec_context.codec.intra_only
         self._index, self._start, self._tick_s = stream.index, stream.start_time or 0, float(stream.time_base or 0)
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         self.fps = fps if 0.1 <= fps <= MAX_FPS and not keyframes else 0.0

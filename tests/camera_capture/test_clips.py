@@ -1,6 +1,8 @@
 """The command `clip`: the seconds around it, as a video that lasts as long as they did."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +119,7 @@ def test_what_a_killed_process_wrote_is_sent_by_the_next(tmp_path: Path) -> None
         whole = Path(keeper.answered("a")["path"])
     left = whole.with_name(whole.name.replace("2000~a", "2026~b") + ".part")
     left.write_bytes(whole.read_bytes()[:-2000])
-    left.with_name("20000101T000000.000Z-2026~c.mp4.part").write_bytes(b"\0\0\0\x20ftyp")
+    left.with_name("20000101T000000.000Z-c~2026~c.mp4.part").write_bytes(b"\0\0\0\x20ftyp")
     strange = left.with_name("strange.mp4.part")
     strange.touch()
     with Keeper(tmp_path, keep_bytes=10**8) as keeper:
@@ -140,11 +142,12 @@ def test_where_there_is_no_clip_the_answer_says_why(tmp_path: Path, monkeypatch:
             tap(packet)
         begin = ClipStore.begin
 
-        def begun(store: ClipStore, key: str, needed: int) -> Path:
-            part = begin(store, key, needed)
-            part.unlink()
-            part.symlink_to("/dev/full")
-            return part
+        @contextmanager
+        def begun(store: ClipStore, key: str, needed: int) -> Iterator[Path]:
+            with begin(store, key, needed) as part:
+                part.unlink()
+                part.symlink_to("/dev/full")
+                yield part
 
         monkeypatch.setattr(ClipStore, "begin", begun)
         keeper.ask("full")

@@ -31,7 +31,7 @@ def test_a_stream_is_copied_around_the_command(tmp_path: Path, long: Made) -> No
         ((bucket, key, data, kind),) = keeper.sent
         assert (bucket, key, kind) == ("bucket", "clips/t/2000/a.mp4", "video/mp4")
         assert Path(answer["path"]).read_bytes() == data
-        assert Path(answer["path"]).name.endswith("Z-2000~a.mp4")
+        assert Path(answer["path"]).name.endswith("Z-c~2000~a.mp4")
         numbers = levels(data)
         assert numbers == [(numbers[0] + number) % 12 for number in range(len(numbers))]
         assert len(numbers) == pytest.approx(answer["seconds"] * FPS, abs=3)
@@ -88,9 +88,14 @@ def test_what_mp4_or_a_browser_cannot_take(
     assert caplog.text.count("clips have no sound") == (1 if sound else 0)
 
 
-@pytest.mark.parametrize(("fps", "some"), [(0, True), (5, False)], ids=["as it says", "at another rate"])
-def test_a_file_has_packets_where_it_plays_as_it_says(tmp_path: Path, fps: float, some: bool) -> None:
-    (tmp_path / "a.ts").write_bytes(made(1).data)
+@pytest.mark.parametrize(
+    ("codec", "fps", "some"),
+    [("libx264", 0, True), ("libx264", 5, False), ("mpeg4", 0, True), ("rawvideo", 0, False)],
+)
+def test_a_file_has_packets_where_it_plays_as_it_says(tmp_path: Path, codec: str, fps: float, some: bool) -> None:
+    """And where they are smaller than its pictures."""
+    container = "mpegts" if some or fps else "matroska"
+    (tmp_path / "a.ts").write_bytes(made(1, codec=codec, container=container).data)
     source, kept = source_of(type="file", location=str(tmp_path / "a.ts"), loop=False, fps=fps), Preroll(10, 10**6)
     source.packets = kept.tap()
     source.open()

@@ -17,12 +17,9 @@ CAMERA = Path(__file__).parents[1] / "v4l2_camera.c"
 COUNT = 12
 READ = """
 import sys, time, msgspec
-from camera_capture.kinds import device
 from camera_support import configured
 from edgeml.errors import SourceError
 levels, error, began, late, kept = [], "", time.monotonic(), 0.0, []
-if sys.argv[2] == "all":
-    device.MAX_WAITING = 0
 try:
     source = configured(
         type="device", location="/dev/null", stall_timeout_s=1, **msgspec.json.decode(sys.argv[1])
@@ -36,8 +33,23 @@ try:
 except SourceError as told:
     error = str(told)
 source.close()
-kept = [(len(bytes(one)), one.is_keyframe and one.pts is not None) for one in kept]
-print(msgspec.json.encode([levels, error, time.monotonic() - began, late, kept]).decode())
+print(msgspec.json.encode([levels, error, time.monotonic() - began, late, len(kept)]).decode())
+"""
+KEEP = """
+import msgspec
+from camera_capture.kinds import device
+from edgeml.errors import SourceError
+device.MAX_WAITING = 0  # not the newest alone
+kept, options = [], {"fflags": "+4", "input_format": "mjpeg"}
+reader = device.DeviceReader(
+    "/dev/null", shown="x", limit_s=1, options=options, container_format="video4linux2,v4l2", packets=kept.append
+).open()
+try:
+    while reader.read():
+        pass
+except SourceError:
+    reader.close()
+print(msgspec.json.encode([(len(bytes(one)), one.is_keyframe, one.pts is not None) for one in kept]).decode())
 """
 
 
@@ -55,12 +67,10 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Any:
         with av.open(str(folder / f"a.{name}")) as made:
             for number, packet in enumerate(packet for packet in made.demux() if packet.size):
                 (folder / f"{name}-{number}").write_bytes(bytes(packet))
-    for number in range(COUNT):
-        (folder / f"raw-{number}").write_bytes(bytes(320 * 240 * 2))
 
-    def read(formats: str, frames: str, *, newest: bool = True, **settings: Any) -> Any:
+    def read(formats: str, frames: str, script: str = READ, **settings: Any) -> Any:
         camera = {"CAMERA_FORMATS": formats, "CAMERA_FRAMES": str(folder / frames), "LD_PRELOAD": str(library)}
-        command = [sys.executable, "-c", READ, msgspec.json.encode(settings).decode(), "newest" if newest else "all"]
+        command = [sys.executable, "-c", script, msgspec.json.encode(settings).decode()]
         done = subprocess.run(command, env=os.environ | camera, capture_output=True, timeout=60)
         assert done.returncode == 0, done.stderr.decode()
         return msgspec.json.decode(done.stdout.splitlines()[-1])
@@ -69,31 +79,26 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_h264_of_a_device_is_decoded_and_its_silence_ends(camera: Any) -> None:
-    levels, error, seconds, late, _ = camera("YUYV H264", "h264-%d", input_format="H264", width=640, height=480)
+    levels, error, seconds, late, kept = camera("YUYV H264", "h264-%d", input_format="H264", width=640, height=480)
     assert levels == [[240, 320, 3, level(number)] for number in range(len(levels))]
     assert len(levels) >= COUNT - 4  # the rest is still in its decoder
     assert error == "/dev/null: no video for 0.9 s"
     assert seconds < 10
     assert late < 2
+    assert kept >= COUNT - 1
 
 
 def test_of_pictures_the_newest_is_taken(camera: Any) -> None:
-    levels, error, _, _, _ = camera("MJPG", "mjpeg-%d", width=320, height=240)
+    levels, error, _, _, kept = camera("MJPG", "mjpeg-%d", width=320, height=240)
     assert levels[-1] == [240, 320, 3, level(COUNT - 1)]
+    assert kept == 0
     assert "no video" in error
 
 
 def test_packets_are_there_when_their_device_is_not(camera: Any) -> None:
-    levels, _, _, _, kept = camera("MJPG", "mjpeg-%d", newest=False, input_format="MJPG")
-    assert len(levels) == COUNT
-    assert len(kept) == COUNT - 1
-    assert all(size > 100 and told for size, told in kept)
-
-
-def test_pictures_as_they_are_fill_no_memory(camera: Any) -> None:
-    levels, _, _, _, kept = camera("YUYV", "raw-%d", newest=False, input_format="YUYV")
-    assert len(levels) == COUNT
-    assert kept == []
+    kept = camera("MJPG", "mjpeg-%d", KEEP)
+    assert len(kept) == COUNT
+    assert all(size > 100 and is_keyframe and is_timed for size, is_keyframe, is_timed in kept)
 
 
 def test_a_device_that_never_gives_anything_is_left_in_time(camera: Any) -> None:

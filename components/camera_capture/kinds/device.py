@@ -99,7 +99,7 @@ def _own(packet: "Packet[VideoStream]") -> "Packet[VideoStream]":
     import av
 
     made = cast("Packet[VideoStream]", av.Packet(packet.size))
-    made.update(packet)
+    made.update(packet)  # type: ignore[arg-type]  # any buffer
     made.stream, made.time_base = packet.stream, packet.time_base
     made.pts, made.dts, made.duration, made.is_keyframe = packet.pts, packet.dts, packet.duration, packet.is_keyframe
     return made
