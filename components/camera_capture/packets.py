@@ -68,7 +68,7 @@ class PacketReader:
         import av
 
         _listen_to_us()
-        with _Foreign(self, f"{self._shown}: cannot be opened as {self._kind}", self._open_s):
+        with _Foreign(self, f"{self._shown}: cannot be opened as {self._kind}", self._open_s, parts=2):
             limits = (self._open_s, self.limit_s)
             self._container = av.open(self.place, "r", self._format, dict(self._options), timeout=limits)
         try:
@@ -153,21 +153,27 @@ def words(error: BaseException) -> str:
 
 
 class _Reading(threading.local):
-    """Whose call of FFmpeg this thread is in."""
+    """Whose call of FFmpeg this thread is in, and until when."""
 
     reader: PacketReader | None = None
+    until = 0.0
 
 
 class _Foreign:
-    """Around calls of FFmpeg, one after another: what they raise is a SourceError, without URLs."""
+    """Around calls of FFmpeg, one after another: what they raise is a SourceError, without URLs.
 
-    def __init__(self, reader: PacketReader, what: str, limit_s: float) -> None:
-        self._reader, self._what, self._limit_s = reader, what, limit_s
+    Each lasts `limit_s` in each of its `parts`, at most: PyAV begins to count anew with every packet that it passes
+    over, as those of streams that a container had not when it was opened.
+    """
+
+    def __init__(self, reader: PacketReader, what: str, limit_s: float, parts: int = 1) -> None:
+        self._reader, self._what, self._limit_s, self._parts = reader, what, limit_s, parts
         self._began = 0.0
 
     def __enter__(self) -> None:
         self._reader.check()
-        _reading.reader, self._began = self._reader, time.monotonic()
+        self._began = time.monotonic()
+        _reading.reader, _reading.until = self._reader, self._began + self._parts * self._limit_s
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *rest: object) -> None:
         _reading.reader = None
@@ -177,14 +183,15 @@ class _Foreign:
 
         if isinstance(error, (av.error.FFmpegError, OSError, ValueError, RuntimeError, MemoryError)):
             self._reader.check()
-            late = time.monotonic() - self._began >= self._limit_s  # what FFmpeg makes of an interrupt differs
+            late = time.monotonic() - self._began >= self._limit_s or isinstance(error, av.error.ExitError)
+            # What FFmpeg makes of an interrupt differs, and it may first give what it still has.
             why = f"nothing whole within {self._limit_s:g} s" if late else words(error)
             raise SourceError(f"{self._what}: {why}") from error
 
 
 class _Clock:
     """PyAV's way out of a read that lasts too long is FFmpeg's interrupt callback, which asks for the time. To it, a
-    reader that is cancelled lives so fast that every limit is over; else the time is `time.monotonic`.
+    reader that is cancelled, or late, lives so fast that every limit is over; else the time is `time.monotonic`.
     """
 
     @staticmethod
@@ -192,7 +199,8 @@ class _Clock:
         reader = _reading.reader
         if reader is not None and reader.nap_s:
             time.sleep(reader.nap_s)
-        return time.monotonic() * (_HASTE if reader is not None and reader.cancelled else 1)
+        now = time.monotonic()
+        return now * (_HASTE if reader is not None and (reader.cancelled or now > _reading.until) else 1)
 
 
 _reading = _Reading()

@@ -11,7 +11,7 @@ import pytest
 
 from camera_capture.packets import PacketReader
 from edgeml.errors import SourceError
-from hostile_http import ENDLESS, RawServer, raw_server
+from hostile_http import ENDLESS, OK, RawServer, raw_server
 from media_support import encoded
 
 
@@ -87,6 +87,34 @@ def test_who_says_nothing_is_left_in_time(silent: RawServer) -> None:
     with pytest.raises(SourceError, match=r"cam: cannot be opened as video: nothing whole within 0\.3 s"):
         reader(rtsp(silent), 0.3).open()
     assert time.monotonic() - began < 5
+
+
+def test_a_stream_that_nobody_knew_of_is_not_read_for_ever(tmp_path: Path, clip: Path) -> None:
+    """A container may have other streams later on; FFmpeg's packets of them are passed over."""
+    known, other = tmp_path / "known.ts", tmp_path / "other.ts"
+    for path, options in ((known, {}), (other, {"mpegts_start_pid": "0x300"})):
+        with av.open(str(clip)) as source, av.open(str(path), "w", options=options) as output:
+            stream = output.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    output.mux(packet)
+
+    def behave(sock: Any, ended: threading.Event) -> None:
+        sock.sendall(OK + b"Content-Type: video/mp2t\r\n\r\n" + known.read_bytes())
+        is_open.wait(10)
+        while not ended.wait(0.01):
+            sock.sendall(other.read_bytes())
+
+    is_open = threading.Event()
+    with raw_server(behave) as server:
+        reading = reader(server.url, 0.5, open_s=5, options={"analyzeduration": "1"}).open()
+        is_open.set()
+        began = time.monotonic()
+        with pytest.raises(SourceError, match=r"nothing whole within 0\.5 s"):
+            list(iter(reading.read, None))
+        assert time.monotonic() - began < 8
+        reading.close()
 
 
 def test_another_thread_can_end_a_read(silent: RawServer) -> None:
