@@ -20,7 +20,7 @@ from edgeml.outbox import Outbox
 from edgeml.s3 import Uploader
 from inferencer import __version__, sessions
 from inferencer.assembly import Assembly, Running, check
-from inferencer.backends.onnx import OnnxBackend
+from inferencer.backends.onnx import OnnxBackend, threads
 from inferencer.config import Config, Pipeline
 from inferencer.parts import Takers
 from inferencer.results import TIMES
@@ -65,8 +65,13 @@ class Inferencer(Component[Config]):
 
     def _reconfigure(self, config: Config) -> None:
         moved = config.ring_directory != self._config.ring_directory
+        shared_anew = threads("auto", _sharing(config)) != threads("auto", _sharing(self._config))
         changed = [
-            name for name in self._running if moved or config.pipelines.get(name) != self._config.pipelines.get(name)
+            name
+            for name in self._running
+            if moved
+            or config.pipelines.get(name) != self._config.pipelines.get(name)
+            or (shared_anew and _shares_cores(config.pipelines[name]))
         ]
         for name in changed:
             self._running[name].worker.ask_to_stop()
@@ -124,8 +129,8 @@ class Inferencer(Component[Config]):
     def _start_missing(self) -> bool:
         """Start the pipelines that do not run; whether all do now. One that cannot start hinders no other."""
         assert self._outbox is not None  # noqa: S101  (_prepare made it)
-        rings, sharing = Path(self._config.ring_directory), sum(map(_computes, self._config.pipelines.values()))
-        assembly = Assembly(self.context, rings, self._outbox, self._uploads, self._takers, sharing)
+        rings = Path(self._config.ring_directory)
+        assembly = Assembly(self.context, rings, self._outbox, self._uploads, self._takers, _sharing(self._config))
         for name, pipeline in self._config.pipelines.items():
             if name in self._running:
                 continue
@@ -188,9 +193,18 @@ class Inferencer(Component[Config]):
             self._handlers[topic].append(handler)
 
 
-def _computes(pipeline: Pipeline) -> bool:
-    """Does it run a model here, be it as a fallback?"""
-    return any(isinstance(backend, OnnxBackend) for backend in (pipeline.backend, pipeline.fallback))
+def _computing(pipeline: Pipeline) -> list[OnnxBackend]:
+    """What of it runs a model here, be it as a fallback."""
+    return [backend for backend in (pipeline.backend, pipeline.fallback) if isinstance(backend, OnnxBackend)]
+
+
+def _sharing(config: Config) -> int:
+    """How many pipelines run models here."""
+    return sum(bool(_computing(pipeline)) for pipeline in config.pipelines.values())
+
+
+def _shares_cores(pipeline: Pipeline) -> bool:
+    return any(backend.threads == "auto" for backend in _computing(pipeline))
 
 
 def _private(config: Config) -> Iterator[Privacy]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edgeml import config
-from inferencer.assembly import Assembly
+from inferencer.assembly import Assembly, Running
 from inferencer.backends.onnx import threads
 from inferencer.component import Inferencer
 from inferencer.config import Config
@@ -40,3 +40,29 @@ def test_pipelines_that_run_models_are_those_that_share(tmp_path: Path) -> None:
         inferencer.start(config.load(Config, {"pipelines": pipelines}))
         inferencer.stop()
     assert seen == [3]
+
+
+def test_threads_are_shared_anew_with_each_pipeline_that_comes_or_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)))
+    source = {"type": "request", "allowed_dirs": [str(tmp_path)]}
+    auto = {"source": source, "backend": {"type": "onnx", "model": "Tiny", "threads": "auto"}}
+    fixed = {"source": source, "backend": {"type": "onnx", "model": "Tiny"}}
+    begun: list[tuple[str, int]] = []
+
+    class Noticing(Assembly):
+        def start(self, name: str, pipeline: Any) -> Running:
+            begun.append((name, pipeline.backend.threads))
+            return super().start(name, pipeline)
+
+    monkeypatch.setattr("inferencer.component.Assembly", Noticing)
+    inferencer = Inferencer(make_context(tmp_path / "work"))
+    steps: list[dict[str, Any]] = [{"a": auto, "b": fixed}, {"a": auto, "b": fixed, "c": fixed, "d": fixed}]
+    inferencer.start(config.load(Config, {"pipelines": steps[0]}))
+    try:
+        for step in (steps[1], {**steps[1], "e": fixed}):  # two threads become one, and stay one
+            inferencer.reconfigure(config.load(Config, {"pipelines": step}))
+    finally:
+        inferencer.stop()
+    assert begun == [("a", "auto"), ("b", 1), ("a", "auto"), ("c", 1), ("d", 1), ("e", 1)]
