@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import math
@@ -11,9 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,10 +21,11 @@ import numpy as np
 from edgeml import models
 from edgeml.bundle import MODEL, Bundle
 from edgeml.errors import EdgemlError
-from edgeml.files import read_regular, write_atomic
 from edgeml.log import kv
 from edgeml.onnx_session import runtime
 from edgeml.variants import Processor, Variant, runnable, this_processor
+from inferencer import choices
+from inferencer.choices import Choice
 from inferencer.preprocess import Preprocessor
 from inferencer.tasks.runner import NO_IMAGE, Session
 
@@ -43,14 +44,10 @@ ROUNDS = 12  # of all candidates at most
 TOLERANCE, FLOOR = 0.5, 0.05
 PICTURE = (640, 384)  # width and height in pixels where the model takes any
 NICENESS = 10  # of trying, beside pipelines that run
-KEPT, MAX_BYTES = 64, 1 << 16  # choices, and bytes of the file that remembers them
 
 TURN_S = 0.2  # between two looks whether one that waits for its turn is to stop
-LETHAL = 2  # starts that did not outlive a variant, after which it is left alone; of three the core starts no more
 
 _trying = threading.Lock()  # two at once would measure each other
-_remembering = threading.Lock()
-_begun: set[str] = set()  # keys that this process has counted as begun
 
 
 def opened(bundle: Bundle, how: How) -> Session:
@@ -77,17 +74,6 @@ class How:
     own_time: Callable[[], float] = time.thread_time
 
 
-class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
-    """As it is remembered. `begun` counts the starts of the process that have not outlived it so far."""
-
-    file: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)")]
-    why: Annotated[str, msgspec.Meta(max_length=200)]
-    begun: Annotated[int, msgspec.Meta(ge=0)] = 0
-
-
-Memory = Annotated[dict[str, Choice], msgspec.Meta(max_length=KEPT)]
-
-
 def known(bundle: Bundle, how: How, memory: Path) -> Bundle | None:
     """`bundle` with the file that is to run, None if that is to be tried. `memory` is the file of what was found."""
     if not bundle.manifest.variants:
@@ -99,8 +85,8 @@ def known(bundle: Bundle, how: How, memory: Path) -> Bundle | None:
         sought = "" if how.wanted == "auto" else f"{how.wanted} "
         isas = how.processor.isas
         return bundle.using(MODEL, f"no {sought}variant for {isas[0] if isas else how.processor.machine}")
-    choice = _remembered(memory).get(_key(bundle, how))
-    if choice is not None and choice.begun >= LETHAL:
+    choice = choices.read(memory).get(_key(bundle, how))
+    if choice is not None and choice.begun >= choices.LETHAL:
         return bundle.using(MODEL, f"with variants the process ended {choice.begun} times")
     if not how.probe_s:
         return bundle.using(MODEL if how.wanted == "auto" else fitting[0].file, NOT_TRIED)
@@ -111,26 +97,9 @@ def known(bundle: Bundle, how: How, memory: Path) -> Bundle | None:
     return bundle.using(choice.file, choice.why)
 
 
-@contextlib.contextmanager
-def outlived(bundle: Bundle, how: How, memory: Path) -> Iterator[None]:
-    """Counts in `memory` that variants begin, and takes that back at the end: one may end the process at each start."""
-    key = _key(bundle, how)
-    with _remembering:
-        choices = _remembered(memory)
-        before = choices.get(key, Choice(MODEL, ""))
-        if counts := key not in _begun:
-            _begun.add(key)
-            _remember(memory, choices, key, msgspec.structs.replace(before, begun=before.begun + 1))
-    try:
-        yield
-    finally:
-        if counts:
-            with _remembering:
-                _begun.discard(key)
-                choices = _remembered(memory)
-                now = choices.get(key)
-                if now is not None and now.begun:
-                    _remember(memory, choices, key, msgspec.structs.replace(now, begun=0) if now.why else None)
+def outlived(bundle: Bundle, how: How, memory: Path) -> AbstractContextManager[None]:
+    """Counts in `memory` that variants of `bundle` begin, as long as they have not begun."""
+    return choices.outlived(memory, _key(bundle, how))
 
 
 def chosen(bundle: Bundle, how: How, memory: Path) -> Bundle:
@@ -150,8 +119,7 @@ def chosen(bundle: Bundle, how: How, memory: Path) -> Bundle:
             choice = _politely(lambda: _tried(bundle, list(_fitting(bundle, how)), how))
         if choice is None:
             return bundle.using(MODEL, NOT_TRIED)
-        with _remembering:
-            _remember(memory, _remembered(memory), _key(bundle, how), choice)
+        choices.put(memory, _key(bundle, how), choice)
     finally:
         _trying.release()
     return bundle.using(choice.file, choice.why)
@@ -276,25 +244,3 @@ def _key(bundle: Bundle, how: How) -> str:
         [how.wanted, how.threads, how.optimization, how.max_side],
     )
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
-
-
-def _remembered(memory: Path) -> dict[str, Choice]:
-    """What was found before. Something else in its place counts as nothing."""
-    try:
-        return msgspec.json.decode(read_regular(memory, MAX_BYTES, follow=False), type=Memory)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        log.warning("choices of variants not readable, trying again %s", kv(file=memory, error=error))
-        return {}
-
-
-def _remember(memory: Path, choices: dict[str, Choice], key: str, choice: Choice | None) -> None:
-    """`choices` with that of `key`, or without any."""
-    kept = [(each, one) for each, one in choices.items() if each != key]
-    if choice is not None:
-        kept = [*kept[-KEPT + 1 :], (key, choice)]
-    try:
-        write_atomic(memory, msgspec.json.encode(dict(kept)), mode=0o600)
-    except OSError as error:
-        log.warning("choice of a variant not remembered %s", kv(file=memory, error=error))

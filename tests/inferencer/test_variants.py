@@ -1,14 +1,11 @@
 """Which variant of a bundle runs: chosen by flags, answers and times, which are injected; remembered; no obstacle."""
 
-import itertools
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,74 +13,26 @@ import numpy as np
 import pytest
 
 from edgeml import models
-from edgeml.variants import Processor, this_processor
-from forked import popen
+from edgeml.variants import Processor
 from inferencer import variants
-from inferencer.backends.onnx import OnnxBackend, OnnxModel
-from inferencer.sessions import session_of
-from inferencer.sources.camera import CameraSource
-from inferencer.tasks.runner import Session
-from inferencer.variants import KEPT, How, chosen
-from inferencer_support import classifier, describe, make_context, mean_model, picture, pipeline, sample
+from inferencer.backends.onnx import OnnxModel
+from inferencer.choices import KEPT
+from inferencer.variants import chosen
+from inferencer_support import classifier, picture, sample
 from support import eventually
-
-PLAIN, VNNI, ARM = Processor("x86_64"), Processor("x86_64", frozenset({"avx_vnni"})), Processor("aarch64")
-FP32, PLAIN8, VNNI8, ARM8 = "model.onnx", "int8-x86_64.onnx", "int8-x86_64_vnni.onnx", "int8-aarch64.onnx"
-
-
-def with_variants(folder: Path, *isas: str, bias: float = 0.001, **changes: Any) -> Path:
-    """A bundle of a classifier, whose variants are off by `bias`."""
-    classifier(folder)
-    variants = []
-    for isa in isas:
-        file = folder / f"int8-{isa}.onnx"
-        mean_model(file, bias=bias)
-        one = {"file": file.name, "sha256": models.sha256(file), "precision": "int8", "isa": isa}
-        variants.append({**one, **changes})
-    return changed(folder, variants=variants)
-
-
-def changed(folder: Path, **changes: Any) -> Path:
-    declared = {**json.loads((folder / "model.json").read_text()), **changes}
-    for key in ("name", "sha256"):
-        del declared[key]
-    return describe(folder, declared.pop("version"), declared)
-
-
-@dataclass
-class Machine:
-    """A processor with a clock of its own, on which each file takes so many seconds."""
-
-    processor: Processor = VNNI
-    seconds: dict[str, float] = field(default_factory=dict)
-    broken: frozenset[str] = frozenset()
-    now: float = 0.0
-    opened: list[str] = field(default_factory=list)
-
-    def how(self, wanted: Any = "auto", **settings: Any) -> How:
-        made = How(wanted, 3.0, ("CPUExecutionProvider",), 1, "all", 0, self.processor, lambda: self.now, self._open)
-        return replace(made, own_time=lambda: self.now, **settings)
-
-    def _open(self, bundle: models.Bundle, how: How) -> Session:
-        self.opened.append(bundle.file)
-        session: Any = Slow(models.open_session(bundle, threads=how.threads), bundle.file, self)
-        return Session(bundle, session)
-
-
-class Slow:
-    """An ONNX Runtime session on such a machine."""
-
-    def __init__(self, session: Any, file: str, machine: Machine) -> None:
-        self._session, self._file, self._machine = session, file, machine
-
-    def get_outputs(self) -> Any:
-        return self._session.get_outputs()
-
-    def run(self, names: Any, given: Any, *options: Any) -> Any:
-        self._machine.now += self._machine.seconds.get(self._file, 0.01)
-        if self._file in self._machine.broken:
-            raise RuntimeError("an instruction that this processor lacks")
-        return self._session.run(names, given, *options)
+from variants_support import (
+    ARM,
+    ARM8,
+    FAST,
+    FP32,
+    PLAIN,
+    VNNI,
+    VNNI8,
+    Machine,
+    changed,
+    models_of,
+    with_variants,
+)
 
 
 @pytest.fixture
@@ -91,7 +40,6 @@ def memory(tmp_path: Path) -> Path:
     return tmp_path / "variants.json"
 
 
-FAST = {FP32: 0.018, PLAIN8: 0.012, VNNI8: 0.01, ARM8: 0.009}
 # processor, seconds, what is asked for -> what runs, and why
 CHOICES: dict[str, tuple[Machine, str, str, str]] = {
     "the fastest": (Machine(VNNI, FAST), "auto", "int8 x86_64_vnni", "1.80 x as fast as fp32 here"),
@@ -173,88 +121,6 @@ def test_what_is_remembered_is_bounded(tmp_path: Path, memory: Path) -> None:
     assert "1" in kept
 
 
-LETHAL = """
-import os, signal, sys
-from pathlib import Path
-from edgeml import models
-from inferencer.variants import How, chosen, known, opened, outlived
-
-def lethal(bundle, how):
-    if bundle.file != "model.onnx":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return opened(bundle, how)
-
-bundle, memory = models.load(Path(sys.argv[1])), Path(sys.argv[2])
-how = How("int8", 3.0, ("CPUExecutionProvider",), 1, "all", open=lethal)
-found = known(bundle, how, memory)
-if found is None:
-    found = chosen(bundle, how, memory)
-elif found.file != "model.onnx":
-    with outlived(found, how, memory):
-        lethal(found, how)
-print(found.variant, found.why)
-"""
-
-
-@pytest.mark.parametrize("chosen_before", [False, True])
-def test_a_variant_that_ends_the_process_does_so_twice_at_most(
-    chosen_before: bool, tmp_path: Path, memory: Path
-) -> None:
-    folder = with_variants(tmp_path / "b", "x86_64", "aarch64")
-    if chosen_before:
-        bundle, machine = models.load(folder), Machine(this_processor(), FAST)
-        assert chosen(bundle, machine.how("int8"), memory).variant != "fp32"
-    ends = []
-    for _ in range(3):
-        process = popen([sys.executable, "-c", LETHAL, folder, memory], stdout=subprocess.PIPE, text=True)
-        said, _ = process.communicate(timeout=60)
-        ends.append((process.returncode, said.strip()))
-    assert ends == [(-9, ""), (-9, ""), (0, "fp32 with variants the process ended 2 times")]
-
-
-def test_what_opens_is_counted_until_it_did(
-    tmp_path: Path, running: Callable[..., OnnxModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[list[int]] = []
-    memory = tmp_path / "work" / "variants.json"
-
-    def begun() -> list[int]:
-        return [one.get("begun", 0) for one in json.loads(memory.read_bytes()).values()]
-
-    def spy(bundle: models.Bundle, **settings: Any) -> Any:
-        seen.append(begun())
-        return session_of(bundle, **settings)
-
-    folder = with_variants(tmp_path / "b", "x86_64", "aarch64")
-    first = running(folder, variant="int8", probe_s=0.05)
-    eventually(lambda: first.poll() and runs(first).startswith("int8"))
-    monkeypatch.setattr("inferencer.backends.onnx.session_of", spy)
-    assert runs(running(folder, variant="int8")).startswith("int8")
-    assert seen == [[1]]
-    assert begun() == [0]
-
-
-def test_an_activation_waits_for_no_trial(
-    tmp_path: Path, running: Callable[..., OnnxModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trials: list[bool] = []
-
-    def endless(bundle: models.Bundle, how: How, memory: Path) -> models.Bundle:
-        trials.append(True)
-        if len(trials) > 1:
-            return chosen(bundle, how, memory)
-        eventually(how.stopping)
-        return bundle.using(FP32, variants.NOT_TRIED)
-
-    monkeypatch.setattr(variants, "chosen", endless)
-    model = running(with_variants(tmp_path / "b", "x86_64", "aarch64"), variant="int8", probe_s=0.05)
-    eventually(lambda: trials)
-    order = {"model": "Tiny", "version": "1.0.0", "path": "", "request_id": "r"}
-    model.activate("t", json.dumps(order).encode())
-    eventually(lambda: model.poll() and runs(model).startswith("int8"))
-    assert len(trials) == 2
-
-
 def test_one_that_waits_for_its_turn_stops_when_told(tmp_path: Path, memory: Path) -> None:
     bundle = models.load(with_variants(tmp_path / "b", "x86_64_vnni"))
     begun, end = threading.Event(), threading.Event()
@@ -278,12 +144,6 @@ def test_one_that_waits_for_its_turn_stops_when_told(tmp_path: Path, memory: Pat
 
 def test_nothing_found_is_an_answer_too() -> None:
     assert not variants.differing([{"boxes": np.zeros((0, 6))}], [{"boxes": np.zeros((0, 6))}])
-
-
-def runs(model: OnnxModel) -> str:
-    outcome = model.infer(sample(picture(blue=200)))
-    assert outcome is not None
-    return outcome.model.variant
 
 
 def lying(memory: Path, text: str) -> None:
@@ -333,19 +193,8 @@ def test_a_damaged_memory_costs_no_more_than_trying_again(kind: str, tmp_path: P
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Callable[..., OnnxModel]]:
-    made: list[OnnxModel] = []
-    numbers = itertools.count()
-
-    def start(folder: Path, **settings: Any) -> OnnxModel:
-        backend = OnnxBackend(model="Tiny", path=str(folder), **settings)
-        context = make_context(tmp_path / "work")
-        made.append(OnnxModel(backend, pipeline(backend, CameraSource(camera="c")), context, f"p{next(numbers)}"))
-        eventually(made[-1].poll)
-        return made[-1]
-
-    yield start
-    for model in made:
-        model.close()
+    with models_of(tmp_path / "work") as start:
+        yield start
 
 
 def test_results_and_health_say_which_runs_and_why(tmp_path: Path, running: Callable[..., OnnxModel]) -> None:

@@ -17,6 +17,7 @@ from edgeml.errors import BackendError, BundleError, ConfigError, EdgemlError, P
 from edgeml.fields import Name
 from edgeml.log import kv
 from edgeml.messages import ModelActivate, ModelStatus
+from inferencer import choices
 from inferencer.parts import BackendSettings, Model, Place
 from inferencer.providers import Providers
 from inferencer.sample import Outcome, Sample
@@ -156,6 +157,8 @@ class OnnxModel(Model):
         self._closed = True
         self._wake.set()
         self._thread.join(timeout=0.5)  # it may be in the middle of a large model
+        if self._thread.is_alive():
+            choices.excused(self._memory)
 
     def _load_for_ever(self) -> None:
         while not self._closed:

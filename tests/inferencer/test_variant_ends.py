@@ -1,0 +1,137 @@
+"""A variant that ends the process is left alone after some starts; trying variants holds up nothing else."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeml import models
+from edgeml.variants import this_processor
+from forked import popen
+from inferencer import variants
+from inferencer.backends.onnx import OnnxModel
+from inferencer.sessions import session_of
+from inferencer.variants import How, chosen
+from support import eventually
+from variants_support import (
+    FAST,
+    FP32,
+    Machine,
+    models_of,
+    runs,
+    with_variants,
+)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Callable[..., OnnxModel]]:
+    with models_of(tmp_path / "work") as start:
+        yield start
+
+
+LETHAL = """
+import os, signal, sys
+from pathlib import Path
+from edgeml import models
+from inferencer.variants import How, chosen, known, opened, outlived
+
+def lethal(bundle, how):
+    if bundle.file != "model.onnx":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return opened(bundle, how)
+
+bundle, memory = models.load(Path(sys.argv[1])), Path(sys.argv[2])
+how = How("int8", 3.0, ("CPUExecutionProvider",), 1, "all", open=lethal)
+found = known(bundle, how, memory)
+if found is None:
+    found = chosen(bundle, how, memory)
+elif found.file != "model.onnx":
+    with outlived(found, how, memory):
+        lethal(found, how)
+print(found.variant, found.why)
+"""
+
+
+@pytest.mark.parametrize("chosen_before", [False, True])
+def test_a_variant_that_ends_the_process_does_so_twice_at_most(chosen_before: bool, tmp_path: Path) -> None:
+    memory = tmp_path / "variants.json"
+    folder = with_variants(tmp_path / "b", "x86_64", "aarch64")
+    if chosen_before:
+        bundle, machine = models.load(folder), Machine(this_processor(), FAST)
+        assert chosen(bundle, machine.how("int8"), memory).variant != "fp32"
+    ends = []
+    for _ in range(3):
+        process = popen([sys.executable, "-c", LETHAL, folder, memory], stdout=subprocess.PIPE, text=True)
+        said, _ = process.communicate(timeout=60)
+        ends.append((process.returncode, said.strip()))
+    assert ends == [(-9, ""), (-9, ""), (0, "fp32 with variants the process ended 2 times")]
+
+
+def test_what_opens_is_counted_until_it_did(
+    tmp_path: Path, running: Callable[..., OnnxModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = []
+    memory = tmp_path / "work" / "variants.json"
+
+    def begun() -> list[int]:
+        return [one.get("begun", 0) for one in json.loads(memory.read_bytes()).values()]
+
+    def spy(bundle: models.Bundle, **settings: Any) -> Any:
+        seen.append(begun())
+        return session_of(bundle, **settings)
+
+    folder = with_variants(tmp_path / "b", "x86_64", "aarch64")
+    first = running(folder, variant="int8", probe_s=0.05)
+    eventually(lambda: first.poll() and runs(first).startswith("int8"))
+    monkeypatch.setattr("inferencer.backends.onnx.session_of", spy)
+    assert runs(running(folder, variant="int8")).startswith("int8")
+    assert seen == [[1]]
+    assert begun() == [0]
+
+
+def test_an_activation_waits_for_no_trial(
+    tmp_path: Path, running: Callable[..., OnnxModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials: list[bool] = []
+
+    def endless(bundle: models.Bundle, how: How, memory: Path) -> models.Bundle:
+        trials.append(True)
+        if len(trials) > 1:
+            return chosen(bundle, how, memory)
+        eventually(how.stopping)
+        return bundle.using(FP32, variants.NOT_TRIED)
+
+    monkeypatch.setattr(variants, "chosen", endless)
+    model = running(with_variants(tmp_path / "b", "x86_64", "aarch64"), variant="int8", probe_s=0.05)
+    eventually(lambda: trials)
+    order = {"model": "Tiny", "version": "1.0.0", "path": "", "request_id": "r"}
+    model.activate("t", json.dumps(order).encode())
+    eventually(lambda: model.poll() and runs(model).startswith("int8"))
+    assert len(trials) == 2
+
+
+def test_who_is_told_to_end_ends_by_no_fault_of_the_variant(
+    tmp_path: Path, running: Callable[..., OnnxModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, begun, end = tmp_path / "work" / "variants.json", threading.Event(), threading.Event()
+
+    def endless(bundle: models.Bundle, how: How, memory: Path) -> models.Bundle:
+        with variants.outlived(bundle, how, memory):
+            begun.set()
+            end.wait(10)
+        return bundle
+
+    monkeypatch.setattr(variants, "chosen", endless)
+    model = running(with_variants(tmp_path / "b", "x86_64", "aarch64"))
+    try:
+        assert begun.wait(10)
+        assert [one["begun"] for one in json.loads(memory.read_bytes()).values()] == [1]
+        model.close()
+        assert json.loads(memory.read_bytes()) == {}
+    finally:
+        end.set()

@@ -1,0 +1,103 @@
+"""Bundles with variants, and machines that run them, of which tests say how fast they are."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgeml import models
+from edgeml.variants import Processor
+from inferencer.backends.onnx import OnnxBackend, OnnxModel
+from inferencer.sources.camera import CameraSource
+from inferencer.tasks.runner import Session
+from inferencer.variants import How
+from inferencer_support import classifier, describe, make_context, mean_model, picture, pipeline, sample
+from support import eventually
+
+PLAIN, VNNI, ARM = Processor("x86_64"), Processor("x86_64", frozenset({"avx_vnni"})), Processor("aarch64")
+FP32, PLAIN8, VNNI8, ARM8 = "model.onnx", "int8-x86_64.onnx", "int8-x86_64_vnni.onnx", "int8-aarch64.onnx"
+
+
+FAST = {FP32: 0.018, PLAIN8: 0.012, VNNI8: 0.01, ARM8: 0.009}
+
+
+def with_variants(folder: Path, *isas: str, bias: float = 0.001, **changes: Any) -> Path:
+    """A bundle of a classifier, whose variants are off by `bias`."""
+    classifier(folder)
+    variants = []
+    for isa in isas:
+        file = folder / f"int8-{isa}.onnx"
+        mean_model(file, bias=bias)
+        one = {"file": file.name, "sha256": models.sha256(file), "precision": "int8", "isa": isa}
+        variants.append({**one, **changes})
+    return changed(folder, variants=variants)
+
+
+def changed(folder: Path, **changes: Any) -> Path:
+    declared = {**json.loads((folder / "model.json").read_text()), **changes}
+    for key in ("name", "sha256"):
+        del declared[key]
+    return describe(folder, declared.pop("version"), declared)
+
+
+@dataclass
+class Machine:
+    """A processor with a clock of its own, on which each file takes so many seconds."""
+
+    processor: Processor = VNNI
+    seconds: dict[str, float] = field(default_factory=dict)
+    broken: frozenset[str] = frozenset()
+    now: float = 0.0
+    opened: list[str] = field(default_factory=list)
+
+    def how(self, wanted: Any = "auto", **settings: Any) -> How:
+        made = How(wanted, 3.0, ("CPUExecutionProvider",), 1, "all", 0, self.processor, lambda: self.now, self._open)
+        return replace(made, own_time=lambda: self.now, **settings)
+
+    def _open(self, bundle: models.Bundle, how: How) -> Session:
+        self.opened.append(bundle.file)
+        session: Any = Slow(models.open_session(bundle, threads=how.threads), bundle.file, self)
+        return Session(bundle, session)
+
+
+class Slow:
+    """An ONNX Runtime session on such a machine."""
+
+    def __init__(self, session: Any, file: str, machine: Machine) -> None:
+        self._session, self._file, self._machine = session, file, machine
+
+    def get_outputs(self) -> Any:
+        return self._session.get_outputs()
+
+    def run(self, names: Any, given: Any, *options: Any) -> Any:
+        self._machine.now += self._machine.seconds.get(self._file, 0.01)
+        if self._file in self._machine.broken:
+            raise RuntimeError("an instruction that this processor lacks")
+        return self._session.run(names, given, *options)
+
+
+@contextmanager
+def models_of(work: Path) -> Iterator[Callable[..., OnnxModel]]:
+    """Starts models in the folder `work`, which end with it."""
+    made: list[OnnxModel] = []
+    numbers = itertools.count()
+
+    def start(folder: Path, **settings: Any) -> OnnxModel:
+        backend = OnnxBackend(model="Tiny", path=str(folder), **settings)
+        context = make_context(work)
+        made.append(OnnxModel(backend, pipeline(backend, CameraSource(camera="c")), context, f"p{next(numbers)}"))
+        eventually(made[-1].poll)
+        return made[-1]
+
+    yield start
+    for model in made:
+        model.close()
+
+
+def runs(model: OnnxModel) -> str:
+    outcome = model.infer(sample(picture(blue=200)))
+    assert outcome is not None
+    return outcome.model.variant
