@@ -13,18 +13,20 @@ from inferencer.sample import Sample
 from inferencer.sources.camera import CameraSource
 from inferencer.tasks import runner_of
 
+ANY, LABELS = 1e-9, 1000  # score, and how many labels
 OVERLAP = 0.5  # from which on two boxes are of one object
 
 Answers = list[Any]
 
 
 def answers(bundle: Bundle, session: Any, samples: Sequence[Any]) -> Answers:
-    """Of each sample the results of a pipeline; for numbers the model's outputs as they are."""
+    """Of each sample the results of a pipeline, all labels of a classification; for numbers the outputs as they are."""
     manifest = bundle.manifest
     if manifest.input.layout == "tensor":
         tensors = [np.asarray(sample, manifest.input.dtype)[np.newaxis] for sample in samples]
         return [np.concatenate([np.ravel(o) for o in session.run(None, {manifest.input.name: t})]) for t in tensors]
-    pipeline = Pipeline(source=CameraSource(camera="c"), backend=OnnxBackend(model=bundle.ref.name))
+    everything = {"score_threshold": ANY, "top_k": LABELS} if manifest.task == "classification" else {}
+    pipeline = Pipeline(source=CameraSource(camera="c"), backend=OnnxBackend(model=bundle.ref.name), **everything)
     runner = runner_of(bundle, session, pipeline)
     outcomes = [runner.infer(Sample(sample, SampleRef(), 0, "bgr24")) for sample in samples]
     return [None if outcome is None else outcome.results for outcome in outcomes]
@@ -33,9 +35,7 @@ def answers(bundle: Bundle, session: Any, samples: Sequence[Any]) -> Answers:
 def compared(task: str, found: Answers, expected: Answers) -> dict[str, float]:
     """Measures of agreement, the first of which decides: 1 is all."""
     if task == "classification" and isinstance(expected[0], list):
-        pairs = [(one, other) for one, other in zip(found, expected, strict=True) if other]
-        same = [bool(one) and one[0].label == other[0].label for one, other in pairs]
-        return {"top1_agreement": _mean(same), "samples": float(len(pairs))}
+        return _labels(found, expected)
     if task == "detection":
         return _boxes(found, expected)
     ours, theirs = np.stack(found).astype(np.float64), np.stack(expected).astype(np.float64)
@@ -54,6 +54,20 @@ def loss(accuracy: dict[str, float]) -> float:
 
 def _mean(values: Sequence[float]) -> float:
     return round(float(np.mean(values)), 5) if len(values) else 1.0
+
+
+def _labels(found: Answers, expected: Answers) -> dict[str, float]:
+    """How often the first label is right where the expected one would be, by the expected scores: of two labels that
+    are nearly alike either will do. Besides, how often it is the same one.
+    """
+    pairs = [(one[0].label if one else "", other) for one, other in zip(found, expected, strict=True) if other]
+    lost = [other[0].score - max((r.score for r in other if r.label == first), default=0.0) for first, other in pairs]
+    same = [first == other[0].label for first, other in pairs]
+    return {
+        "expected_top1": round(1 - _mean(lost), 5) if pairs else 1.0,
+        "top1_agreement": _mean(same),
+        "samples": float(len(pairs)),
+    }
 
 
 def _boxes(found: Answers, expected: Answers) -> dict[str, float]:

@@ -9,6 +9,7 @@ contestant does not need is not imported, for its memory counts, too.
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ def main() -> None:
     way, job, folder, threads, picture = sys.argv[1:6]
     frame, told, sys.stdout = np.load(picture), sys.stdout, sys.stderr  # products talk
     cv2.setNumThreads(int(threads))
-    look = {"ours": ours, "ultralytics": product}.get(way, bare)(way, job, Path(folder), int(threads))
+    look = {"ours": ours, "variant": ours, "ultralytics": product}.get(way, bare)(way, job, Path(folder), int(threads))
     print(json.dumps(look(frame)), file=told, flush=True)
     for _ in range(WARM_UP):
         look(frame)
@@ -54,6 +55,12 @@ def ours(way: str, job: str, folder: Path, threads: int) -> Callable[[Any], Answ
     from inferencer.tasks import runner_of
 
     bundle = models.load(folder)
+    if way == "variant":
+        from inferencer.variants import How, chosen
+
+        with tempfile.TemporaryDirectory() as work:
+            how = How("auto", 10.0, ("CPUExecutionProvider",), threads, "all", FACES[0])
+            bundle = chosen(bundle, how, Path(work) / "variants.json")
     backend = {"type": "onnx", "model": bundle.ref.name}
     source = {"type": "camera", "camera": "c"}
     pipeline = msgspec.convert({"source": source, "backend": backend, "score_threshold": LEAST[job]}, Pipeline)

@@ -111,7 +111,7 @@ def _two_processes(root: Path, fps: float) -> list[float]:
     camera = {"type": "test_pattern", "width": WIDTH, "height": HEIGHT, "fps": fps, "announce_every": 0}
     pipeline = {
         "source": {"type": "camera", "camera": "c"},
-        "backend": {"type": "onnx", "model": "FaceDetector", "threads": 1},
+        "backend": {"type": "onnx", "model": "FaceDetector", "threads": 1, "variant": "fp32"},
     }
     capture = {"ring_directory": str(rings), "cameras": {"c": camera}}
     infer = {"ring_directory": str(rings), "pipelines": {"faces": pipeline}}

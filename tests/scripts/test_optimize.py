@@ -16,7 +16,7 @@ import agreement
 import optimize
 from bundles import calibrate, elsewhere, quantize
 from edgeml import models
-from edgeml.messages import Detection
+from edgeml.messages import Classification, Detection
 from edgeml.onnx_session import runtime
 from edgeml.variants import Processor
 from inferencer_support import describe
@@ -183,6 +183,26 @@ def box(x: float, label: str = "face") -> Detection:
 )
 def test_boxes_agree_where_they_cover_each_other(found: Any, expected: Any, measure: float) -> None:
     assert agreement.compared("detection", found, expected)["box_agreement"] == measure
+
+
+def scored(**scores: float) -> list[Classification]:
+    return [Classification(label, score) for label, score in scores.items()]
+
+
+@pytest.mark.parametrize(
+    ("found", "measure", "same"),
+    [
+        (scored(cup=0.9, mug=0.1), 1.0, 1.0),
+        (scored(mug=0.5, cup=0.4), 0.98, 0.0),  # as good as alike
+        (scored(dog=0.9), 0.6, 0.0),
+        (scored(fish=1.0), 0.5, 0.0),  # which fp32 does not know at all
+        ([], 0.5, 0.0),  # as of scores that are no numbers
+    ],
+)
+def test_labels_agree_by_what_fp32_would_lose(found: Any, measure: float, same: float) -> None:
+    expected = [scored(cup=0.5, mug=0.48, dog=0.1)]
+    compared = agreement.compared("classification", [found], expected)
+    assert (compared["expected_top1"], compared["top1_agreement"]) == (pytest.approx(measure), same)
 
 
 def test_numbers_agree_by_what_they_are_off() -> None:

