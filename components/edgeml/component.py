@@ -21,6 +21,7 @@ from edgeml import log as logs
 from edgeml._context import Component, Context
 from edgeml._last_good import LastGood
 from edgeml._standalone import work_folder
+from edgeml._worker import Worker
 from edgeml.ending import EXIT_FAILED
 from edgeml.errors import ConfigError, DisconnectedError, EdgemlError
 from edgeml.health import Health, fitted
@@ -43,6 +44,8 @@ _STOP, _CONFIGURATION = "stop", "configuration"
 
 def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None = None) -> int:
     """Run a component until it is told to stop; the process' exit code."""
+    code = EXIT_FAILED
+    ending.at_last(lambda: code, lambda: any(isinstance(thread, Worker) for thread in threading.enumerate()))
     arguments = _arguments(kind, argv)
     logs.setup(arguments.log_level, stdout_is_data=arguments.standalone)
     health = Health(kind.name, kind.version)
@@ -72,10 +75,11 @@ def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None =
     try:
         # Standalone there is a person who reads that the file is wrong.
         kept = None if arguments.standalone else LastGood(work, kind.version)
-        return _run(kind, config_type, context, kept)
+        code = _run(kind, config_type, context, kept)
     finally:
         ipc.close()
         sys.stdout.flush()
+    return code
 
 
 def _work(kind: type[Component[C]], arguments: argparse.Namespace) -> Path:

@@ -1,8 +1,10 @@
 """The end of a process: asked for by a signal, and bounded in time whatever else goes on."""
 
+import atexit
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +35,21 @@ def on_signals(ask: Callable[[], object]) -> None:
     signal.set_wakeup_fd(tell, warn_on_full_buffer=False)  # written to at once, in the thread that has the signal
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+
+
+def at_last(code: Callable[[], int], busy: Callable[[], bool]) -> None:
+    """After all else that is done at exit, end at once with `code` where threads are still `busy`.
+
+    Python would take threads that come back from C++ out of it by force, which C++ answers by aborting the process.
+    """
+
+    def end() -> None:
+        if busy():
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(code())
+
+    atexit.register(end)
 
 
 def in_time(stop: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +46,50 @@ def test_what_takes_too_long_is_ended() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert done.returncode == 1
     assert "stop took longer than 0.1 s" in done.stderr
+
+
+WORKING = """
+import sys, msgspec, numpy, onnx
+from onnx import TensorProto, helper
+from edgeml.component import Component, run
+from edgeml.onnx_session import runtime
+
+class Config(msgspec.Struct):
+    pass
+
+class Busy(Component):
+    name, version = "edgeml.Busy", "1.0.0"
+
+    def start(self, config):
+        x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 64]) for name in "xy")
+        graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        self.session = runtime().InferenceSession(model.SerializeToString())
+        for number in range(4):
+            self.context.spawn(f"w{number}", self.work)
+
+    def work(self):
+        while True:
+            self.session.run(None, {"x": numpy.zeros((1, 64), numpy.float32)})
+
+    def stop(self):
+        pass
+
+raise SystemExit(run(Busy, Config))
+"""
+
+
+def test_workers_in_foreign_code_do_not_abort_the_process(tmp_path: Path) -> None:
+    """Python would end their threads by force, which C++ does not bear: SIGABRT, with or without an error of ours."""
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    command = [sys.executable, "-c", WORKING, "--standalone", "--config", str(config), "--work", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told = ""
+        while "started" not in told and process.poll() is None:
+            told += process.stderr.readline()
+        process.terminate()
+        rest = process.communicate(timeout=20)[1]
+    assert process.returncode == 0, told + rest
+    assert "stopped" in rest
