@@ -25,8 +25,13 @@ def answers(bundle: Bundle, session: Any, samples: Sequence[Any]) -> Answers:
     if manifest.input.layout == "tensor":
         tensors = [np.asarray(sample, manifest.input.dtype)[np.newaxis] for sample in samples]
         return [np.concatenate([np.ravel(o) for o in session.run(None, {manifest.input.name: t})]) for t in tensors]
-    everything = {"score_threshold": ANY, "top_k": LABELS} if manifest.task == "classification" else {}
-    pipeline = Pipeline(source=CameraSource(camera="c"), backend=OnnxBackend(model=bundle.ref.name), **everything)
+    all_labels = manifest.task == "classification"
+    pipeline = Pipeline(
+        source=CameraSource(camera="c"),
+        backend=OnnxBackend(model=bundle.ref.name),
+        score_threshold=ANY if all_labels else 0.0,
+        top_k=LABELS,
+    )
     runner = runner_of(bundle, session, pipeline)
     outcomes = [runner.infer(Sample(sample, SampleRef(), 0, "bgr24")) for sample in samples]
     return [None if outcome is None else outcome.results for outcome in outcomes]

@@ -5,8 +5,11 @@ from pathlib import Path
 
 from support import ROOT
 
-PLACES = {  # the components', an example of a helper, and the stand-ins for AWS that run models themselves
+PLACES = {  # the components', an example of a helper, the stand-ins for AWS that run models, and what makes variants
     "components/edgeml/onnx_session.py",
+    "scripts/bundles/calibrate.py",
+    "scripts/bundles/emulated.py",
+    "scripts/bundles/quantize.py",
     "scripts/external_helper.py",
     "scripts/localdev/cloud/container.py",
     "scripts/localdev/cloud/faces.py",
@@ -35,11 +38,15 @@ def importing(path: Path) -> list[ast.stmt | None]:
         if isinstance(block, list)
     ]
     return [
-        block[index - 1] if index else None
+        next((before for before in reversed(block[:index]) if not of_onnxruntime(before)), None)
         for block in blocks
         for index, statement in enumerate(block)
-        if any(name.partition(".")[0] == "onnxruntime" for name in imported(statement))
+        if of_onnxruntime(statement)
     ]
+
+
+def of_onnxruntime(statement: ast.stmt) -> bool:
+    return any(name.partition(".")[0] == "onnxruntime" for name in imported(statement))
 
 
 def imported(statement: ast.stmt) -> list[str]:
