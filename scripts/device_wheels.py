@@ -113,7 +113,10 @@ def _download(wanted: list[str], wheels: Wheels, target: Path, who: str) -> None
     tags = [*compatible_platforms(wheels.platform), *([f"linux_{machine}"] if wheels.place else [])]
     command = [*_PIP, "--python-version", wheels.python, "-d", str(target)]
     command += [part for tag in tags for part in ("--platform", tag)]
-    done = subprocess.run([*command, *wanted], check=False, timeout=TIMEOUT_S, stderr=subprocess.PIPE, text=True)
+    try:
+        done = subprocess.run([*command, *wanted], check=False, timeout=TIMEOUT_S, stderr=subprocess.PIPE, text=True)
+    except subprocess.TimeoutExpired:  # it shows the command, and an index may have a password in it
+        raise SystemExit(f"{who}: no wheels for {wheels.platform} within {TIMEOUT_S:g} s") from None
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), done.stderr.strip())
         raise SystemExit(f"{who}: no wheels for {wheels.platform}, Python {wheels.python}: {reason[:300]}")

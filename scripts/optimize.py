@@ -27,6 +27,7 @@ from bundles.trials import KEPT, LOST, SLOW, Row, cells, plotted, table
 from edgeml import models
 from edgeml.bundle import MODEL, Bundle
 from edgeml.errors import EdgemlError
+from edgeml.files import write_atomic
 from edgeml.variants import this_processor
 from inferencer.preprocess import Preprocessor
 
@@ -243,7 +244,7 @@ def with_variants(bundle: Bundle, files: dict[str, bytes], accuracy: dict[str, d
     described["variants"] = []
     for isa, content in files.items():
         file = quantize.file_name(isa)
-        (out / file).write_bytes(content)
+        write_atomic(out / file, content)  # whoever runs the bundle may read it meanwhile
         described["variants"].append(
             {
                 "file": file,
@@ -254,7 +255,7 @@ def with_variants(bundle: Bundle, files: dict[str, bytes], accuracy: dict[str, d
                 "accuracy": accuracy.get(isa, {}),
             }
         )
-    (out / "model.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    write_atomic(out / "model.json", json.dumps(described, indent=2) + "\n")
     return models.load(out)
 
 

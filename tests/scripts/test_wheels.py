@@ -149,3 +149,12 @@ def test_the_makers_own_wheel_takes_the_place_of_the_public_one_by_its_hash(tmp_
     other = device_wheels.Wheels("manylinux_2_35_aarch64", "3.12", str(tmp_path / "maker"))
     with pytest.raises(SystemExit, match=r"^x: no wheels for manylinux_2_35_aarch64, Python 3\.12: ERROR"):
         device_wheels.replaced(lock, {"tiny-gpu"}, other, tmp_path / "wheels", "x")
+
+
+def test_who_waits_in_vain_for_an_index_is_not_told_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_wheels, "TIMEOUT_S", 0.01)
+    machine = device_wheels.Wheels("manylinux_2_35_aarch64", "3.10", "http://user:secret@127.0.0.1:9/simple")
+    with pytest.raises(SystemExit, match=r"^x: no wheels for manylinux_2_35_aarch64 within 0\.01 s$"):
+        device_wheels.replaced("tiny-gpu==2\n", {"tiny-gpu"}, machine, tmp_path, "x")
