@@ -236,9 +236,15 @@ class CameraCapture(Component[Config]):
 
     def _executed(self, name: str, command: Command) -> dict[str, Any] | None:
         with self._lock:
-            return self._obeyed(name, command)
+            answer = self._obeyed(name, command)
+        return self._taken(answer) if isinstance(answer, SnapshotTaker) else answer
 
-    def _obeyed(self, name: str, command: Command) -> dict[str, Any] | None:
+    def _taken(self, taker: SnapshotTaker) -> dict[str, Any]:
+        """Without the lock: a frame is waited for, and may have to be decoded."""
+        path, frame = taker.take()
+        return {"path": str(path), "frame_id": frame.frame_id, "captured_at": frame.wall_ns / 1e9}
+
+    def _obeyed(self, name: str, command: Command) -> dict[str, Any] | SnapshotTaker | None:
         camera = self._config.cameras.get(name)
         if camera is None:
             return {"ok": False, "error": f"there is no camera {name} any more"}
@@ -252,8 +258,7 @@ class CameraCapture(Component[Config]):
                 return {"ok": False, "error": f"camera {name} sends no stills: it has no `stills` in its configuration"}
             return self._senders[name].ask(command)
         if command.command == "snapshot":
-            path, frame = self._takers[name].take()
-            return {"path": str(path), "frame_id": frame.frame_id, "captured_at": frame.wall_ns / 1e9}
+            return self._takers[name]
         if command.command == "stop" and name in self._workers:
             self._workers.pop(name).stop()
         elif command.command == "start" and name not in self._workers:

@@ -30,6 +30,7 @@ MAX_STEP = 10 * TICKS  # between two packets of a stream, and how far its times 
 MAX_REORDERED = 5 * TICKS  # that a frame is shown later than it is decoded
 RELAX = 5000  # ticks for one by which a camera's clock may be slower than ours (200 ppm)
 AROUND_NS = 200_000_000  # after a moment, within which a frame may be the one that is nearest to it
+TAIL = TICKS  # of a connection that is over
 GONE_NS = 2_000_000_000  # after which a stream that is silent is one that is away
 OVERHEAD = 500  # bytes that a packet takes beside its data
 ADTS = 0xFFF0  # how packets of AAC begin that have a header of their own (ISO/IEC 13818-7, 6.2)
@@ -169,6 +170,7 @@ class Preroll:
         self._seconds, self._max_bytes = seconds, max_bytes
         self._lock = threading.Lock()
         self._units: deque[Unit] = deque()
+        self._tail: list[Unit] = []  # of the connection before, for clips that have not seen it yet
         self._keys: deque[int] = deque()  # numbers of those with which decoding can begin
         self._bytes = self._number = self._first = 0
         self._connection: _Connection | None = None
@@ -198,6 +200,9 @@ class Preroll:
 
     def _begin(self, connection: _Connection | None) -> None:
         self._connection = connection
+        if self._units:
+            last = self._units[-1].dts
+            self._tail = [unit for unit in self._units if unit.dts > last - TAIL]
         self._units.clear()
         self._keys.clear()
         self._bytes, self._first = 0, self._number
@@ -219,6 +224,7 @@ class Preroll:
             if track.codec == "aac":
                 packet = track.unwrapped(packet)
             if begins:
+                self._tail = []
                 self._keys.append(self._number)
             self._units.append(Unit(track, self._number, packet, packet.size, pts, dts, duration, begins))
             self._number += 1
@@ -261,7 +267,8 @@ class Preroll:
         """
         with self._lock:
             if number < self._first:
-                return None
+                is_whole = self._tail and self._tail[0].number <= number < self._tail[-1].number
+                return [unit for unit in self._tail if unit.number > number] if is_whole else None
             if self._number > number + 1 and (not self._units or self._units[0].number > number + 1):
                 raise SourceError("packets come faster than they can be written: is the disk too slow?")
             ahead = len(self._units) - (self._number - number - 1)
