@@ -3,6 +3,7 @@
 import threading
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -29,7 +30,7 @@ def config(tmp_path: Path, **settings: object) -> Config:
     return Config(cameras={"c": camera}, ring_directory=str(tmp_path))
 
 
-def send(context: Context, command: str) -> None:
+def send(context: Context, command: Literal["snapshot", "start", "stop"]) -> None:
     ipc = context.ipc
     assert isinstance(ipc, FakeIpc)
     ipc.handlers[COMMAND](COMMAND, messages.encode(CameraCommand(command=command)))
@@ -55,7 +56,7 @@ def test_a_camera_that_is_started_again_tells_what_it_told(tmp_path: Path, conte
     component.start(config(tmp_path))
     gauges = eventually(lambda: context.health.report().gauges, what="gauges")
     assert "cameras.c.clips.kept_bytes" in gauges
-    for command in ("stop", "start"):
-        send(context, command)
+    send(context, "stop")
+    send(context, "start")
     assert context.health.report().gauges.keys() == gauges.keys()
     component.stop()
