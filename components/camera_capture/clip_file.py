@@ -3,6 +3,7 @@
 Files are made of fragments: what is written plays, even where nobody could end it.
 """
 
+import io
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 SUFFIX, CONTENT_TYPE = ".mp4", "video/mp4"
 WRITE_S = 300.0  # after so long an encoded clip ends with what has been written of it
 COPIED = ("h264", "hevc", "av1", "vp9")  # video that is taken as it is
-SOUND = ("aac", "mp3", "opus", "flac", "ac3")
+SOUND = ("aac", "mp3", "opus", "flac")
 BASE = Fraction(1, TICKS)
 LAST = TICKS // 25  # of the last picture, whose end nobody knows
 _LEFT = 1 << 20  # bytes of a file for what is no picture
@@ -35,6 +36,19 @@ MUXER = {
     "flush_packets": "1",
 }
 _X264 = {"preset": "veryfast", "tune": "zerolatency", "crf": "26", "maxrate": "4M", "bufsize": "8M", "threads": "1"}
+
+
+def holds(track: Track) -> bool:
+    """Whether a copy can have it: one stream that the muxer refuses, as MP3 at 8 kHz, would cost the whole clip."""
+    import av
+
+    if track.codec not in COPIED and track.codec not in SOUND:
+        return False
+    with suppress(SourceError), translated("clip"), av.open(io.BytesIO(), "w", format="mp4", options=MUXER) as muxer:
+        muxer.add_stream_from_template(track.template, opaque=True)
+        muxer.start_encoding()
+        return True
+    return False
 
 
 def copied(path: Path, tracks: Iterable[Track], units: Iterable[Unit], max_bytes: int) -> float:

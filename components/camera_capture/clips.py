@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from camera_capture import clip_file
 from camera_capture.asked import WITHIN_S, check_key, take
 from camera_capture.camera import Camera, Clips
-from camera_capture.clip_file import CONTENT_TYPE, COPIED, SOUND, SUFFIX
+from camera_capture.clip_file import CONTENT_TYPE, SUFFIX
 from camera_capture.clip_store import ClipStore
 from camera_capture.kept_frames import KeptFrames
-from camera_capture.preroll import Preroll, Unit
+from camera_capture.preroll import Preroll, Track, Unit
 from camera_capture.privacy import PrivacyMasks
 from edgeml import pictures
 from edgeml.component import Context
@@ -206,8 +206,8 @@ class ClipKeeper:
     def _written(self, asked: Asked, part: Path) -> tuple[int, float]:
         """When the clip begins (ns), and the seconds that it covers. Raises SourceError."""
         settings, units = self._settings, self._preroll.since(asked.from_ns)
-        if units and units[0].track.codec in COPIED and not self._masks:
-            tracks = [track for track in dict.fromkeys(unit.track for unit in units) if self._fits(track.codec)]
+        if units and not self._masks and clip_file.holds(units[0].track):
+            tracks = [track for track in dict.fromkeys(unit.track for unit in units) if self._fits(track)]
             coming = self._coming(units, asked.until_ns)
             return units[0].captured_ns, clip_file.copied(part, tracks, coming, settings.max_bytes)
         if units:
@@ -231,13 +231,13 @@ class ClipKeeper:
                 return
             units, number = more, more[-1].number if more else number
 
-    def _fits(self, codec: str) -> bool:
-        """Whether MP4 holds it; what it does not is told once."""
-        if codec in COPIED or codec in SOUND:
+    def _fits(self, track: Track) -> bool:
+        """Whether MP4 holds it, as it must the picture; what it does not is told once."""
+        if track.kind == "video" or clip_file.holds(track):
             return True
-        if codec not in self._silenced:
-            self._silenced.add(codec)
-            log.warning("clips have no sound %s", kv(camera=self._camera, codec=codec))
+        if track.codec not in self._silenced:
+            self._silenced.add(track.codec)
+            log.warning("clips have no sound %s", kv(camera=self._camera, codec=track.codec))
         return False
 
     def _bounded(self, units: Iterator[Unit]) -> Iterator[Unit]:

@@ -70,10 +70,19 @@ def test_masks_hide_in_clips_of_streams_too(tmp_path: Path) -> None:
         assert image[27:, 38:].min() > 225
 
 
-@pytest.mark.parametrize(("codec", "sound"), [("mpeg4", ""), ("libx264", "mp2")])
+@pytest.mark.parametrize(
+    ("codec", "sound", "rate"),
+    [("mpeg4", "", 0), ("libx264", "mp2", 16000), ("libx264", "ac3", 48000), ("libx264", "libmp3lame", 8000)],
+)
 def test_what_mp4_or_a_browser_cannot_take(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, sound: str
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    codec: str,
+    sound: str,
+    rate: int,
 ) -> None:
+    monkeypatch.setattr("stream_support.RATE", rate)
     with Keeper(tmp_path, fps=20) as keeper:
         for stream in (made(1, codec=codec, sound=sound), made(1, codec=codec, sound=sound)):
             tap = keeper.preroll.tap()
@@ -81,6 +90,7 @@ def test_what_mp4_or_a_browser_cannot_take(
                 tap(packet)
             keeper.ask(str(len(keeper.answers)))
             keeper.answered(str(len(keeper.answers) - 1) if keeper.answers else "0")
+    assert len(keeper.sent) == 2
     for _, _, data, _ in keeper.sent:
         with av.open(io.BytesIO(data), "r") as clip:
             assert [stream.codec_context.name for stream in clip.streams] == ["h264"]
