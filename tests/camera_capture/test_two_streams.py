@@ -17,7 +17,7 @@ from edgeml.errors import ConfigError
 from edgeml.frames import FrameReader
 from hostile_http import RawServer, sends
 from inferencer_support import Answer, Endpoint, endpoint
-from stream_support import Made, camera, made
+from stream_support import FPS, Made, camera, made
 from support import Standalone, eventually
 
 AWS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -103,7 +103,7 @@ def recorded(site: Site) -> None:
 
 def test_each_stream_is_there_for_what_it_is_good_for(site: Site) -> None:
     recorded(site)
-    frame = ringed(site)
+    frame = eventually(lambda: one if (one := ringed(site)).frame_id > FPS else None, 20, "a second of both")
     check(frame.image, SMALL)
 
     reply = site.ask("snapshot", command="snapshot")
