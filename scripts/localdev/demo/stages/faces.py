@@ -12,8 +12,8 @@ from bundles.clips import face_clip
 from localdev.demo.stage import Configuration, Evidence, Stage, Window
 
 CAMERA = "clip"
-FPS = 15
-SLOTS = 64  # four seconds: enough for a detector that takes every frame, while a dozen others start on two cores
+FPS = 10
+SLOTS = 64  # six seconds: enough for a detector that takes every frame, while a dozen others start on two cores
 SHEET_TILES, TILE = 15, 160
 
 
