@@ -9,6 +9,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from localdev.cloud import LocalCloud
+from localdev.mqtt_end import let_go
 
 COUNTS = {
     "QUEUED": "Queued",
@@ -86,5 +87,4 @@ class Device:
         return str(body.get("execution", {}).get("jobId", ""))
 
     def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        let_go(self._client)

@@ -13,6 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edgeml import models
 from localdev.cloud import LocalCloud
 from localdev.cloud.iot_jobs import IotJobs
+from localdev.mqtt_end import let_go
 from ota_support import MODEL, FileServer, bundle_files, document, zipped
 from support import Standalone, eventually
 
@@ -106,8 +107,7 @@ class Running:
         self.off()
         self._ended.set()
         self._carrier.join(5)
-        self._client.disconnect()
-        self._client.loop_stop()
+        let_go(self._client)
 
     def off(self) -> int:
         return self.process.stop()

@@ -101,7 +101,7 @@ def _chain(root: Path) -> float:
         FrameWriter("c", width=SIZE[0], height=SIZE[1], directory=Path(folder)) as writer,
     ):
         assembly = Assembly(context, Path(folder), outbox, no_uploads)
-        faces = pipeline(OnnxBackend(model="FaceDetector", max_side=MAX_SIDE), CameraSource(camera="c"))
+        faces = pipeline(OnnxBackend(model="FaceDetector", max_side=MAX_SIDE, variant="fp32"), CameraSource(camera="c"))
         source = DetectionsSource(pipeline="faces", margin=0.2, square=True)
         running = [assembly.start("faces", faces)]
         running.append(assembly.start("expression", pipeline(OnnxBackend(model="Emotion"), source)))
@@ -129,7 +129,8 @@ def _done(context: Context) -> int:
 
 def _megabytes(root: Path, count: int) -> float:
     """Resident memory of an Inferencer with `count` pipelines on the image classifier."""
-    one = {"source": {"type": "topic", "topic": "t"}, "backend": {"type": "onnx", "model": "ImageClassifier"}}
+    backend = {"type": "onnx", "model": "ImageClassifier", "variant": "fp32"}
+    one = {"source": {"type": "topic", "topic": "t"}, "backend": backend}
     config = {"pipelines": {f"p{number}": one for number in range(count)}}
     with tempfile.TemporaryDirectory() as work, Standalone("inferencer", config, Path(work), root=root) as running:
         eventually(lambda: running.log.count("model loaded") == count, 30, "models")

@@ -34,7 +34,7 @@ def run() -> list[Row]:
         relay = Outbox(context.work / "iot_core.spool", context.ipc, context.health, max_bytes=1 << 20)
         settings = RequestSource(allowed_dirs=(folder,), queue=REQUESTS)
         started = Assembly(context, root, relay, no_uploads).start(
-            "p", pipeline(OnnxBackend(model="ImageClassifier"), settings, score_threshold=0.0001)
+            "p", pipeline(OnnxBackend(model="ImageClassifier", variant="fp32"), settings, score_threshold=0.0001)
         )
         request = json.dumps({"image_dir": folder, "fname": path.name}).encode()
 

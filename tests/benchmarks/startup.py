@@ -45,7 +45,7 @@ class Bars:
 
 
 BARS = {
-    "camera_capture": Bars(400, 1500, 90, 260),
+    "camera_capture": Bars(400, 1500, 90, 360),
     "edge_impulse_linux": Bars(400, 1500, 110, 120),
     "edge_impulse_runner": Bars(400, 1500, 110, 260),
     "inferencer": Bars(600, 1500, 160, 330),

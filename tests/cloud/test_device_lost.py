@@ -13,6 +13,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from localdev.cloud import LocalCloud
+from localdev.mqtt_end import let_go
 from support import eventually
 
 DEVICE = """
@@ -51,8 +52,7 @@ def ends(cloud: LocalCloud) -> Iterator[list[dict[str, Any]]]:
     client.subscribe("$aws/events/presence/disconnected/+", 1)
     eventually(lambda: subscribed, what="subscribed")
     yield told
-    client.disconnect()
-    client.loop_stop()
+    let_go(client)
 
 
 def lost(cloud: LocalCloud) -> float:

@@ -11,6 +11,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from cloud_support import Faults, error, failed_events, sample
 from localdev.cloud import LocalCloud
+from localdev.mqtt_end import let_go
 from ota_support import load_handler
 from support import eventually
 
@@ -159,8 +160,7 @@ def test_log_lines_of_components_pass_by_and_other_types_are_kept_as_failed(clou
     shipped = {"thing": "press-1", "component": "edgeml.Inferencer", "lines": [{"timestamp": 1, "message": "started"}]}
     for message in (shipped, {"type": "weather"}):
         client.publish("device/press-1/logs", json.dumps(message), 1).wait_for_publish(10)
-    client.disconnect()
-    client.loop_stop()
+    let_go(client)
     # The broker acknowledges before the rules see a message, so an idle cloud would not be proof.
     failed = eventually(lambda: failed_events(cloud), 30, "the failed event")
     assert [event["requestPayload"].get("type") for event in failed] == ["weather"]

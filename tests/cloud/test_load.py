@@ -20,6 +20,7 @@ from localdev.cloud.api import KEY
 from localdev.cloud.aws import Request, Response
 from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.iot_jobs import IotJobs
+from localdev.mqtt_end import let_go
 from ota_support import MODEL, Signer, document
 
 HTTP = urllib3.PoolManager(maxsize=4)  # a third of what boto3 and requests cost, and here the caller shares the CPU
@@ -98,8 +99,7 @@ def test_every_message_becomes_a_line(cloud: LocalCloud, events: int) -> None:
     for message_info in sent:
         message_info.wait_for_publish(30)
     for client in clients:
-        client.disconnect()
-        client.loop_stop()
+        let_go(client)
     cloud.drain(100)
     pages = cloud.aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName="/edgeml/turbine")
     values = [int(event["message"].split()[-1]) for page in pages for event in page["events"]]

@@ -23,6 +23,7 @@ from inferencer.config import Config
 from inferencer.sinks import mqtt as mqtt_sink
 from inferencer.sinks.mqtt import MqttSink
 from localdev.cloud.broker import Broker
+from localdev.mqtt_end import let_go
 from sinks_support import frames, impatient, opened, put, sent
 from support import eventually
 
@@ -46,8 +47,7 @@ def subscriber(port: int, topic: str) -> Iterator[list[Any]]:
     try:
         yield got
     finally:
-        client.disconnect()
-        client.loop_stop()
+        let_go(client)
 
 
 def retained(port: int) -> set[str]:

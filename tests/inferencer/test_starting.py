@@ -49,7 +49,8 @@ def test_a_pipeline_that_cannot_start_is_tried_again_and_hinders_no_other(
         answers(core, context, "good")
         (problem,) = context.health.problems.current()
         assert (problem.code, problem.subject) == ("source_failed", "pipelines.bad")
-        rows.write_text("a,b,c\n1,2,3\n")
+        rows.with_suffix(".new").write_text("a,b,c\n1,2,3\n")
+        rows.with_suffix(".new").rename(rows)  # whole from its first moment
         eventually(lambda: context.health.counter("pipelines.bad.inferences"), 10, "the pipeline")
         eventually(lambda: not context.health.problems.current(), 10, "the end of the problem")
         assert caplog.text.count("pipeline not started") == 1

@@ -15,6 +15,7 @@ from inferencer.config import Config
 from inferencer.sources.caller import CallerSamples, CallerSource, Measurements
 from inferencer.sources.mqtt import MqttSamples, MqttSource
 from inferencer.sources.stream import StreamSamples
+from localdev.mqtt_end import let_go
 from support import eventually
 
 
@@ -90,8 +91,7 @@ class Publisher:
     def close(self) -> None:
         self._stop.set()
         self._thread.join()
-        self._client.disconnect()
-        self._client.loop_stop()
+        let_go(self._client)
 
 
 BROKER = """

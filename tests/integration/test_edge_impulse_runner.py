@@ -12,6 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from integration.conftest import Start
 from localdev.cloud import LocalCloud
+from localdev.mqtt_end import let_go
 from localdev.simulators.eim import Options, write_launcher
 from support import eventually
 
@@ -44,8 +45,7 @@ class Observer:
 
     def close(self) -> None:
         self.client.publish(f"{self.prefix}/command/input", b"", qos=1, retain=True).wait_for_publish(5)
-        self.client.disconnect()
-        self.client.loop_stop()
+        let_go(self.client)
 
 
 @pytest.fixture

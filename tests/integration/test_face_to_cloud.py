@@ -12,6 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from bundles.clips import face_clip
 from integration.conftest import Start
 from localdev.cloud import LocalCloud
+from localdev.mqtt_end import let_go
 from support import eventually
 
 BUCKET = "faces-bucket"
@@ -60,8 +61,7 @@ def test_a_face_reaches_s3_and_mqtt(profile: str, start: Start, cloud: LocalClou
         assert s3.get_object(Bucket=BUCKET, Key=keys[0])["Body"].read(2) == b"\xff\xd8"
         assert list(rings.iterdir()) == []
     finally:
-        listener.disconnect()
-        listener.loop_stop()
+        let_go(listener)
         for item in s3.list_objects_v2(Bucket=BUCKET).get("Contents", []):
             s3.delete_object(Bucket=BUCKET, Key=item["Key"])
         s3.delete_bucket(Bucket=BUCKET)

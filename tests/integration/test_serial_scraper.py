@@ -13,6 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edgeml.edge_impulse.device import default_mac, device_name
 from integration.conftest import Start
 from localdev.cloud import LocalCloud
+from localdev.mqtt_end import let_go
 from localdev.simulators.mcu import Mcu, detections
 from support import eventually
 
@@ -42,8 +43,7 @@ class Listener:
         self._client.publish(f"{DEVICE}/command/input", json.dumps(payload), qos=1).wait_for_publish(5)
 
     def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        let_go(self._client)
 
 
 @pytest.fixture

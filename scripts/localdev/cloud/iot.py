@@ -16,6 +16,7 @@ from localdev.cloud.iot_broker import allowed
 from localdev.cloud.iot_rules import Message, Query, SqlError
 from localdev.cloud.routes import Invoke, may_invoke
 from localdev.cloud.template import Stack
+from localdev.mqtt_end import let_go
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,7 @@ class Publisher:
         return Response(b"")
 
     def stop(self) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
+        let_go(self.client)
 
 
 class Rules:

@@ -25,6 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from localdev.cloud.aws import ACCOUNT, REGION, LocalAws, Request, Response
 from localdev.cloud.iot_jobs_model import ENDED, OPEN, Execution, Job
 from localdev.cloud.iot_jobs_rules import DEFAULT_EXPIRY_S, refusal
+from localdev.mqtt_end import let_go
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +74,7 @@ class IotJobs:
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._thread.join(5)
-        self._client.disconnect()
-        self._client.loop_stop()
+        let_go(self._client)
         self._aws.stand_ins.remove(self.check)
         self._aws.observers.remove(self.observe)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from localdev.mqtt_end import let_go
+
 CONNECT_TIMEOUT_S = 10.0
 
 Handler = Callable[[str, bytes], None]  # topic, payload
@@ -35,8 +37,7 @@ class Observer:
         self._client.publish(topic, payload, qos=1)
 
     def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        let_go(self._client)
 
     def _message(self, client: mqtt.Client, data: object, message: mqtt.MQTTMessage) -> None:
         for topic_filter, handlers in list(self._handlers.items()):

@@ -25,6 +25,8 @@ import numpy as np
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from localdev.mqtt_end import let_go
+
 TOPIC: Final = "turbine/raw"
 DT: Final = 0.05  # seconds between two readings
 GRAVITY: Final = 9.81
@@ -184,8 +186,7 @@ class Publisher:
     def close(self) -> None:
         self._stopping.set()
         self._thread.join(5)
-        self._client.disconnect()
-        self._client.loop_stop()
+        let_go(self._client)
 
     def __enter__(self) -> Self:
         return self

@@ -16,6 +16,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from localdev.cloud.broker import Broker
+from localdev.mqtt_end import let_go
 from support import eventually
 
 PUBLISH, GOODBYE = b"\x30\x06\x00\x03a/bx", b"\xe0\x00"  # MQTT packets
@@ -64,8 +65,7 @@ class Client:
         return message.topic, bytes(message.payload)
 
     def close(self) -> None:
-        self.paho.disconnect()
-        self.paho.loop_stop()
+        let_go(self.paho)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from localdev.cloud import LocalCloud
 from localdev.cloud.broker import Broker
 from localdev.cloud.lambdas import FunctionError
+from localdev.mqtt_end import let_go
 from support import eventually
 
 # A handler that puts what it got into the table; SILENT is a message that it fails on.
@@ -117,8 +118,7 @@ def publish(cloud: LocalCloud, *messages: tuple[str, str], client_id: str = "") 
     for topic, payload in messages:
         sent = client.publish(topic, payload, 1)
     sent.wait_for_publish(10)
-    client.disconnect()
-    client.loop_stop()
+    let_go(client)
 
 
 def put(cloud: LocalCloud, key: str, body: bytes = b"12345") -> None:

@@ -16,6 +16,7 @@ from core_support import Connect
 from localdev.cloud.broker import Broker
 from localdev.core import LocalCore
 from localdev.core.mqtt import SPOOL_BYTES
+from localdev.mqtt_end import let_go
 from support import eventually
 
 
@@ -65,8 +66,7 @@ def test_a_retained_message_comes_after_the_answer(
         for _ in range(20):
             assert subscribe(client, f"kept/{profile}").get(timeout=5).message.payload == b"1"
         cloud.publish(f"kept/{profile}", b"", 1, retain=True).wait_for_publish(5)
-        cloud.disconnect()
-        cloud.loop_stop()
+        let_go(cloud)
 
 
 def test_an_empty_payload_is_a_message(client: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from localdev.cloud.broker import Broker
+from localdev.mqtt_end import let_go
 from localdev.simulators import turbine
 from localdev.simulators.turbine import COLUMNS, DT, Fault, Publisher, Turbine, line, quaternion, readings
 from support import eventually
@@ -101,8 +102,7 @@ def test_readings_are_published_in_order_at_the_rate_and_a_scheduled_fault_sets_
             with Publisher("127.0.0.1", broker.port, rate=500, seed=4, schedule={30: Fault.VOLTAGE_DROP}):
                 eventually(lambda: len(received) >= 60, what="60 readings")
         finally:
-            client.disconnect()
-            client.loop_stop()
+            let_go(client)
     expected = [line(reading) for reading in itertools.islice(readings(4, Fault.VOLTAGE_DROP, 30), 60)]
     assert received[:60] == expected
 

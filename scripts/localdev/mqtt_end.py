@@ -1,0 +1,12 @@
+"""The end of an MQTT client."""
+
+import paho.mqtt.client as mqtt
+
+
+def let_go(client: mqtt.Client) -> None:
+    """Disconnect, end its thread, and let it go: with handlers that know the client, the two sockets by which it wakes
+    itself would stay open until the garbage collector comes by.
+    """
+    client.disconnect()
+    client.loop_stop()
+    client.on_message = client.on_connect = client.on_subscribe = None
