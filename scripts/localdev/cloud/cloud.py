@@ -145,8 +145,7 @@ class LocalCloud:
         if self.broker is not None:
             self.broker.on_publish.append(rules.received)
         else:  # another broker does not say who published
-            publisher.client.on_message = lambda _c, _d, m: rules.received("N/A", m.topic, bytes(m.payload))
-            publisher.client.subscribe([(topic_filter, 1) for topic_filter in rules.topic_filters])
+            publisher.hear(rules.topic_filters, lambda topic, payload: rules.received("N/A", topic, payload))
         self.aws.stand_ins.append(self._invoked)
         self.builds = Builds(stack, self.aws, logs)
         starting.callback(self.builds.stop)

@@ -4,6 +4,7 @@ import json
 import logging
 import queue
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -46,6 +47,15 @@ class Publisher:
         retain = request.query.get("retain") == "true"
         self.client.publish(topic, request.body, int(request.query.get("qos", "0")), retain)
         return Response(b"")
+
+    def hear(self, topic_filters: Sequence[str], handler: Callable[[str, bytes], None]) -> None:
+        """Subscribe; once it returns nothing is missed. Raises TimeoutError."""
+        subscribed = threading.Event()
+        self.client.on_message = lambda _c, _d, message: handler(message.topic, bytes(message.payload))
+        self.client.on_subscribe = lambda *_: subscribed.set()
+        self.client.subscribe([(topic_filter, 1) for topic_filter in topic_filters])
+        if not subscribed.wait(CONNECT_TIMEOUT_S):
+            raise TimeoutError("the MQTT broker does not answer to a subscription")
 
     def stop(self) -> None:
         let_go(self.client)

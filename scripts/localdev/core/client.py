@@ -47,6 +47,7 @@ def _credentials(root: Path) -> Path:
 @contextlib.contextmanager
 def connect(root: Path) -> Iterator[Any]:
     """A GreengrassCoreIPCClientV2 for the core in `root`. CliError if none runs or if it answers with an error."""
+    from awscrt.exceptions import AwsCrtError
     from awsiot import greengrasscoreipc
     from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
 
@@ -63,7 +64,8 @@ def connect(root: Path) -> Iterator[Any]:
     except RuntimeError as error:  # the base of all its errors
         raise CliError(f"{type(error).__name__}: {getattr(error, 'message', None) or error}") from error
     finally:
-        client.close().result(CONNECT_SECONDS)
+        with contextlib.suppress(AwsCrtError):  # a core that ends may have closed it before
+            client.close().result(CONNECT_SECONDS)
 
 
 def describe(client: Any) -> dict[str, Any]:

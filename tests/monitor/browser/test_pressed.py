@@ -43,6 +43,7 @@ def test_a_snapshot_is_a_file_of_the_picture_with_its_boxes(page: Page, tmp_path
     page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     opened(page, "#/camera/door")
     page.wait("document.querySelector('.found li')", "a picture with its result")
+    page.wait("document.querySelector('.camera-view canvas').width === 960", "one that is not a tile's")
     page.click("Snapshot")
     (file,) = eventually(lambda: list(tmp_path.glob("door-*.png")), what="the file")
     image = np.asarray(cv2.imread(str(file)))
