@@ -21,7 +21,6 @@ from edgeml import log as logs
 from edgeml._context import Component, Context
 from edgeml._last_good import LastGood
 from edgeml._standalone import work_folder
-from edgeml._worker import Worker
 from edgeml.ending import EXIT_FAILED
 from edgeml.errors import ConfigError, DisconnectedError, EdgemlError
 from edgeml.health import Health, fitted
@@ -45,7 +44,7 @@ _STOP, _CONFIGURATION = "stop", "configuration"
 def run(kind: type[Component[C]], config_type: type[C], argv: list[str] | None = None) -> int:
     """Run a component until it is told to stop; the process' exit code."""
     code = EXIT_FAILED
-    ending.at_last(lambda: code, lambda: any(isinstance(thread, Worker) for thread in threading.enumerate()))
+    ending.at_last(lambda: code)
     arguments = _arguments(kind, argv)
     logs.setup(arguments.log_level, stdout_is_data=arguments.standalone)
     health = Health(kind.name, kind.version)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 log = logging.getLogger("edgeml.component")
 
 EXIT_FAILED = 1
+_WAITS = "stop-limit"  # the thread that waits for a signal, in Python alone
 STOP_TIMEOUT_S = 4.5  # the nucleus kills what has not ended 5 s after SIGTERM
 
 
@@ -31,20 +32,20 @@ def on_signals(ask: Callable[[], object]) -> None:
         time.sleep(STOP_TIMEOUT_S)
         _give_up()
 
-    threading.Thread(target=wait, name="stop-limit", daemon=True).start()
+    threading.Thread(target=wait, name=_WAITS, daemon=True).start()
     signal.set_wakeup_fd(tell, warn_on_full_buffer=False)  # written to at once, in the thread that has the signal
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
 
 
-def at_last(code: Callable[[], int], busy: Callable[[], bool]) -> None:
-    """After all else that is done at exit, end at once with `code` where threads are still `busy`.
+def at_last(code: Callable[[], int]) -> None:
+    """After all else that is done at exit, end at once with `code` where threads still run.
 
     Python would take threads that come back from C++ out of it by force, which C++ answers by aborting the process.
     """
 
     def end() -> None:
-        if busy():
+        if any(thread.name not in (threading.main_thread().name, _WAITS) for thread in threading.enumerate()):
             logging.shutdown()
             sys.stdout.flush()
             os._exit(code())

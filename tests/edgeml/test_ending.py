@@ -49,7 +49,7 @@ def test_what_takes_too_long_is_ended() -> None:
 
 
 WORKING = """
-import sys, msgspec, numpy, onnx
+import sys, threading, msgspec, numpy, onnx
 from onnx import TensorProto, helper
 from edgeml.component import Component, run
 from edgeml.onnx_session import runtime
@@ -66,7 +66,10 @@ class Busy(Component):
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
         self.session = runtime().InferenceSession(model.SerializeToString())
         for number in range(4):
-            self.context.spawn(f"w{number}", self.work)
+            if KIND == "worker":
+                self.context.spawn(f"w{number}", self.work)
+            else:
+                threading.Thread(target=self.work, daemon=True).start()
 
     def work(self):
         while True:
@@ -79,11 +82,21 @@ raise SystemExit(run(Busy, Config))
 """
 
 
-def test_workers_in_foreign_code_do_not_abort_the_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["worker", "thread"])
+def test_threads_in_foreign_code_do_not_abort_the_process(kind: str, tmp_path: Path) -> None:
     """Python would end their threads by force, which C++ does not bear: SIGABRT, with or without an error of ours."""
     config = tmp_path / "config.json"
     config.write_text("{}")
-    command = [sys.executable, "-c", WORKING, "--standalone", "--config", str(config), "--work", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-c",
+        f"KIND = {kind!r}\n{WORKING}",
+        "--standalone",
+        "--config",
+        str(config),
+        "--work",
+        str(tmp_path),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         told = ""
