@@ -122,6 +122,8 @@ def open_session(
         session = onnxruntime.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise BundleError(f"{bundle.model}: ONNX Runtime cannot load it: {first_line(error)}") from error
+    # It keeps the bytes for a second start, which nobody makes: as much memory as the weights themselves.
+    vars(session).update({name: None for name, value in vars(session).items() if value is model})
     running = session.get_providers()
     for provider in providers:
         if provider not in running:

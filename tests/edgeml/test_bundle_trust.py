@@ -30,6 +30,15 @@ def test_declared_weights_are_loaded_from_the_bytes_that_were_hashed(tmp_path: P
         models.open_session(bundle)
 
 
+def test_a_session_keeps_no_copy_of_what_it_was_loaded_from(tmp_path: Path) -> None:
+    folder = made(tmp_path / "b", weights="w.bin")
+    bundle = models.load(described(folder, files={"w.bin": models.sha256(folder / "w.bin")}))
+    contents = [bundle.model.read_bytes(), (folder / "w.bin").read_bytes()]
+    session = models.open_session(bundle)
+    assert not [name for name, value in vars(session).items() if value in contents]
+    assert session.run(None, {"image": np.zeros((1, 3, 4, 4), np.float32)})
+
+
 @pytest.mark.parametrize("place", ["w.bin", "../w.bin", "/etc/passwd", "sub/w.bin", "*/_ORT_MEM_ADDR_/*"])
 def test_undeclared_weights_are_refused_wherever_they_lie(tmp_path: Path, place: str) -> None:
     folder = made(tmp_path / "b", weights=place)
