@@ -273,11 +273,11 @@ class Hidden(msgspec.Struct, frozen=True):
     regions: tuple[Region, ...]
 
 
-class InferenceResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class InferenceResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """One answer of one pipeline. `backend` says which backend answered when a pipeline has a fallback.
 
     `truncated` results were left out, the least sure ones, because a message would have been too long. `hidden` stands
-    there, be it without regions, where the pipeline has privacy.
+    there, be it without regions, where the pipeline has privacy. What is beside the fields is no part of the message.
     """
 
     pipeline: str

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import msgspec
 
 from edgeml.errors import ConfigError
-from edgeml.messages import Event, InferenceResult
+from edgeml.messages import InferenceResult
 from inferencer.sample import Outcome, Sample
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Place:
     writer: Callable[[], Writer]  # the pipeline's own
     takers: Takers = field(default_factory=dict)
     sharing: int = 1  # how many pipelines run models in this process
-    listeners: list[Callable[[Event], None]] = field(default_factory=list)  # told of its events; they may use a disk
+    listeners: list[Callable[[bytes], None]] = field(default_factory=list)  # get its events' JSON; they may use a disk
 
 
 class Part(Protocol):

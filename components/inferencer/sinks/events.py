@@ -108,8 +108,9 @@ class EventsSink(Sink):
             before = self._open
             if any(event.event in BORDERS for event in events):
                 self._open = {event.begun: event for event in self._story.open()}
-            self._writer.put(partial(self._store, events, before, self._open))
-        self._publish(events)
+            told = [messages.encode(event) for event in events]
+            self._writer.put(partial(self._store, told, before, self._open))
+        self._publish(told)
 
     def close(self) -> None:
         """What has not ended is interrupted."""
@@ -118,30 +119,31 @@ class EventsSink(Sink):
                 self._interrupted(self._story.open())
                 self._open = {}
 
-    def _store(self, events: list[Event], before: Mapping[str, Event], after: Mapping[str, Event]) -> None:
+    def _store(self, told: list[bytes], before: Mapping[str, Event], after: Mapping[str, Event]) -> None:
         """Tell the listeners, so that a crash at any moment loses no end of what was told to have begun."""
         if after.keys() - before.keys():
             self._keep({**before, **after}.values())
-        self._tell(events)
+        self._tell(told)
         if before.keys() - after.keys():
             self._keep(after.values())
 
     def _interrupted(self, events: list[Event]) -> None:
-        self._publish(events)
-        self._tell(events)
+        told = [messages.encode(event) for event in events]
+        self._publish(told)
+        self._tell(told)
         self._keep([])
 
-    def _publish(self, events: Iterable[Event]) -> None:
-        for event in events:
+    def _publish(self, told: Iterable[bytes]) -> None:
+        for event in told:
             self._health.count("events")
             try:
-                self._context.ipc.publish(self._topic, messages.encode(event), wait=0)
+                self._context.ipc.publish(self._topic, event, wait=0)
             except EdgemlError as error:
                 self._health.count("not_sent")
                 self._health.error(f"{self._topic}: {error}")
 
-    def _tell(self, events: Iterable[Event]) -> None:
-        for event in events:
+    def _tell(self, told: Iterable[bytes]) -> None:
+        for event in told:
             for listener in self._place.listeners:
                 listener(event)
 

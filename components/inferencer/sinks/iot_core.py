@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
-from edgeml import messages
 from edgeml.fields import Topic, check_topic
-from edgeml.messages import MAX_IPC_BYTES, Anomaly, Classification, Event, InferenceResult, Regression
+from edgeml.messages import MAX_IPC_BYTES, Anomaly, Classification, InferenceResult, Regression
 from inferencer.parts import Place, Sink, SinkSettings
 from inferencer.results import fitted
 from inferencer.sample import Outcome, Sample
@@ -46,8 +45,8 @@ class IotCore(SinkSettings, frozen=True):
         return IotCoreSink(self, place.outbox, place.writer())
 
 
-def _send(outbox: Outbox, settings: IotCore, event: Event) -> None:
-    outbox.put(settings.topic, messages.encode(event), qos=settings.qos)
+def _send(outbox: Outbox, settings: IotCore, event: bytes) -> None:
+    outbox.put(settings.topic, event, qos=settings.qos)
 
 
 class IotCoreSink(Sink):
