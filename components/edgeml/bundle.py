@@ -133,7 +133,8 @@ class EimManifest(msgspec.Struct, frozen=True):
 class Bundle:
     """A verified bundle. `path` is the real folder: it stays valid when a `current` link is switched.
 
-    `file` is the one to run, model.onnx or a variant's; `variant` and `why` say which that is, if there are several.
+    `file` is the one to run, model.onnx or a variant's, on an accelerator where `provider` names one; `variant` and
+    `why` say what that is, if there is a choice.
     """
 
     path: Path
@@ -143,6 +144,7 @@ class Bundle:
     file: str = MODEL
     variant: str = ""
     why: str = ""
+    provider: str = ""
 
     @property
     def ref(self) -> ModelRef:
@@ -152,10 +154,11 @@ class Bundle:
     def model(self) -> Path:
         return self.path / self.file
 
-    def using(self, file: str, why: str = "") -> "Bundle":
-        """This bundle, of which model.onnx or the variant `file` is to run."""
-        names = {variant.file: variant.name for variant in self.manifest.variants}
-        return replace(self, file=file, variant=names.get(file, "fp32"), why=why)
+    def using(self, file: str, why: str = "", provider: str = "") -> "Bundle":
+        """This bundle, of which model.onnx or the variant `file` is to run, on `provider` or as configured."""
+        name = {variant.file: variant.name for variant in self.manifest.variants}.get(file, "fp32")
+        where = f" {provider.removesuffix('ExecutionProvider')}" if provider else ""
+        return replace(self, file=file, variant=name + where, why=why, provider=provider)
 
     def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         """A declared file, the very bytes that have its sha256: what was verified may have been replaced since.

@@ -187,7 +187,9 @@ class CameraReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class ModelRef(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which model answered. Of a bundle with variants also which of them, such as `int8 x86_64_vnni`, and why."""
+    """Which model answered. Where there was a choice, also which of its files, and why: `int8 x86_64_vnni`, or
+    `fp16 CUDA` on a GPU.
+    """
 
     name: str
     version: str

@@ -1,4 +1,4 @@
-"""Which file of a bundle ran best, as it is remembered; and which one ends the process, lest it does at each start."""
+"""What of a bundle ran best, and where, as it is remembered; and what ends the process, lest it does at each start."""
 
 from __future__ import annotations
 
@@ -18,18 +18,23 @@ from edgeml.log import kv
 log = logging.getLogger(__name__)
 
 KEPT, MAX_BYTES = 64, 1 << 16  # choices, and bytes of the file that remembers them
-LETHAL = 2  # starts that did not outlive a variant, after which it is left alone; of three the core starts no more
+MAX_WHY = 200  # characters
+LETHAL = 2  # starts that did not outlive what was tried, after which it is left alone; of three the core starts no more
 
 _lock = threading.Lock()  # held by whoever changes a file of choices
 _begun: set[tuple[Path, str]] = set()  # what this process has counted as begun
 
 
 class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
-    """As it is remembered. `begun` counts the starts of the process that have not outlived it so far."""
+    """As it is remembered. `begun` counts the starts of the process that have not outlived it so far.
+
+    `provider` is that of an accelerator, if one is chosen.
+    """
 
     file: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)")]
-    why: Annotated[str, msgspec.Meta(max_length=200)]  # nothing: nothing is chosen so far
+    why: Annotated[str, msgspec.Meta(max_length=MAX_WHY)]  # nothing: nothing is chosen so far
     begun: Annotated[int, msgspec.Meta(ge=0)] = 0
+    provider: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]{0,64}$(?!\n)")] = ""
 
 
 Memory = Annotated[dict[str, Choice], msgspec.Meta(max_length=KEPT)]

@@ -56,10 +56,11 @@ def ours(way: str, job: str, folder: Path, threads: int) -> Callable[[Any], Answ
 
     bundle = models.load(folder)
     if way == "variant":
-        from inferencer.variants import How, chosen
+        from inferencer.trial import How
+        from inferencer.variants import chosen
 
         with tempfile.TemporaryDirectory() as work:
-            how = How("auto", 10.0, ("CPUExecutionProvider",), threads, "all", FACES[0])
+            how = How("auto", 10.0, ("CPUExecutionProvider",), threads, "all", FACES[0], patient=False)
             bundle = chosen(bundle, how, Path(work) / "variants.json")
     backend = {"type": "onnx", "model": bundle.ref.name}
     source = {"type": "camera", "camera": "c"}

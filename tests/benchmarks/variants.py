@@ -17,7 +17,8 @@ from inferencer.backends.onnx import OnnxBackend
 from inferencer.preprocess import Array
 from inferencer.sources.camera import CameraSource
 from inferencer.tasks import runner_of
-from inferencer.variants import How, chosen
+from inferencer.trial import How
+from inferencer.variants import chosen
 from inferencer_support import pipeline, sample
 
 # Folder, name, width and height of the picture, times as fast as fp32 on VNNI.
@@ -33,7 +34,7 @@ def run() -> list[Row]:
     for folder, name, width, height, bar in CASES:
         with installed(folder) as root, tempfile.TemporaryDirectory() as work:
             bundle = models.load(models.component_folder(root, name))
-            how = How("auto", 10.0, ("CPUExecutionProvider",), 1, "all")
+            how = How("auto", 10.0, ("CPUExecutionProvider",), 1, "all", patient=False)
             best = chosen(bundle, how, Path(work) / "variants.json")
             made.append(row(bundle, best, picture(width, height), bar))
     return made

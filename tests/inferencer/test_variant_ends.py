@@ -16,9 +16,11 @@ from forked import popen
 from inferencer import variants
 from inferencer.backends.onnx import OnnxModel
 from inferencer.sessions import session_of
-from inferencer.variants import How, chosen
+from inferencer.trial import How
+from inferencer.variants import chosen
 from support import eventually
 from variants_support import (
+    CUDA,
     FAST,
     FP32,
     Machine,
@@ -38,38 +40,45 @@ LETHAL = """
 import os, signal, sys
 from pathlib import Path
 from edgeml import models
-from inferencer.variants import How, chosen, known, opened, outlived
+from inferencer.trial import How, opened
+from inferencer.variants import chosen, known, outlived
 
 def lethal(bundle, how):
-    if bundle.file != "model.onnx":
+    if bundle.file != "model.onnx" or bundle.provider:
         os.kill(os.getpid(), signal.SIGKILL)
     return opened(bundle, how)
 
 bundle, memory = models.load(Path(sys.argv[1])), Path(sys.argv[2])
-how = How("int8", 3.0, ("CPUExecutionProvider",), 1, "all", open=lethal)
+how = How("int8", 3.0, ("CPUExecutionProvider",), 1, "all", open=lethal, accelerators=sys.argv[3:], patient=False)
 found = known(bundle, how, memory)
 if found is None:
     found = chosen(bundle, how, memory)
-elif found.file != "model.onnx":
+elif found.file != "model.onnx" or found.provider:
     with outlived(found, how, memory):
         lethal(found, how)
 print(found.variant, found.why)
 """
 
 
+@pytest.mark.parametrize("accelerators", [(), (CUDA,)], ids=["variant", "provider"])
 @pytest.mark.parametrize("chosen_before", [False, True])
-def test_a_variant_that_ends_the_process_does_so_twice_at_most(chosen_before: bool, tmp_path: Path) -> None:
+def test_what_ends_the_process_does_so_twice_at_most(
+    chosen_before: bool, accelerators: tuple[str, ...], tmp_path: Path
+) -> None:
     memory = tmp_path / "variants.json"
-    folder = with_variants(tmp_path / "b", "x86_64", "aarch64")
+    folder = with_variants(tmp_path / "b", *(() if accelerators else ("x86_64", "aarch64")))
     if chosen_before:
-        bundle, machine = models.load(folder), Machine(this_processor(), FAST)
-        assert chosen(bundle, machine.how("int8"), memory).variant != "fp32"
+        bundle, machine = models.load(folder), Machine(this_processor(), {**FAST, f"{CUDA} {FP32}": 0.001})
+        assert chosen(bundle, machine.how("int8", accelerators=accelerators), memory).variant != "fp32"
     ends = []
     for _ in range(3):
-        process = popen([sys.executable, "-c", LETHAL, folder, memory], stdout=subprocess.PIPE, text=True)
+        process = popen(
+            [sys.executable, "-c", LETHAL, folder, memory, *accelerators], stdout=subprocess.PIPE, text=True
+        )
         said, _ = process.communicate(timeout=60)
         ends.append((process.returncode, said.strip()))
-    assert ends == [(-9, ""), (-9, ""), (0, "fp32 with variants the process ended 2 times")]
+    others = "others" if accelerators else "variants"
+    assert ends == [(-9, ""), (-9, ""), (0, f"fp32 with {others} the process ended 2 times")]
 
 
 def test_what_opens_is_counted_until_it_did(
@@ -88,7 +97,7 @@ def test_what_opens_is_counted_until_it_did(
     folder = with_variants(tmp_path / "b", "x86_64", "aarch64")
     first = running(folder, variant="int8", probe_s=0.05)
     eventually(lambda: first.poll() and runs(first).startswith("int8"))
-    monkeypatch.setattr("inferencer.backends.onnx.session_of", spy)
+    monkeypatch.setattr("inferencer.opening.session_of", spy)
     assert runs(running(folder, variant="int8")).startswith("int8")
     assert seen == [[1]]
     assert begun() == [0]

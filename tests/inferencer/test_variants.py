@@ -14,7 +14,7 @@ import pytest
 
 from edgeml import models
 from edgeml.variants import Processor
-from inferencer import variants
+from inferencer import trial, variants
 from inferencer.backends.onnx import OnnxModel
 from inferencer.choices import KEPT
 from inferencer.variants import chosen
@@ -143,7 +143,7 @@ def test_one_that_waits_for_its_turn_stops_when_told(tmp_path: Path, memory: Pat
 
 
 def test_nothing_found_is_an_answer_too() -> None:
-    assert not variants.differing([{"boxes": np.zeros((0, 6))}], [{"boxes": np.zeros((0, 6))}])
+    assert not trial.differing([{"boxes": np.zeros((0, 6))}], [{"boxes": np.zeros((0, 6))}])
 
 
 def lying(memory: Path, text: str) -> None:

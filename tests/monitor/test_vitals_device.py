@@ -10,10 +10,10 @@ import pytest
 from edgeml.component import Context
 from edgeml.errors import IpcError, NotFoundError, RefusedError
 from edgeml.health import Health
+from edgeml.place import Place
 from ipc_support import FakeIpc
 from monitor.vitals import device, network
 from monitor.vitals.limits import Limits
-from monitor.vitals.place import Place
 from monitor.vitals.watch import Watch
 from support import eventually
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from edgeml.place import Place
 from monitor.vitals import disk, memory, network, temperature, voltage
 from monitor.vitals.memory import Memory
 from monitor.vitals.network import Network
-from monitor.vitals.place import Place
 from monitor.vitals.temperature import Temperature
 from monitor.vitals.voltage import Voltage
 from monitor.vitals.wear import DAY_S, SECTOR, Disk, Wear

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+import edgeml.place
 from edgeml import messages, models
-from edgeml.bundle import MODEL
-from edgeml.errors import BackendError, BundleError, ConfigError, EdgemlError, ProviderError
+from edgeml.errors import BackendError, ConfigError, EdgemlError, ProviderError
 from edgeml.fields import Name
 from edgeml.log import kv
 from edgeml.messages import ModelActivate, ModelStatus
@@ -21,20 +21,18 @@ from inferencer import choices
 from inferencer.parts import BackendSettings, Model, Place
 from inferencer.providers import Providers
 from inferencer.sample import Outcome, Sample
-from inferencer.sessions import session_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgeml.component import Context
+    from inferencer.opening import Opener
     from inferencer.parts import Pipeline, Topics
     from inferencer.tasks.runner import Runner
-    from inferencer.variants import How
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
-UNTRIED = "until its variants are tried"
 MAX_REASON = 1000  # characters of a refusal that go into a message
 
 
@@ -42,11 +40,15 @@ class OnnxBackend(BackendSettings, frozen=True, tag="onnx", tag_field="type"):
     model: Annotated[Name, Meta(description="Name of an installed model bundle (edgeml.model.<name> or an update)")]
     path: Annotated[str, Meta(description="Folder of a bundle, instead of an installed one")] = ""
     providers: Annotated[
-        tuple[str, ...], Meta(description="ONNX Runtime execution providers, the preferred one first")
+        Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)] | Literal["auto"],
+        Meta(description="ONNX Runtime execution providers, the preferred one first; auto tries and takes the fastest"),
     ] = ("CPUExecutionProvider",)
     fallback_to_cpu: Annotated[
         bool,
-        Meta(description="Let the CPU answer while a provider is not there or fails, which is a problem meanwhile"),
+        Meta(
+            description="Let the CPU answer while a provider is not there or fails, which is a problem meanwhile; "
+            "with providers auto it always does"
+        ),
     ] = False
     threads: Annotated[
         Annotated[int, Meta(ge=0, le=256)] | Literal["auto"],
@@ -68,11 +70,18 @@ class OnnxBackend(BackendSettings, frozen=True, tag="onnx", tag_field="type"):
         Literal["auto", "fp32", "int8", "fp16"],
         Meta(description="Which of a bundle's variants runs, where it has some; auto tries and takes the fastest"),
     ] = "auto"
-    probe_s: Annotated[float, Meta(ge=0, le=60, description="Seconds for trying variants; 0 tries none")] = 3.0
+    probe_s: Annotated[
+        float, Meta(ge=0, le=60, description="Seconds for trying variants and providers; 0 tries none")
+    ] = 3.0
 
     def check(self, path: str, thing: str) -> None:
         from edgeml.onnx_session import runtime
 
+        if self.providers == "auto":
+            return
+        if "auto" in self.providers:
+            place = f"{path}.providers.{self.providers.index('auto')}"
+            raise ConfigError(place, "auto takes the place of the list, found it in one")
         if self.fallback_to_cpu:
             return
         present = runtime().get_available_providers()
@@ -89,9 +98,16 @@ class OnnxModel(Model):
     """The newest good version of a bundle. A version that does not load or run leaves the running one in place."""
 
     def __init__(
-        self, settings: OnnxBackend, pipeline: Pipeline, context: Context, prefix: str, sharing: int = 1
+        self,
+        settings: OnnxBackend,
+        pipeline: Pipeline,
+        context: Context,
+        prefix: str,
+        sharing: int = 1,
+        device: edgeml.place.Place | None = None,
     ) -> None:
         self._settings, self._pipeline, self._context = settings, pipeline, context
+        self._device = device or edgeml.place.Place()
         self._threads = threads(settings.threads, sharing)
         self._health = context.health.scope(prefix)
         self._of_model = self._health.scope("model")
@@ -108,7 +124,6 @@ class OnnxModel(Model):
         self._closed = False
         self._request: ModelActivate | None = None
         self._refused = False
-        self._untried: models.Bundle | None = None  # runs, and has variants that are to be tried
         self._of_model.note(f"waiting for model {settings.model}")
         self._thread = context.spawn(f"{prefix}-loader", self._load_for_ever)
 
@@ -161,23 +176,42 @@ class OnnxModel(Model):
             choices.excused(self._memory)
 
     def _load_for_ever(self) -> None:
+        opener = self._opener()
         while not self._closed:
             request, self._request = self._request, None
             folder = self._watcher.changed()
             self._say_unreadable()
-            if (runner := self._providers.replaced(self._runner, self._running)) is not None:
-                self._offer(runner)
+            if (runner := opener.replace(self._runner)) is not None:
+                self._offer(opener, runner)
             if folder is not None:
-                self._load(folder, request)
+                self._load(opener, folder, request)
             elif request is not None:
                 self._answer(self._state(request), request)
             if self._refused and not self._watcher.refusing():  # replaced by a good one, or taken away
                 self._refused = False
                 self._of_model.cleared("model_refused")
-            if self._untried is not None:
-                self._try_variants(self._untried)
+            if (runner := opener.better(self._of_model.variant)) is not None and not self._closed:
+                self._offer(opener, runner)
             self._wake.wait(POLL_S)
             self._wake.clear()
+
+    def _opener(self) -> Opener:
+        from inferencer.opening import Opener  # which needs heavy libraries
+        from inferencer.trial import How
+
+        settings = self._settings
+        how = How(
+            wanted=settings.variant,
+            probe_s=settings.probe_s,
+            providers=self._providers.now,
+            threads=self._threads,
+            optimization=settings.optimization,
+            max_side=settings.max_side,
+            stopping=lambda: self._closed or self._request is not None,
+            place=self._device,
+        )
+        columns, rows = map(int, settings.tiles.split("x"))
+        return Opener(how, (columns, rows), self._pipeline, self._providers, self._memory)
 
     def _say_unreadable(self) -> None:
         if self._watcher.unreadable:
@@ -185,9 +219,9 @@ class OnnxModel(Model):
         else:
             self._of_model.cleared("unreadable")
 
-    def _load(self, folder: Path, request: ModelActivate | None) -> None:
+    def _load(self, opener: Opener, folder: Path, request: ModelActivate | None) -> None:
         try:
-            runner = self._providers.opened(lambda: self._opened(folder))
+            runner = opener.load(folder)
         except EdgemlError as error:
             if self._closed:  # nobody takes the problem of a pipeline that is gone back
                 return
@@ -205,91 +239,18 @@ class OnnxModel(Model):
             return
         if self._closed:
             return
-        self._offer(runner)
         self._of_model.note("")
+        self._offer(opener, runner)
         self._health.count("models_loaded")
         self._answer(self._status("accepted", runner.bundle.ref.version), request)
-        self._untried = runner.bundle if runner.bundle.why == UNTRIED else None
 
-    def _offer(self, runner: Runner) -> None:
+    def _offer(self, opener: Opener, runner: Runner) -> None:
+        opener.answers(runner.bundle)
         with self._swap:
             self._loaded = runner
         models.give_back()
         self._of_model.variant(runner.bundle.variant and f"{runner.bundle.variant}: {runner.bundle.why}")
         log.info("model loaded %s", _facts(runner.bundle))
-
-    def _try_variants(self, bundle: models.Bundle) -> None:
-        """While fp32 answers. Whatever comes of it, something does. An activation does not wait for it to end."""
-        from inferencer import variants
-
-        how = self._how()
-        try:
-            found = variants.chosen(bundle, how, self._memory)
-            if found.why == variants.NOT_TRIED and how.stopping():
-                return
-            self._untried = None
-            runner = self._running_or_plain(found)
-        except Exception as error:
-            self._untried = None
-            log.exception("variants not tried %s", kv(folder=bundle.path, error=error))
-            return
-        if not self._closed:
-            self._offer(runner)
-
-    def _opened(self, folder: Path) -> Runner:
-        """The bundle, loaded, probed and warmed up by one whole inference. Raises EdgemlError."""
-        from inferencer import variants
-
-        try:
-            bundle = models.load(folder)
-            known = variants.known(bundle, self._how(), self._memory)
-            return self._running_or_plain(known or bundle.using(bundle.file, UNTRIED))
-        except EdgemlError:
-            raise
-        except Exception as error:  # whatever a bundle declares: the version that runs goes on running
-            raise BundleError(f"{folder}: model.json and model.onnx do not fit: {error!r}") from error
-
-    def _running_or_plain(self, bundle: models.Bundle) -> Runner:
-        from inferencer import variants
-
-        if bundle.file == MODEL:
-            return self._running(bundle)
-        try:
-            with variants.outlived(bundle, self._how(), self._memory):
-                return self._running(bundle)
-        except Exception as error:  # noqa: BLE001  (model.onnx may do all the same)
-            log.warning("variant does not run, model.onnx does %s", kv(file=bundle.model, error=error))
-            return self._running(bundle.using(MODEL, f"{bundle.variant} does not work here"))
-
-    def _how(self) -> How:
-        from inferencer.variants import How
-
-        settings = self._settings
-        return How(
-            wanted=settings.variant,
-            probe_s=settings.probe_s,
-            providers=self._providers.now,
-            threads=self._threads,
-            optimization=settings.optimization,
-            max_side=settings.max_side,
-            stopping=lambda: self._closed or self._request is not None,
-        )
-
-    def _running(self, bundle: models.Bundle) -> Runner:
-        from inferencer.tasks import runner_of
-
-        session = session_of(
-            bundle,
-            providers=self._providers.now,
-            threads=self._threads,
-            optimization=self._settings.optimization,
-        )
-        models.probe(session, bundle)
-        runner = runner_of(bundle, session, self._pipeline)
-        columns, rows = map(int, self._settings.tiles.split("x"))
-        runner.look(self._settings.max_side, (columns, rows))
-        runner.rehearse()
-        return runner
 
     def _state(self, request: ModelActivate) -> ModelStatus:
         """The answer to an activation of what is there already."""

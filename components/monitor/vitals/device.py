@@ -8,10 +8,10 @@ from typing import Any
 
 from edgeml.component import Context
 from edgeml.errors import IpcError, NotFoundError, RefusedError
+from edgeml.place import Place
 from monitor.vitals import clock, core, disk, memory, network, packages, temperature, voltage, wear
 from monitor.vitals.asked import Asked
 from monitor.vitals.check import Check
-from monitor.vitals.place import Place
 
 NUCLEI = ("aws.greengrass.Nucleus", "aws.greengrass.NucleusLite")
 CORE_S, LOOKUP_S = 10.0, 10.0  # to answer

@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 
+from edgeml.place import Place
 from monitor.vitals.check import Finding, Seen, Standing, Vital, over, under
 from monitor.vitals.limits import Limits
-from monitor.vitals.place import Place
 
 FREE_MARGIN, STALL_MARGIN = 2.0, 5.0  # percent
 

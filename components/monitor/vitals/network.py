@@ -7,9 +7,9 @@ import re
 import socket
 from dataclasses import dataclass
 
+from edgeml.place import Place
 from monitor.vitals.check import Finding, Seen, Standing, Vital
 from monitor.vitals.limits import Limits
-from monitor.vitals.place import Place
 
 UP, REJECT = 0x1, 0x200  # of route.h
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")

@@ -3,17 +3,15 @@
 import re
 from dataclasses import dataclass
 
+from edgeml.place import Place
+from edgeml.throttling import throttled
 from monitor.vitals.check import Finding, Seen, Standing, Vital, over
 from monitor.vitals.limits import Limits
-from monitor.vitals.place import Place
-from monitor.vitals.voltage import firmware_bits
 
 MARGIN = 5.0
 PLAUSIBLE = range(-40_000, 150_000)  # thousandths of a degree: a sensor that is off or broken shows anything
 CPU_ZONE = re.compile(r"cpu|soc|x86_pkg", re.IGNORECASE)
 CPU_CHIPS = {"coretemp", "cpu_thermal", "k10temp", "zenpower"}
-CPU_COOLING = re.compile(r"(thermal-)?cpufreq|Processor")
-THROTTLED = 0x2 | 0x4 | 0x8  # of a Raspberry Pi's firmware: capped, throttled, at its soft limit of temperature
 
 
 @dataclass(frozen=True)
@@ -29,16 +27,8 @@ def read(place: Place) -> Temperature | None:
     chips = [chip for chip in place.found("sys/class/hwmon/hwmon*") if place.text(f"{chip}/name") in CPU_CHIPS]
     files = [f"{zone}/temp" for zone in zones] + [file for chip in chips for file in place.found(f"{chip}/temp*_input")]
     values = [value for file in files if (value := place.number(file)) is not None and value in PLAUSIBLE]
-    found = Temperature(max(values) / 1000 if values else None, _throttled(place))
+    found = Temperature(max(values) / 1000 if values else None, throttled(place))
     return None if found == Temperature(None, None) else found
-
-
-def _throttled(place: Place) -> bool | None:
-    bits = firmware_bits(place)
-    cooling = place.found("sys/class/thermal/cooling_device*")
-    states = [place.number(f"{each}/cur_state") for each in cooling if CPU_COOLING.match(place.text(f"{each}/type"))]
-    known = [state > 0 for state in states if state is not None] + ([] if bits is None else [bool(bits & THROTTLED)])
-    return any(known) if known else None
 
 
 def judge(found: Temperature, limits: Limits, standing: Standing) -> Seen:

@@ -5,9 +5,10 @@ Source: drivers/hwmon/raspberrypi-hwmon.c of Linux; `vcgencmd get_throttled` of 
 
 from dataclasses import dataclass
 
+from edgeml.place import Place
+from edgeml.throttling import firmware_bits
 from monitor.vitals.check import Finding, Seen, Standing, Vital
 from monitor.vitals.limits import Limits
-from monitor.vitals.place import Place
 
 NOW, SINCE_BOOT = 1 << 0, 1 << 16
 
@@ -16,13 +17,6 @@ NOW, SINCE_BOOT = 1 << 0, 1 << 16
 class Voltage:
     low: bool
     was_low: bool  # since boot
-
-
-def firmware_bits(place: Place) -> int | None:
-    """What the firmware says of voltage and speed, as bits; Raspberry Pi's own kernels have it."""
-    for file in place.found("sys/devices/platform/soc*/soc*:firmware/get_throttled"):
-        return place.number(file, 16)
-    return None
 
 
 def read(place: Place) -> Voltage | None:

@@ -7,9 +7,9 @@ import re
 from collections import deque
 from dataclasses import dataclass
 
+from edgeml.place import Place
 from monitor.vitals.check import Finding, Seen, Standing, Vital, over
 from monitor.vitals.limits import Limits
-from monitor.vitals.place import Place
 
 SECTOR = 512  # bytes, whatever the disk's own sectors are
 DAY_S, SAMPLE_S = 86400.0, 3600.0
