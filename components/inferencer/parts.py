@@ -127,6 +127,11 @@ class Model(Part, Protocol):
     def infer(self, sample: Sample) -> Outcome | None:
         """The answer, or None if this sample has none of its own. Raises BackendError."""
 
+    @property
+    def together(self) -> int:
+        """How many samples that wait it answers sooner at once than one after the other."""
+        return 1
+
     def infer_all(self, samples: Sequence[Sample]) -> list[Outcome | None]:
         """The same for several, together where the model can. Raises BackendError if it fails at one of them."""
         return [self.infer(sample) for sample in samples]

@@ -20,7 +20,6 @@ from inferencer.writer import Writer
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, SHORTEST_PAUSE_S = 0.4, 5.0, 0.1  # after errors that are not one input's
-MAX_BATCH = 16  # samples that are answered together
 POLL_S = 0.25  # how soon a waiting pipeline notices a new model or its end
 
 
@@ -88,7 +87,10 @@ class PipelineWorker:
                 self._stopping.wait(POLL_S / 10)
                 return []
             sample = self._source.next(POLL_S)
-            return [] if sample is None else [sample, *self._source.more(MAX_BATCH - 1)]
+            if sample is None:
+                return []
+            more = self._model.together - 1
+            return [sample, *self._source.more(more)] if more else [sample]
 
     def _answer(self, samples: list[Sample]) -> None:
         started_ns = time.monotonic_ns()

@@ -16,13 +16,13 @@ from inferencer.tasks import runner_of
 from inferencer_support import classifier, describe, picture, pipeline, sample, save
 
 
-def batched(folder: Path, nodes: Any, size: Any = "n") -> Path:
+def batched(folder: Path, nodes: Any, size: Any = "n", side: int = 8) -> Path:
     classifier(folder)
     axes = [helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])]
     axes += [helper.make_tensor("batch", TensorProto.INT64, [1], [0])] if nodes is FIRST_ONLY else []
-    given: Any = ("input", TensorProto.FLOAT, [size, 3, 8, 8])
+    given: Any = ("input", TensorProto.FLOAT, [size, 3, side, side])
     save(folder / "model.onnx", nodes, axes, given, ("scores", [size, 3]))
-    declared: Any = {"name": "input", "layout": "NCHW", "size": [8, 8], "color": "bgr"}
+    declared: Any = {"name": "input", "layout": "NCHW", "size": [side, side], "color": "bgr"}
     output = {"decoder": "softmax", "parameters": {"apply_softmax": True}}
     return describe(
         folder, "1.0.0",
@@ -31,10 +31,12 @@ def batched(folder: Path, nodes: Any, size: Any = "n") -> Path:
 
 
 class Counting:
-    """A session that counts its runs."""
+    """A session that counts its runs, and may seem to be of another provider."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, *providers: str) -> None:
         self._session, self.sizes = session, list[int]()
+        if providers:
+            self.get_providers = lambda: list(providers)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
@@ -67,6 +69,20 @@ def test_crops_are_answered_together_where_the_model_can(tmp_path: Path, nodes: 
         assert [found.label for found in each.results] == [found.label for found in alone.results]
         assert [found.score for found in each.results] == pytest.approx([found.score for found in alone.results])
         assert each.timer.inference > 0
+
+
+@pytest.mark.parametrize(
+    ("side", "providers", "together"),
+    [(8, (), 16), (40, (), 3), (73, (), 1), (74, (), 1), (200, (), 1), (200, ("CUDAExecutionProvider",), 16)],
+)
+def test_a_batch_on_a_processor_is_one_that_its_caches_hold(
+    tmp_path: Path, side: int, providers: tuple[str, ...], together: int
+) -> None:
+    loaded = models.load(batched(tmp_path / "b", FREE, side=side))
+    session: Any = Counting(models.open_session(loaded), *providers)
+    configured = pipeline(OnnxBackend(model="M"), DetectionsSource(pipeline="faces"))
+    assert runner_of(loaded, session, configured).together == together
+    assert (2 in session.sizes) == (together > 1)  # where it would be no gain it is not even tried
 
 
 def test_pipelines_with_the_same_model_share_a_session(tmp_path: Path) -> None:

@@ -139,6 +139,10 @@ class OnnxModel(Model):
                     self._runner = loaded
         return self._runner is not None
 
+    @property
+    def together(self) -> int:
+        return self._runner.together if self._runner is not None else 1
+
     def infer(self, sample: Sample) -> Outcome | None:
         runner = self._runner
         if runner is None:

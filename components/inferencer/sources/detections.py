@@ -97,8 +97,6 @@ class DetectionSamples(SampleSource):
             return self._popped() if self._arrived.wait_for(lambda: self._crops, timeout) else None
 
     def more(self, limit: int) -> list[Sample]:
-        if self._place.pipeline.backend.remote:  # which is asked for several at a time, but for each on its own
-            return []
         with self._arrived:
             return [self._popped() for _ in range(min(limit, len(self._crops)))]
 

@@ -6,7 +6,7 @@ import logging
 import queue
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -29,10 +29,13 @@ log = logging.getLogger(__name__)
 
 MAX_REPORT = 200  # characters of a request that go into an error
 MAX_ERROR = 1000  # characters of an answer that is an error
+TOGETHER_BYTES = 128 << 10  # of pictures that are answered together: to read larger ones takes longer than is saved
 MAX_FILE = 1024  # bytes of a file's name in a result, as JSON; a longer one is left out
 
 
 class RequestSource(SourceSettings, frozen=True, tag="request", tag_field="type"):
+    batches: ClassVar[bool] = True
+
     topic: Annotated[
         str, Meta(min_length=1, description="Local topic of requests `{image_dir, fname, request_id?}`")
     ] = "local/inference"
@@ -80,6 +83,7 @@ class RequestSamples(SampleSource):
         self._health = context.health.scope(prefix)
         self._allowed = [Path(folder).resolve() for folder in settings.allowed_dirs]
         self._queue: queue.Queue[tuple[int, Request]] = queue.Queue(settings.queue)
+        self._bytes = 0  # of what was taken last
         self._health.gauge("requests_waiting", lambda: float(self._queue.qsize()))
 
     def topics(self) -> Topics:
@@ -105,10 +109,32 @@ class RequestSamples(SampleSource):
             self._refuse(request.request_id, f"{self._settings.queue} requests are waiting already")
 
     def next(self, timeout: float) -> Sample | None:
+        self._bytes = 0
         try:
             arrived_ns, request = self._queue.get(timeout=timeout)
         except queue.Empty:
             return None
+        return self._sample(arrived_ns, request)
+
+    def more(self, limit: int) -> list[Sample]:
+        """None that fails: what cannot be read is answered so, and costs the others nothing."""
+        found: list[Sample] = []
+        while len(found) < limit and self._bytes < TOGETHER_BYTES:
+            try:
+                arrived_ns, request = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            try:
+                sample = self._sample(arrived_ns, request)
+            except Exception as error:
+                self._health.error(error)
+                log.exception("request failed %s", kv(request_id=request.request_id, error=repr(error)))
+                continue
+            if sample is not None:
+                found.append(sample)
+        return found
+
+    def _sample(self, arrived_ns: int, request: Request) -> Sample | None:
         try:
             path = self._resolved(request)
             data = self._loaded(path)
@@ -118,6 +144,7 @@ class RequestSamples(SampleSource):
         except Exception as error:
             self._refuse(request.request_id, f"internal error: {error!r}")
             raise
+        self._bytes += data.nbytes
         return Sample(
             data=data,
             source=SampleRef(topic=self._settings.topic, file=_named(path), captured_at=time.time()),

@@ -67,7 +67,8 @@ class DecodingRunner(Runner):
         tried = [self._tensor(sample) for sample in (self._zeros(), self._noise())]
         self._plan = plan(bundle, self._session.outputs(tried), fit)
         self._session.names = list(self._plan.names)
-        self._batched = pipeline.source.batches and not self._plan.keys and self._session.takes_batches(tried)
+        if pipeline.source.batches and not self._plan.keys and not (is_image and 0 in manifest.input.size):
+            self.together = self._session.together(tried)
         self._decode = decode
         self._own = self._session.buffer()
         self._places: list[Array] = []  # tensors that have been used, to be made anew
@@ -84,6 +85,8 @@ class DecodingRunner(Runner):
         except ValueError as error:
             raise BundleError(f"{self.bundle.path}: {error}") from error
         self._tiles = tiles
+        if tiles != WHOLE:
+            self.together = 1
 
     def infer(self, sample: Sample) -> Outcome | None:
         timer = Timer()
@@ -118,7 +121,7 @@ class DecodingRunner(Runner):
 
     def infer_all(self, samples: Sequence[Sample]) -> list[Outcome | None]:
         """Those of one size in one run, where the model takes a batch."""
-        if not self._batched or self._tiles != WHOLE:
+        if self.together == 1:
             return super().infer_all(samples)
         first = Timer()
         prepared = [self._tensor(sample) for sample in samples]
