@@ -82,7 +82,7 @@ def test_a_model_is_replaced_while_frames_flow_and_bad_ones_change_nothing(
 ) -> None:
     rings = tmp_path / "rings"
     rings.mkdir()
-    camera = {"type": "test_pattern", "width": 64, "height": 48, "fps": 50}
+    camera = {"type": "test_pattern", "width": 64, "height": 48, "fps": 20, "slots": 16}
     pipeline = {
         "source": {"type": "camera", "camera": "front", "policy": "every"},
         "backend": {"type": "onnx", "model": "Colour"},

@@ -193,7 +193,7 @@ class BestSink(_Crops):
         self._health.gauge("pictures_held", lambda: float(len(self._shots)))
 
     def topics(self) -> Topics:
-        return self._stills.topics() if self._stills is not None else ()
+        return [(topic, self._replied) for topic, _ in self._stills.topics()] if self._stills is not None else ()
 
     def seen(self, sample: Sample) -> None:
         sample.hold()
@@ -204,8 +204,16 @@ class BestSink(_Crops):
         with self._order:
             for write, size in self._writes(sample, outcome, outcome.step):
                 self._writer.put(write, size)
-            for wanted in self._stills.missing() if self._stills is not None else ():
-                self._writer.put(partial(self._send, wanted.name, wanted.data, wanted.at))
+        self._send_missing()
+
+    def _replied(self, topic: str, payload: bytes) -> None:
+        if self._stills is not None:
+            self._stills.replied(topic, payload)
+            self._send_missing()  # there may be no result any more that would bring it along
+
+    def _send_missing(self) -> None:
+        for wanted in self._stills.missing() if self._stills is not None else ():
+            self._writer.put(partial(self._send, wanted.name, wanted.data, wanted.at))
 
     def close(self) -> None:
         """Send what is held: nobody looks at these objects any more."""

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -235,11 +234,9 @@ def test_without_a_core(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_second_core_in_one_root(root: Path) -> None:
-    started = time.monotonic()
     second = subprocess.run([*COMMAND, "start", "--root", str(root)], capture_output=True, text=True, timeout=20)
     assert second.returncode == 1
     assert "a core already runs in" in second.stderr
-    assert time.monotonic() - started < 10
 
 
 def test_the_password_that_a_component_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
