@@ -27,6 +27,7 @@ class Batch:
     texts: list[str] = field(default_factory=list)
     size: int = 0  # as CloudWatch counts
     max_events: int = MAX_EVENTS
+    in_order: bool = field(default=True, init=False)  # whether its times are known to rise
 
     @property
     def room(self) -> int:
@@ -46,6 +47,7 @@ class Batch:
         day = self.day if self.times else times[0] // DAY_MS
         count = len(times)
         ordered = sorted(times)  # as they mostly are already, and then faster than `min` and `max`
+        self.in_order = self.in_order and ordered == times and (not self.times or self.times[-1] <= times[0])
         if ordered[0] // DAY_MS != day or ordered[-1] // DAY_MS != day:
             count = next(index for index, time in enumerate(times) if time // DAY_MS != day)
         self.times += times[:count]
@@ -54,11 +56,10 @@ class Batch:
 
     def chronological(self) -> tuple[list[int], list[str]]:
         """Times and texts in the order of time, which CloudWatch demands; lines of equal time keep their order."""
-        ordered = sorted(self.times)
-        if ordered == self.times:
+        if self.in_order:
             return self.times, self.texts
         order = sorted(range(len(self.times)), key=self.times.__getitem__)
-        return ordered, [self.texts[index] for index in order]
+        return [self.times[index] for index in order], [self.texts[index] for index in order]
 
 
 def whole_lines(block: bytes, room: int, max_events: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from log_shipper.tail import Tail, marks_of
 FRESH_S = 0.5  # so long after the last write a record may still get more lines
 QUIET_S = 5.0  # so long after it a line without an end is taken as it is
 MIN_ROOM = 65_536  # a batch with less room than this is full
+_FITTING = 0.99  # of what should fit is read: looking for the lines that do costs more than the rest of the room
 _ALONE = re.compile(rb"\r(?!\n)")
 _MAX_AGE_S = 13 * 86_400  # an older time of writing comes from a clock that was not set
 
@@ -110,7 +111,7 @@ class FileSource:
     def _fill(self, batch: Batch, file: LogFile) -> bool:
         """Add what the file has; whether the batch is full."""
         while batch.room >= MIN_ROOM and len(batch.times) < batch.max_events and len(self._read) < MAX_FILES:
-            size = max(MIN_ROOM, int(batch.room * self._text_share))
+            size = max(MIN_ROOM, int(batch.room * self._text_share * _FITTING))
             read = file.read(size)
             if len(read) == size and b"\n" not in (block := _with_line_ends(read)):
                 size = batch.room

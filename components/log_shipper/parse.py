@@ -13,7 +13,7 @@ import re
 from operator import add, itemgetter, length_hint
 
 from edgeml.pace import Throttle
-from log_shipper.copier import METRICS, decoded, emf_of, rejoin
+from log_shipper.copier import decoded, emf_of, may_hold_metrics, rejoin
 from log_shipper.records import Attach, Records
 from log_shipper.times import DAY_MS as DAY_MS
 from log_shipper.times import EARLIEST_MS, ZONE, Window, Zone, claimed_ms, fraction_ms, offset_ms, wall_ms
@@ -33,12 +33,34 @@ _DATED = re.compile(
     r"(?:\s+\[(TRACE|DEBUG|INFO|WARN|ERROR|FATAL)\b)?",
     re.ASCII,
 )
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d", re.ASCII)
 _JSON_LEVEL = re.compile(r'"level"\s*:\s*"([A-Za-z]{4})')
 _BOM = "\ufeff"
 _TIME_KEYS = ("timestamp", "@timestamp", "time", "ts")
 _ENDS = (",", "}")
 _SECOND, _TAIL = itemgetter(slice(19)), itemgetter(slice(19, 31))
 _TRACEBACK = "Traceback (most recent call last):"
+_NUMBERS = list(range(10_000))  # as many as a batch has lines: not made anew for each
+
+
+class _Seconds(dict[str, int]):
+    """Unix ms of what was looked up lately, as if it were UTC. KeyError for what is no time, or one before 2001."""
+
+    def __missing__(self, key: str) -> int:
+        moment = wall_ms(key) if _MOMENT.fullmatch(key) else None
+        if moment is None or moment <= EARLIEST_MS + DAY_MS:  # times below 0 mark what is dropped
+            raise KeyError(key)
+        if len(self) >= _MAX_SECONDS:
+            self.clear()
+        self[key] = moment
+        return moment
+
+    def find(self, key: str) -> int | None:
+        """The same of any time at all; None for what is none."""
+        try:
+            return self[key]
+        except KeyError:
+            return wall_ms(key)
 
 
 class Parser:
@@ -62,7 +84,7 @@ class Parser:
         self._rejoin = rejoin_tracebacks
         self._zone = zone or Zone()
         self.window = window or Window()
-        self._seconds: dict[str, int] = {}
+        self._seconds = _Seconds()
         self._tails: dict[str, int] = {}
         self._faults = Throttle()
 
@@ -83,7 +105,7 @@ class Parser:
         return records
 
     def _parsed(self, text: str, lines: list[str], arrival: int, attach: Attach) -> Records:
-        if self._pattern is not None or METRICS in text:
+        if self._pattern is not None or may_hold_metrics(text):
             records = self._each(lines, arrival, attach)
         elif text.startswith("{"):
             records = self._json(lines, arrival, attach)
@@ -212,15 +234,9 @@ class Parser:
 
     def _text_time(self, line: str, match: re.Match[str], arrival: int, last: int) -> int | None:
         day, clock, fraction, zone, level = match.groups()
-        second = self._seconds.get(key := f"{day}T{clock}")
-        if second is None:
-            second = wall_ms(key)
-            if second is None:  # looks like a date and is none, such as 2022-13-41
-                return None
-            if second > EARLIEST_MS + DAY_MS:  # the fast path knows nothing of times before 1970
-                if len(self._seconds) >= _MAX_SECONDS:
-                    self._seconds.clear()
-                self._seconds[key] = self._seconds[f"{day} {clock}"] = second
+        second = self._seconds.find(f"{day}T{clock}")
+        if second is None:  # looks like a date and is none, such as 2022-13-41
+            return None
         kept = level is None or _RANKS[level[:4]] >= self._minimum
         ahead = offset_ms(zone)
         tail = fraction_ms(fraction) - (ahead or 0)
@@ -249,9 +265,9 @@ def _take(records: Records, before: int, lines: list[str], begin: int, end: int)
         return
     times = records.times[before:] if before else records.times
     records.attach = Attach.RECORD if times[-1] > 0 else Attach.DROPPED
-    if min(times) > 0:
+    if sorted(times)[0] > 0:  # faster than `min`, as they mostly are in order
         records.texts += lines[begin:end]
-        records.starts += range(begin, end)
+        records.starts += _NUMBERS[begin:end] if end <= len(_NUMBERS) else range(begin, end)
         return
     kept = [index for index, time in enumerate(times, begin) if time > 0]
     records.times[before:] = [time for time in times if time > 0]

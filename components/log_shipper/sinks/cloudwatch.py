@@ -38,9 +38,9 @@ class CloudWatchSink:
         group = self._names.group_of(log.kind, log.name)
         times, texts = batch.chronological()
         now = int(self._now() * 1000)
-        expired = bisect_left(times, now - self._keeps[group]) if group in self._keeps else 0
-        left_out = texts[:expired]
-        times, texts = times[expired:], texts[expired:]
+        left_out: list[str] = []
+        if group in self._keeps and (expired := bisect_left(times, now - self._keeps[group])):
+            left_out, times, texts = texts[:expired], times[expired:], texts[expired:]
         if times:
             rejected = self._client.put(group, self._stream(log, times[0]), times, texts)
             left_out += texts[: rejected.old] + texts[rejected.new :]
