@@ -34,7 +34,7 @@ from inferencer.preprocess import Preprocessor
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
 MOST = 500  # samples of a folder
 ROUNDS = 10  # of measuring
-FASTER, MUCH = 1.05, 1.15  # than fp32, to be kept, and than a more accurate one, to be preferred
+FASTER, MUCH = 1.05, 1.15  # than fp32, to be kept unless said, and than a more accurate one, to be preferred
 CALIBRATED = 40  # of them at most
 FLOATS = (1, 2, 4, 8, 12, 16)  # nodes with weights that are left in float
 
@@ -63,9 +63,10 @@ def main(given: Sequence[str] | None = None) -> int:
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="optimize", description=__doc__)
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
-    parser.add_argument("--calibration", type=Path, required=True, metavar="FOLDER", help="pictures, or .npy of rows")
+    parser.add_argument("--calibration", type=Path, required=True, metavar="FOLDER", help="pictures or .npy of samples")
     parser.add_argument("--evaluate", type=Path, required=True, metavar="FOLDER", help="others, of the same kind")
     parser.add_argument("--max-loss", type=float, default=0.01, help="of agreement with fp32 (default 0.01)")
+    parser.add_argument("--min-gain", type=float, default=FASTER, help=f"over fp32's speed (default {FASTER})")
     parser.add_argument("--method", action="append", choices=calibrate.METHODS, help="of calibration (default all)")
     parser.add_argument("--output", type=Path, help="folder of the bundle with variants (default: the same)")
     parser.add_argument(
@@ -88,14 +89,16 @@ def optimized(bundle: Bundle, options: argparse.Namespace) -> tuple[list[Row], l
     calibration, evaluation = (samples(bundle, folder) for folder in (options.calibration, options.evaluate))
     model = bundle.read(MODEL)
     prepared = quantize.prepare(model)
+    if not any(node.op_type in quantize.HEAVY for node in prepared.graph.node):
+        raise NotPossibleError("the model has no convolution and no matrix product: there is nothing to quantize")
     name = bundle.manifest.input.name
     feeds = [{name: tensor(bundle, sample)} for sample in calibration]
     expected = answers(bundle, models.open_session(bundle, threads=1), evaluation)
     rows: list[Row] = []
 
     def tried(plan: Plan, isa: str, command: str = "") -> tuple[Row, Plan]:
-        row = judged(bundle, dataclasses.replace(plan, isas=(isa,)), evaluation, expected, options.max_loss, command)
-        print("  ".join(cells(row)), flush=True)
+        row = judged(bundle, dataclasses.replace(plan, isas=(isa,)), evaluation, expected, options, command)
+        print("  ".join(cells(row)), file=sys.stderr, flush=True)
         rows.append(row)
         return row, plan
 
@@ -104,8 +107,9 @@ def optimized(bundle: Bundle, options: argparse.Namespace) -> tuple[list[Row], l
         ranges = calibrate.ranges(prepared, method, feeds[:: 1 + len(feeds) // CALIBRATED])
         first += [tried(Plan(method, per_channel, (), here, ranges), here[0]) for per_channel in (True, False)]
     best = chosen(first)
-    if best[0].verdict == LOST and (best[0].gain or 0) >= FASTER:
-        best = with_floats(best, bundle, prepared, feeds[:: 1 + len(feeds) // 4], lambda plan: tried(plan, here[0]))
+    if best[0].verdict == LOST and (best[0].gain or 0) >= options.min_gain:
+        few = feeds[:: 1 + len(feeds) // 4]
+        best = with_floats(best, bundle, prepared, few, options.min_gain, lambda plan: tried(plan, here[0]))
     row, plan = best
     kept = [row] if row.verdict == KEPT else []
     for isa, command in options.run.items() if kept else ():
@@ -115,7 +119,12 @@ def optimized(bundle: Bundle, options: argparse.Namespace) -> tuple[list[Row], l
 
 
 def with_floats(
-    best: tuple[Row, Plan], bundle: Bundle, prepared: Any, feeds: Sequence[Any], tried: Callable[[Plan], Any]
+    best: tuple[Row, Plan],
+    bundle: Bundle,
+    prepared: Any,
+    feeds: Sequence[Any],
+    min_gain: float,
+    tried: Callable[[Plan], Any],
 ) -> tuple[Row, Plan]:
     """The same with the most sensitive nodes in float, as few as keep the loss small, while it is faster."""
     plan = best[1]
@@ -123,7 +132,7 @@ def with_floats(
     for count in FLOATS:
         excluded = tuple(name for unit in order[:count] for name in unit)
         best = tried(dataclasses.replace(plan, excluded=excluded))
-        if best[0].verdict != LOST or count >= len(order) or (best[0].gain or 0) < FASTER:
+        if best[0].verdict != LOST or count >= len(order) or (best[0].gain or 0) < min_gain:
             break
     return best
 
@@ -178,7 +187,12 @@ def opened(bundle: Bundle, plan: Plan) -> Iterator[tuple[bytes, Bundle, Any]]:
 
 
 def judged(
-    bundle: Bundle, plan: Plan, evaluation: Sequence[Any], expected: Answers, max_loss: float, command: str = ""
+    bundle: Bundle,
+    plan: Plan,
+    evaluation: Sequence[Any],
+    expected: Answers,
+    options: argparse.Namespace,
+    command: str = "",
 ) -> Row:
     """One variant, beside fp32."""
     gain = None
@@ -192,7 +206,8 @@ def judged(
             gain = faster(plain, session, {bundle.manifest.input.name: tensor(bundle, evaluation[0])})
     accuracy = compared(bundle.manifest.task, found, expected)
     lost = loss(accuracy)
-    verdict = LOST if lost > max_loss else SLOW if gain is not None and gain < FASTER else KEPT
+    slow = gain is not None and gain < options.min_gain
+    verdict = LOST if lost > options.max_loss else SLOW if slow else KEPT
     scales = "channel" if plan.per_channel else "tensor"
     return Row(plan.isas[0], plan.method, scales, len(plan.excluded), accuracy, lost, gain, verdict)
 
@@ -213,18 +228,24 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def samples(bundle: Bundle, folder: Path) -> list[Any]:
-    """Pictures (height, width, 3) BGR, or vectors. Raises NotPossibleError."""
+    """Pictures (height, width, 3) BGR of uint8, or vectors; an array (.npy) holds several. Raises NotPossibleError."""
     found: list[Any] = []
-    if bundle.manifest.input.layout == "tensor":
-        for path in sorted(folder.glob("*.npy")):
-            found += list(np.load(path, allow_pickle=False).reshape(-1, *bundle.manifest.input.shape))
-    else:
+    declared = bundle.manifest.input
+    vectors = declared.layout == "tensor"
+    for path in sorted(folder.glob("*.npy")):
+        try:
+            array = np.load(path, allow_pickle=False)
+            found += list(array.reshape(-1, *(declared.shape if vectors else array.shape[-3:])))
+        except ValueError as error:
+            raise NotPossibleError(f"{path}: {error}") from error
+    if not vectors:
         paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURES]
         pictures = [cv2.imread(str(path), cv2.IMREAD_COLOR) for path in paths[:MOST]]
-        found = [np.asarray(picture) for picture in pictures if picture is not None]
+        found += [np.asarray(picture) for picture in pictures if picture is not None]
+        if any(one.dtype != np.uint8 or one.shape[2:] != (3,) for one in found):
+            raise NotPossibleError(f"{folder}: expected pictures [n, height, width, 3] of uint8 in .npy")
     if not found:
-        kind = "arrays (.npy)" if bundle.manifest.input.layout == "tensor" else "pictures"
-        raise NotPossibleError(f"{folder}: no {kind} in it")
+        raise NotPossibleError(f"{folder}: no {'arrays (.npy)' if vectors else 'pictures'} in it")
     return found[:MOST]
 
 
@@ -266,7 +287,7 @@ def written(bundle: Bundle, plan: Plan, kept: Sequence[Row], options: argparse.N
     made = with_variants(bundle, files, accuracy, options.output or bundle.path)
     if options.plan:
         options.plan.write_text(json.dumps(dataclasses.asdict(plan)) + "\n", encoding="utf-8")
-    print(f"{made.path}: {', '.join(variant.name for variant in made.manifest.variants)}")
+    print(f"{made.path}: {', '.join(variant.name for variant in made.manifest.variants)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

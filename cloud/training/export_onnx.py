@@ -2,25 +2,23 @@
 
     .venv-training/bin/python cloud/training/export_onnx.py --package ARN --bucket BUCKET --mode job
 
-The archive of the package is fetched and unpacked safely, its model exported to ONNX and compared with PyTorch, and the
-bundle packed and uploaded. In mode `job` the job document follows, last, because its arrival is what makes the IoT job;
-in mode `component` a new version of edgeml.model.<Name> is made and the function that deploys it is asked to.
+The archive of the package is fetched and unpacked safely, its model exported to ONNX and compared with PyTorch, made
+faster where samples came with it (optimizing.py), and the bundle packed and published, as a job document or as a
+component (publishing.py).
 """
 
 import argparse
-import base64
 import gzip
 import hashlib
 import io
 import json
+import math
 import os
 import pickle  # only its error: weights are loaded as tensors and nothing else
 import tarfile
 import tempfile
-import time
 import zipfile
 import zlib
-from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -28,38 +26,21 @@ from urllib.parse import urlsplit
 
 import boto3
 import numpy as np
-from botocore.config import Config
 
+import optimizing
 import packing
 from edgeml.bundle import version_key
 from edgeml.errors import EdgemlError
 from edgeml.onnx_session import runtime
+from publishing import CONFIG, Artifact, ExportError, publish_component, publish_job
 
 MAX_ARCHIVE_BYTES = 512 * 2**20
 MAX_UNPACKED_BYTES = 1024 * 2**20
 MAX_FILES = 64
 MAX_DIFFERENCE = 1e-4  # between PyTorch and ONNX Runtime, of outputs near one
 BATCHES = (1, 7, 64)
-PUT_ATTEMPTS = 5
-CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
-NO_COPY = ("model.pth", "model.onnx", "bundle.json", "metrics.json")  # of the archive, into the bundle
-
-
-class ExportError(Exception):
-    """The package cannot become a bundle; the text says why."""
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A packed bundle."""
-
-    name: str
-    version: str
-    content: bytes
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()
+# What of the archive is not copied into the bundle:
+NO_COPY = ("model.pth", "model.onnx", "bundle.json", "metrics.json", optimizing.CALIBRATION, optimizing.EVALUATION)
 
 
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -75,6 +56,11 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     ):
         given = os.environ.get(variable, default)
         parser.add_argument(name, default=given, required=given is None, help=f"default: ${variable}")
+    for name, variable, number, told in (
+        ("--max-loss", "MAX_LOSS", "0.01", "of agreement with fp32, for an INT8 variant; 0 makes none"),
+        ("--min-gain", "MIN_GAIN", "1.05", "so many times as fast as fp32 a variant has to be"),
+    ):
+        parser.add_argument(name, type=float, default=os.environ.get(variable, number), help=told)
     parser.add_argument("--mode", choices=("job", "component"), default=os.environ.get("MODE", "job"))
     parser.add_argument(
         "--allow-downgrade",
@@ -86,18 +72,20 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.mode == "component" and not (options.component_bucket and options.update_function):
         parser.error("--mode component needs --component-bucket and --update-function")
+    if not (0 <= options.max_loss <= 1 and 0 <= options.min_gain < math.inf):
+        parser.error("--max-loss is a share from 0 to 1, --min-gain a number from 0 on")
     return options
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = parsed(arguments)
     package = describe(options.package)
-    artifact = bundled(read_archive(fetch(package)))
+    artifact = bundled(read_archive(fetch(package)), options.max_loss, options.min_gain)
     print(f"{artifact.name} {artifact.version}: {len(artifact.content)} bytes, sha256 {artifact.sha256}", flush=True)
     if options.mode == "job":
         publish_job(artifact, approval(package), options)
     else:
-        publish_component(artifact, options)
+        publish_component(artifact, archive_sha256(package), options)
 
 
 def describe(package: str) -> dict[str, Any]:
@@ -109,9 +97,17 @@ def describe(package: str) -> dict[str, Any]:
 
 
 def approval(package: dict[str, Any]) -> str:
-    """The same for every event of one approval, another for the next: when the package was changed last."""
+    """The same for every event of one approval, another for the next: what it holds, and when it was changed last."""
     changed = package.get("LastModifiedTime") or package["CreationTime"]
-    return f"{changed.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
+    return f"{archive_sha256(package)}/{changed.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
+
+
+def archive_sha256(package: dict[str, Any]) -> str:
+    """Of the registered archive. Raises ExportError where nobody has said it: anything could have taken its place."""
+    registered = package.get("CustomerMetadataProperties", {}).get("archive_sha256")
+    if not registered:
+        raise ExportError("the package has no property archive_sha256: register it with register_model.py")
+    return str(registered)
 
 
 def fetch(package: dict[str, Any]) -> bytes:
@@ -122,10 +118,7 @@ def fetch(package: dict[str, Any]) -> bytes:
     if found["ContentLength"] > MAX_ARCHIVE_BYTES:
         raise ExportError(f"the archive has {found['ContentLength']} bytes, {MAX_ARCHIVE_BYTES} are allowed")
     content = bytes(found["Body"].read())
-    registered = package.get("CustomerMetadataProperties", {}).get("archive_sha256")
-    if not registered:  # anything could have been put in its place after it was approved
-        raise ExportError("the package has no property archive_sha256: register it with register_model.py")
-    if registered != hashlib.sha256(content).hexdigest():
+    if archive_sha256(package) != hashlib.sha256(content).hexdigest():
         raise ExportError("the archive is not the one that was registered")
     return content
 
@@ -171,19 +164,25 @@ def read_draft(files: dict[str, bytes]) -> dict[str, Any]:
     return dict(draft)
 
 
-def bundled(files: dict[str, bytes]) -> Artifact:
-    """The bundle, verified, loaded and tried as a device does it, and packed: equal models give equal bytes."""
+def bundled(files: dict[str, bytes], max_loss: float = 0.0, min_gain: float = 1.0) -> Artifact:
+    """The bundle, verified, loaded and tried as a device does it, and packed: equal folders give equal bytes.
+
+    Its variants lose at most `max_loss` of their agreement with fp32 (0: there are none) and are `min_gain` times as
+    fast.
+    """
     draft = read_draft(files)
     extras = {name: content for name, content in files.items() if name not in NO_COPY}
-    with tempfile.TemporaryDirectory() as folder:
-        packing.write_bundle(Path(folder), draft, exported(files), extras)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "bundle"
+        packing.write_bundle(folder, draft, exported(files), extras)
+        tried = optimizing.with_variants(folder, files, max_loss, min_gain, Path(scratch))
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted(Path(folder).iterdir()):
+            for path in sorted(tried.folder.iterdir()):
                 entry = zipfile.ZipInfo(path.name)
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(entry, path.read_bytes())
-    return Artifact(draft["name"], draft["version"], packed.getvalue())
+    return Artifact(draft["name"], draft["version"], packed.getvalue(), tried.report, tried.plot)
 
 
 def exported(files: dict[str, bytes]) -> bytes:
@@ -217,150 +216,6 @@ def exported(files: dict[str, bytes]) -> bytes:
         if not difference <= MAX_DIFFERENCE:  # not a number is no agreement either
             raise ExportError(f"ONNX differs from PyTorch by {difference:.2e}, {MAX_DIFFERENCE:.0e} are allowed")
     return content
-
-
-def publish_job(artifact: Artifact, approved: str, options: argparse.Namespace) -> None:
-    """Upload the bundle, then the job document.
-
-    SageMaker may tell of one approval more than once, and a build may be repeated: all builds for one approval use the
-    folder that the first of them claimed, and only the first job document there counts. To send a model once more,
-    approve it once more.
-    """
-    s3 = boto3.client("s3", config=CONFIG)
-    claim = f"exports/{artifact.name}/{artifact.version}/{artifact.sha256}/{approved}"
-    if put_new(s3, options.bucket, claim, options.prefix.encode(), "text/plain"):
-        prefix = options.prefix
-    else:
-        prefix = s3.get_object(Bucket=options.bucket, Key=claim)["Body"].read().decode()
-    key = f"{prefix}/{artifact.name}-{artifact.version}.zip"
-    put_new(s3, options.bucket, key, artifact.content, "application/zip")
-    document = job_document(artifact, f"https://{s3_host(s3.meta.region_name)}/{options.bucket}/{key}", options)
-    if options.signing_key_secret:
-        document |= signatures(document, options.signing_key_secret)
-    body = json.dumps(document, indent=2).encode()
-    made = put_new(s3, options.bucket, f"{prefix}/job.json", body, "application/json")
-    print(f"s3://{options.bucket}/{prefix}/job.json{'' if made else ' is there already'}", flush=True)
-
-
-def s3_host(region: str) -> str:
-    """AWS IoT signs URLs of S3's own host, wherever the SDK finds S3 in this build."""
-    suffix = ".cn" if boto3.session.Session().get_partition_for_region(region) == "aws-cn" else ""
-    return f"s3.{region}.amazonaws.com{suffix}"
-
-
-def put_new(s3: Any, bucket: str, key: str, content: bytes, content_type: str) -> bool:
-    """Whether there was no such object yet; one that is there is left as it is."""
-    for attempt in range(PUT_ATTEMPTS):
-        try:
-            s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType=content_type, IfNoneMatch="*")
-        except s3.exceptions.ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code == "PreconditionFailed":
-                return False
-            if code != "ConditionalRequestConflict" or attempt == PUT_ATTEMPTS - 1:
-                raise
-            time.sleep(1)  # another build is writing it: it will be there, or not
-        else:
-            return True
-    raise AssertionError("unreachable")
-
-
-def job_document(artifact: Artifact, url: str, options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "operation": "update_model",
-        "version": "1.0.0",
-        "model_name": artifact.name,
-        "model_version": artifact.version,
-        "onnxruntime_version": runtime().__version__,
-        "deployment_artifact_path": f"${{aws:iot:s3-presigned-url:{url}}}",
-        "sha256": artifact.sha256,
-        "size": len(artifact.content),
-        "thing_group": options.thing_group,
-        "allow_downgrade": options.allow_downgrade,
-    }
-
-
-def signatures(document: dict[str, Any], secret: str) -> dict[str, str]:
-    """Both Ed25519 signatures that edgeml.ModelUpdater checks. The secret is a key in PEM.
-
-    Devices with version 1.0 know the first one alone; the second covers the thing group and downgrades, too.
-    """
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    pem = boto3.client("secretsmanager", config=CONFIG).get_secret_value(SecretId=secret)["SecretString"]
-    key = load_pem_private_key(pem.encode(), password=None)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ExportError(f"secret {secret} holds no Ed25519 key")
-    names = ("model_name", "model_version", "sha256", "size")
-    first = ["edgeml-model", *(str(document[name]) for name in names), ""]
-    second = ["edgeml-model-2", *(f"{name}={document[name]}" for name in names)]
-    second += [f"thing_group={document['thing_group']}"]
-    second += [f"allow_downgrade={str(document['allow_downgrade']).lower()}", ""]
-    return {
-        name: base64.b64encode(key.sign("\n".join(lines).encode())).decode()
-        for name, lines in (("signature", first), ("signature_v2", second))
-    }
-
-
-def publish_component(artifact: Artifact, options: argparse.Namespace) -> None:
-    """Upload the bundle as a component's artifact, make the component version, ask for its deployment.
-
-    A build that is repeated goes on where the last one stopped. Raises ExportError when the version has other contents.
-    """
-    name, version = f"edgeml.model.{artifact.name}", component_version(artifact.version)
-    key = f"{name}/{version}/bundle.zip"
-    upload_once(options.component_bucket, key, artifact.content)
-    recipe = json.dumps(component_recipe(name, version, f"s3://{options.component_bucket}/{key}")).encode()
-    greengrass = boto3.client("greengrassv2", config=CONFIG)
-    try:
-        print(greengrass.create_component_version(inlineRecipe=recipe)["arn"], flush=True)
-    except greengrass.exceptions.ConflictException:
-        print(f"{name} {version} exists, with this bundle", flush=True)
-    event = json.dumps({"component_name": name, "component_version": version}).encode()
-    boto3.client("lambda", config=CONFIG).invoke(
-        FunctionName=options.update_function, InvocationType="Event", Payload=event
-    )
-
-
-def upload_once(bucket: str, key: str, content: bytes) -> None:
-    """Never overwrites: a published version refers to the artifact's digest."""
-    s3 = boto3.client("s3", config=CONFIG)
-    new = put_new(s3, bucket, key, content, "application/zip")
-    if not new and s3.get_object(Bucket=bucket, Key=key)["Body"].read() != content:
-        raise ExportError(f"s3://{bucket}/{key} exists with other contents: register a new version")
-
-
-def component_version(version: str) -> str:
-    """Greengrass wants three numbers: `7` becomes 7.0.0."""
-    numbers, separator, rest = version.removeprefix("v").partition("-")
-    parts = numbers.split(".")
-    if len(parts) > 3:
-        raise ExportError(f"version {version} has more than three numbers")
-    return ".".join([*parts, *["0"] * (3 - len(parts))]) + separator + rest
-
-
-def component_recipe(name: str, version: str, uri: str) -> dict[str, Any]:
-    folder = "{artifacts:decompressedPath}/bundle"
-    script = (
-        f'test -f "{folder}/model.json" && ln -sfn "{folder}" "{{work:path}}/next"'
-        ' && mv -T "{work:path}/next" "{work:path}/current"'
-    )
-    return {
-        "RecipeFormatVersion": "2020-01-25",
-        "ComponentName": name,
-        "ComponentVersion": version,
-        "ComponentType": "aws.greengrass.generic",
-        "ComponentDescription": f"The model bundle {name.removeprefix('edgeml.model.')} {version}.",
-        "ComponentPublisher": "greengrass-edge-ml",
-        "Manifests": [
-            {
-                "Platform": {"os": "linux", "runtime": "*"},
-                "Lifecycle": {"run": {"Script": script}},
-                "Artifacts": [{"Uri": uri, "Unarchive": "ZIP", "Permission": {"Read": "ALL"}}],
-            }
-        ],
-    }
 
 
 if __name__ == "__main__":

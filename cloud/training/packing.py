@@ -15,11 +15,22 @@ import numpy.typing as npt
 from edgeml import models
 from edgeml.variants import runnable, this_processor
 
+SAMPLES = 192
+
 
 def npy(array: npt.NDArray[Any]) -> bytes:
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()
+
+
+def samples(values: npt.NDArray[Any]) -> dict[str, bytes]:
+    """Samples [n, ...] of a model's input for the export, which makes variants by them: a third to calibrate with, the
+    others to compare with fp32. As many as are needed, evenly from all there are.
+    """
+    chosen = values[np.unique(np.linspace(0, len(values) - 1, SAMPLES, dtype=int))]
+    calibration = np.arange(len(chosen)) % 3 == 0
+    return {"calibration.npy": npy(chosen[calibration]), "evaluation.npy": npy(chosen[~calibration])}
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -50,7 +61,12 @@ def write_bundle(out: Path, draft: Mapping[str, Any], model: bytes, files: Mappi
     }
     manifest = {**draft, "sha256": hashlib.sha256(model).hexdigest(), "files": digests}
     (out / "model.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    bundle = models.load(out)
+    check(out)
+
+
+def check(folder: Path) -> None:
+    """Whether the bundle in `folder` loads, and its model and its variants for this machine run. Raises BundleError."""
+    bundle = models.load(folder)
     for file in (bundle.file, *(variant.file for variant in runnable(bundle.manifest.variants, this_processor()))):
         one = bundle.using(file)
         models.probe(models.open_session(one), one)

@@ -20,7 +20,7 @@ from botocore.config import Config
 
 import export_onnx
 from edgeml.errors import EdgemlError
-from export_onnx import ExportError
+from publishing import ExportError
 
 CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
 MAX_PROPERTIES, MAX_KEY, MAX_VALUE = 50, 128, 256  # of customer metadata, and characters of one, in SageMaker

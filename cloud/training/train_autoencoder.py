@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
         "folds": options.folds,
     }
     print(f"validation_mae={metrics['validation_mae']:.5f}; threshold_max={thresholds.max():.5f};", flush=True)
-    save(model, statistics, thresholds, metrics, options)
+    save(model, statistics, thresholds, metrics, packing.samples(cuts.reshape(-1, *cuts.shape[2:])), options)
 
 
 def held_out_errors(cuts: Windows, fold: int, options: argparse.Namespace) -> npt.NDArray[Any]:
@@ -145,16 +145,17 @@ def save(
     statistics: Statistics,
     thresholds: npt.NDArray[Any],
     metrics: dict[str, Any],
+    samples: dict[str, bytes],
     options: argparse.Namespace,
 ) -> None:
-    """model.pth, bundle.json (model.json but for the digests) and statistics; archive and bundle if wanted."""
+    """model.pth, bundle.json (model.json but for the digests), statistics, samples; archive and bundle if wanted."""
     options.model_dir.mkdir(parents=True, exist_ok=True)
     options.output_data_dir.mkdir(parents=True, exist_ok=True)
     draft = draft_manifest(options.model_version, thresholds, options.data_source)
     arrays = {f"{name}.npy": packing.npy(array) for name, array in vars(statistics).items()}
     torch.save(model.state_dict(), options.model_dir / "model.pth")
     (options.model_dir / "bundle.json").write_text(json.dumps(draft, indent=2) + "\n", encoding="utf-8")
-    for name, content in arrays.items():
+    for name, content in (arrays | samples).items():
         (options.model_dir / name).write_bytes(content)
     for folder in (options.model_dir, options.output_data_dir):
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(comparison(errors), flush=True)
     best = min(candidates(options), key=errors.__getitem__)
     model = candidates(options)[best]().fit(rows, target)
-    save(exported(model, rows, float(target.std())), best, columns, errors, options)
+    save(exported(model, rows, float(target.std())), best, columns, errors, packing.samples(rows), options)
 
 
 def read_tables(folder: Path) -> tuple[list[str], Table]:
@@ -124,8 +124,15 @@ def exported(model: RegressorMixin, rows: Table, deviation: float) -> bytes:
     return content
 
 
-def save(model: bytes, kind: str, columns: list[str], errors: dict[str, float], options: argparse.Namespace) -> None:
-    """model.onnx, bundle.json (model.json but for the digests) and metrics.json; archive and bundle if wanted."""
+def save(
+    model: bytes,
+    kind: str,
+    columns: list[str],
+    errors: dict[str, float],
+    samples: dict[str, bytes],
+    options: argparse.Namespace,
+) -> None:
+    """model.onnx, bundle.json (model.json but for the digests), metrics, samples; archive and bundle if wanted."""
     options.model_dir.mkdir(parents=True, exist_ok=True)
     options.output_data_dir.mkdir(parents=True, exist_ok=True)
     draft = {
@@ -141,7 +148,8 @@ def save(model: bytes, kind: str, columns: list[str], errors: dict[str, float], 
         "license": "Apache-2.0",
         "source": f"cloud/training/train_tabular.py on {options.data_source}, {kind}, RMSE {errors[kind]:.3f}",
     }
-    (options.model_dir / "model.onnx").write_bytes(model)
+    for name, content in {"model.onnx": model, **samples}.items():
+        (options.model_dir / name).write_bytes(content)
     (options.model_dir / "bundle.json").write_text(json.dumps(draft, indent=2) + "\n", encoding="utf-8")
     metrics = {"best": kind, "rmse": errors}
     for folder in (options.model_dir, options.output_data_dir):

@@ -164,6 +164,7 @@ def test_no_policy_allows_every_action_of_a_service(stack: Stack) -> None:
 def test_the_export_build_gets_what_its_script_reads(stack: Stack) -> None:
     project = stack.resources["ExportModelProject"].properties
     variables = {v["Name"]: v["Value"] for v in project["Environment"]["EnvironmentVariables"]}
+    assert variables.pop("MAX_LOSS") == 0.01
     assert set(variables) == {
         "BUCKET",
         "COMPONENT_BUCKET",

@@ -19,44 +19,15 @@ from edgeml import models
 from edgeml.messages import Classification, Detection
 from edgeml.onnx_session import runtime
 from edgeml.variants import Processor
-from inferencer_support import describe
+from optimize_support import SIDE, coloured, colours
+from ota_support import colour_files
 
-SIDE, LABELS = 16, ["red", "green", "blue"]
 Arguments = Callable[..., list[str]]
-
-
-def colours(folder: Path) -> Path:
-    """A bundle of a network that tells which colour a picture has most of, by a convolution and weights of chance."""
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    first = random.normal(0, 0.2, (8, 3, 3, 3)).astype(np.float32)
-    last = np.linalg.pinv(first.sum((2, 3)).astype(np.float64)).astype(np.float32)  # which finds the colours again
-    nodes = [
-        helper.make_node("Conv", ["input", "first"], ["mixed"], kernel_shape=[3, 3]),
-        helper.make_node("GlobalAveragePool", ["mixed"], ["means"]),
-        helper.make_node("Flatten", ["means"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "last"], ["scores"], transB=1),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "colours",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])],
-        [numpy_helper.from_array(first, "first"), numpy_helper.from_array(last, "last")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=7)
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
-    declared = {"name": "input", "size": [SIDE, SIDE], "scale": 1 / 64}
-    output = {"decoder": "softmax"}
-    return describe(folder, "1.0.0", {"task": "classification", "input": declared, "output": output, "labels": LABELS})
 
 
 def pictures(folder: Path, seed: int, count: int = 8) -> Path:
     folder.mkdir()
-    random = np.random.default_rng(seed)
-    for number in range(count):
-        picture = random.integers(0, 80, (SIDE, SIDE, 3), np.uint8)
-        picture[:, :, number % 3] += 120
+    for number, picture in enumerate(coloured(seed, count)):
         cv2.imwrite(str(folder / f"{number}.png"), picture)
     return folder
 
@@ -111,6 +82,19 @@ def test_each_kind_of_processor_gets_its_own_numbers(bundle: Path, tmp_path: Pat
     assert kinds == {"x86_64_vnni": (True, True), "x86_64": (True, False), "aarch64": (False, True)}
 
 
+def test_arrays_of_pictures_are_as_good(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "arrays").mkdir()
+    np.save(tmp_path / "arrays" / "some.npy", coloured(1))
+    given = optimize.samples(models.load(bundle), tmp_path / "arrays")
+    np.testing.assert_array_equal(given, optimize.samples(models.load(bundle), pictures(tmp_path / "files", 1)))
+
+
+@pytest.mark.parametrize(("min_gain", "kept"), [("2", True), ("2.01", False)])
+def test_how_much_faster_is_for_the_user_to_say(min_gain: str, kept: bool, bundle: Path, arguments: Arguments) -> None:
+    assert optimize.main(arguments("--method", "minmax", "--min-gain", min_gain)) == (0 if kept else 1)
+    assert bool(models.load(bundle).manifest.variants) == kept
+
+
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimize, "faster", lambda *_: 1.01)
 
@@ -159,12 +143,35 @@ def test_a_processor_elsewhere_that_does_not_answer_is_named(
     assert not json.loads((bundle / "model.json").read_text()).get("variants")
 
 
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (None, "no pictures in it"),
+        (np.zeros((2, 8, 8, 3)), "expected pictures"),
+        (np.zeros((2, 3, 8, 8), np.uint8), "expected pictures"),
+        (np.zeros(0, np.uint8), "some.npy: cannot reshape"),
+        (np.array([None]), "some.npy: Object arrays cannot be loaded"),
+    ],
+    ids=["none", "floats", "planes", "empty", "objects"],
+)
 def test_a_folder_without_samples_is_named(
-    bundle: Path, tmp_path: Path, arguments: Arguments, capsys: pytest.CaptureFixture[str]
+    array: Any, words: str, bundle: Path, tmp_path: Path, arguments: Arguments, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "empty").mkdir()
-    assert optimize.main(arguments("--evaluate", str(tmp_path / "empty"))) == 1
-    assert "no pictures in it" in capsys.readouterr().err
+    (tmp_path / "other").mkdir()
+    if array is not None:
+        np.save(tmp_path / "other" / "some.npy", array)
+    assert optimize.main(arguments("--evaluate", str(tmp_path / "other"))) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_a_model_without_products_is_left_alone(
+    tmp_path: Path, arguments: Arguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bundle").mkdir()
+    for name, content in colour_files("1.0.0").items():
+        (tmp_path / "bundle" / name).write_bytes(content)
+    assert optimize.main(arguments()) == 1
+    assert "there is nothing to quantize" in capsys.readouterr().err
 
 
 def box(x: float, label: str = "face") -> Detection:

@@ -8,8 +8,10 @@ import tarfile
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
+import packing
 from edgeml.errors import EdgemlError
 from export_support import archive, draft, unzipped
 from ota_support import tarred, tiny_model
@@ -86,13 +88,13 @@ def test_an_archive_may_bring_variants_that_are_tried(
     isa = "aarch64" if platform.machine() == "aarch64" else "x86_64"  # one that this machine has to try
     sha256 = digest or hashlib.sha256(content).hexdigest()
     variant = {"file": "int8.onnx", "sha256": sha256, "precision": "int8", "isa": isa, "accuracy": {"rmse": 0.1}}
-    files = {"model.onnx": tiny_model(), "int8.onnx": content}
+    files = {"model.onnx": tiny_model(), "int8.onnx": content, **packing.samples(np.zeros((9, 4), np.float32))}
     files["bundle.json"] = json.dumps(draft(variants=[variant])).encode()
     if words:
         with pytest.raises(EdgemlError, match=words):
             app.bundled(files)
         return
-    made = unzipped(app.bundled(files).content, tmp_path)
+    made = unzipped(app.bundled(files, 0.01).content, tmp_path)
     assert [variant.name for variant in made.manifest.variants] == [f"int8 {isa}"]
     assert not made.manifest.files
 

@@ -4,12 +4,15 @@ import base64
 import hashlib
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
 
+import publishing
 from export_support import COMPONENTS, Registry, archive, draft, unzipped
 from localdev.cloud.aws import Request
 from localdev.core import Profile, check_recipe
@@ -37,12 +40,22 @@ def test_component_mode_makes_a_version_and_asks_for_its_deployment(
 
 
 def test_a_repeated_build_goes_on_where_the_last_one_stopped(
-    app: ModuleType, registry: Registry, invoked: list[Request]
+    app: ModuleType, registry: Registry, invoked: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Though it measures other things, and so has other bytes."""
     package = registry.package(archive(bundle_json=json.dumps(draft("2.0.0")).encode()))
+    bundled, reports = app.bundled, [b"first", b"second"]
+
+    def measured(*given: Any) -> Any:
+        report = reports.pop(0)
+        return replace(bundled(*given), content=report, report=report.decode())
+
+    monkeypatch.setattr(app, "bundled", measured)
     for _ in range(2):
         app.main(["--package", package, *COMPONENT_MODE])
     assert [json.loads(request.body)["component_version"] for request in invoked] == ["2.0.0"] * 2
+    left = [registry.get(f"edgeml.model.Tiny/2.0.0/bundle.{kind}", COMPONENTS) for kind in ("zip", "txt")]
+    assert left == [b"first", b"first"]
 
 
 def test_the_artifact_of_a_published_version_is_never_overwritten(
@@ -59,8 +72,8 @@ def test_the_artifact_of_a_published_version_is_never_overwritten(
     assert len(invoked) == 1
 
 
-def test_the_component_runs_on_both_nuclei_and_links_its_bundle(app: ModuleType, tmp_path: Path) -> None:
-    recipe = app.component_recipe("edgeml.model.Tiny", "1.4.0", "s3://b/k/bundle.zip")
+def test_the_component_runs_on_both_nuclei_and_links_its_bundle(tmp_path: Path) -> None:
+    recipe = publishing.component_recipe("edgeml.model.Tiny", "1.4.0", "s3://b/k/bundle.zip")
     for profile in Profile:
         assert check_recipe(recipe, yaml.safe_dump(recipe).encode(), profile) == []
     script = recipe["Manifests"][0]["Lifecycle"]["run"]["Script"]
@@ -75,5 +88,5 @@ def test_the_component_runs_on_both_nuclei_and_links_its_bundle(app: ModuleType,
 @pytest.mark.parametrize(
     ("version", "expected"), [("7", "7.0.0"), ("1.2", "1.2.0"), ("v1.2.3", "1.2.3"), ("1.2-rc.1", "1.2.0-rc.1")]
 )
-def test_versions_are_filled_up_for_greengrass(app: ModuleType, version: str, expected: str) -> None:
-    assert app.component_version(version) == expected
+def test_versions_are_filled_up_for_greengrass(version: str, expected: str) -> None:
+    assert publishing.component_version(version) == expected

@@ -4,12 +4,16 @@ import hashlib
 import json
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
 
+import arrows
+import publishing
 from export_support import BUCKET, Registry, archive, draft, unzipped, versioned
 from localdev.cloud.aws import Request, Response
 from model_updater.document import check_signature, may_downgrade, parse
@@ -52,10 +56,11 @@ def test_an_approved_package_becomes_a_bundle_and_then_a_job_document(
     registry.cloud.aws.observers.append(watch)
     app.main(["--package", package])
     registry.cloud.aws.observers.remove(watch)
-    assert arrived[1:] == ["7f3a/edgeml-export/Tiny-1.4.0.zip", "7f3a/edgeml-export/job.json"]
-    job = json.loads(registry.get(arrived[-1]))
-    artifact = registry.get("7f3a/edgeml-export/Tiny-1.4.0.zip")
-    place = f"https://s3.us-east-1.amazonaws.com/{BUCKET}/7f3a/edgeml-export/Tiny-1.4.0.zip"
+    (key, document) = arrived[1:]
+    assert document == "7f3a/edgeml-export/job.json"
+    job, artifact = json.loads(registry.get(document)), registry.get(key)
+    assert key == f"7f3a/edgeml-export/Tiny-1.4.0-{job['sha256'][:16]}.zip"
+    place = f"https://s3.us-east-1.amazonaws.com/{BUCKET}/{key}"
     assert job["deployment_artifact_path"] == f"${{aws:iot:s3-presigned-url:{place}}}"
     assert (job["operation"], job["version"]) == ("update_model", "1.0.0")
     assert (job["model_name"], job["model_version"]) == ("Tiny", "1.4.0")
@@ -84,8 +89,8 @@ def test_the_signature_is_one_that_devices_accept(app: ModuleType, registry: Reg
     ("region", "host"),
     [("eu-west-1", "s3.eu-west-1.amazonaws.com"), ("cn-north-1", "s3.cn-north-1.amazonaws.com.cn")],
 )
-def test_the_host_is_that_of_the_partition(app: ModuleType, region: str, host: str) -> None:
-    assert app.s3_host(region) == host
+def test_the_host_is_that_of_the_partition(region: str, host: str) -> None:
+    assert publishing.s3_host(region) == host
 
 
 def test_a_rollback_says_so_in_what_is_signed(app: ModuleType, registry: Registry) -> None:
@@ -106,17 +111,48 @@ def test_the_job_document_is_one_that_the_handler_accepts(app: ModuleType, regis
     assert handler.checked(registry.get("accepted/job.json").decode())["model_name"] == "Tiny"
 
 
+def ending_early(app: ModuleType, package: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build that ends between bundle and document."""
+    with monkeypatch.context() as dying, pytest.raises(ZeroDivisionError):
+        dying.setattr(publishing, "job_document", lambda *_: 1 / 0)
+        app.main(["--package", package, "--prefix", prefix])
+
+
 def test_builds_of_one_approval_leave_one_job_document(
     app: ModuleType, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = registry.package(versioned("1.7.0"))
-    with monkeypatch.context() as dying, pytest.raises(ZeroDivisionError):
-        dying.setattr(app, "job_document", lambda *_: 1 / 0)  # the first build ends between bundle and document
-        app.main(["--package", package, "--prefix", "first"])
+    ending_early(app, package, "first", monkeypatch)
     for prefix in ("second", "third"):
         app.main(["--package", package, "--prefix", prefix])
-    assert registry.keys("first/") == ["first/Tiny-1.7.0.zip", "first/job.json"]
+    bundle, document = registry.keys("first/")
+    assert (bundle.startswith("first/Tiny-1.7.0-"), document) == (True, "first/job.json")
     assert registry.keys("second/") == registry.keys("third/") == []
+
+
+def test_builds_that_measure_other_things_leave_one_job_document(
+    app: ModuleType, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each finds other variants fast enough, and so has other bytes and another report."""
+    reports = [f"table {number}" for number in range(3)]
+    package, left = registry.package(versioned("1.7.1")), list(reports)
+    bundled = app.bundled
+
+    def measured(*given: Any) -> Any:
+        report = left.pop(0)
+        return replace(bundled(*given), content=report.encode(), report=report, plot=b"png")
+
+    monkeypatch.setattr(app, "bundled", measured)
+    ending_early(app, package, "1st", monkeypatch)
+    for prefix in ("2nd", "3rd"):
+        app.main(["--package", package, "--prefix", prefix])
+    document = json.loads(registry.get("1st/job.json"))
+    url = document["deployment_artifact_path"].removesuffix("}")
+    bundle = registry.get(url.partition(f"/{BUCKET}/")[2])
+    assert (document["sha256"], bundle) == (hashlib.sha256(bundle).hexdigest(), reports[1].encode())
+    beside = url.partition(f"/{BUCKET}/")[2].removesuffix(".zip")
+    assert (registry.get(f"{beside}.txt"), registry.get(f"{beside}.png")) == (bundle, b"png")
+    assert registry.keys("2nd/") == registry.keys("3rd/") == []
 
 
 def test_another_approval_makes_another_job_document(app: ModuleType, registry: Registry) -> None:
@@ -140,7 +176,7 @@ def test_a_write_at_the_same_moment_is_waited_for(
     def busy(request: Request) -> Response | None:
         return answers.pop() if request.path.startswith(f"/{BUCKET}/exports/") and answers else None
 
-    monkeypatch.setattr(app.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("publishing.time.sleep", lambda seconds: None)
     registry.cloud.aws.stand_ins.insert(0, busy)
     app.main(["--package", registry.package(versioned("1.9.0")), "--prefix", "busy"])
     registry.cloud.aws.stand_ins.remove(busy)
@@ -167,6 +203,25 @@ def test_only_the_registered_archive_is_exported(
     with pytest.raises(app.ExportError, match=words):
         app.main(["--package", registry.package(archive(), **properties), "--prefix", "other"])
     assert registry.keys("other/") == []
+
+
+def test_the_source_of_the_build_holds_all_that_it_imports() -> None:
+    head = (TRAINING / "buildspec.yml").read_text().replace("\\\n#", "")
+    (command,) = [line for line in head.splitlines() if "git archive" in line]
+    inside = [ROOT / name for name in command.partition(" HEAD ")[2].split()]
+    places = {
+        path.stem: path
+        for top in ("components", "scripts", "cloud/training")
+        for path in (ROOT / top).iterdir()
+        if path.is_dir() or path.suffix == ".py"
+    }
+    seen, left = set[str](), {"export_onnx", "optimize"}
+    while left:
+        seen.add(name := left.pop())
+        assert any(places[name].is_relative_to(folder) for folder in inside), f"{name} is not in: {command}"
+        files = [places[name]] if places[name].is_file() else places[name].rglob("*.py")
+        left |= {imported for file in files for _, imported in arrows.imports(file)} & places.keys() - seen
+    assert {"agreement", "bundles", "inferencer", "edgeml", "packing"} <= seen
 
 
 def test_the_buildspec_runs_what_is_there() -> None:
@@ -199,6 +254,6 @@ def test_weights_are_exported_and_compared_with_pytorch_and_never_unpickled(tmp_
     lines = done.stdout.splitlines()
     assert [line.partition(":")[0] for line in lines[:3]] == ["batch 1", "batch 7", "batch 64"]
     assert unzipped((tmp_path / "bundle.zip").read_bytes(), tmp_path / "bundle").manifest.name == "WindTurbine"
-    assert lines[3].startswith("refused: model.pth holds no weights of the autoencoder: ")
+    assert lines[4].startswith("refused: model.pth holds no weights of the autoencoder: ")
     assert not (tmp_path / "model.pth.run").exists()
     assert lines[-1].startswith("ONNX differs from PyTorch by")

@@ -71,11 +71,15 @@ def test_every_epoch_and_fold_is_logged_as_sagemaker_metrics(run: Run) -> None:
 def test_the_archive_holds_weights_statistics_and_the_bundles_draft(run: Run) -> None:
     with tarfile.open(run.archive) as tar:
         contents = {entry.name: tar.extractfile(entry).read() for entry in tar}  # type: ignore[union-attr]
-    assert sorted(contents) == ["bundle.json", "mean.npy", "metrics.json", "model.pth", "raw_std.npy", "std.npy"]
+    samples, others = {"calibration.npy", "evaluation.npy"}, {"bundle.json", "metrics.json", "model.pth"}
+    assert set(contents) == {"mean.npy", "raw_std.npy", "std.npy", *samples, *others}
     assert contents == {path.name: path.read_bytes() for path in run.model_dir.iterdir()}
     assert np.load(io.BytesIO(contents["std.npy"])).shape == (6,)
     metrics = json.loads(contents["metrics.json"])
     assert list(metrics["thresholds"]) == list(FEATURES)
+    windows = [np.load(io.BytesIO(contents[name])) for name in sorted(samples)]
+    assert [each.shape for each in windows] == [(64, 6, 10, 10), (128, 6, 10, 10)]
+    assert len(np.unique(np.concatenate(windows), axis=0)) == 192, "those to judge by are others"
     assert all(metrics["thresholds"][name] > 1.25 * metrics["healthy_mae"][name] for name in FEATURES)
 
 

@@ -49,6 +49,14 @@ def test_the_table_compares_all_models_best_first(folder: Path) -> None:
     assert set(re.findall(r"\b(\w+)_rmse=[0-9.eE+-]+;", log)) == set(figures)
 
 
+def test_the_archive_has_samples_of_the_table(folder: Path) -> None:
+    table = np.loadtxt(folder / "train" / "rows.csv", np.float32, delimiter=",", skiprows=1)
+    some, others = (np.load(folder / "model-dir" / f"{name}.npy") for name in ("calibration", "evaluation"))
+    assert (some.shape, others.shape) == ((64, len(FEATURES)), (128, len(FEATURES)))
+    assert {*map(tuple, some), *map(tuple, others)} <= set(map(tuple, table[:, :-1]))
+    assert not (folder / "bundle" / "calibration.npy").exists()
+
+
 def test_the_bundle_predicts_durations_it_has_not_seen(folder: Path) -> None:
     bundle = models.load(folder / "bundle")
     assert bundle.manifest.output.parameters == {"features": list(FEATURES), "target": TARGET}

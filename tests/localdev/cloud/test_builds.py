@@ -12,12 +12,17 @@ from typing import Any
 
 import pytest
 
+import packing
+from edgeml import models
+from edgeml.variants import runnable, this_processor
+from export_support import unzipped
 from localdev.cloud import LocalCloud, iam
 from localdev.cloud.aws import ACCOUNT, REGION
 from localdev.cloud.builds import GUARDED
 from localdev.cloud.cloud import TEMPLATE
 from localdev.cloud.template import ROOT
 from model_updater.document import check_signature, parse
+from optimize_support import coloured, colours
 from ota_support import bundle_files, tarred, trained
 from registry_support import SIGNING_KEY, ModelRegistry
 
@@ -72,6 +77,32 @@ def test_an_approval_becomes_a_component_and_its_deployment(started: Any) -> Non
         components = greengrass.get_deployment(deploymentId=latest["deploymentId"])["components"]
         assert components == {"edgeml.model.Tiny": {"componentVersion": "1.4.0"}}
         assert registry.jobs() == []
+
+
+def test_samples_of_an_archive_become_a_variant_that_runs(started: Any, tmp_path: Path) -> None:
+    """How fast it is here does not count: that is measured, and so another thing each time."""
+    files = {path.name: path.read_bytes() for path in colours(tmp_path / "model").iterdir()}
+    samples = {"calibration.npy": packing.npy(coloured(1)), "evaluation.npy": packing.npy(coloured(2))}
+    with started() as registry:
+        environment = registry.cloud.stack.resources["ExportModelProject"].properties["Environment"]
+        environment["EnvironmentVariables"].append({"Name": "MIN_GAIN", "Value": "0"})
+        registry.decide(registry.register(files | samples), "Approved")
+        ((_, document),) = registry.documents()
+        place = document["deployment_artifact_path"].partition("amazonaws.com/")[2].removesuffix(".zip}")
+        bucket, _, key = place.partition("/")
+        s3 = registry.cloud.aws.client("s3")
+        artifact, report, plot = (
+            s3.get_object(Bucket=bucket, Key=f"{key}.{kind}")["Body"].read() for kind in ("zip", "txt", "png")
+        )
+        log = registry.log()
+    bundle = unzipped(artifact, tmp_path / "bundle")
+    (variant,) = runnable(bundle.manifest.variants, this_processor())
+    assert variant.precision == "int8"
+    assert variant.accuracy["top1_agreement"] == 1
+    models.probe(models.open_session(bundle.using(variant.file)), bundle)
+    assert not samples.keys() & {path.name for path in bundle.path.iterdir()}
+    assert (f": {variant.name}" in report.decode(), report.decode() in log) == (True, True)
+    assert plot.startswith(b"\x89PNG")
 
 
 def test_an_archive_that_is_not_the_registered_one_becomes_nothing(started: Any) -> None:
