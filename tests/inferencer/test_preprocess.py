@@ -1,5 +1,6 @@
 """Images to tensors beside a plain computation, and back to source pixels."""
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -167,3 +168,24 @@ def test_threads_that_prepare_at_once_do_not_meet() -> None:
     with ThreadPoolExecutor(4) as threads:
         for index, (found, _) in zip([*range(8)] * 40, threads.map(one, images * 40), strict=True):
             np.testing.assert_array_equal(found, expected[index])
+
+
+@pytest.mark.parametrize("pixel_format", ["bgr24", "rgb24"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("resize", ["stretch", "letterbox", "crop"])
+@pytest.mark.parametrize("numbers", [{"dtype": "uint8"}, {"dtype": "int8", "mean": [128.0]}])
+def test_integer_inputs_are_made_without_an_array_of_floats(
+    numbers: dict[str, Any], resize: str, layout: str, pixel_format: str
+) -> None:
+    """Resized, its channels in order, and the tensor: a byte each of a pixel's channels. Floats alone would be four."""
+    one = Preprocessor(declared(layout=layout, resize=resize, size=(200, 160), **numbers))
+    image = RNG.integers(0, 256, (240, 280, 3), np.uint8)
+    one(image, pixel_format)
+    tracemalloc.start()
+    try:
+        tensor, _ = one(image, pixel_format)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert tensor.dtype == numbers["dtype"]
+    assert tensor.nbytes <= peak < 3.5 * tensor.nbytes
