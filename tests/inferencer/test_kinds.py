@@ -26,7 +26,7 @@ from inferencer.tasks.runner import Runner
 from inferencer_support import classifier, pipeline, sample
 from support import ROOT
 
-HEAVY = ("numpy", "cv2", "pywt", "onnxruntime", "paho", "boto3", "botocore", "awscrt")
+HEAVY = ("numpy", "cv2", "pywt", "onnxruntime", "paho", "boto3", "botocore", "awscrt", "ssl", "http.client")
 ONNX = {"type": "onnx", "model": "M"}
 
 

@@ -8,10 +8,8 @@ from urllib.parse import quote, urlencode
 
 from msgspec import Meta
 
-from edgeml import http
 from edgeml.backoff import Backoff, retry
 from edgeml.errors import BackendError, ConfigError, HttpError, HttpRedirectError, HttpUrlError, IpcError, SecretError
-from edgeml.http import Answer
 from edgeml.messages import ModelRef, Regression
 from edgeml.secrets import secret_value
 from inferencer.backends.remote import MAX_NAME, Remote, RemoteModel
@@ -21,6 +19,7 @@ from inferencer.sample import Sample
 
 if TYPE_CHECKING:
     from edgeml.component import Context
+    from edgeml.http import Answer
     from inferencer.parts import Pipeline
 
 AGAIN = (429, 500, 502, 503, 504)  # statuses that another attempt may change
@@ -50,6 +49,8 @@ class HttpModel(RemoteModel):
     _settings: HttpBackend
 
     def __init__(self, settings: HttpBackend, pipeline: Pipeline, context: Context, prefix: str) -> None:
+        from edgeml import http
+
         super().__init__(settings, pipeline, context, prefix)
         self._url, self._shown = address(settings.url), http.shown(settings.url)
         self._client = http.Client(idle=settings.max_in_flight, proxies=False)
@@ -115,6 +116,8 @@ class HttpModel(RemoteModel):
 
 def address(url: str) -> str:
     """A configured URL as it is asked for: letters that are not ASCII as %XX. Raises HttpUrlError."""
+    from edgeml import http
+
     found = quote(url, safe="".join(map(chr, range(0x21, 0x7F)))).partition("#")[0]
     http.check_url(found)
     return found

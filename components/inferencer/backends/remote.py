@@ -12,7 +12,6 @@ import msgspec
 from msgspec import Meta
 
 from edgeml.errors import BackendError
-from edgeml.http import Limits
 from edgeml.log import kv
 from edgeml.messages import Classification, ModelRef
 from inferencer.parts import BackendSettings, Model, lowest
@@ -20,6 +19,7 @@ from inferencer.sample import Outcome, Sample, Timer, foreign
 
 if TYPE_CHECKING:
     from edgeml.component import Context
+    from edgeml.http import Limits
     from inferencer.parts import Pipeline
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ class Remote(BackendSettings, frozen=True, kw_only=True):
     @property
     def limits(self) -> Limits:
         """What one attempt may cost: whatever the server does, it is over after both time-outs."""
+        from edgeml.http import Limits
+
         return Limits(
             total_s=self.connect_timeout_s + self.read_timeout_s,
             connect_s=self.connect_timeout_s,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import io
-import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from edgeml import http
 from edgeml.credentials import AwsClient
 from edgeml.errors import BackendError, HttpError, HttpTimeoutError
 from edgeml.json_limits import loads
@@ -143,8 +141,12 @@ class Sender:
     """Sends what botocore has signed, in its place: its own client lets a server trickle for ever."""
 
     def __init__(self, settings: SageMakerBackend) -> None:
+        import ssl
+
         from botocore.httpsession import get_cert_path
         from botocore.session import Session
+
+        from edgeml import http
 
         certificates = Session().get_config_variable("ca_bundle") or get_cert_path(True)
         self._limits = settings.limits
@@ -155,6 +157,8 @@ class Sender:
         from botocore.awsrequest import AWSResponse
         from botocore.exceptions import HTTPClientError, ReadTimeoutError
 
+        from edgeml.http import shown
+
         headers = {name: _text(value) for name, value in request.headers.items()}
         body = bytes(request.body) if request.body is not None else None
         try:
@@ -162,7 +166,7 @@ class Sender:
                 request.method, request.url, self._limits, headers=headers, body=body, redirects=None
             )
         except HttpTimeoutError as error:
-            raise ReadTimeoutError(endpoint_url=http.shown(request.url), error=error) from error
+            raise ReadTimeoutError(endpoint_url=shown(request.url), error=error) from error
         except HttpError as error:
             raise HTTPClientError(error=f"connection failed: {error}") from error
         return AWSResponse(request.url, answer.status, answer.headers, _Body(answer.body))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ssl
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
-from edgeml import http
 from edgeml.errors import ConfigError, HttpError, HttpUrlError, RefusedError, SinkError
-from edgeml.http import Limits
 from edgeml.secrets import secret_value
 from edgeml.spool import Item
 from inferencer.parts import Place, Sink
 from inferencer.sinks.spooled import SpooledSettings, SpooledSink
+
+if TYPE_CHECKING:
+    from edgeml import http
 
 SIGNATURE = "X-Edgeml-Signature-256"
 MAX_ANSWER_BYTES = 64 << 10
@@ -34,6 +34,8 @@ class WebhookSink(SpooledSettings, frozen=True, kw_only=True, tag="webhook", tag
     ca_file: Annotated[str, Meta(description="CA certificates (PEM); empty takes the system's")] = ""
 
     def check(self, path: str, thing: str) -> None:
+        from edgeml import http
+
         try:
             http.check_url(self.url, ("https",))
         except HttpUrlError as error:
@@ -47,7 +49,9 @@ class WebhookResults(SpooledSink):
     """One attempt a call; no redirect is followed."""
 
     def __init__(self, settings: WebhookSink, place: Place) -> None:
-        self._settings, self._shown = settings, http.shown(settings.url)
+        from edgeml.http import Limits, shown
+
+        self._settings, self._shown = settings, shown(settings.url)
         self._limits = Limits(total_s=settings.deadline_s, max_bytes=MAX_ANSWER_BYTES)
         self._client: http.Client | None = None
         self._key = b""
@@ -75,6 +79,10 @@ class WebhookResults(SpooledSink):
 
     def _ready(self) -> http.Client:
         if self._client is None:
+            import ssl
+
+            from edgeml import http
+
             try:
                 context = ssl.create_default_context(cafile=self._settings.ca_file) if self._settings.ca_file else None
             except (OSError, ValueError) as error:
