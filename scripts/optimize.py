@@ -1,15 +1,15 @@
-"""Makes INT8 variants of a bundle for processors of a kind, and keeps those that answer as fp32 does.
+"""Makes variants of a bundle, INT8 for processors of a kind and fp16 for accelerators, and keeps what answers as fp32.
 
-Calibrates by three methods, with one scale a tensor and one a channel, and keeps the best; leaves nodes in float where
-accuracy asks for it. A variant gets into the bundle only if it ran on a processor of its kind: on this one, or by
-`--run ISA=COMMAND`, which starts a Python with NumPy and ONNX Runtime there, under an emulator for example.
+INT8: calibrates by three methods, with one scale a tensor and one a channel, and keeps the best; leaves nodes in float
+where accuracy asks for it. A variant gets into the bundle only if it ran on a processor of its kind: on this one, or by
+`--run ISA=COMMAND`, which starts a Python with NumPy and ONNX Runtime there, under an emulator for example. fp16: each
+number is rounded as on an accelerator, and computed by the CPU's kernels; whether it is faster there, devices find out.
 """
 
 import argparse
 import contextlib
 import dataclasses
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,16 +20,16 @@ import cv2
 import numpy as np
 
 from agreement import Answers, answers, compared, loss
-from bundles import calibrate, quantize
+from bundles import calibrate, half, quantize
 from bundles.elsewhere import Elsewhere, ElsewhereError
 from bundles.quantize import Plan
 from bundles.trials import KEPT, LOST, SLOW, Row, cells, plotted, table
 from edgeml import models
 from edgeml.bundle import MODEL, Bundle
 from edgeml.errors import EdgemlError
-from edgeml.files import write_atomic
 from edgeml.variants import this_processor
 from inferencer.preprocess import Preprocessor
+from variant_files import Made, for_accelerators, for_processor, with_variants
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
 MOST = 500  # samples of a folder
@@ -47,13 +47,25 @@ def main(given: Sequence[str] | None = None) -> int:
     options = arguments(given)
     try:
         bundle = models.load(options.bundle)
-        rows, kept, plan = optimized(bundle, options)
+        evaluation = samples(bundle, options.evaluate)
+        expected = answers(bundle, models.open_session(bundle, threads=1), evaluation)
+        rows: list[Row] = []
+        made: list[Made] = []
+        plan = None
+        if options.calibration:
+            plan, found = optimized(bundle, evaluation, expected, options, rows)
+            made += found
+        if options.fp16:
+            made += halved(bundle, evaluation, expected, options, rows)
         print(table(rows))
         if options.plot:
             plotted(rows, options.plot)
-        if not kept:
+        if not made:
             raise NotPossibleError("no variant is faster and within --max-loss: the bundle stays as it is")
-        written(bundle, plan, kept, options)
+        if options.plan and plan and plan.isas:
+            options.plan.write_text(json.dumps(dataclasses.asdict(plan)) + "\n", encoding="utf-8")
+        written = with_variants(bundle, made, options.output or bundle.path)
+        print(f"{written.path}: {', '.join(variant.name for variant in written.manifest.variants)}", file=sys.stderr)
     except (EdgemlError, NotPossibleError, ElsewhereError, OSError) as error:
         print(f"optimize: {error}", file=sys.stderr)
         return 1
@@ -63,7 +75,8 @@ def main(given: Sequence[str] | None = None) -> int:
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="optimize", description=__doc__)
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
-    parser.add_argument("--calibration", type=Path, required=True, metavar="FOLDER", help="pictures or .npy of samples")
+    parser.add_argument("--calibration", type=Path, metavar="FOLDER", help="for INT8: pictures or .npy of samples")
+    parser.add_argument("--fp16", action="store_true", help="for accelerators")
     parser.add_argument("--evaluate", type=Path, required=True, metavar="FOLDER", help="others, of the same kind")
     parser.add_argument("--max-loss", type=float, default=0.01, help="of agreement with fp32 (default 0.01)")
     parser.add_argument("--min-gain", type=float, default=FASTER, help=f"over fp32's speed (default {FASTER})")
@@ -75,31 +88,33 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--plan", type=Path, help="write what was found, from which a build makes the variants again")
     parser.add_argument("--plot", type=Path, help="write a picture of the table, where matplotlib is there")
     options = parser.parse_args(given)
+    if not (options.calibration or options.fp16):
+        parser.error("expected --calibration, --fp16 or both")
+    if options.plan and not options.calibration:
+        parser.error("--plan is for INT8, and needs --calibration")
     options.run = dict(each.partition("=")[::2] for each in options.run)
     if unknown := options.run.keys() - set(quantize.ISAS):
         parser.error(f"--run {unknown.pop()}: expected one of {', '.join(quantize.ISAS)}")
     return options
 
 
-def optimized(bundle: Bundle, options: argparse.Namespace) -> tuple[list[Row], list[Row], Plan]:
-    """What was tried, what of it is kept, and the plan of that. Raises NotPossibleError."""
+def optimized(
+    bundle: Bundle, evaluation: Sequence[Any], expected: Answers, options: argparse.Namespace, rows: list[Row]
+) -> tuple[Plan, list[Made]]:
+    """INT8: the plan of what is kept, and that. What was tried goes to `rows`. Raises NotPossibleError."""
     here = this_processor().isas[:1]
     if not here:
         raise NotPossibleError(f"no variants are known for this processor ({this_processor().machine})")
-    calibration, evaluation = (samples(bundle, folder) for folder in (options.calibration, options.evaluate))
     model = bundle.read(MODEL)
     prepared = quantize.prepare(model)
     if not any(node.op_type in quantize.HEAVY for node in prepared.graph.node):
         raise NotPossibleError("the model has no convolution and no matrix product: there is nothing to quantize")
     name = bundle.manifest.input.name
-    feeds = [{name: tensor(bundle, sample)} for sample in calibration]
-    expected = answers(bundle, models.open_session(bundle, threads=1), evaluation)
-    rows: list[Row] = []
+    feeds = [{name: tensor(bundle, sample)} for sample in samples(bundle, options.calibration)]
 
     def tried(plan: Plan, isa: str, command: str = "") -> tuple[Row, Plan]:
         row = judged(bundle, dataclasses.replace(plan, isas=(isa,)), evaluation, expected, options, command)
-        print("  ".join(cells(row)), file=sys.stderr, flush=True)
-        rows.append(row)
+        said(row, rows)
         return row, plan
 
     first = []
@@ -115,7 +130,34 @@ def optimized(bundle: Bundle, options: argparse.Namespace) -> tuple[list[Row], l
     for isa, command in options.run.items() if kept else ():
         if isa not in here and (other := tried(plan, isa, command)[0]).verdict == KEPT:
             kept.append(other)
-    return rows, kept, dataclasses.replace(plan, isas=tuple(each.isa for each in kept))
+    plan = dataclasses.replace(plan, isas=tuple(each.isa for each in kept))
+    contents = quantize.variants(model, plan)
+    made = [for_processor(each.isa, contents[quantize.file_name(each.isa)], each.accuracy) for each in kept]
+    return plan, made
+
+
+def halved(
+    bundle: Bundle, evaluation: Sequence[Any], expected: Answers, options: argparse.Namespace, rows: list[Row]
+) -> list[Made]:
+    """fp16, if that is possible and accurate."""
+    try:
+        content = half.halved(bundle.read(MODEL))
+        with beside(bundle, for_accelerators(content, {})) as variant:
+            models.probe(models.open_session(variant, threads=1), variant)
+        with beside(bundle, for_accelerators(half.spelled_out(content), {})) as variant:
+            found = answers(variant, models.open_session(variant, threads=1), evaluation)
+    except (EdgemlError, half.NotConvertedError) as error:
+        print(f"optimize: no fp16: {error}", file=sys.stderr)
+        return []
+    accuracy = compared(bundle.manifest.task, found, expected)
+    lost = loss(accuracy)
+    said(Row("any", "fp16", "-", 0, accuracy, lost, None, LOST if lost > options.max_loss else KEPT), rows)
+    return [for_accelerators(content, accuracy)] if lost <= options.max_loss else []
+
+
+def said(row: Row, rows: list[Row]) -> None:
+    print("  ".join(cells(row)), file=sys.stderr, flush=True)
+    rows.append(row)
 
 
 def with_floats(
@@ -181,9 +223,15 @@ def opened(bundle: Bundle, plan: Plan) -> Iterator[tuple[bytes, Bundle, Any]]:
     """The variant of a plan that names one processor: the file, a bundle that runs it, a session."""
     ((_, content),) = quantize.variants(bundle.read(MODEL), plan).items()
     (isa,) = plan.isas
-    with tempfile.TemporaryDirectory() as folder:
-        made = with_variants(bundle, {isa: content}, {}, Path(folder) / "bundle").using(quantize.file_name(isa))
+    with beside(bundle, for_processor(isa, content, {})) as made:
         yield content, made, models.open_session(made, threads=1)
+
+
+@contextlib.contextmanager
+def beside(bundle: Bundle, variant: Made) -> Iterator[Bundle]:
+    """A bundle that runs it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield with_variants(bundle, [variant], Path(folder) / "bundle").using(variant.file)
 
 
 def judged(
@@ -255,39 +303,6 @@ def tensor(bundle: Bundle, sample: Any) -> Any:
     if declared.layout == "tensor":
         return np.asarray(sample, declared.dtype)[np.newaxis]
     return Preprocessor(declared)(sample)[0]
-
-
-def with_variants(bundle: Bundle, files: dict[str, bytes], accuracy: dict[str, dict[str, float]], out: Path) -> Bundle:
-    """A bundle in the folder `out` that has variants, by instruction set. Raises EdgemlError."""
-    if out.resolve() != bundle.path:
-        shutil.copytree(bundle.path, out)
-    described = json.loads((out / "model.json").read_text(encoding="utf-8"))
-    described["variants"] = []
-    for isa, content in files.items():
-        file = quantize.file_name(isa)
-        write_atomic(out / file, content)  # whoever runs the bundle may read it meanwhile
-        described["variants"].append(
-            {
-                "file": file,
-                "sha256": models.sha256(out / file),
-                "precision": "int8",
-                "isa": isa,
-                "providers": ["CPUExecutionProvider"],
-                "accuracy": accuracy.get(isa, {}),
-            }
-        )
-    write_atomic(out / "model.json", json.dumps(described, indent=2) + "\n")
-    return models.load(out)
-
-
-def written(bundle: Bundle, plan: Plan, kept: Sequence[Row], options: argparse.Namespace) -> None:
-    contents = quantize.variants(bundle.read(MODEL), plan)
-    files = {isa: contents[quantize.file_name(isa)] for isa in plan.isas}
-    accuracy = {row.isa: row.accuracy for row in kept}
-    made = with_variants(bundle, files, accuracy, options.output or bundle.path)
-    if options.plan:
-        options.plan.write_text(json.dumps(dataclasses.asdict(plan)) + "\n", encoding="utf-8")
-    print(f"{made.path}: {', '.join(variant.name for variant in made.manifest.variants)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

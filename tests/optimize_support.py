@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
@@ -11,11 +12,14 @@ from inferencer_support import describe
 SIDE = 16
 
 
-def colours(folder: Path) -> Path:
-    """A bundle of a network that tells which colour a picture has most of, by a convolution and weights of chance."""
+def colours(folder: Path, size: float = 1.0) -> Path:
+    """A bundle of a network that tells which colour a picture has most of, by a convolution and weights of chance.
+
+    What it computes in between is `size` times as large.
+    """
     folder.mkdir()
     random = np.random.default_rng(0)
-    first = random.normal(0, 0.2, (8, 3, 3, 3)).astype(np.float32)
+    first = random.normal(0, 0.2, (8, 3, 3, 3)).astype(np.float32) * np.float32(size)
     last = np.linalg.pinv(first.sum((2, 3)).astype(np.float64)).astype(np.float32)  # which finds the colours again
     nodes = [
         helper.make_node("Conv", ["input", "first"], ["mixed"], kernel_shape=[3, 3]),
@@ -47,3 +51,11 @@ def coloured(seed: int, count: int = 8) -> np.ndarray[Any, Any]:
     for number, picture in enumerate(pictures):
         picture[:, :, number % 3] += 120
     return pictures
+
+
+def pictures(folder: Path, seed: int, count: int = 8) -> Path:
+    """The same as files."""
+    folder.mkdir()
+    for number, picture in enumerate(coloured(seed, count)):
+        cv2.imwrite(str(folder / f"{number}.png"), picture)
+    return folder

@@ -57,7 +57,7 @@ def variants(model: bytes, plan: Plan) -> dict[str, bytes]:
     prepared = prepare(model)
     base = _quantized(prepared, plan)
     forms = {"x86_64_vnni": lambda: base, "x86_64": lambda: _reduced(base, prepared), "aarch64": lambda: _signed(base)}
-    return {file_name(isa): _serialized(forms[isa]()) for isa in plan.isas}
+    return {file_name(isa): serialized(forms[isa]()) for isa in plan.isas}
 
 
 def prepare(model: bytes) -> onnx.ModelProto:
@@ -156,5 +156,5 @@ def _signed(base: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _serialized(model: onnx.ModelProto) -> bytes:
+def serialized(model: onnx.ModelProto) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))

@@ -9,6 +9,7 @@ PLACES = {  # the components', an example of a helper, the stand-ins for AWS tha
     "components/edgeml/onnx_session.py",
     "scripts/bundles/calibrate.py",
     "scripts/bundles/emulated.py",
+    "scripts/bundles/half.py",
     "scripts/bundles/quantize.py",
     "scripts/external_helper.py",
     "scripts/localdev/cloud/container.py",

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import onnx
 import pytest
@@ -19,17 +18,10 @@ from edgeml import models
 from edgeml.messages import Classification, Detection
 from edgeml.onnx_session import runtime
 from edgeml.variants import Processor
-from optimize_support import SIDE, coloured, colours
+from optimize_support import SIDE, coloured, colours, pictures
 from ota_support import colour_files
 
 Arguments = Callable[..., list[str]]
-
-
-def pictures(folder: Path, seed: int, count: int = 8) -> Path:
-    folder.mkdir()
-    for number, picture in enumerate(coloured(seed, count)):
-        cv2.imwrite(str(folder / f"{number}.png"), picture)
-    return folder
 
 
 @pytest.fixture
