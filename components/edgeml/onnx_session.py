@@ -121,30 +121,34 @@ def open_session(
         # It would go on with the CPU, and tell nobody but stdout.
         session = onnxruntime.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        for provider in providers:  # TensorRT's fails so where its libraries are missing
+            if missing := _missing(provider):
+                raise ProviderError(f"{provider} does not start: {missing}") from error
         raise BundleError(f"{bundle.model}: ONNX Runtime cannot load it: {first_line(error)}") from error
     # It keeps the bytes for a second start, which nobody makes: as much memory as the weights themselves.
     vars(session).update({name: None for name, value in vars(session).items() if value is model})
     running = session.get_providers()
     for provider in providers:
         if provider not in running:
-            raise ProviderError(f"{provider} does not start: {_why_not(provider, Path(onnxruntime.__file__).parent)}")
+            missing = _missing(provider) or "the log has what ONNX Runtime says of it"
+            raise ProviderError(f"{provider} does not start: {missing}")
     check_input(session, bundle)
     if _shares_arena():
         weakref.finalize(session, _gone.append, True).atexit = False
     return session
 
 
-def _why_not(provider: str, package: Path) -> str:
-    """What ONNX Runtime tells its log alone: which library is missing. A driver that does not fit says no more."""
+def _missing(provider: str) -> str:
+    """Which library is, as ONNX Runtime tells its log alone; empty if none is, as where a driver does not fit."""
     name = provider.removesuffix("ExecutionProvider").lower()
-    library = package / "capi" / f"libonnxruntime_providers_{name}.so"
+    library = Path(runtime().__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
     try:
         if library.exists():
             ctypes.CDLL(str(library))
     except OSError as error:
         if "undefined symbol" not in str(error):  # those of ONNX Runtime itself, which nothing has loaded for us
             return str(error)
-    return "the log has what ONNX Runtime says of it"
+    return ""
 
 
 def probe(session: "ort.InferenceSession", bundle: Bundle) -> None:

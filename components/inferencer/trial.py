@@ -107,7 +107,8 @@ def tried(bundle: Bundle, candidates: Sequence[Candidate], how: How) -> Found | 
             return None
     if not trial.measured():
         return None
-    return Found(trial.fastest(), not trial.without and not trial.throttling.look())
+    choice = trial.fastest()
+    return Found(choice, bool(choice.provider or not trial.without) and not trial.throttling.look())
 
 
 class _Trial:

@@ -55,7 +55,7 @@ def chosen(bundle: Bundle, how: How, memory: Path) -> Bundle:
     """As `known`, tried if need be: not while the CPU is slowed down, if there is the patience (HOT).
 
     Never raises for what does not load, run or agree: it is passed over, and the log says why. What was found while the
-    CPU was slowed down, or a provider did not start, is not remembered: it may be otherwise at the next start.
+    CPU was slowed down is not remembered, and not the CPU where a provider did not start: it may at the next one.
     """
     while not _trying.acquire(timeout=TURN_S):
         if how.stopping():

@@ -68,7 +68,7 @@ CHOICES: dict[str, tuple[Machine, str, tuple[str, ...], str, str, bool]] = {
     "none that starts": (replace(GPU, absent=frozenset({CUDA})), "fp32", (CUDA,), "fp32", NO_CUDA, False),
     "the other one": (
         *(replace(GPU, absent=frozenset({TENSORRT})), "fp32", BOTH, "fp32 CUDA"),
-        *(f"3.00 x as fast as fp32 on the CPU; {TENSORRT} does not start: no library", False),
+        *(f"3.00 x as fast as fp32 on the CPU; {TENSORRT} does not start: no library", True),
     ),
     "a file that does not run there": (
         *(replace(GPU, broken=frozenset({HALF_ON_CUDA})), "auto", (CUDA,)),
