@@ -21,10 +21,12 @@ from forked import popen
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 2  # times as long as a test means to wait at most: on a machine that others use all takes longer
 
 
 def eventually(probe: Callable[[], T], timeout: float = 30.0, what: str = "condition") -> T:
-    """The first truthy value of `probe`, polled until `timeout` seconds have passed; AssertionError after that."""
+    """The first truthy value of `probe`, polled for PATIENCE times `timeout` seconds; AssertionError after that."""
+    timeout *= PATIENCE
     began = time.monotonic()
     while True:
         asked = time.monotonic()
@@ -155,7 +157,7 @@ class Standalone:
             self.process.send_signal(signal.SIGTERM)
         return self.ended(timeout)
 
-    def ended(self, timeout: float = 8.0) -> int:
+    def ended(self, timeout: float = 30.0) -> int:
         """Wait for the end; the exit code. A process that does not end is killed and an error."""
         try:
             code = self.process.wait(timeout)
