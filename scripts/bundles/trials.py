@@ -43,11 +43,12 @@ def plotted(rows: Sequence[Row], path: Path) -> None:
     except ImportError:
         print("no plot: matplotlib is not there")
         return
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for row in rows:
         if row.gain is not None:
-            axes.plot(row.gain, row.loss, "o" if row.verdict == KEPT else "x", color="C0")
-            axes.annotate(f"{row.method}, {row.scales}, {row.floats}", (row.gain, row.loss), fontsize=7)
+            label = f"{row.method}, {row.scales}, {row.floats} in float: {row.verdict}"
+            axes.plot(row.gain, row.loss, "o" if row.verdict == KEPT else "x", label=label)
     axes.set(xlabel="times as fast as fp32", ylabel="loss of agreement with fp32")
+    figure.legend(loc="outside right upper", fontsize=7)
     figure.savefig(path)
