@@ -50,7 +50,10 @@ class Health:
 
     def observe(self, name: str, seconds: float) -> None:
         with self._lock:
-            self._latencies.setdefault(name, deque(maxlen=SAMPLES)).append(seconds)
+            kept = self._latencies.get(name)
+            if kept is None:
+                kept = self._latencies[name] = deque(maxlen=SAMPLES)
+            kept.append(seconds)
 
     def gauge(self, name: str, probe: Callable[[], float]) -> None:
         with self._lock:
