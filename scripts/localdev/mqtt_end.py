@@ -1,5 +1,7 @@
 """The end of an MQTT client."""
 
+from contextlib import suppress
+
 import paho.mqtt.client as mqtt
 
 
@@ -8,5 +10,6 @@ def let_go(client: mqtt.Client) -> None:
     itself would stay open until the garbage collector comes by.
     """
     client.disconnect()
-    client.loop_stop()
+    with suppress(AttributeError):  # the thread forgets itself when it ends, which may be while paho looks at it
+        client.loop_stop()
     client.on_message = client.on_connect = client.on_subscribe = None
