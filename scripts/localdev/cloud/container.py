@@ -32,7 +32,9 @@ class Model:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # looked at by the import
         import onnxruntime
 
-        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # more would spin between rows, which takes longer than a row does
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         (self._input,) = self._session.get_inputs()
 
     def predict(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
