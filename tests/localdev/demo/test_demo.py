@@ -7,7 +7,8 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import httpx
 import psutil
 import pytest
 
+from localdev.demo.__main__ import main
 from support import ROOT, eventually
 
 SHM = Path("/dev/shm")
@@ -117,13 +119,24 @@ def test_a_second_demo_in_the_same_home_says_so(tmp_path: Path) -> None:
     assert not home.exists()
 
 
-@pytest.mark.parametrize("moment", ["deployment create", "edge_impulse_runner:"])
-def test_ctrl_c_leaves_nothing(moment: str, tmp_path: Path) -> None:
+def deploys(folder: Path, pid: int) -> bool:
+    return "deployment create" in (folder / "output").read_text()
+
+
+def runs(folder: Path, pid: int) -> bool:
+    """Whether there are frame rings, who reads them, and a model's process with its memory."""
+    log = folder / "home" / "gg" / "logs" / "edgeml.Inferencer.log"
+    begun = log.exists() and "started component=" in log.read_text()
+    return begun and all(any(SHM.glob(each)) for each in (f"edgeml-demo-{pid}-*/*", f"shm-demo{pid:x}*"))
+
+
+@pytest.mark.parametrize("moment", [deploys, runs])
+def test_ctrl_c_leaves_nothing(moment: Callable[[Path, int], bool], tmp_path: Path) -> None:
     """While components are being deployed, and while all kinds of processes run."""
-    words = ["--stage", "inferencer", "--stage", "edge_impulse_runner"]  # frame rings, a model's process and its memory
+    words = ["--stage", "inferencer", "--stage", "edge_impulse_runner"]
     with demo(tmp_path, "--seconds", "60", *words) as process:
-        output = tmp_path / "output"
-        eventually(lambda: moment in output.read_text() or process.poll() is not None, START_TIMEOUT_S, moment)
+        output, what = tmp_path / "output", moment.__name__
+        eventually(lambda: moment(tmp_path, process.pid) or process.poll() is not None, START_TIMEOUT_S, what)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of the group
         os.kill(process.pid, signal.SIGINT)  # and once more, impatiently
         process.wait(END_TIMEOUT_S)
@@ -133,12 +146,24 @@ def test_ctrl_c_leaves_nothing(moment: str, tmp_path: Path) -> None:
     assert "Traceback" not in printed, printed
 
 
-def test_a_stage_without_evidence_fails_the_demo(tmp_path: Path) -> None:
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """The demo takes them for itself, for as long as its process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_stage_without_evidence_fails_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """No time for what the stage has to show."""
-    with demo(tmp_path, "--seconds", "0", "--stage", "sample_collection") as process:
-        process.wait(START_TIMEOUT_S)
-    assert process.returncode == 1
-    assert "no evidence: sample_collection" in (tmp_path / "output").read_text()
+    words = ["--headless", "--home", str(tmp_path / "home"), "--seconds", "0", "--stage", "sample_collection"]
+    monkeypatch.setattr(sys, "argv", ["scripts/demo", *words])
+    assert main() == 1
+    assert "no evidence: sample_collection" in capsys.readouterr().out
 
 
 def test_a_folder_with_other_things_is_not_emptied(tmp_path: Path) -> None:
