@@ -74,7 +74,8 @@ def as_user(user: User, script: str) -> subprocess.CompletedProcess[str]:
 def lend(builds: list[Path], user: User, root: Path) -> None:
     """Environments for the python3 that the user has, of the packages that this checkout's cache holds.
 
-    An interpreter below /root is closed to the user, so the cache's environments cannot be lent as they are.
+    An interpreter below /root is closed to the user, so the cache's environments cannot be lent as they are. Root's
+    own can be.
     """
     program = "import sys; print(sys.executable, sys.implementation.cache_tag)"
     told = as_user(user, f'python3 -I -c "{program}"').stdout.split()
@@ -99,6 +100,7 @@ def lend(builds: list[Path], user: User, root: Path) -> None:
             shutil.copytree(packages, site, symlinks=True)
         (venv / install.STAMP).write_text(lock)
         (venv.parent / "venv").symlink_to(venv.name)
+    shutil.copytree(made / "private", root / "private", symlinks=True)  # of privileged components, root's alone
 
 
 def _key(python: str, lock: str) -> str:
