@@ -28,25 +28,37 @@ def device(tmp_path_factory: pytest.TempPathFactory, rings: Path, asked: Path) -
         yield running
 
 
-@pytest.fixture(scope="module")
-def base(device: Standalone) -> str:
-    return address_of(device)
-
-
 @pytest.fixture(scope="session")
 def tab() -> Iterator[Page]:
     with browser() as page:
         yield page
 
 
+@pytest.fixture(scope="module")
+def base(device: Standalone, tab: Page) -> Iterator[str]:
+    yield address_of(device)
+    tab.open("about:blank")  # which asks nothing of a device that ends
+
+
 @pytest.fixture
-def page(tab: Page, base: str) -> Iterator[Page]:
-    """The overview of a device that has told of itself, on a laptop."""
+def page(tab: Page, base: str) -> Page:
+    """The overview of a device that has told of itself, on a laptop; its page is loaded once for a module."""
     tab.requests.clear()
     tab.faults.clear()
     tab.look(1280, 800)
-    tab.open("about:blank")
+    tab.open(f"{base}/#/devices")
+    tab.wait("document.querySelector('main h1') && !document.querySelector('.problem')", "another view")
+    return overview(tab, base)
+
+
+@pytest.fixture
+def loaded(page: Page, base: str) -> Page:
+    """The same, of a page that has just been loaded."""
+    page.open("about:blank")
+    return overview(page, base)
+
+
+def overview(tab: Page, base: str) -> Page:
     tab.open(f"{base}/#/")
     tab.wait("document.querySelector('.problem') && document.querySelector('[data-camera=door]')", "the overview")
-    yield tab
-    tab.open("about:blank")  # which asks nothing of a device that ends
+    return tab

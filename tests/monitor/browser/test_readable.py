@@ -55,24 +55,26 @@ def test_a_screen_reader_gets_a_name_for_everything(page: Page) -> None:
         assert page.js("document.documentElement.lang") == "en"
 
 
-def test_the_keyboard_reaches_content_first_and_every_part(page: Page) -> None:
-    page.press("Tab")
-    assert page.js("document.activeElement.id") == "skip"
-    page.press("Enter")
-    page.wait("document.activeElement.id === 'main'", "the content in focus")
+def test_the_keyboard_reaches_content_first_and_every_part(loaded: Page) -> None:
+    loaded.press("Tab")
+    assert loaded.js("document.activeElement.id") == "skip"
+    loaded.press("Enter")
+    loaded.wait("document.activeElement.id === 'main'", "the content in focus")
     reached = set()
     for _ in range(12):
-        page.press("Tab")
-        reached.add(page.js("document.activeElement.getAttribute('href') || document.activeElement.tagName"))
+        loaded.press("Tab")
+        reached.add(loaded.js("document.activeElement.getAttribute('href') || document.activeElement.tagName"))
     assert {"#/camera/door", "#/pipeline/faces"} <= reached
-    assert page.js("getComputedStyle(document.activeElement).outlineStyle !== 'none'")
+    assert loaded.js("getComputedStyle(document.activeElement).outlineStyle !== 'none'")
 
 
-def test_nothing_leaves_the_device_and_nothing_fails(page: Page, base: str) -> None:
+def test_nothing_leaves_the_device_and_nothing_fails(loaded: Page, base: str) -> None:
     for view in VIEWS:
-        page.open(f"{base}/{view}")
-        page.wait("document.querySelector('main').children.length > 0", view)
+        loaded.open(f"{base}/{view}")
+        loaded.wait("document.querySelector('main').children.length > 0", view)
     host = base.removeprefix("http://")
-    outside = [each for each in page.requests if host not in each and not each.startswith(("blob:", "data:", "about:"))]
+    outside = [
+        each for each in loaded.requests if host not in each and not each.startswith(("blob:", "data:", "about:"))
+    ]
     assert outside == []
-    assert page.faults == []
+    assert loaded.faults == []

@@ -135,6 +135,7 @@ def test_results_of_any_shape_stop_no_picture(page: Page, device: Standalone, ri
             def goes_on(found: Any = found, before: Any = before, words: str = words) -> bool:
                 told(found)
                 told([{"label": words, "score": 0.5}])
+                time.sleep(0.1)  # the page tells of states less often
                 if not page.js(f"document.querySelector('main').innerText.includes({words!r})"):
                     return False
                 return view.startswith("#/pipeline") or bool(page.js(FRAME) != before)
