@@ -52,9 +52,14 @@ def main(given: Sequence[str] | None = None) -> int:
         rows: list[Row] = []
         made: list[Made] = []
         plan = None
-        if options.calibration:
-            plan, found = optimized(bundle, evaluation, expected, options, rows)
-            made += found
+        try:
+            if options.calibration:
+                plan, found = optimized(bundle, evaluation, expected, options, rows)
+                made += found
+        except NotPossibleError as error:
+            if not options.fp16:
+                raise
+            print(f"optimize: no INT8: {error}", file=sys.stderr)
         if options.fp16:
             made += halved(bundle, evaluation, expected, options, rows)
         print(table(rows))

@@ -60,6 +60,7 @@ class Machine:
     seconds: dict[str, float] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
     now: float = 0.0
+    computed: float = 0.0  # seconds of a thread: one that waits for an accelerator computes nothing
     opened: list[str] = field(default_factory=list)
     absent: frozenset[str] = frozenset()
     slow: dict[str, float] = field(default_factory=dict)
@@ -67,7 +68,7 @@ class Machine:
 
     def how(self, wanted: Any = "auto", **settings: Any) -> How:
         made = How(wanted, 3.0, ("CPUExecutionProvider",), 1, "all", 0, self.processor, lambda: self.now, self._open)
-        return replace(made, own_time=lambda: self.now, **{"place": COLD, **settings})
+        return replace(made, own_time=lambda: self.computed, **{"place": COLD, **settings})
 
     def _open(self, bundle: models.Bundle, how: How) -> Session:
         name = f"{bundle.provider} {bundle.file}".strip()
@@ -90,7 +91,9 @@ class Slow:
 
     def run(self, names: Any, given: Any, *options: Any) -> Any:
         self._machine.ran()
-        self._machine.now += self._machine.seconds.get(self._file, 0.01)
+        seconds = self._machine.seconds.get(self._file, 0.01)
+        self._machine.now += seconds
+        self._machine.computed += 0.0 if " " in self._file else seconds
         if self._file in self._machine.broken:
             raise RuntimeError("an instruction that this processor lacks")
         return self._session.run(names, given, *options)

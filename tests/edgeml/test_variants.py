@@ -13,7 +13,9 @@ from edgeml import models
 from edgeml.bundle import MODEL
 from edgeml.errors import BundleError
 from edgeml.messages import encode
-from edgeml.variants import Processor, processor, runnable
+from edgeml.variants import CPU, Processor, processor, runnable
+
+CUDA = "CUDAExecutionProvider"
 
 
 def with_variant(folder: Path, **changes: Any) -> Path:
@@ -87,6 +89,25 @@ def test_a_variant_is_for_one_of_its_providers(tmp_path: Path) -> None:
     assert not runnable(variants, Processor("x86_64"))
     there = ("CUDAExecutionProvider", "CPUExecutionProvider")
     assert runnable(variants, Processor("x86_64"), there) == variants
+
+
+@pytest.mark.parametrize(
+    ("changes", "on_cuda"),
+    [
+        ({"precision": "fp16", "isa": "any", "providers": [CPU, CUDA]}, True),
+        ({"precision": "fp16", "isa": "x86_64", "providers": [CPU]}, False),
+        ({"precision": "int8", "isa": "any", "providers": [CPU, CUDA]}, True),
+        ({"precision": "int8", "isa": "any", "providers": ["MoonExecutionProvider"]}, False),
+        ({"precision": "fp16", "isa": "aarch64", "providers": [CUDA]}, False),
+    ],
+    ids=["both", "CPU", "any", "unknown", "another processor's"],
+)
+def test_fp16_and_what_is_for_any_processor_is_for_no_cpu(
+    changes: dict[str, Any], on_cuda: bool, tmp_path: Path
+) -> None:
+    variants = models.load(with_variant(tmp_path / "b", **changes)).manifest.variants
+    assert not runnable(variants, Processor("x86_64"))
+    assert runnable(variants, Processor("x86_64"), (CUDA, CPU)) == (variants if on_cuda else [])
 
 
 @pytest.mark.parametrize("made_there", [None, Path.mkdir])

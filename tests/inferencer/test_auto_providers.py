@@ -14,6 +14,7 @@ from edgeml.variants import CPU, Processor
 from inferencer.backends.onnx import OnnxBackend
 from inferencer.choices import LETHAL, Choice, put
 from inferencer.providers import present
+from inferencer.trial import ROUNDS
 from inferencer.variants import chosen
 from inferencer_support import classifier, mean_model
 from variants_support import (
@@ -94,10 +95,18 @@ def test_the_choice(kind: str, tmp_path: Path, memory: Path) -> None:
     asked = len(machine.opened)
     assert len(set(machine.opened)) == asked
     assert HALF not in machine.opened  # of the CPU
+    assert not (CUDA in machine.absent and HALF_ON_CUDA in machine.opened)  # which does not start for another file
     assert chosen(bundle, machine.how(wanted, accelerators=accelerators), memory) == found
     assert (len(machine.opened) == asked) is remembered
     if not remembered:
         assert json.loads(memory.read_bytes()) == {}
+
+
+def test_what_takes_long_to_start_is_measured_all_the_same(tmp_path: Path, memory: Path) -> None:
+    bundle, runs = models.load(classifier(tmp_path / "b")), list[bool]()
+    machine = replace(GPU, opened=[], slow={CUDA: 50.0}, ran=lambda: runs.append(True))
+    assert chosen(bundle, machine.how(accelerators=(CUDA,)), memory).provider == CUDA
+    assert len(runs) == 2 * (1 + ROUNDS)
 
 
 def test_a_bundle_without_variants_has_providers_to_choose_from(tmp_path: Path, memory: Path) -> None:

@@ -14,7 +14,7 @@ from edgeml.variants import CPU
 from inferencer.backends.onnx import OnnxModel
 from inferencer_support import classifier, make_context, picture, sample
 from support import eventually
-from variants_support import CUDA, models_of, runs, with_variants
+from variants_support import CUDA, changed, models_of, runs, with_variants
 
 Start = Callable[..., tuple[OnnxModel, Context]]
 
@@ -47,7 +47,9 @@ def test_where_the_cpu_is_all_nothing_is_tried_and_little_said(tmp_path: Path, s
     assert not (tmp_path / "work" / "variants.json").exists()
 
 
-def test_the_gpu_answers_once_it_was_tried(tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gpu_answers_once_it_was_tried(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     gpu, folder = Gpu(), classifier(tmp_path / "b", bias=0.25)
     gpu.put_into(monkeypatch)
     model, context = start(folder)
@@ -56,10 +58,12 @@ def test_the_gpu_answers_once_it_was_tried(tmp_path: Path, start: Start, monkeyp
     assert "x as fast as fp32 on the CPU" in note(context)
     assert told(context) == []
     assert set(gpu.asked) == {(CPU,), (CUDA, CPU)}
-    gpu.asked.clear()
+    caplog.set_level("INFO")
     again, context = start(folder)  # which remembers, and begins on the CPU all the same
     eventually(lambda: again.poll() and runs(again) == "fp32 CUDA")
-    assert gpu.asked[0] == (CPU,) or not gpu.asked  # sessions are shared
+    first, second = [record.getMessage() for record in caplog.records if "model loaded" in record.getMessage()]
+    assert "until other providers are tried" in first
+    assert "CUDA" in second
     assert told(context) == []
 
 
@@ -110,6 +114,10 @@ def test_one_that_fails_at_samples_gives_way_to_the_cpu(
     variant = runs(model)
     assert "CUDA" not in variant
     assert "fp16" not in variant
+    gpu.works = True
+    changed(folder, version="1.0.1")  # with which it is asked again
+    eventually(lambda: model.poll() and runs(model).endswith("CUDA"))
+    assert told(context) == []
 
 
 def test_an_error_of_a_sample_is_none_of_the_gpu(tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,20 @@ def test_what_is_measured_while_it_is_slow_is_not_remembered(kind: str, tmp_path
     assert bool(memory.exists() and json.loads(memory.read_bytes())) is remembered
 
 
+def test_a_moment_is_enough(tmp_path: Path) -> None:
+    root, memory, ran = tmp_path / "root", tmp_path / "variants.json", list[bool]()
+
+    def run() -> None:
+        ran.append(True)
+        files(root, HOT_NOW if 6 <= len(ran) < 10 else COLD_NOW)
+
+    machine = Machine(VNNI, FAST, ran=run)
+    bundle = models.load(with_variants(tmp_path / "b", "x86_64_vnni"))
+    assert chosen(bundle, machine.how(place=files(root, COLD_NOW)), memory).variant == "int8 x86_64_vnni"
+    assert len(ran) > 10
+    assert json.loads(memory.read_bytes()) == {}
+
+
 def test_what_is_known_runs_however_slow_it_is(tmp_path: Path) -> None:
     memory, machine = tmp_path / "variants.json", Machine(VNNI, FAST)
     bundle = models.load(with_variants(tmp_path / "b", "x86_64_vnni"))

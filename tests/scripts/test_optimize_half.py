@@ -60,6 +60,16 @@ def test_it_leaves_other_variants_alone(order: tuple[str, ...], tmp_path: Path, 
     assert sorted(variant.name for variant in models.load(bundle).manifest.variants) == ["fp16", "int8 x86_64_vnni"]
 
 
+def test_it_is_made_where_int8_cannot_be(
+    tmp_path: Path, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(optimize, "this_processor", lambda: Processor("riscv64"))
+    bundle = colours(tmp_path / "bundle")
+    assert optimize.main(arguments("--fp16", "--calibration", str(pictures(tmp_path / "c", 1)))) == 0
+    assert [variant.name for variant in models.load(bundle).manifest.variants] == ["fp16"]
+    assert "no INT8: no variants are known for this processor (riscv64)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("size", "allowed", "words"), [(1e6, 1.0, "is not finite"), (1.0, -1.0, "lost too much")], ids=["large", "coarse"]
 )
