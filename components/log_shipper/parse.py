@@ -240,7 +240,9 @@ class Parser:
         kept = level is None or _RANKS[level[:4]] >= self._minimum
         ahead = offset_ms(zone)
         tail = fraction_ms(fraction) - (ahead or 0)
-        if level is not None and match.end() <= 31 and line[0].isdecimal() and (ahead is not None or self._zone.is_utc):
+        # Nothing is dropped for a level that may go on after what the cache sees: `[DEBUGGER]` is none.
+        told = level is not None and match.end() <= (31 if kept else 30)
+        if told and line[0].isdecimal() and (ahead is not None or self._zone.is_utc):
             if len(self._tails) >= _MAX_TAILS:
                 self._tails.clear()
             self._tails[line[19:31]] = tail if kept else _DROPPED

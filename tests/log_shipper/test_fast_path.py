@@ -52,6 +52,7 @@ def found(parser: Parser, text: str) -> list[tuple[int, str, int]]:
 @settings(max_examples=150, deadline=None)
 @given(items=st.lists(lines, max_size=30))
 @example(items=["2026-11-21T10:00:00.001Z [INFO] a", "2026-11-21T10:00:00.001Z [INFO] b"] * 2)
+@example(items=["2026-11-21T10:00:00.001Z [DEBUG] a", "2026-11-21T10:00:00.001Z [DEBUGGER] is no level"])
 def test_caches_cold_and_warm_give_what_is_found_without_them(level: str, zone: str, items: list[str]) -> None:
     def parser() -> Parser:
         return Parser(level, None, rejoin_tracebacks=True, zone=Zone(zone), window=Window(0, now=lambda: NOW))
