@@ -18,6 +18,7 @@ VNNI = {"avx512_vnni", "avx_vnni"}  # either will do: ONNX Runtime's kernels kno
 CPU = "CPUExecutionProvider"
 # Of ONNX Runtime's providers those that compute in this machine, on no CPU, and need no settings; the preferred first.
 ACCELERATORS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "MIGraphXExecutionProvider")
+COMPILING = ("TensorrtExecutionProvider", "MIGraphXExecutionProvider")  # a program for each size of a model's input
 MAX_CPUINFO = 4 << 20  # bytes; a machine of 256 cores tells some 400 kB
 
 

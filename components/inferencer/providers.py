@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 SUSPECT_S = 10.0  # between two looks whether a provider still works
 CPU = (variants.CPU,)
-COMPILING = ("TensorrtExecutionProvider", "MIGraphXExecutionProvider")  # a program for each size of a model's input
 BESIDE = {"TensorrtExecutionProvider": ("CUDAExecutionProvider",)}  # who computes what it cannot, before the CPU does
 
 

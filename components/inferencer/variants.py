@@ -13,9 +13,8 @@ import msgspec
 from edgeml.bundle import MODEL, Bundle
 from edgeml.onnx_session import runtime
 from edgeml.throttling import is_throttled
-from edgeml.variants import runnable
+from edgeml.variants import COMPILING, runnable
 from inferencer import choices
-from inferencer.providers import COMPILING
 from inferencer.trial import Candidate, How, politely, tried
 
 NOT_TRIED, HOT = "not tried", "not tried, the CPU is slowed down"

@@ -73,9 +73,20 @@ def test_crops_are_answered_together_where_the_model_can(tmp_path: Path, nodes: 
 
 @pytest.mark.parametrize(
     ("side", "providers", "together"),
-    [(8, (), 16), (40, (), 3), (73, (), 1), (74, (), 1), (200, (), 1), (200, ("CUDAExecutionProvider",), 16)],
+    [
+        (8, (), 16),
+        (40, (), 3),
+        (73, (), 1),
+        (74, (), 1),
+        (200, (), 1),
+        (200, ("CUDAExecutionProvider",), 16),
+        (800, ("CUDAExecutionProvider",), 4),
+        (1400, ("CUDAExecutionProvider",), 1),
+        (8, ("TensorrtExecutionProvider", "CUDAExecutionProvider"), 1),
+        (8, ("MIGraphXExecutionProvider",), 1),
+    ],
 )
-def test_a_batch_on_a_processor_is_one_that_its_caches_hold(
+def test_a_batch_is_one_that_caches_or_memory_hold_and_of_one_where_each_size_is_compiled(
     tmp_path: Path, side: int, providers: tuple[str, ...], together: int
 ) -> None:
     loaded = models.load(batched(tmp_path / "b", FREE, side=side))

@@ -11,6 +11,7 @@ import numpy as np
 from edgeml.bundle import Bundle
 from edgeml.errors import BackendError, BundleError
 from edgeml.onnx_session import extras, first_line, give_back, shrinking
+from edgeml.variants import COMPILING, CPU
 from inferencer.preprocess import Geometry
 from inferencer.sample import Array, Outcome, Sample
 from inferencer.tasks.outputs import Output
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 NO_IMAGE = Geometry(0, 0)
 WHOLE = (1, 1)  # columns and rows of tiles
 MAX_BATCH = 16  # samples that are answered together
-PROCESSOR = "CPUExecutionProvider"
 # Of input, in a batch on a processor. It saves what each run costs by itself, and what is computed costs as much as it
 # does alone, or more once it leaves the caches: with 600 kB a sample already pairs do, with 16 kB more than eight.
 CACHED_BYTES = 64 << 10
+HELD_BYTES = 32 << 20  # of input, in a batch anywhere else: small pictures may become large ones
 
 
 class Runner(Protocol):
@@ -85,9 +86,10 @@ class Session:
 
     def together(self, samples: Sequence[tuple[Array, Geometry]]) -> int:
         """How many such samples it answers sooner at once than one after the other, tried with two of them."""
-        most = MAX_BATCH
-        if PROCESSOR in getattr(self._session, "get_providers", list)()[:1]:
-            most = min(MAX_BATCH, CACHED_BYTES // samples[0][0].nbytes)
+        first: list[str] = getattr(self._session, "get_providers", list)()[:1]
+        if set(first) & set(COMPILING):
+            return 1
+        most = min(MAX_BATCH, (CACHED_BYTES if first == [CPU] else HELD_BYTES) // samples[0][0].nbytes)
         return most if most > 1 and self._takes_batches(samples) else 1
 
     def _takes_batches(self, samples: Sequence[tuple[Array, Geometry]]) -> bool:
