@@ -23,7 +23,7 @@ from agreement import Answers, answers, compared, loss
 from bundles import calibrate, half, quantize
 from bundles.elsewhere import Elsewhere, ElsewhereError
 from bundles.quantize import Plan
-from bundles.trials import KEPT, LOST, SLOW, Row, cells, plotted, table
+from bundles.trials import KEPT, LOST, SLOW, Row, cells, chosen, plotted, table
 from edgeml import models
 from edgeml.bundle import MODEL, Bundle
 from edgeml.errors import EdgemlError
@@ -34,7 +34,7 @@ from variant_files import Made, for_accelerators, for_processor, with_variants
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
 MOST = 500  # samples of a folder
 ROUNDS = 10  # of measuring
-FASTER, MUCH = 1.05, 1.15  # than fp32, to be kept unless said, and than a more accurate one, to be preferred
+FASTER = 1.05  # than fp32, to be kept unless said
 CALIBRATED = 40  # of them at most
 FLOATS = (1, 2, 4, 8, 12, 16)  # nodes with weights that are left in float
 
@@ -117,27 +117,33 @@ def optimized(
     name = bundle.manifest.input.name
     feeds = [{name: tensor(bundle, sample)} for sample in samples(bundle, options.calibration)]
 
-    def tried(plan: Plan, isa: str, command: str = "") -> tuple[Row, Plan]:
-        row = judged(bundle, dataclasses.replace(plan, isas=(isa,)), evaluation, expected, options, command)
+    def tried(plan: Plan, isa: str) -> tuple[Row, Plan]:
+        plan, command = dataclasses.replace(plan, isas=(isa,)), "" if isa in here else options.run[isa]
+        row = judged(bundle, plan, evaluation, expected, options, command)
         said(row, rows)
         return row, plan
+
+    def best_of(tries: Sequence[tuple[Row, Plan]]) -> tuple[Row, Plan]:
+        best = chosen(tries)
+        if best[0].verdict == LOST and fast(best[0], options.min_gain):
+            order = sensitive(bundle, prepared, best[1], feeds[:: 1 + len(feeds) // 4])
+            best = with_floats(best, order, options.min_gain, tried)
+        return best
 
     first = []
     for method in options.method or calibrate.METHODS:
         ranges = calibrate.ranges(prepared, method, feeds[:: 1 + len(feeds) // CALIBRATED])
-        first += [tried(Plan(method, per_channel, (), here, ranges), here[0]) for per_channel in (True, False)]
-    best = chosen(first)
-    if best[0].verdict == LOST and (best[0].gain or 0) >= options.min_gain:
-        few = feeds[:: 1 + len(feeds) // 4]
-        best = with_floats(best, bundle, prepared, few, options.min_gain, lambda plan: tried(plan, here[0]))
-    row, plan = best
-    kept = [row] if row.verdict == KEPT else []
-    for isa, command in options.run.items() if kept else ():
-        if isa not in here and (other := tried(plan, isa, command)[0]).verdict == KEPT:
-            kept.append(other)
-    plan = dataclasses.replace(plan, isas=tuple(each.isa for each in kept))
+        first += [tried(Plan(method, per_channel, {}, (), ranges), here[0]) for per_channel in (True, False)]
+    row, plan = best_of(first)
+    kept: dict[str, tuple[Row, Plan]] = {here[0]: (row, plan)} if row.verdict == KEPT else {}
+    for isa in options.run if kept else ():
+        alike = dataclasses.replace(plan, excluded={isa: plan.excluded.get(here[0], ())})
+        if isa not in here and (other := best_of([tried(alike, isa)]))[0].verdict == KEPT:
+            kept[isa] = other
+    excluded = {isa: found.excluded[isa] for isa, (_, found) in kept.items() if found.excluded.get(isa)}
+    plan = dataclasses.replace(plan, isas=tuple(kept), excluded=excluded)
     contents = quantize.variants(model, plan)
-    made = [for_processor(each.isa, contents[quantize.file_name(each.isa)], each.accuracy) for each in kept]
+    made = [for_processor(isa, contents[quantize.file_name(isa)], row.accuracy) for isa, (row, _) in kept.items()]
     return plan, made
 
 
@@ -167,21 +173,23 @@ def said(row: Row, rows: list[Row]) -> None:
 
 def with_floats(
     best: tuple[Row, Plan],
-    bundle: Bundle,
-    prepared: Any,
-    feeds: Sequence[Any],
+    order: Sequence[tuple[str, ...]],
     min_gain: float,
-    tried: Callable[[Plan], Any],
+    tried: Callable[[Plan, str], tuple[Row, Plan]],
 ) -> tuple[Row, Plan]:
     """The same with the most sensitive nodes in float, as few as keep the loss small, while it is faster."""
-    plan = best[1]
-    order = sensitive(bundle, prepared, plan, feeds)
+    isa, plan = best[0].isa, best[1]
     for count in FLOATS:
         excluded = tuple(name for unit in order[:count] for name in unit)
-        best = tried(dataclasses.replace(plan, excluded=excluded))
-        if best[0].verdict != LOST or count >= len(order) or (best[0].gain or 0) < min_gain:
+        best = tried(dataclasses.replace(plan, excluded={isa: excluded}), isa)
+        if best[0].verdict != LOST or count >= len(order) or not fast(best[0], min_gain):
             break
     return best
+
+
+def fast(row: Row, min_gain: float) -> bool:
+    """Or not known to be slow: elsewhere nothing is timed."""
+    return row.gain is None or row.gain >= min_gain
 
 
 def sensitive(bundle: Bundle, prepared: Any, plan: Plan, feeds: Sequence[Any]) -> list[tuple[str, ...]]:
@@ -189,38 +197,18 @@ def sensitive(bundle: Bundle, prepared: Any, plan: Plan, feeds: Sequence[Any]) -
     plain = models.open_session(bundle, threads=1)
     expected = [plain.run(None, feed) for feed in feeds]
     found = []
-    for unit in units(prepared):
+    for unit in quantize.units(prepared):
         others = tuple(node.name for node in prepared.graph.node if node.name not in unit)
-        with opened(bundle, dataclasses.replace(plan, excluded=others)) as (_, _, session):
+        with opened(bundle, dataclasses.replace(plan, excluded=dict.fromkeys(plan.isas, others))) as (_, _, session):
             answers = [session.run(None, feed) for feed in feeds]
         found.append((sum(map(distance, answers, expected)), unit))
     return [unit for _, unit in sorted(found, reverse=True)]
-
-
-def units(prepared: Any) -> list[tuple[str, ...]]:
-    weights = {tensor.name for tensor in prepared.graph.initializer}
-    behind = {node.input[0]: node.name for node in prepared.graph.node if node.op_type in ("Relu", "Clip")}
-    heavy = [node for node in prepared.graph.node if len(node.input) > 1 and node.input[1] in weights]
-    return [
-        tuple(filter(None, (node.name, behind.get(node.output[0])))) for node in heavy if node.op_type in quantize.HEAVY
-    ]
 
 
 def distance(found: Sequence[Any], expected: Sequence[Any]) -> float:
     """How far outputs are off, each by its own size."""
     off = [np.sqrt(np.square(one - other).mean()) for one, other in zip(found, expected, strict=True)]
     return float(sum(one / (np.sqrt(np.square(other).mean()) + 1e-9) for one, other in zip(off, expected, strict=True)))
-
-
-def chosen(tried: Sequence[tuple[Row, Plan]]) -> tuple[Row, Plan]:
-    """The most accurate, by all measures; one scale a tensor where that is good enough and much faster."""
-
-    def rank(pair: tuple[Row, Plan]) -> tuple[float, ...]:
-        return pair[0].loss, *(-value for value in pair[0].accuracy.values())
-
-    best = min(tried, key=rank)
-    fast = [p for p in tried if p[0].verdict == KEPT and (p[0].gain or 0) > MUCH * (best[0].gain or 0)]
-    return min(fast, key=rank) if fast else best
 
 
 @contextlib.contextmanager
@@ -261,8 +249,8 @@ def judged(
     lost = loss(accuracy)
     slow = gain is not None and gain < options.min_gain
     verdict = LOST if lost > options.max_loss else SLOW if slow else KEPT
-    scales = "channel" if plan.per_channel else "tensor"
-    return Row(plan.isas[0], plan.method, scales, len(plan.excluded), accuracy, lost, gain, verdict)
+    scales, (isa,) = "channel" if plan.per_channel else "tensor", plan.isas
+    return Row(isa, plan.method, scales, len(plan.excluded.get(isa, ())), accuracy, lost, gain, verdict)
 
 
 def faster(plain: Any, variant: Any, feed: dict[str, Any]) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper, version_converter
 
-from bundles.graph import OPSET
+from bundles.graph import OPSET, Array
 
 OPERATORS = (
     *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Clip", "Relu", "MaxPool", "AveragePool"),
@@ -25,16 +25,16 @@ OPERATORS = (
 ISAS = ("x86_64_vnni", "x86_64", "aarch64")
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 SHIELD = "_shield"
-HALF = 64 / 127  # of weights' range: the sum of two products fits 16 bits then
+LARGEST = 127  # of two weights together: with rounding 128, and 255 times that fits 16 bits
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a model is quantized, and for which processors: what calibration found, and nodes that stay in float."""
+    """How a model is quantized, and for which processors: what calibration found, and what stays in float there."""
 
     method: str
     per_channel: bool
-    excluded: Sequence[str]
+    excluded: Mapping[str, Sequence[str]]
     isas: Sequence[str]
     ranges: Mapping[str, tuple[float, float]]
 
@@ -52,12 +52,12 @@ def variants(model: bytes, plan: Plan) -> dict[str, bytes]:
     """The files of a plan's variants, by name: the same bytes for the same arguments.
 
     Activations are unsigned on x86-64, whose instructions multiply unsigned by signed numbers. Those without VNNI add
-    two products in 16 bits, so that weights have 7 bits there. On ARM both are signed.
+    two products in 16 bits, so that weights are smaller there. On ARM both are signed.
     """
     prepared = prepare(model)
-    base = _quantized(prepared, plan)
-    forms = {"x86_64_vnni": lambda: base, "x86_64": lambda: _reduced(base, prepared), "aarch64": lambda: _signed(base)}
-    return {file_name(isa): serialized(forms[isa]()) for isa in plan.isas}
+    forms = {"x86_64_vnni": lambda base: base, "x86_64": lambda base: _narrowed(base, prepared), "aarch64": _signed}
+    bases = {isa: _quantized(prepared, plan, plan.excluded.get(isa, ())) for isa in plan.isas}
+    return {file_name(isa): serialized(forms[isa](base)) for isa, base in bases.items()}
 
 
 def prepare(model: bytes) -> onnx.ModelProto:
@@ -70,7 +70,15 @@ def prepare(model: bytes) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(loaded)
 
 
-def _quantized(prepared: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
+def units(prepared: onnx.ModelProto) -> list[tuple[str, ...]]:
+    """Names of nodes with weights, each with that of the activation behind it."""
+    weights = {tensor.name for tensor in prepared.graph.initializer}
+    behind = {node.input[0]: node.name for node in prepared.graph.node if node.op_type in ("Relu", "Clip")}
+    heavy = [node for node in prepared.graph.node if len(node.input) > 1 and node.input[1] in weights]
+    return [tuple(filter(None, (node.name, behind.get(node.output[0])))) for node in heavy if node.op_type in HEAVY]
+
+
+def _quantized(prepared: onnx.ModelProto, plan: Plan, excluded: Sequence[str]) -> onnx.ModelProto:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as edgeml.onnx_session does
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorsData
@@ -78,8 +86,8 @@ def _quantized(prepared: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
 
     model = _copy(prepared)
     ranges: dict[str, Any] = {name: (np.float32(low), np.float32(high)) for name, (low, high) in plan.ranges.items()}
-    _shielded(model, plan)
-    left = {*plan.excluded, *(node.name for node in model.graph.node if node.name.endswith(SHIELD))}
+    _shielded(model, plan, excluded)
+    left = {*excluded, *(node.name for node in model.graph.node if node.name.endswith(SHIELD))}
     nodes = [node.name for node in model.graph.node if node.op_type in OPERATORS and node.name not in left]
     logging.disable(logging.WARNING)  # which asks for steps that were taken
     try:
@@ -97,7 +105,7 @@ def _quantized(prepared: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
     return made
 
 
-def _shielded(model: onnx.ModelProto, plan: Plan) -> None:
+def _shielded(model: onnx.ModelProto, plan: Plan, excluded: Sequence[str]) -> None:
     """Put a Clip, which changes nothing, before what stays in float.
 
     Between numbers that are quantized ONNX Runtime quantizes weights by itself, with one scale a tensor, which is what
@@ -105,7 +113,7 @@ def _shielded(model: onnx.ModelProto, plan: Plan) -> None:
     """
     kept = []
     for node in model.graph.node:
-        if node.name in plan.excluded and node.op_type in HEAVY and node.input[0] in plan.ranges:
+        if node.name in excluded and node.op_type in HEAVY and node.input[0] in plan.ranges:
             name, bounds = f"{node.name}{SHIELD}", plan.ranges[node.input[0]]
             for which, bound in zip(("low", "high"), bounds, strict=True):
                 model.graph.initializer.append(numpy_helper.from_array(np.array(bound, np.float32), f"{name}_{which}"))
@@ -122,28 +130,50 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def _reduced(base: onnx.ModelProto, prepared: onnx.ModelProto) -> onnx.ModelProto:
-    """Weights in 7 bits, and biases in the scale that follows."""
+def _narrowed(base: onnx.ModelProto, prepared: onnx.ModelProto) -> onnx.ModelProto:
+    """Weights so small that any two products fit 16 bits, and biases in the scale that follows.
+
+    Those of depthwise convolutions stay as they are: their kernels add in 32 bits.
+    """
     model = _copy(base)
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in base.graph.initializer}
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    floats = {tensor.name: tensor for tensor in prepared.graph.initializer}
+    floats = {f"{tensor.name}_quantized": numpy_helper.to_array(tensor) for tensor in prepared.graph.initializer}
+    makers = {node.output[0]: node for node in model.graph.node if node.input and node.input[0] in floats}
     for node in model.graph.node:
-        if node.op_type != "DequantizeLinear" or node.input[0] not in tensors:
+        made = [makers[name] for name in node.input[1:] if name in makers] if node.op_type in HEAVY else []
+        if not made or _depthwise(node, arrays[made[0].input[0]]):
             continue
-        whole, scale = tensors[node.input[0]], tensors[node.input[1]]
-        origin = floats[node.input[0].removesuffix("_quantized")]
-        sides = [1] * len(whole.dims)
-        if numpy_helper.to_array(scale).size > 1:
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-            sides[axis] = scale.dims[0]
-        wider = (numpy_helper.to_array(scale) / HALF).astype(np.float32)
-        values = np.rint(numpy_helper.to_array(origin).astype(np.float64) / wider.reshape(sides))
-        limits = np.iinfo(np.int32) if whole.data_type == TensorProto.INT32 else None
-        low, high = (limits.min, limits.max) if limits else (-64, 64)
-        kind = numpy_helper.to_array(whole).dtype
-        whole.CopyFrom(numpy_helper.from_array(values.clip(low, high).astype(kind), whole.name))
-        scale.CopyFrom(numpy_helper.from_array(wider, scale.name))
+        wider = _wider(floats[made[0].input[0]], arrays[made[0].input[1]], _axis(made[0]))
+        for each in made:
+            whole, scale = arrays[each.input[0]], (arrays[each.input[1]] * wider).astype(np.float32)
+            most = np.iinfo(whole.dtype).max
+            values = np.rint(floats[each.input[0]] / _along(scale, _axis(each), whole.ndim)).clip(-most, most)
+            tensors[each.input[0]].CopyFrom(numpy_helper.from_array(values.astype(whole.dtype), each.input[0]))
+            tensors[each.input[1]].CopyFrom(numpy_helper.from_array(scale, each.input[1]))
     return model
+
+
+def _wider(weights: Array, scale: Array, axis: int) -> Array:
+    """How many times `scale` makes the two largest weights of a channel that have one sign add up to 127 at most."""
+    channels = np.moveaxis(weights / _along(scale, axis, weights.ndim), axis, 0).reshape(scale.size, -1)
+    sums = [np.sort(np.maximum(each, 0), axis=1)[:, -2:].sum(axis=1) for each in (channels, -channels)]
+    return np.asarray(np.maximum(np.maximum(*sums) / LARGEST, 1).reshape(scale.shape))
+
+
+def _along(scale: Array, axis: int, dimensions: int) -> Array:
+    """One number, or one a channel of an array, with doubles for what is computed of them."""
+    sides = [-1 if place == axis else 1 for place in range(dimensions)]
+    return scale.astype(np.float64).reshape(sides if scale.size > 1 else ())
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+
+
+def _depthwise(node: onnx.NodeProto, weights: Array) -> bool:
+    group = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+    return node.op_type == "Conv" and group > 1 and weights.shape[:2] == (group, 1)
 
 
 def _signed(base: onnx.ModelProto) -> onnx.ModelProto:

@@ -52,7 +52,7 @@ def test_a_face_reaches_s3_and_mqtt(profile: str, start: Start, cloud: LocalClou
                 lambda: [o["Key"] for o in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])], 10, "crops in S3"
             )
         assert result["pipeline"] == "faces"
-        assert (result["model"]["name"], result["model"]["version"]) == ("FaceDetector", "1.1.0")
+        assert (result["model"]["name"], result["model"]["version"]) == ("FaceDetector", "1.1.1")
         (face,) = result["results"]
         assert face["label"] == "face"
         assert face["score"] > 0.5

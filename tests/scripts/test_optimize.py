@@ -3,23 +3,26 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
 import agreement
 import optimize
-from bundles import calibrate, elsewhere, quantize
+from bundles import elsewhere, quantize
+from bundles.trials import LOST, Row
 from edgeml import models
+from edgeml.bundle import Bundle
 from edgeml.messages import Classification, Detection
-from edgeml.onnx_session import runtime
 from edgeml.variants import Processor
 from optimize_support import SIDE, coloured, colours, pictures
 from ota_support import colour_files
+from quantize_support import largest_pair
 
 Arguments = Callable[..., list[str]]
 
@@ -69,9 +72,27 @@ def test_each_kind_of_processor_gets_its_own_numbers(bundle: Path, tmp_path: Pat
         np.testing.assert_allclose(found, expected, atol=0.1 * np.abs(expected).max())
         graph = onnx.load_from_string(made.read(variant.file)).graph
         arrays = [numpy_helper.to_array(one) for one in graph.initializer]
-        largest = max(int(np.abs(one.astype(int)).max()) for one in arrays if one.dtype == np.int8 and one.ndim > 1)
-        kinds[variant.isa] = (any(one.dtype == np.uint8 for one in arrays), largest > 64)
-    assert kinds == {"x86_64_vnni": (True, True), "x86_64": (True, False), "aarch64": (False, True)}
+        small = all(largest_pair(one) <= 128 for one in arrays if one.dtype == np.int8 and one.ndim > 1)
+        kinds[variant.isa] = (any(one.dtype == np.uint8 for one in arrays), small)
+    assert kinds == {"x86_64_vnni": (True, False), "x86_64": (True, True), "aarch64": (False, False)}
+
+
+def test_a_processor_elsewhere_has_nodes_in_float_of_its_own(
+    bundle: Path, tmp_path: Path, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = optimize.judged
+
+    def strict(bundle: Bundle, plan: quantize.Plan, *others: Any) -> Row:
+        row = judged(bundle, plan, *others)
+        return row if row.isa != "aarch64" or row.floats else replace(row, verdict=LOST)
+
+    monkeypatch.setattr(optimize, "judged", strict)
+    plan = tmp_path / "variants.json"
+    assert optimize.main(arguments("--run", f"aarch64={sys.executable}", "--plan", str(plan))) == 0
+    made = models.load(bundle)
+    assert [(isa, len(names)) for isa, names in quantize.read_plan(plan).excluded.items()] == [("aarch64", 1)]
+    again = quantize.variants(made.read("model.onnx"), quantize.read_plan(plan))
+    assert again == {variant.file: made.read(variant.file) for variant in made.manifest.variants}
 
 
 def test_arrays_of_pictures_are_as_good(bundle: Path, tmp_path: Path) -> None:
@@ -211,34 +232,3 @@ def test_numbers_agree_by_what_they_are_off() -> None:
     expected = [np.array([0.0, 2.0])]
     assert agreement.compared("regression", [np.array([0.1, 2.1])], expected)["agreement"] == pytest.approx(0.9)
     assert agreement.loss(agreement.compared("anomaly", [np.array([0.0, np.nan])], expected)) == 1
-
-
-def test_what_is_left_in_float_stays_in_float(tmp_path: Path) -> None:
-    """ONNX Runtime would quantize it when it loads the model, with one scale for weights that have none in common."""
-    random = np.random.default_rng(0)
-    weights = [random.normal(0, 0.3, (4, 4, 1, 1)).astype(np.float32) for _ in range(3)]
-    weights[1][0] *= 1000
-    weights[2][:, 0] /= 1000
-    names = ("input", "one", "two", "output")
-    nodes = [
-        helper.make_node("Conv", [names[place], f"w{place}"], [names[place + 1]], f"conv{place}") for place in range(3)
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 4, 8, 8])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 4, 8, 8])],
-        [numpy_helper.from_array(weight, f"w{place}") for place, weight in enumerate(weights)],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
-    feeds = [{"input": random.normal(0, 1, (1, 4, 8, 8)).astype(np.float32)} for _ in range(4)]
-    ranges = calibrate.ranges(quantize.prepare(model), "minmax", feeds)
-    plan = quantize.Plan("minmax", True, ("conv1",), ("x86_64_vnni",), ranges)
-    ((_, made),) = quantize.variants(model, plan).items()
-    options = runtime().SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
-    options.graph_optimization_level = runtime().GraphOptimizationLevel.ORT_ENABLE_BASIC  # all keep names
-    runtime().InferenceSession(made, options, providers=["CPUExecutionProvider"])
-    kept = {tensor.name: tensor.data_type for tensor in onnx.load(tmp_path / "loaded.onnx").graph.initializer}
-    floats = [name for name, kind in kept.items() if kind == TensorProto.FLOAT and name.startswith("w1")]
-    assert floats, kept

@@ -21,7 +21,7 @@ from localdev.cloud.iot_jobs import IotJobs
 from localdev.demo.stage import SIGNING_KEY, THING, Configuration, Evidence, Stage
 from localdev.workspace import ROOT, bundle
 
-MODEL, OLD, NEW, BROKEN = "FaceDetector", "1.1.0", "1.2.0", "1.3.0"
+MODEL, OLD, NEW, BROKEN = "FaceDetector", "1.1.1", "1.2.0", "1.3.0"
 REGISTER = ROOT / "cloud" / "training" / "register_model.py"
 REGISTER_TIMEOUT_S = 60
 FLOWING = 20  # results before the approval
