@@ -50,8 +50,9 @@ class Batch:
         self.in_order = self.in_order and ordered == times and (not self.times or self.times[-1] <= times[0])
         if ordered[0] // DAY_MS != day or ordered[-1] // DAY_MS != day:
             count = next(index for index, time in enumerate(times) if time // DAY_MS != day)
-        self.times += times[:count]
-        self.texts += records.texts[:count]
+        whole = count == len(times)
+        self.times += times if whole else times[:count]
+        self.texts += records.texts if whole else records.texts[:count]
         return count
 
     def chronological(self) -> tuple[list[int], list[str]]:

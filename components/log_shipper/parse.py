@@ -15,8 +15,9 @@ from operator import add, itemgetter, length_hint
 from edgeml.pace import Throttle
 from log_shipper.copier import decoded, emf_of, may_hold_metrics, rejoin
 from log_shipper.records import Attach, Records
+from log_shipper.seconds import Seconds
 from log_shipper.times import DAY_MS as DAY_MS
-from log_shipper.times import EARLIEST_MS, ZONE, Window, Zone, claimed_ms, fraction_ms, offset_ms, wall_ms
+from log_shipper.times import ZONE, Window, Zone, claimed_ms, fraction_ms, offset_ms, wall_ms
 from log_shipper.times import iso_ms as iso_ms
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ LEVELS = {"TRACE": 0, "DEBUG": 1, "INFO": 2, "WARN": 3, "ERROR": 4}
 _RANKS = {name[:4]: rank for name, rank in LEVELS.items()} | {"NOTI": 2, "FATA": 5, "CRIT": 5}
 
 _DROPPED = -(2**62)
-_MAX_SECONDS, _MAX_TAILS = 4096, 16384
+_MAX_TAILS = 16384
 PATTERN_SEES = 2000  # characters of a line that a pattern of the user's own is tried on: it may be slow on more
 
 _DATED = re.compile(
@@ -33,34 +34,13 @@ _DATED = re.compile(
     r"(?:\s+\[(TRACE|DEBUG|INFO|WARN|ERROR|FATAL)\b)?",
     re.ASCII,
 )
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d", re.ASCII)
 _JSON_LEVEL = re.compile(r'"level"\s*:\s*"([A-Za-z]{4})')
 _BOM = "\ufeff"
 _TIME_KEYS = ("timestamp", "@timestamp", "time", "ts")
 _ENDS = (",", "}")
-_SECOND, _TAIL = itemgetter(slice(19)), itemgetter(slice(19, 31))
+_TAIL = itemgetter(slice(19, 31))
 _TRACEBACK = "Traceback (most recent call last):"
 _NUMBERS = list(range(10_000))  # as many as a batch has lines: not made anew for each
-
-
-class _Seconds(dict[str, int]):
-    """Unix ms of what was looked up lately, as if it were UTC. KeyError for what is no time, or one before 2001."""
-
-    def __missing__(self, key: str) -> int:
-        moment = wall_ms(key) if _MOMENT.fullmatch(key) else None
-        if moment is None or moment <= EARLIEST_MS + DAY_MS:  # times below 0 mark what is dropped
-            raise KeyError(key)
-        if len(self) >= _MAX_SECONDS:
-            self.clear()
-        self[key] = moment
-        return moment
-
-    def find(self, key: str) -> int | None:
-        """The same of any time at all; None for what is none."""
-        try:
-            return self[key]
-        except KeyError:
-            return wall_ms(key)
 
 
 class Parser:
@@ -84,7 +64,7 @@ class Parser:
         self._rejoin = rejoin_tracebacks
         self._zone = zone or Zone()
         self.window = window or Window()
-        self._seconds = _Seconds()
+        self._seconds = Seconds()
         self._tails: dict[str, int] = {}
         self._faults = Throttle()
 
@@ -135,9 +115,8 @@ class Parser:
     def _text(self, lines: list[str], arrival: int, attach: Attach) -> Records:
         records = Records(attach=attach)
         joined: dict[int, int] = {}
-        of_second, of_tail = iter(lines), iter(lines)
-        seconds = map(self._seconds.__getitem__, map(_SECOND, of_second))
-        times = map(add, seconds, map(self._tails.__getitem__, map(_TAIL, of_tail)))
+        of_tail, seconds = iter(lines), self._seconds.of(lines)
+        times = map(add, map(self._tails.__getitem__, map(_TAIL, of_tail)), seconds)
         begin, known = 0, False
         while not known:
             before = len(records.times)
@@ -145,12 +124,10 @@ class Parser:
                 records.times.extend(times)  # as far as both caches know, and all of it in C
                 known = True
             except KeyError:
-                pass
-            end = len(lines) - length_hint(of_second)
-            if not known:
-                if length_hint(of_tail) > length_hint(of_second):
-                    next(of_tail)
-                end -= 1
+                next(seconds)  # of the line whose tail is not known
+            except TypeError:
+                pass  # a known tail, and no second before it
+            end = len(lines) - length_hint(of_tail) - (not known)
             _take(records, before, lines, begin, end)
             if not known and lines[end]:
                 self._slow(records, joined, end, lines[end], arrival)
@@ -234,7 +211,9 @@ class Parser:
 
     def _text_time(self, line: str, match: re.Match[str], arrival: int, last: int) -> int | None:
         day, clock, fraction, zone, level = match.groups()
-        second = self._seconds.find(f"{day}T{clock}")
+        second = self._seconds[key := f"{day}T{clock}"]
+        if second is None:
+            second = wall_ms(key)
         if second is None:  # looks like a date and is none, such as 2022-13-41
             return None
         kept = level is None or _RANKS[level[:4]] >= self._minimum
@@ -268,7 +247,7 @@ def _take(records: Records, before: int, lines: list[str], begin: int, end: int)
     times = records.times[before:] if before else records.times
     records.attach = Attach.RECORD if times[-1] > 0 else Attach.DROPPED
     if sorted(times)[0] > 0:  # faster than `min`, as they mostly are in order
-        records.texts += lines[begin:end]
+        records.texts += lines if end - begin == len(lines) else lines[begin:end]
         records.starts += _NUMBERS[begin:end] if end <= len(_NUMBERS) else range(begin, end)
         return
     kept = [index for index, time in enumerate(times, begin) if time > 0]

@@ -1,5 +1,7 @@
 """Whatever the lines of a log are, the parser's caches give what it finds without them."""
 
+from random import Random
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -7,12 +9,14 @@ from hypothesis import strategies as st
 from log_shipper.batch import Batch
 from log_shipper.parse import Parser
 from log_shipper.records import Records
+from log_shipper.seconds import Seconds
 from log_shipper.times import Window, Zone
 
 NOW = 1_795_255_200
 ARRIVAL = NOW * 1000 - 5
 METRICS = '"CloudWatchMetrics"'  # a text that has it is read without caches
 CONTEXT = "{scriptName=x, serviceName=a, currentState=RUNNING}"
+DENSE = [f"2026-11-21T10:00:{at // 100:02}.{at % 20:03}Z [{('INFO', 'DEBUG')[at % 7 > 5]}] {at}" for at in range(450)]
 
 seconds = st.one_of(
     st.builds(
@@ -53,6 +57,11 @@ def found(parser: Parser, text: str) -> list[tuple[int, str, int]]:
 @given(items=st.lists(lines, max_size=30))
 @example(items=["2026-11-21T10:00:00.001Z [INFO] a", "2026-11-21T10:00:00.001Z [INFO] b"] * 2)
 @example(items=["2026-11-21T10:00:00.001Z [DEBUG] a", "2026-11-21T10:00:00.001Z [DEBUGGER] is no level"])
+@example(items=DENSE)
+@example(items=[*DENSE[:100], "more", *DENSE[90:]])
+@example(items=[*DENSE[:10], DENSE[-1], *DENSE[10:99]])
+@example(items=["2026-02-30T10:00:00.001Z [INFO] no such day"] * 200)
+@example(items=["0001-01-01T00:00:00.001Z [INFO] Go"] * 100 + DENSE)
 def test_caches_cold_and_warm_give_what_is_found_without_them(level: str, zone: str, items: list[str]) -> None:
     def parser() -> Parser:
         return Parser(level, None, rejoin_tracebacks=True, zone=Zone(zone), window=Window(0, now=lambda: NOW))
@@ -63,6 +72,13 @@ def test_caches_cold_and_warm_give_what_is_found_without_them(level: str, zone: 
     with_caches = parser()
     for _ in range(3):
         assert found(with_caches, text) == [(time, line, start - 1) for time, line, start in expected]
+
+
+@given(stretches=st.lists(st.tuples(lines, st.integers(1, 90)), max_size=8), seed=st.randoms(use_true_random=False))
+def test_seconds_of_many_lines_are_those_of_each(stretches: list[tuple[str, int]], seed: Random) -> None:
+    many = [f"{line}{seed.randrange(9)}" for line, count in stretches for _ in range(count)]
+    known = Seconds()
+    assert list(known.of(many)) == list(known.of(many)) == [Seconds()[line[:19]] for line in many]
 
 
 @given(groups=st.lists(st.lists(st.integers(0, 5), max_size=5), max_size=5))
