@@ -10,7 +10,7 @@ fast, but leaves a newline on each line, and cutting that off costs what was won
 putting the times between its lines afterwards costs as much as the structs do. Smaller blocks, which would stay in the
 cache, change nothing.
 
-`datetime` costs 1 us a line and a regular expression another, so the 19 characters up to the second and the 12 after
+`datetime` costs 1 us a line and a regular expression another, so the 19 characters up to the second and the 13 after
 them (fraction and level, which repeat) are looked up, and only what is new is parsed. msgspec encodes a list of structs
 as fast as orjson encodes one of dicts, so there is no orjson.
 """
@@ -45,7 +45,7 @@ _JSON_LEVEL = re.compile(r'"level"\s*:\s*"([A-Za-z]{4})')
 _BOM = "\ufeff"
 _TIME_KEYS = ("timestamp", "@timestamp", "time", "ts")
 _ENDS = (",", "}")
-_TAIL = itemgetter(slice(19, 31))
+_TAIL = itemgetter(slice(19, 32))
 _TRACEBACK = "Traceback (most recent call last):"
 _NUMBERS = list(range(10_000))  # as many as a batch has lines: not made anew for each
 
@@ -227,12 +227,12 @@ class Parser:
         kept = level is None or _RANKS[level[:4]] >= self._minimum
         ahead = offset_ms(zone)
         tail = fraction_ms(fraction) - (ahead or 0)
-        # Nothing is dropped for a level that may go on after what the cache sees: `[DEBUGGER]` is none.
-        told = level is not None and match.end() <= (31 if kept else 30)
-        if told and line[0].isdecimal() and (ahead is not None or self._zone.is_utc):
+        # What the cache sees includes the character after the level: `[DEBUGGER]` is none.
+        told = level is not None and match.end() <= 31 and line[0].isdecimal()
+        if told and (ahead is not None or self._zone.is_utc):
             if len(self._tails) >= _MAX_TAILS:
                 self._tails.clear()
-            self._tails[line[19:31]] = tail if kept else _DROPPED
+            self._tails[_TAIL(line)] = tail if kept else _DROPPED
             self._drops = self._drops or not kept
         if not kept:
             return _DROPPED
