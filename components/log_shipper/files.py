@@ -151,7 +151,7 @@ class FileSource:
                 records.cut(len(records.times) - 1)
             if not wanted:
                 return 0, limited
-        if end > MAX_MESSAGE:
+        if end > MAX_MESSAGE and 4 * max(map(len, records.texts), default=0) > MAX_MESSAGE:  # UTF-8 takes up to 4 bytes
             records = _split(records)
         taken = batch.add(records)
         if taken < len(records.times):

@@ -146,6 +146,14 @@ def test_a_file_of_any_bytes_is_read_to_its_end_once(tmp_path: Path, data: bytes
     assert words("".join(found)) == words(data)
 
 
+@pytest.mark.parametrize("letter", ["a", "ü", "€", "😀"])
+def test_a_line_that_fits_a_batch_and_no_event_comes_in_pieces(tmp_path: Path, letter: str) -> None:
+    line = letter * ((MAX_MESSAGE + 20_000) // len(letter.encode()))
+    found = read_of(tmp_path, f"{line}\n".encode(), Parser("TRACE", None, rejoin_tracebacks=True))
+    assert "".join(found) == line
+    assert all(len(text.encode()) <= MAX_MESSAGE for text in found)
+
+
 def test_a_file_with_carriage_returns_only_has_lines(tmp_path: Path) -> None:
     block = b"2026-11-21T10:00:00Z [INFO] a\r2026-11-21T10:00:01Z [INFO] b\r at c\r\n at d\r"
     assert read_of(tmp_path, block, Parser("TRACE", None, rejoin_tracebacks=True)) == [
