@@ -35,9 +35,8 @@ def registry(cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         yield ModelRegistry(cloud, tmp_path)
 
 
-def execution(cloud: LocalCloud) -> dict[str, Any]:
+def execution(iot: Any) -> dict[str, Any]:
     """Of the newest job on the device."""
-    iot = cloud.aws.client("iot")
     summaries = iot.list_job_executions_for_thing(thingName=THING)["executionSummaries"]
     newest = max(summaries, key=lambda each: each["jobExecutionSummary"]["queuedAt"])["jobId"]
     return dict(iot.describe_job_execution(jobId=newest, thingName=THING)["execution"])
@@ -65,8 +64,9 @@ def test_what_is_approved_answers_on_the_device_and_what_is_rejected_never_reach
         "backend": {"type": "onnx", "model": "Colour"},
         "iot_core": {"enabled": False},
     }
-    camera = {"type": "test_pattern", "width": 64, "height": 48, "fps": 20}
+    camera = {"type": "test_pattern", "width": 64, "height": 48, "fps": 5}
     seen: list[str] = []
+    iot = cloud.aws.client("iot")
     first, second, third = (registry.register(colour_files(version)) for version in ("1.0.0", "2.0.0", "3.0.0"))
     with start(
         {
@@ -80,13 +80,13 @@ def test_what_is_approved_answers_on_the_device_and_what_is_rejected_never_reach
         )
         for version, package in (("1.0.0", first), ("3.0.0", third)):
             registry.decide(package, "Approved")
-            told_again(cloud, package)
             answers(seen, version)
-            eventually(lambda: execution(cloud)["status"] == "SUCCEEDED", 5, "success told to the cloud")
+            eventually(lambda: execution(iot)["status"] == "SUCCEEDED", 5, "success told to the cloud")
+        told_again(cloud, third)
         registry.decide(second, "Rejected")
         assert len(registry.jobs()) == 2
         registry.decide(second, "Approved")  # after a newer one: the device refuses what is older
-        eventually(lambda: execution(cloud)["status"] == "FAILED", 10, "a refusal")
-        assert "version 2.0.0 is not newer than 3.0.0" in execution(cloud)["statusDetails"]["detailsMap"]["reason"]
+        eventually(lambda: execution(iot)["status"] == "FAILED", 10, "a refusal")
+        assert "version 2.0.0 is not newer than 3.0.0" in execution(iot)["statusDetails"]["detailsMap"]["reason"]
         assert seen[-1] == "3.0.0"
     assert set(seen) == {"1.0.0", "3.0.0"}
