@@ -5,6 +5,7 @@ for each component takes minutes in a fresh tree; links to the files that pip pu
 Python, another version or hash, or a file that is missing: then the artifact's own install step does it.
 """
 
+import compileall
 import hashlib
 import os
 import re
@@ -21,6 +22,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "venvs"
+CODE = ROOT / ".cache" / "code"
 LOCK = ROOT / "requirements.lock"  # that scripts/setup makes .venv from
 INSTALL_TIMEOUT_S = 900
 _VENV_TIMEOUT_S = 60
@@ -49,6 +51,21 @@ def environment(archive: Path, python: str) -> Path | None:
             stamp.unlink(missing_ok=True)
             stamp.write_text(made_of)
     return (place / "venv").resolve()
+
+
+def unpacked(archive: Path) -> Path:
+    """An artifact's files with its modules compiled, from the cache or made now. For one process at a time."""
+    place = CODE / archive.stem / hashlib.sha256(archive.read_bytes()).hexdigest()
+    if not place.exists():
+        shutil.rmtree(place.parent, ignore_errors=True)  # of other builds
+        place.parent.mkdir(parents=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as made:
+            files = Path(made) / archive.stem
+            with zipfile.ZipFile(archive) as zipped:
+                zipped.extractall(files)
+            compileall.compile_dir(files, quiet=1)
+            files.rename(place)
+    return place
 
 
 def installed(artifact: Path, work: Path, python: str) -> None:

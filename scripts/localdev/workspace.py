@@ -1,4 +1,4 @@
-"""Built components, and their virtual environments made once and lent to many core roots."""
+"""Built components, and their virtual environments and compiled code made once and lent to many core roots."""
 
 import atexit
 import fcntl
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import build as build_script
-from localdev.environments import environment
+from localdev.environments import environment, unpacked
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILDS = ROOT / ".cache" / "builds"
@@ -84,6 +84,7 @@ class Workspace:
 
         `python` is what runs the install step: under sudo that of its secure_path, which may be another one.
         The environment itself is made once per lock, as localdev.environments says; the one before is kept.
+        The code goes to where a core without it would unpack it, compiled, as it is at every start but the first.
         """
         builds = self.build(packages)
         for number, build in enumerate(builds, 1):
@@ -96,8 +97,20 @@ class Workspace:
                 work.mkdir(parents=True, exist_ok=True)
                 (work / "venv").unlink(missing_ok=True)
                 (work / "venv").symlink_to(venv)
+                self._lend_code(archive, root / "packages")
             if any("EDGEML_PRIVATE" in recipe.read_text() for recipe in build.glob("recipes/*")):
                 self._lend_to_root(archive, root / "private")
+
+    def _lend_code(self, archive: Path, packages: Path) -> None:
+        component = Path(*archive.parts[-3:-1])  # name and version
+        held = packages / "artifacts" / component / archive.name
+        if held.exists():
+            return
+        target = packages / "artifacts-unarchived" / component / archive.stem
+        with _locked(BUILD_LOCKS / archive.stem, BUILD_TIMEOUT_S):
+            shutil.copytree(unpacked(archive), target, dirs_exist_ok=True)
+        held.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(archive, held)
 
     def _lend_to_root(self, archive: Path, private: Path) -> None:
         """Where a privileged component's own script looks, which the core runs with its own python3."""
@@ -115,13 +128,14 @@ class Workspace:
 
 
 def prepare() -> None:
-    """Builds every component and makes its environment, unless that is done. Processes share the work."""
+    """Builds every component, makes its environment and compiles it, unless that is done. Processes share the work."""
     packages = list(build_script.component_folders())
     random.shuffle(packages)  # who comes to one that another process is at waits for it
     for package in packages:
         with _locked(BUILD_LOCKS / package, BUILD_TIMEOUT_S):
             for archive in _built(package).glob("artifacts/*/*/*.zip"):
-                environment(archive, "python3")
+                if environment(archive, "python3") is not None:
+                    unpacked(archive)
 
 
 def recipes(builds: Iterable[Path]) -> list[Path]:

@@ -1,6 +1,7 @@
 """Builds for tests, the demo and benchmarks, of which several may run at a time."""
 
 import fcntl
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,23 @@ def test_the_install_step_finds_a_lent_environment_done(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert {path.name for path in work.iterdir()} == {"venv"}
+
+
+def test_lent_code_is_what_the_archive_holds_and_needs_no_compiling(tmp_path: Path) -> None:
+    builds = workspace.Workspace()
+    builds.lend_venvs(["serial_scraper"], tmp_path)
+    (build,) = builds.build(["serial_scraper"])
+    (archive,) = build.glob("artifacts/*/*/*.zip")
+    packages, version = tmp_path / "packages", Path(*archive.parts[-3:-1])
+    assert (packages / "artifacts" / version / archive.name).read_bytes() == archive.read_bytes()
+    lent = packages / "artifacts-unarchived" / version / archive.stem
+    with zipfile.ZipFile(archive) as zipped:
+        content = {name: zipped.read(name) for name in zipped.namelist()}
+    files = {path for path in lent.rglob("*") if path.is_file()}
+    assert {str(path.relative_to(lent)): path.read_bytes() for path in files if path.suffix != ".pyc"} == content
+    for source in lent.rglob("*.py"):
+        compiled = Path(importlib.util.cache_from_source(source)).read_bytes()
+        assert int.from_bytes(compiled[8:12], "little") == int(source.stat().st_mtime)
 
 
 def test_a_bundle_is_built_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
