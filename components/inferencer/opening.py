@@ -65,7 +65,8 @@ class Opener:
     def better(self, say: Callable[[str], None]) -> Runner | None:
         """What is found by trying, if there is something to try, while what was opened first answers.
 
-        None also where that is not the time: to stop, or the CPU is slowed down, which is told by `say`. Never raises.
+        None also where that is not the time: to stop, or the CPU is slowed down or busy with a trial, which is told by
+        `say`. Never raises.
         """
         bundle = self._untried
         if bundle is None:
@@ -73,7 +74,7 @@ class Opener:
         how, found = self._now(), bundle
         try:
             found = variants.chosen(bundle, how, self._memory)
-            if found.why == variants.HOT:
+            if found.why in (variants.HOT, variants.BUSY):
                 say(f"{found.variant}: {found.why}")
                 return None
             if found.why == variants.NOT_TRIED and how.stopping():

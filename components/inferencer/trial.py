@@ -230,8 +230,8 @@ def differing(found: Sequence[dict[str, Any]], expected: Sequence[dict[str, Any]
     return ""
 
 
-def politely(work: Callable[[], T]) -> T:
-    """`work`, on a thread that gives way to others, and whose threads do."""
+def politely(work: Callable[[], T]) -> Future[T]:
+    """`work` begins, on a thread that gives way to others, and whose threads do."""
     found: Future[T] = Future()
 
     def run() -> None:
@@ -242,4 +242,4 @@ def politely(work: Callable[[], T]) -> T:
             found.set_exception(error)
 
     threading.Thread(target=run, name="variants", daemon=True).start()
-    return found.result()
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from edgeml.onnx_session import runtime
 from edgeml.throttling import is_throttled
 from edgeml.variants import COMPILING, runnable
 from inferencer import choices
-from inferencer.trial import Candidate, How, politely, tried
+from inferencer.trial import Candidate, Found, How, politely, tried
 
 NOT_TRIED, HOT = "not tried", "not tried, the CPU is slowed down"
-TURN_S = 0.2  # between two looks whether one that waits for its turn is to stop
+BUSY = "not tried so far, something is being tried"
+TURN_S = 0.2  # between two looks whether one that waits is to stop
 
 _trying = threading.Lock()  # two at once would measure each other
 
@@ -51,14 +53,15 @@ def outlived(bundle: Bundle, how: How, memory: Path) -> AbstractContextManager[N
 
 
 def chosen(bundle: Bundle, how: How, memory: Path) -> Bundle:
-    """As `known`, tried if need be: not while the CPU is slowed down, if there is the patience (HOT).
+    """As `known`, tried if need be: not while the CPU is slowed down, if there is the patience (HOT), nor while another
+    trial runs (BUSY). One that is not waited for to its end keeps others from being begun, and what it finds for later.
 
     Never raises for what does not load, run or agree: it is passed over, and the log says why. What was found while the
     CPU was slowed down is not remembered, and not the CPU where a provider did not start: it may at the next one.
     """
-    while not _trying.acquire(timeout=TURN_S):
-        if how.stopping():
-            return bundle.using(MODEL, NOT_TRIED)
+    if not _trying.acquire(timeout=TURN_S):
+        return bundle.using(MODEL, NOT_TRIED if how.stopping() else BUSY)
+    trial = None
     try:
         if found := known(bundle, how, memory):
             return found
@@ -66,16 +69,29 @@ def chosen(bundle: Bundle, how: How, memory: Path) -> Bundle:
             return bundle.using(MODEL, NOT_TRIED)
         if how.patient and is_throttled(how.place):
             return bundle.using(MODEL, HOT)
-        with outlived(bundle, how, memory):
-            outcome = politely(lambda: tried(bundle, list(_candidates(bundle, how)), how))
-        if outcome is None:
-            return bundle.using(MODEL, NOT_TRIED)
-        if outcome.lasting:
-            choices.put(memory, _key(bundle, how), outcome.choice)
+        trial = politely(lambda: _remembered(bundle, how, memory))
     finally:
-        _trying.release()
+        if trial is None:
+            _trying.release()
+    while not wait([trial], TURN_S).done:
+        if how.stopping():  # without it, which may be within a driver that takes minutes or hangs
+            return bundle.using(MODEL, NOT_TRIED)
+    if (outcome := trial.result()) is None:
+        return bundle.using(MODEL, NOT_TRIED)
     choice = outcome.choice
     return bundle.using(choice.file, choice.why, choice.provider)
+
+
+def _remembered(bundle: Bundle, how: How, memory: Path) -> Found | None:
+    """Try, remember what is found, and let others try."""
+    try:
+        with outlived(bundle, how, memory):
+            outcome = tried(bundle, list(_candidates(bundle, how)), how)
+        if outcome is not None and outcome.lasting:
+            choices.put(memory, _key(bundle, how), outcome.choice)
+        return outcome
+    finally:
+        _trying.release()
 
 
 def _alone(bundle: Bundle, how: How) -> Bundle:

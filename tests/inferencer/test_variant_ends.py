@@ -18,12 +18,14 @@ from inferencer.backends.onnx import OnnxModel
 from inferencer.sessions import session_of
 from inferencer.trial import How
 from inferencer.variants import chosen
+from inferencer_support import Recorder, make_context, picture, sample
 from support import eventually
 from variants_support import (
     CUDA,
     FAST,
     FP32,
     Machine,
+    changed,
     models_of,
     runs,
     with_variants,
@@ -122,6 +124,46 @@ def test_an_activation_waits_for_no_trial(
     model.activate("t", json.dumps(order).encode())
     eventually(lambda: model.poll() and runs(model).startswith("int8"))
     assert len(trials) == 2
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A driver that a trial does not come out of, set once it is in it."""
+    begun, end, open_session = threading.Event(), threading.Event(), models.open_session
+
+    def opened(bundle: models.Bundle, **settings: Any) -> Any:
+        if threading.current_thread().name == "variants" and bundle.file != FP32:
+            begun.set()
+            end.wait(30)
+        return open_session(bundle, **settings)
+
+    monkeypatch.setattr(models, "open_session", opened)
+    yield begun
+    end.set()
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "variants"])
+
+
+def test_a_trial_that_hangs_holds_up_nothing_else(
+    tmp_path: Path, running: Callable[..., OnnxModel], stuck: threading.Event
+) -> None:
+    ipc, memory = Recorder(), tmp_path / "work" / "variants.json"
+    model = running(with_variants(tmp_path / "a", "x86_64", "aarch64"), make_context(tmp_path / "work", ipc))
+    assert stuck.wait(20)
+    model.activate("t", json.dumps({"model": "Tiny", "version": "1.0.0", "path": "", "request_id": "r"}).encode())
+    eventually(lambda: [each for each in ipc.on("edgeml/model/Tiny/status") if each.get("request_id") == "r"])
+    other = running(with_variants(tmp_path / "b", "x86_64", "aarch64"))
+    changed(tmp_path / "b", version="2.0.0")
+    eventually(lambda: other.poll() and version(other) == "2.0.0")
+    model.close()
+    other.close()
+    assert not [thread for thread in threading.enumerate() if "loader" in thread.name]
+    assert json.loads(memory.read_bytes()) == {}  # it is no fault of the variant either
+
+
+def version(model: OnnxModel) -> str:
+    outcome = model.infer(sample(picture(blue=200)))
+    assert outcome is not None
+    return outcome.model.version
 
 
 def test_who_is_told_to_end_ends_by_no_fault_of_the_variant(

@@ -121,7 +121,7 @@ def test_what_is_remembered_is_bounded(tmp_path: Path, memory: Path) -> None:
     assert "1" in kept
 
 
-def test_one_that_waits_for_its_turn_stops_when_told(tmp_path: Path, memory: Path) -> None:
+def test_whose_turn_it_is_not_is_told(tmp_path: Path, memory: Path) -> None:
     bundle = models.load(with_variants(tmp_path / "b", "x86_64_vnni"))
     begun, end = threading.Event(), threading.Event()
 
@@ -136,6 +136,7 @@ def test_one_that_waits_for_its_turn_stops_when_told(tmp_path: Path, memory: Pat
     try:
         assert begun.wait(10)
         assert chosen(bundle, Machine(VNNI, FAST).how(stopping=lambda: True), memory).why == variants.NOT_TRIED
+        assert chosen(bundle, Machine(VNNI, FAST).how(), memory).why == variants.BUSY
         assert not end.is_set()  # while the first is still at it
     finally:
         end.set()

@@ -176,8 +176,7 @@ class OnnxModel(Model):
         self._closed = True
         self._wake.set()
         self._thread.join(timeout=0.5)  # it may be in the middle of a large model
-        if self._thread.is_alive():
-            choices.excused(self._memory)
+        choices.excused(self._memory)  # what it tries may go on without it
 
     def _load_for_ever(self) -> None:
         opener = self._opener()
