@@ -49,6 +49,8 @@ def main(given: Sequence[str] | None = None) -> int:
         bundle = models.load(options.bundle)
         evaluation = samples(bundle, options.evaluate)
         expected = answers(bundle, models.open_session(bundle, threads=1), evaluation)
+        if bundle.manifest.task == "detection" and not any(expected):
+            raise NotPossibleError(f"{options.evaluate}: fp32 finds nothing there, as any broken variant would")
         rows: list[Row] = []
         made: list[Made] = []
         plan = None

@@ -177,6 +177,17 @@ def test_a_folder_without_samples_is_named(
     assert words in capsys.readouterr().err
 
 
+def test_where_nothing_is_found_nothing_is_judged(
+    bundle: Path, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    described = json.loads((bundle / "model.json").read_text())
+    (bundle / "model.json").write_text(json.dumps({**described, "task": "detection"}))
+    monkeypatch.setattr(optimize, "answers", lambda *_: [[]] * 8)
+    assert optimize.main(arguments()) == 1
+    assert "fp32 finds nothing there" in capsys.readouterr().err
+    assert not models.load(bundle).manifest.variants
+
+
 def test_a_model_without_products_is_left_alone(
     tmp_path: Path, arguments: Arguments, capsys: pytest.CaptureFixture[str]
 ) -> None:
