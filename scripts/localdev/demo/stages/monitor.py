@@ -68,22 +68,16 @@ class Monitor(Stage):
         self._page.join(TIMEOUT_S)
         with contextlib.suppress(OSError):
             self._seen["metrics"] = self._get("metrics").count(b"\nedgeml_")
-        film = threading.Thread(target=self._film, name="demo-film", daemon=True)  # which takes seconds, as a browser
-        film.start()
-        if PROGRAM is not None and self._seen["state"]:
-            with contextlib.suppress(OSError, RuntimeError, AssertionError, WebSocketException):
-                self._shot = self._shown_page()
-        film.join(TIMEOUT_S)
-
-    def _film(self) -> None:
         with contextlib.suppress(OSError):
             pictures = list(self._streamed())
             self._seen["stream"] = len(pictures)
             if pictures:
-                picture = self.world.output / "monitor.jpg"
-                picture.write_bytes(pictures[-1])
-                clip(pictures, picture.with_suffix(".avi"))
-                self._picture = picture
+                self._picture = self.world.output / "monitor.jpg"
+                self._picture.write_bytes(pictures[-1])
+                clip(pictures, self.world.output / "monitor.avi")
+        if PROGRAM is not None and self._seen["state"]:
+            with contextlib.suppress(OSError, RuntimeError, AssertionError, WebSocketException):
+                self._shot = self._shown_page()
 
     def evidence(self) -> Evidence:
         figures: dict[str, Any] = {"address": self.address, **self._seen, "components": self._components}
