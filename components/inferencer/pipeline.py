@@ -103,9 +103,8 @@ class PipelineWorker:
         if len(samples) == 1:
             self._answered(samples[0], self._outcome(samples[0]), started_ns)
             return
-        for sample, outcome in zip(samples, self._outcomes(samples), strict=True):
-            if outcome is not None:
-                self._answered(sample, outcome, started_ns)
+        for sample, outcome in self._outcomes(samples):
+            self._answered(sample, outcome, started_ns)
 
     def _outcome(self, sample: Sample) -> Outcome | None:
         try:
@@ -114,18 +113,17 @@ class PipelineWorker:
             self._refuse(sample, str(error) or repr(error))
             raise
 
-    def _outcomes(self, samples: list[Sample]) -> list[Outcome | None]:
-        """All at once; where that fails, one by one, so that a bad one costs itself alone."""
+    def _outcomes(self, samples: list[Sample]) -> list[tuple[Sample, Outcome | None]]:
+        """All at once; where that fails, one by one, so that a bad one costs itself alone: it is not among them."""
         try:
-            return self._model.infer_all(samples)
+            return list(zip(samples, self._model.infer_all(samples), strict=True))
         except Exception as error:  # noqa: BLE001  (told of the one that it is)
             log.debug("not answered together %s", kv(pipeline=self.name, error=error))
-        found: list[Outcome | None] = []
+        found: list[tuple[Sample, Outcome | None]] = []
         for sample in samples:
             try:
-                found.append(self._outcome(sample))
+                found.append((sample, self._outcome(sample)))
             except Exception as error:  # noqa: BLE001  (as in _run)
-                found.append(None)
                 self._failed(error)
         return found
 

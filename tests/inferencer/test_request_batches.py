@@ -1,7 +1,7 @@
 """Requests that wait together are answered together where the model gains from it, and each for itself."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from chains_support import FREE
+from edgeml.errors import BackendError
 from edgeml.outbox import Outbox
 from inferencer import image_files
 from inferencer.assembly import Assembly
 from inferencer.backends.onnx import OnnxBackend
+from inferencer.sample import Outcome, Sample
 from inferencer.sources.request import RequestSource
+from inferencer.tasks.decoding import DecodingRunner
 from inferencer_support import (
     Recorder,
     classifier,
@@ -168,3 +171,31 @@ def test_one_that_fails_costs_no_other(
     assert reason in answers.pop(bad)["error"]
     assert {name: answer["label"] for name, answer in answers.items()} == asked
     assert runs[-len(sizes) :] == sizes
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
+def test_one_that_the_model_has_no_answer_to_is_told_so(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    infer, infer_all = DecodingRunner.infer, DecodingRunner.infer_all
+
+    def alone(runner: DecodingRunner, sample: Sample) -> Outcome | None:
+        return None if sample.request_id == "4.png" else infer(runner, sample)
+
+    def at_once(runner: DecodingRunner, samples: Sequence[Sample]) -> list[Outcome | None]:
+        if not together:
+            raise BackendError("not at once")
+        answers = zip(samples, infer_all(runner, samples), strict=True)
+        return [None if sample.request_id == "4.png" else answer for sample, answer in answers]
+
+    monkeypatch.setattr(DecodingRunner, "infer", alone)
+    monkeypatch.setattr(DecodingRunner, "infer_all", at_once)
+    asked = pictures(waiting.folder, 9)
+    for name in asked:
+        waiting.ask(name)
+    install(waiting.folder)
+    answers = waiting.answers(9)
+    del asked["4.png"]
+    assert "no answer to this one" in answers.pop("4.png")["error"]
+    assert {name: answer["label"] for name, answer in answers.items()} == asked
+    assert waiting.context.health.counter("pipelines.p.without_answer") == 1
