@@ -33,6 +33,11 @@ class Writer:
         self._health.gauge("store_queue", lambda: float(self._queue.qsize()))
         self._thread = context.spawn(f"store-{pipeline}", self._run)
 
+    @property
+    def full(self) -> bool:
+        """Whether `put` would wait for the queue."""
+        return self._queue.full()
+
     def put(self, write: Callable[[], None], size: int = 0) -> None:
         """`write` holds `size` bytes of pictures.
 

@@ -1,7 +1,9 @@
 """A camera with two streams sends the picture itself; where it does not, what was seen is sent."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ from edgeml.frames import FrameWriter
 from inferencer import stills
 from inferencer.assembly import check
 from inferencer.config import Config
+from inferencer.sinks.crops import BestSink, Crops
 from inferencer.stills import MOST, Stills, Wanted
+from inferencer.writer import Writer
 from inferencer_support import Answer, detects, endpoint, make_context, picture
 from support import Standalone, eventually
 
@@ -109,6 +113,37 @@ def test_each_object_has_its_picture_whatever_the_camera_answers(tmp_path: Path)
         sent = keys_sent(s3.requests)
     assert keys[2] in sent <= {keys[1], keys[2]}
     assert commands[0]["box"] == [0.0, 0.0, 1.0, 1.0] or all(0 <= side <= 1 for side in commands[0]["box"])
+
+
+def test_a_reply_waits_for_no_disk(tmp_path: Path) -> None:
+    context, begun, free = make_context(tmp_path), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        free.wait(20)
+
+    asking, writer, sent = Stills("c", context), Writer("p", context), list[str]()
+    uploader: Any = SimpleNamespace(put=lambda bucket, key, *_, **more: sent.append(key))
+    sink = BestSink("p", Crops(bucket="a-bucket", when="best", still=True), context, uploader, writer, asking)
+    ((topic, replied),) = sink.topics()
+    asking.ask(wanted("a"))
+    refused = b'{"camera": "c", "command": "still", "request_id": "a", "ok": false}'
+    try:
+        writer.put(hang)
+        assert begun.wait(10)
+        while not writer.full:
+            writer.put(hang)
+        handler = threading.Thread(target=replied, args=(topic, refused))
+        handler.start()
+        handler.join(10)
+        assert not free.is_set()
+        assert not handler.is_alive()
+    finally:
+        free.set()
+        writer.close()
+    assert not sent
+    sink.close()
+    assert len(sent) == 1
 
 
 CAMERA = {"type": "camera", "camera": "c"}

@@ -209,7 +209,8 @@ class BestSink(_Crops):
     def _replied(self, topic: str, payload: bytes) -> None:
         if self._stills is not None:
             self._stills.replied(topic, payload)
-            self._send_missing()  # there may be no result any more that would bring it along
+            if not self._writer.full:  # whoever brings messages waits for no disk: the next result does
+                self._send_missing()  # there may be none any more that would bring it along
 
     def _send_missing(self) -> None:
         for wanted in self._stills.missing() if self._stills is not None else ():
