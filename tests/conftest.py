@@ -33,6 +33,7 @@ CROWDS = tuple(  # files whose tests are many processes that compute: never two 
 LONGEST = (  # begin the names of the first to run, so that no worker ends alone with one of them
     "localdev/demo/test_demo.py",
     "model_updater/test_updater.py",
+    "model_store/test_bundles.py",
     "inferencer/test_component.py",
     "localdev/core/test_nucleus_rules.py",
     "localdev/cloud/test_builds.py",
@@ -61,8 +62,8 @@ LONGEST = (  # begin the names of the first to run, so that no worker ends alone
     "serial_scraper",
     "inferencer",
 )
-WORKERS_PER_CORE = 2  # half of what tests take is waiting: for time-outs, restarts, processes that start
-MOST_WORKERS = 4  # beyond that, the longest file decides
+WORKERS_PER_CORE = 3  # half of what tests take is waiting: for time-outs, restarts, processes that start
+MOST_WORKERS = 6  # beyond that, the longest file decides
 WORTHWHILE = 8  # files; for fewer, workers take longer to start than they save
 
 LEFT_BEHIND = 10  # pytest's exit code for what no single test is to blame for: running one again would not show it

@@ -21,14 +21,17 @@ def test_many_reconnects_leave_no_descriptor_thread_or_memory(tmp_path: Path, ti
         with Standalone("camera_capture", config, tmp_path / "w") as running:
             process = psutil.Process(running.process.pid)
 
-            def after(count: int) -> tuple[int, int, int]:
-                """(descriptors, threads, bytes) once it has connected so often; the least of a few looks."""
-                eventually(lambda: server.connections >= count, 300, "reconnects")
+            def held() -> tuple[int, int, int]:
+                """(descriptors, threads, bytes); the least of a few looks."""
                 looks = [(process.num_fds(), process.num_threads(), process.memory_info().rss) for _ in range(20)]
                 return min(one[0] for one in looks), min(one[1] for one in looks), looks[-1][2]
 
-            first, last = after(SETTLED), after(SETTLED + times)
+            eventually(lambda: server.connections >= SETTLED, 300, "reconnects")
+            first = held()
+            eventually(lambda: server.connections >= SETTLED + times, 300, "reconnects")
+            # It goes on to reconnect, which holds some for a while; what leaks is never given back.
+            few = (first[0] + 1, first[1] + 1)
+            eventually(lambda: all(now <= most for now, most in zip(held(), few, strict=False)), 10, f"at most {few}")
+            last = held()
             assert running.stop() == 0
-    assert last[0] <= first[0] + 1
-    assert last[1] <= first[1] + 1
     assert last[2] <= first[2] + GROWTH_BYTES

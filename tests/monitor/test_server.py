@@ -87,7 +87,7 @@ def test_who_does_not_read_is_cut_off(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(server, "UNREAD_S", 0.3)
     with (tmp_path / "large.js").open("wb") as large:
         large.truncate(64_000_000)
-    with serving(tmp_path) as address, socket.create_connection(address, timeout=10) as peer:
+    with serving(tmp_path) as address, socket.create_connection(address, timeout=30) as peer:
         peer.sendall(b"GET /static/large.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert threading.Event().wait(1.0) is False  # a reader that comes too late
         received = 0
