@@ -12,4 +12,4 @@ def let_go(client: mqtt.Client) -> None:
     client.disconnect()
     with suppress(AttributeError):  # the thread forgets itself when it ends, which may be while paho looks at it
         client.loop_stop()
-    client.on_message = client.on_connect = client.on_subscribe = None
+    client.on_message = client.on_connect = client.on_subscribe = client.on_publish = client.on_disconnect = None

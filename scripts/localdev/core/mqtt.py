@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from localdev.core.profiles import Profile
 from localdev.core.topics import covers, is_mqtt_filter, mqtt_matches
+from localdev.mqtt_end import let_go
 
 SPOOL_BYTES = 2_621_440
 MAX_IN_FLIGHT = 5
@@ -95,11 +96,10 @@ class IotCore:
 
     async def stop(self) -> None:
         """Disconnects and ends the network thread. What is still held is lost, as with the nucleus."""
-        if self._client is None:
-            return
-        self._closing.set()
-        self._client.disconnect()
-        await asyncio.to_thread(self._client.loop_stop)
+        client, self._client = self._client, None
+        if client is not None:
+            self._closing.set()
+            await asyncio.to_thread(let_go, client)
 
     @property
     def online(self) -> bool:
@@ -216,9 +216,8 @@ class IotCore:
         return call
 
     def _connected(self, _flags: Any, reason: Any, _properties: Any) -> None:
-        if reason.is_failure:
+        if reason.is_failure or self._client is None:  # it has called, and was stopped before we heard of it
             return
-        assert self._client is not None  # noqa: S101  (it has just called)
         for topic_filter, receivers in self._subscriptions.items():
             if not self._is_covered(topic_filter):
                 self._client.subscribe(topic_filter, max(receivers.values()))

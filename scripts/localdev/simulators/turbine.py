@@ -178,7 +178,7 @@ class Publisher:
         self._client.connect(host, port)
         self._client.loop_start()
         if not connected.wait(timeout):
-            self._client.loop_stop()
+            let_go(self._client)
             raise TimeoutError(f"MQTT broker {host}:{port} did not accept the connection within {timeout} s")
         self._thread = threading.Thread(target=self._run, name="turbine", daemon=True)
         self._thread.start()

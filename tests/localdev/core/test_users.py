@@ -1,5 +1,6 @@
 """Components through real sudo, as another user; and what holds where that is not possible."""
 
+import contextlib
 import grp
 import io
 import os
@@ -150,11 +151,17 @@ class TestSudo:
         first = core.pid(NAME)
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        eventually(lambda: core.pid(NAME) not in (None, first) and core.state(NAME) == "RUNNING", what="restart")
-        second = core.pid(NAME)
-        assert second is not None
-        eventually(lambda: Path(f"/proc/{core.pid(NAME)}/comm").read_text() == "sleep\n", what="sleep")
-        second = core.pid(NAME)
+
+        def started_again() -> int | None:
+            """Its process, once it is no longer the shell that becomes it."""
+            pid = core.pid(NAME)
+            if pid in (None, first) or core.state(NAME) != "RUNNING":
+                return None
+            with contextlib.suppress(OSError):  # gone meanwhile
+                return pid if Path(f"/proc/{pid}/comm").read_text() == "sleep\n" else None
+            return None
+
+        second = eventually(started_again, what="restart")
         assert second is not None
         parent = int(Path(f"/proc/{second}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(parent, signal.SIGKILL)
