@@ -51,7 +51,7 @@ def test_a_helper_may_die_and_come_back(folder: Path, context: Context) -> None:
         with helper(path, folder / "s"):
             eventually(model.poll, 40, "the helper again")
             assert model.infer(sample(PICTURE)) is not None
-            assert problem(context) == ""
+            eventually(lambda: problem(context) == "", 20, "the end of the problem")
     finally:
         model.close()
 
