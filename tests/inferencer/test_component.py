@@ -71,7 +71,8 @@ def test_a_bad_update_keeps_the_good_pipelines_running(tmp_path: Path) -> None:
 
         update({"other": good})
         running.logged("pipeline ended pipeline=good")
-        eventually(lambda: running.log.count("model loaded") == 2, 10, "the new pipeline")
+        eventually(lambda: running.log.count("configuration changed") == 2, 10, "the new pipeline")
+        eventually(lambda: running.log.count("model loaded") == 2, 10, "its model")
         assert ask(running, [1, 1, 1], "other")["results"] == {"value": 3.0}
         assert running.stop() == 0
 

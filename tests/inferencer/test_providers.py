@@ -16,6 +16,7 @@ from support import eventually
 
 CUDA, AZURE, CPU = "CUDAExecutionProvider", "AzureExecutionProvider", "CPUExecutionProvider"
 Start = Callable[..., tuple[OnnxModel, Context]]
+THREADS = 3  # as in no other test: pipelines that run a model alike share a session, those of other tests, too
 ABSENT = f"{CUDA} is not in this ONNX Runtime, present are "
 
 
@@ -25,7 +26,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def started(*providers: str, fallback_to_cpu: bool = True) -> tuple[OnnxModel, Context]:
         folder = tmp_path / "b" if (tmp_path / "b").exists() else classifier(tmp_path / "b")
-        backend = OnnxBackend("Tiny", path=str(folder), providers=providers, fallback_to_cpu=fallback_to_cpu)
+        backend = OnnxBackend(
+            "Tiny", path=str(folder), providers=providers, fallback_to_cpu=fallback_to_cpu, threads=THREADS
+        )
         context = make_context(tmp_path / "work")
         made.append(OnnxModel(backend, pipeline(backend, CameraSource(camera="c")), context, "p"))
         return made[-1], context

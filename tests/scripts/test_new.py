@@ -28,6 +28,7 @@ NEEDED = (
     "scripts/docs.py",
     "scripts/localdev/__init__.py",
     "scripts/localdev/core",
+    "scripts/localdev/mqtt_end.py",
     "scripts/new.py",
     "scripts/template",
     "tests/blocking.py",
