@@ -173,7 +173,7 @@ class Ota(Stage):
         still = len(self._results) > self._at_end and versions[-1:] == [NEW]
         # Where the machine cannot keep up, it loses frames all the time: the switch is to cost no more.
         ok = (figures["update"], figures["broken_update"]) == ("SUCCEEDED", "FAILED") and at_switch <= elsewhere
-        return Evidence(ok and in_order and still, figures, f"expected {NEW}, no frame lost by it, and {BROKEN} refused")
+        return Evidence(ok and in_order and still, figures, f"expected {NEW}, no frame lost by it; {BROKEN} refused")
 
     def _reason(self, version: str) -> str:
         details = self._executions.get(version, {}).get("statusDetails", {}).get("detailsMap", {})
