@@ -65,7 +65,11 @@ def get(address: tuple[str, int], path: str, scheme: str = "http") -> httpx.Resp
 
 
 def client_of(base: str, **options: Any) -> httpx.Client:
-    """Without the certificates of the system, which take 20 ms to read: a monitor has its own or none."""
+    """Without the certificates of the system, which take 20 ms to read: a monitor has its own or none.
+
+    It ends no connection by itself: httpx would after five seconds without a request, as pass on a busy machine.
+    """
+    options.setdefault("limits", httpx.Limits(keepalive_expiry=None))
     return httpx.Client(base_url=base, trust_env=False, timeout=10, verify=False, **options)  # noqa: S501
 
 
