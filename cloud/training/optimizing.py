@@ -18,7 +18,7 @@ import numpy as np
 
 import packing
 from edgeml import models
-from edgeml.bundle import InputTensor
+from edgeml.bundle import InputTensor, Manifest
 from edgeml.errors import EdgemlError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "optimize.py"
@@ -56,15 +56,17 @@ def with_variants(folder: Path, files: Mapping[str, bytes], max_loss: float, min
     elif not {CALIBRATION, EVALUATION} <= files.keys():
         why = f"the archive has no {CALIBRATION} and {EVALUATION}"
     else:
-        tried = _tried(folder, files, max_loss, min_gain, scratch)
+        tried = _tried(folder, manifest, files, max_loss, min_gain, scratch)
         print(tried.report, flush=True)
         return tried
     print(f"no variants are made: {why}", flush=True)
     return Tried(folder)
 
 
-def _tried(folder: Path, files: Mapping[str, bytes], max_loss: float, min_gain: float, scratch: Path) -> Tried:
-    manifest, out, plot, table = models.read_manifest(folder), scratch / "optimized", scratch / "plot.png", ""
+def _tried(
+    folder: Path, manifest: Manifest, files: Mapping[str, bytes], max_loss: float, min_gain: float, scratch: Path
+) -> Tried:
+    out, plot, table = scratch / "optimized", scratch / "plot.png", ""
     command = [sys.executable, str(SCRIPT), str(folder), "--output", str(out), "--plot", str(plot)]
     command += ["--max-loss", str(max_loss), "--min-gain", str(min_gain)]
     try:

@@ -56,8 +56,9 @@ def variants(model: bytes, plan: Plan) -> dict[str, bytes]:
     """
     prepared = prepare(model)
     forms = {"x86_64_vnni": lambda base: base, "x86_64": lambda base: _narrowed(base, prepared), "aarch64": _signed}
-    bases = {isa: _quantized(prepared, plan, plan.excluded.get(isa, ())) for isa in plan.isas}
-    return {file_name(isa): serialized(forms[isa](base)) for isa, base in bases.items()}
+    left = {isa: tuple(plan.excluded.get(isa, ())) for isa in plan.isas}
+    bases = {excluded: _quantized(prepared, plan, excluded) for excluded in {*left.values()}}  # mostly one for all
+    return {file_name(isa): serialized(forms[isa](bases[excluded])) for isa, excluded in left.items()}
 
 
 def prepare(model: bytes) -> onnx.ModelProto:
