@@ -40,7 +40,8 @@ class Opener:
     ) -> None:
         self._how, self._tiles, self._pipeline = how, tiles, pipeline
         self._providers, self._memory = providers, memory
-        self._untried: Bundle | None = None  # runs, and others are to be tried
+        self._for_now: Bundle | None = None  # what was opened last, if others are to be tried
+        self._untried: Bundle | None = None  # the same, once it runs
         self._patient_until = 0.0
 
     def load(self, folder: Path) -> Runner:
@@ -58,7 +59,7 @@ class Opener:
 
     def answers(self, bundle: Bundle) -> None:
         """`bundle` does, from now on."""
-        self._untried = bundle if bundle.why in UNTRIED else None
+        self._untried = bundle if bundle is self._for_now else None
         self._patient_until = time.monotonic() + PATIENCE_S
         self._providers.answers(bundle, for_now=self._untried is not None)
 
@@ -92,8 +93,9 @@ class Opener:
     def _first(self, bundle: Bundle) -> Runner:
         how = self._now()
         known = variants.known(bundle, how, self._memory)
+        self._for_now = None
         if known is None or known.provider:
-            known = bundle.using(MODEL, UNTRIED[bool(how.accelerators)])
+            known = self._for_now = bundle.using(MODEL, UNTRIED[bool(how.accelerators)])
         return self._running_or_plain(known)
 
     def _again(self, bundle: Bundle) -> Runner:

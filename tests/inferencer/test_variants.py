@@ -15,10 +15,13 @@ import pytest
 from edgeml import models
 from edgeml.variants import Processor
 from inferencer import trial, variants
-from inferencer.backends.onnx import OnnxModel
+from inferencer.backends.onnx import OnnxBackend, OnnxModel
 from inferencer.choices import KEPT
+from inferencer.opening import UNTRIED, Opener
+from inferencer.providers import Providers
+from inferencer.sources.camera import CameraSource
 from inferencer.variants import chosen
-from inferencer_support import classifier, picture, sample
+from inferencer_support import classifier, make_context, picture, pipeline, sample
 from support import eventually
 from variants_support import (
     ARM,
@@ -26,6 +29,7 @@ from variants_support import (
     FAST,
     FP32,
     PLAIN,
+    PLAIN8,
     VNNI,
     VNNI8,
     Machine,
@@ -237,3 +241,20 @@ def test_a_memory_that_lies_stops_no_pipeline(tmp_path: Path, running: Callable[
     assert outcome.model.variant == "fp32"
     assert "does not work here" in outcome.model.why
     np.testing.assert_allclose(sum(found.score for found in outcome.results), 1, atol=1e-3)
+
+
+def test_a_choice_is_one_whatever_it_says_of_itself(tmp_path: Path, memory: Path) -> None:
+    """Whether others are still to be tried is no matter of the words that were remembered."""
+    bundle, machine = models.load(with_variants(tmp_path / "b", "x86_64")), Machine(PLAIN, FAST)
+    chosen(bundle, machine.how(), memory)
+    told = json.loads(memory.read_text())
+    memory.write_text(json.dumps({key: {**choice, "why": UNTRIED[0]} for key, choice in told.items()}))
+    backend = OnnxBackend("Tiny", path=str(bundle.path))
+    context = make_context(tmp_path / "work")
+    providers = Providers(backend.providers, context.health.scope("p"), fallback_to_cpu=False)
+    of = pipeline(backend, CameraSource(camera="c"))
+    opener = Opener(machine.how(), (1, 1), of, providers, memory)
+    runner = opener.load(bundle.path)
+    opener.answers(runner.bundle)
+    assert runner.bundle.file == PLAIN8
+    assert opener.better(print) is None
