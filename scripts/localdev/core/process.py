@@ -159,8 +159,8 @@ class Process:
     async def _members(self) -> set[tuple[int, str]]:
         return await asyncio.to_thread(_running, self._belongs)
 
-    def _belongs(self, entry: Path, fields: list[str]) -> bool:
-        if self._process.pid in (int(fields[_GROUP]), int(fields[_SESSION])):
+    def _belongs(self, entry: str, fields: list[str]) -> bool:
+        if str(self._process.pid) in (fields[_GROUP], fields[_SESSION]):
             return True
         return self._mark is not None and self._mark in _environment(entry)
 
@@ -169,9 +169,9 @@ async def end_leftovers(socket: Path, work: Path) -> int:
     """Ends what a core that was killed has left running: in a work folder, and for its socket. Their number."""
     mark = f"AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT={socket}".encode()
 
-    def left(entry: Path, _fields: list[str]) -> bool:
+    def left(entry: str, _fields: list[str]) -> bool:
         try:
-            return (entry / "cwd").readlink().is_relative_to(work) and mark in _environment(entry)
+            return Path(entry, "cwd").readlink().is_relative_to(work) and mark in _environment(entry)
         except OSError:
             return False
 
@@ -185,21 +185,21 @@ async def end_leftovers(socket: Path, work: Path) -> int:
     return len(found)
 
 
-def _running(belongs: Callable[[Path, list[str]], bool]) -> set[tuple[int, str]]:
+def _running(belongs: Callable[[str, list[str]], bool]) -> set[tuple[int, str]]:
     """Id and start time of every process that runs and belongs. Zombies, which only their parent can remove, do not."""
     found = set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        pid = int(entry.name)
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):  # noqa: PTH208
         fields = _fields(pid)
-        if fields and pid != os.getpid() and belongs(entry, fields):
+        if fields and pid != os.getpid() and belongs(f"/proc/{pid}", fields):
             found.add((pid, fields[_START]))
     return found
 
 
-def _environment(entry: Path) -> list[bytes]:
+def _environment(entry: str) -> list[bytes]:
     """The variables that a process was started with; none of one that is another user's or has just ended."""
     try:
-        return (entry / "environ").read_bytes().split(b"\0")
+        with open(f"{entry}/environ", "rb") as variables:  # noqa: PTH123  (asked of every process of the machine)
+            return variables.read().split(b"\0")
     except OSError:
         return []
 
@@ -210,7 +210,8 @@ _STATE, _PARENT, _GROUP, _SESSION, _START = 0, 1, 2, 3, 19  # of /proc/PID/stat,
 def _fields(pid: int) -> list[str] | None:
     """What /proc tells of a process that runs, None of one that does not."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:  # noqa: PTH123  (asked of every process)
+            fields = stat.read().rpartition(b")")[2].decode().split()
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[_STATE] in ("Z", "X") else fields

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml import CBaseLoader, CSafeLoader
 
 from localdev.core.profiles import Profile
 from localdev.core.semver import Version, VersionError
@@ -30,13 +31,13 @@ class RecipeError(Exception):
     """A recipe that cannot be read or used; the text says why."""
 
 
-class _TypedLoader(yaml.SafeLoader):
+class _TypedLoader(CSafeLoader):
     """As the nucleus' YAML reader: no dates, and only true and false are booleans."""
 
 
 _TypedLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    for first, resolvers in CSafeLoader.yaml_implicit_resolvers.items()
 }
 _TypedLoader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF")
@@ -110,7 +111,7 @@ def parse(raw: bytes, suffix: str, profile: Profile, where: str = "recipe") -> d
             document = json.loads(raw)
         else:
             # Lite: all scalars of a YAML recipe are strings, which is what BaseLoader makes.
-            document = yaml.load(raw, yaml.BaseLoader if profile is Profile.LITE else _TypedLoader)  # noqa: S506
+            document = yaml.load(raw, CBaseLoader if profile is Profile.LITE else _TypedLoader)  # noqa: S506
     except (ValueError, yaml.YAMLError) as error:
         raise RecipeError(f"{where}: {error}") from error
     if not isinstance(document, dict):
