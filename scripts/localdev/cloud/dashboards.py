@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # it takes half a second, which who draws nothing need not
 
 Values = npt.NDArray[np.float64]
 COLUMNS = 24  # of CloudWatch's grid
+WHITE, MARGIN = 255, 10  # pixels are left around what is drawn
 _PER = re.compile(r"per (\d+ )?(second|minute|hour)s?")  # in titles
 STATISTICS: dict[str, Callable[[Values], float]] = {
     "Average": lambda v: float(v.mean()),
@@ -46,9 +48,20 @@ def draw(aws: LocalAws, name: str, start: float, end: float, path: Path, period_
     `period_s` replaces the widgets' own intervals of a minute and more, which a short run would not fill; titles say
     so. Returns how many data points each widget shows, by title.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     drawn = figure(aws, name, start, end, period_s)
-    drawn.savefig(path, bbox_inches="tight")  # short tables leave the rest of their widgets blank
+    canvas: Any = FigureCanvasAgg(drawn)  # untyped in matplotlib
+    canvas.draw()
+    cv2.imwrite(str(path), _cropped(np.asarray(canvas.buffer_rgba())[..., 2::-1]))
     return {axes.get_title(): points(axes) for axes in drawn.axes}
+
+
+def _cropped(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Without the white around it: short tables leave the rest of their widgets blank."""
+    rows, columns = (np.flatnonzero((picture < WHITE).any(axis=(other, 2))) for other in (1, 0))
+    top, left = max(rows[0] - MARGIN, 0), max(columns[0] - MARGIN, 0)
+    return picture[top : rows[-1] + MARGIN, left : columns[-1] + MARGIN]
 
 
 def points(axes: "Axes") -> int:
@@ -61,14 +74,12 @@ def points(axes: "Axes") -> int:
 
 def figure(aws: LocalAws, name: str, start: float, end: float, period_s: int = 0) -> "Figure":
     """What `draw` writes, with an Axes per widget."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.dates import DateFormatter
     from matplotlib.figure import Figure
 
     body = json.loads(aws.client("cloudwatch").get_dashboard(DashboardName=name)["DashboardBody"])
     rows = max(widget["y"] + widget["height"] for widget in body["widgets"])
     drawn = Figure(figsize=(16, rows * 16 / COLUMNS))
-    FigureCanvasAgg(drawn)
     for widget in body["widgets"]:
         axes = drawn.add_axes(_place(widget, rows))
         properties = _with_period(widget["properties"], period_s)

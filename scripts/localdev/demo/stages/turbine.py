@@ -79,13 +79,11 @@ class Anomaly(Stage):
 
 def plot(verdicts: list[tuple[float, bool, dict[str, Any]]], path: Path) -> None:
     """Each feature's error over its threshold; flagged verdicts are marked, the time of the fault is shaded."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     names = ("roll", "pitch", "yaw", "wind", "rotor", "voltage")
-    figure, axes = pyplot.subplots(figsize=(9, 4.5))
+    figure = Figure(figsize=(9, 4.5))
+    axes = figure.subplots()
     times = [at for at, _, _ in verdicts]
     for index, name in enumerate(names):
         ratio = [result["values"][index] / result["thresholds"][index] for _, _, result in verdicts]
@@ -102,4 +100,3 @@ def plot(verdicts: list[tuple[float, bool, dict[str, Any]]], path: Path) -> None
     axes.legend(ncols=4, fontsize="small")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
