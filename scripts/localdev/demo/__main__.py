@@ -5,6 +5,7 @@ Exit code 0 only if every stage showed its evidence. Nothing it starts outlives 
 
 import argparse
 import fcntl
+import gc
 import json
 import shutil
 import signal
@@ -17,6 +18,7 @@ from rich.console import Console
 
 HOME = Path(__file__).resolve().parents[3] / ".localdev" / "demo"
 PARTS = ("output", "build", "gg")  # what a demo's home consists of
+GARBAGE = 100_000  # new objects until Python looks for some: what starts here is a million, and stays
 
 
 class _Names:
@@ -98,4 +100,5 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(GARBAGE)
     raise SystemExit(main())
