@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pattern_growth
+from forked import popen
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -12,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def grown(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """In a process of its own: a pattern that explodes holds up all of it, signals included."""
     command = [sys.executable, pattern_growth.__file__, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    with popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        output, errors = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def test_every_pattern_of_the_components_takes_linear_time() -> None:
