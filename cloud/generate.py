@@ -16,14 +16,14 @@ BODY = re.compile(r"(      DashboardBody: !Sub \| # dashboards/(\w+)\.json\n)(?:
 TABLE = re.compile(r"(<!-- permissions -->\n).*(<!-- /permissions -->)", re.DOTALL)
 
 
-class Loader(yaml.SafeLoader):
+class Loader(yaml.CSafeLoader):
     """Reads `!Sub x` and its like as plain x."""
 
 
 Loader.add_multi_constructor("!", lambda loader, _, node: _plain(loader, node))
 
 
-def _plain(loader: yaml.SafeLoader, node: yaml.Node) -> object:
+def _plain(loader: yaml.CSafeLoader, node: yaml.Node) -> object:
     if isinstance(node, yaml.ScalarNode):
         return loader.construct_scalar(node)
     if isinstance(node, yaml.SequenceNode):

@@ -89,7 +89,7 @@ def schema_of(kind: Any) -> str:
 def recipe_problems(path: Path) -> list[str]:
     """What either nucleus would refuse, or take and then not do as meant."""
     raw = path.read_bytes()
-    recipe = yaml.safe_load(raw)
+    recipe = yaml.load(raw, yaml.CSafeLoader)
     refused = [f"{path.name} ({p.value}): {text}" for p in Profile for text in check_recipe(recipe, raw, p)]
     return refused + [f"{path.name}: {text}" for text in misunderstood(recipe)]
 
@@ -147,7 +147,8 @@ def with_defaults(recipe: str, kind: Any) -> str:
 
 
 def _defaults(recipe: str) -> dict[str, Any]:
-    stated = dict((yaml.safe_load(recipe).get("ComponentConfiguration") or {}).get("DefaultConfiguration") or {})
+    read = yaml.load(recipe, yaml.CSafeLoader)
+    stated = dict((read.get("ComponentConfiguration") or {}).get("DefaultConfiguration") or {})
     stated.pop("accessControl", None)
     return stated
 

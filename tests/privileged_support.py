@@ -69,8 +69,8 @@ class Device:
     def step(
         self, step: str, recipe: dict[str, Any] | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        lifecycle = (recipe or yaml.safe_load((ROOT / "recipes" / f"{NAME}.yaml").read_text()))["Manifests"][0]
-        script = lifecycle["Lifecycle"][step]["Script"]
+        recipe = recipe or yaml.load((ROOT / "recipes" / f"{NAME}.yaml").read_bytes(), yaml.CSafeLoader)
+        script = recipe["Manifests"][0]["Lifecycle"][step]["Script"]
         for variable, value in (
             ("{artifacts:path}", self.artifacts),
             ("{artifacts:decompressedPath}", self.unpacked.parent),

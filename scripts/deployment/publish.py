@@ -49,7 +49,7 @@ def find(components: Path) -> dict[str, Built]:
 
 def _built(path: Path) -> Built:
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        recipe = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
         name, version = recipe["ComponentName"], str(recipe["ComponentVersion"])
         wanted = {file_name(artifact) for artifact in artifacts(recipe)}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:

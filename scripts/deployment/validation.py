@@ -29,7 +29,7 @@ def check(components: Components, names: Iterable[str]) -> list[str]:
 def _check(name: str, package: str, specification: dict[str, Any]) -> list[str]:
     configuration, errors = importlib.import_module("edgeml.config"), importlib.import_module("edgeml.errors")
     kind: type[msgspec.Struct] = importlib.import_module(f"{package}.config").Config
-    recipe = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
+    recipe = yaml.load((ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
     raw = _filled(Update.of(specification).merge, recipe["ComponentConfiguration"]["DefaultConfiguration"])
     warnings = [f"{name}: {sentence}" for _, sentence in configuration.unknown_keys(kind, raw)]
     try:

@@ -214,7 +214,7 @@ def built(*options: str) -> tuple[dict[str, Any], bytes, str]:
         (archive,) = copy.glob("components/log_shipper/greengrass-build/artifacts/*/*/*.zip")
         (recipe,) = copy.glob("components/log_shipper/greengrass-build/recipes/*")
         raw = recipe.read_bytes()
-        return yaml.safe_load(raw), raw, hashlib.sha256(archive.read_bytes()).hexdigest()
+        return yaml.load(raw, yaml.CSafeLoader), raw, hashlib.sha256(archive.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("options", [(), ("--unprivileged",)], ids=["privileged", "unprivileged"])

@@ -19,12 +19,12 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_both_nuclei_accept_the_recipe(path: Path, profile: Profile) -> None:
     raw = path.read_bytes()
-    assert check_recipe(yaml.safe_load(raw), raw, profile) == []
+    assert check_recipe(yaml.load(raw, yaml.CSafeLoader), raw, profile) == []
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_least_privilege(path: Path) -> None:
-    recipe = yaml.safe_load(path.read_bytes())
+    recipe = yaml.load(path.read_bytes(), yaml.CSafeLoader)
     defaults = recipe.get("ComponentConfiguration", {}).get("DefaultConfiguration", {})
     for service, policies in defaults.get("accessControl", {}).items():
         for name, policy in policies.items():
@@ -37,7 +37,7 @@ def test_least_privilege(path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_who_hears_local_messages_may_prove_it(path: Path) -> None:
     """In a policy id of its own: an upgrade leaves the lists of the others as a device has them."""
-    recipe = yaml.safe_load(path.read_bytes())
+    recipe = yaml.load(path.read_bytes(), yaml.CSafeLoader)
     defaults = recipe.get("ComponentConfiguration", {}).get("DefaultConfiguration", {})
     policies = dict(defaults.get("accessControl", {}).get("aws.greengrass.ipc.pubsub", {}))
     echo = policies.pop(f"{path.stem}:pubsub:echo", None)
@@ -49,7 +49,7 @@ def test_who_hears_local_messages_may_prove_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_shape_is_the_same_for_all(path: Path) -> None:
-    recipe: dict[str, Any] = yaml.safe_load(path.read_bytes())
+    recipe: dict[str, Any] = yaml.load(path.read_bytes(), yaml.CSafeLoader)
     assert recipe["ComponentName"] == path.stem
     assert recipe["ComponentPublisher"] == "greengrass-edge-ml"
     (manifest,) = recipe["Manifests"]

@@ -123,7 +123,7 @@ def parse_recipe(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_RECIPE_BYTES:
         raise invalid(f"the recipe has {len(data)} bytes, {MAX_RECIPE_BYTES} are allowed")
     try:
-        recipe = yaml.safe_load(data)
+        recipe = yaml.load(data, yaml.CSafeLoader)
     except yaml.YAMLError as error:
         raise invalid(f"the recipe is neither JSON nor YAML: {error}") from error
     if not isinstance(recipe, dict) or str(recipe.get("RecipeFormatVersion")) != "2020-01-25":
