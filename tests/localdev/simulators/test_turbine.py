@@ -25,28 +25,34 @@ def table(count: int, seed: int = 1, fault: Fault = Fault.NONE, skip: int = 0) -
     return np.array(list(itertools.islice(readings(seed, fault), skip, skip + count)))
 
 
-def test_every_reading_has_twenty_finite_numbers() -> None:
-    found = table(2000)
-    assert found.shape == (2000, 20)
-    assert np.isfinite(found).all()
-    assert all(len(line(tuple(row)).split(",")) == 20 for row in found[:10].tolist())
+@pytest.fixture(scope="module")
+def healthy() -> npt.NDArray[Any]:
+    """Twenty-five minutes of a turbine that lacks nothing."""
+    return table(30_000)
+
+
+def test_every_reading_has_twenty_finite_numbers(healthy: npt.NDArray[Any]) -> None:
+    assert healthy.shape == (30_000, 20)
+    assert np.isfinite(healthy).all()
+    assert all(len(line(tuple(row)).split(",")) == 20 for row in healthy[:10].tolist())
 
 
 @pytest.mark.parametrize(("column", "real"), REAL.items(), ids=REAL)
-def test_a_healthy_turbine_is_like_the_real_one(column: str, real: tuple[float, float]) -> None:
-    values = table(30_000)[:, COLUMNS.index(column)]
+def test_a_healthy_turbine_is_like_the_real_one(
+    healthy: npt.NDArray[Any], column: str, real: tuple[float, float]
+) -> None:
+    values = healthy[:, COLUMNS.index(column)]
     assert values.mean() == pytest.approx(real[0], rel=0.15)
     assert values.std() == pytest.approx(real[1], rel=0.35)
 
 
-def test_the_signals_obey_physics() -> None:
-    found = table(20_000)
-    smooth = np.array([np.convolve(found[:, column], np.ones(40) / 40, "valid") for column in (WIND, ROTOR, VOLTAGE)])
+def test_the_signals_obey_physics(healthy: npt.NDArray[Any]) -> None:
+    smooth = np.array([np.convolve(healthy[:, column], np.ones(40) / 40, "valid") for column in (WIND, ROTOR, VOLTAGE)])
     assert np.corrcoef(smooth)[0, 1] > 0.8  # more wind, faster rotor
     assert np.corrcoef(smooth)[1, 2] > 0.95  # faster rotor, more voltage
-    lengths = np.linalg.norm(found[:, 5:9], axis=1)
+    lengths = np.linalg.norm(healthy[:, 5:9], axis=1)
     np.testing.assert_allclose(lengths, 1, atol=1e-9)
-    np.testing.assert_allclose(np.linalg.norm(found[:, 12:15], axis=1), 9.81, atol=0.5)  # gravity and little else
+    np.testing.assert_allclose(np.linalg.norm(healthy[:, 12:15], axis=1), 9.81, atol=0.5)  # gravity and little else
 
 
 def test_equal_seeds_give_equal_readings_and_others_do_not() -> None:
