@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from certificates import certificate
 from edgeml.component import Context
 from edgeml.config import load
 from edgeml.errors import BackendError, ConfigError
@@ -18,6 +19,7 @@ from inferencer_support import (
     Answer,
     Endpoint,
     Recorder,
+    endpoint,
     make_context,
     picture,
     sample,
@@ -37,6 +39,19 @@ def test_boxes_of_the_built_in_object_detection_in_source_pixels(server: Endpoin
     path, headers, body = server.requests[0]
     assert (path, headers["Content-Type"]) == ("/endpoints/faces/invocations", "image/jpeg")
     assert body[:2] == b"\xff\xd8"
+
+
+def test_a_certificate_is_trusted_as_botocore_would(
+    server: Endpoint, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pem = certificate(tmp_path)
+    with endpoint(pem) as secure:
+        secure.behave = lambda _: Answer(body=FACES)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", secure.url)
+        with pytest.raises(BackendError, match="certificate"):
+            sagemaker(context, answer="object_detection").infer(sample(picture()))
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(pem))
+        assert sagemaker(context, answer="object_detection").infer(sample(picture())) is not None
 
 
 @pytest.mark.parametrize("body", [b"[0.1, 0.7, 0.2]", b'{"predictions": [[0.1, 0.7, 0.2]]}'])

@@ -19,6 +19,8 @@ from inferencer.parts import Model, Place
 from inferencer.sample import Sample
 
 if TYPE_CHECKING:
+    import ssl
+
     from edgeml.component import Context
     from inferencer.parts import Pipeline
 
@@ -62,7 +64,7 @@ class SageMakerModel(RemoteModel):
 
     @functools.cached_property
     def _sender(self) -> Sender:
-        return Sender(self._settings)
+        return Sender(self._settings, self._client.get().meta.endpoint_url)
 
     def encode(self, sample: Sample) -> bytes:
         from inferencer.backends.bodies import encoded
@@ -140,17 +142,13 @@ class SageMakerModel(RemoteModel):
 class Sender:
     """Sends what botocore has signed, in its place: its own client lets a server trickle for ever."""
 
-    def __init__(self, settings: SageMakerBackend) -> None:
-        import ssl
-
-        from botocore.httpsession import get_cert_path
-        from botocore.session import Session
-
+    def __init__(self, settings: SageMakerBackend, endpoint: str) -> None:
+        """`endpoint` is its URL: without TLS no certificates are read."""
         from edgeml import http
 
-        certificates = Session().get_config_variable("ca_bundle") or get_cert_path(True)
         self._limits = settings.limits
-        self._http = http.Client(idle=settings.max_in_flight, context=ssl.create_default_context(cafile=certificates))
+        context = _trusting() if endpoint.startswith("https:") else None
+        self._http = http.Client(idle=settings.max_in_flight, context=context)
 
     def send(self, request: Any, **event: Any) -> Any:
         """Handler of before-send: the answer as botocore's own client gives it, or an error that it retries."""
@@ -173,6 +171,16 @@ class Sender:
 
     def close(self) -> None:
         self._http.close()
+
+
+def _trusting() -> ssl.SSLContext:
+    """The certificates that botocore would trust."""
+    import ssl
+
+    from botocore.httpsession import get_cert_path
+    from botocore.session import Session
+
+    return ssl.create_default_context(cafile=Session().get_config_variable("ca_bundle") or get_cert_path(True))
 
 
 class _Body(io.BytesIO):
