@@ -58,12 +58,14 @@ def seen(
     """
     random = np.random.default_rng(seed)
     missing: dict[int, float] = {}  # until when
+    begins = dropped / (1 - dropped) / max(1.0, 0.2 * rate)
     found = []
     for at, truth, ids in thinned(frames, rate, uneven, random):
-        for one in ids:
-            if missing.get(one, -1.0) < at and random.random() < dropped / (1 - dropped) / max(1.0, 0.2 * rate):
+        names = ids.tolist()
+        for one in names:
+            if missing.get(one, -1.0) < at and random.random() < begins:
                 missing[one] = at + random.exponential(0.2)
-        there = np.array([missing.get(one, -1.0) < at for one in ids], bool)
+        there = np.array([missing.get(one, -1.0) < at for one in names], bool)
         boxes = truth[there]
         boxes = boxes + random.normal(0, jitter, boxes.shape) * boxes[:, [2, 3, 2, 3]]
         more = random.binomial(len(truth), false)
@@ -104,18 +106,24 @@ def crowd(seed: int, people: int = 8, seconds: float = 40.0, rate: float = 25.0)
         foot[:, 1] = np.clip(foot[:, 1] + np.where(stands, 0, aside * height / rate), 200, 460)
         pace = np.where((foot[:, 0] < -40) & (pace < 0) | (foot[:, 0] > 680) & (pace > 0), -pace, pace)
         boxes = np.stack([foot[:, 0] - 0.2 * height, foot[:, 1] - height, 0.4 * height, height], axis=1)
-        there = [one for one in range(people) if not _hidden(one, boxes) and -20 < foot[one, 0] < 660]
-        frames.append((at, boxes[there], np.array(there, int) + 1))
+        there = np.flatnonzero(~_hidden(boxes) & (foot[:, 0] > -20) & (foot[:, 0] < 660))
+        frames.append((at, boxes[there], there + 1))
     return frames
 
 
-def _hidden(one: int, boxes: Array) -> bool:
-    """Is more than 0.7 of a person behind another one?"""
-    nearer = [other for other in range(len(boxes)) if boxes[other, 1] + boxes[other, 3] > boxes[one, 1] + boxes[one, 3]]
-    low = np.maximum(boxes[one, :2], boxes[nearer, :2])
-    high = np.minimum(boxes[one, :2] + boxes[one, 2:], boxes[nearer, :2] + boxes[nearer, 2:])
-    inner = np.clip(high - low, 0, None).prod(-1)
-    return bool((inner > 0.7 * boxes[one, 2:].prod()).any())
+def _hidden(boxes: Array) -> Array:
+    """Which people are behind others by more than 0.7 of them?"""
+    nearer = boxes[:, 1] + boxes[:, 3] > (boxes[:, 1] + boxes[:, 3])[:, None]
+    inner = _shared(boxes, boxes)
+    return np.asarray((nearer & (inner > 0.7 * boxes[:, 2:].prod(-1)[:, None])).any(axis=1))
+
+
+def _shared(one: Array, other: Array) -> Array:
+    """What boxes have in common [n, m], in square pixels."""
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum((one[:, :2] + one[:, 2:])[:, None], (other[:, :2] + other[:, 2:])[None])
+    width, height = np.moveaxis(np.maximum(high - low, 0), -1, 0)
+    return np.asarray(width * height)
 
 
 RATES = (25.0, 15.0, 8.0, 5.0, 2.5)
@@ -146,9 +154,7 @@ def mean_idf1(sequence: tuple[float, list[list[Frame]]], follow: Follow) -> floa
 
 def overlaps(one: Array, other: Array) -> Array:
     """Intersection over union [n, m]."""
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum((one[:, :2] + one[:, 2:])[:, None], (other[:, :2] + other[:, 2:])[None])
-    inner = np.clip(high - low, 0, None).prod(-1)
+    inner = _shared(one, other)
     whole = one[:, 2:].prod(-1)[:, None] + other[:, 2:].prod(-1)[None] - inner
     return np.asarray(inner / np.maximum(whole, 1e-9))
 

@@ -1,5 +1,7 @@
 """Where boxes will be: constant velocity, seen through noise."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ SEEN = 0.05  # standard deviation of a detected edge, as a fraction of the box' 
 PUSH = 0.25  # of what changes a velocity, in sizes per second and root of a second
 FIRST = 1.0  # of an unknown velocity, in sizes per second
 STEADY_S = 0.3  # a change of size goes on for about so long
+PUSHED = np.array([1.0, 1.0, 0.3, 0.3])  # how much of it each of a box' four numbers gets
+UNKNOWN = np.array([1.0, 1.0, 0.2, 0.2])
 
 
 class Motion:
@@ -20,56 +24,58 @@ class Motion:
     """
 
     def __init__(self) -> None:
-        self.at = np.zeros((0, 4))
-        self.speed = np.zeros((0, 4))
-        self._pp, self._pv, self._vv = (np.zeros((0, 4)) for _ in range(3))  # variances of both, and between them
+        self._state = np.zeros((5, 0, 4))  # where, how fast, the variances of both, and that between them
 
     def __len__(self) -> int:
-        return len(self.at)
+        return self._state.shape[1]
+
+    @property
+    def at(self) -> Array:
+        return np.asarray(self._state[0])
 
     def add(self, boxes: Array) -> None:
         """New ones at `boxes` [n, 4]: centre x, centre y, width, height."""
-        size = _size(boxes)
-        still = np.array([1.0, 1.0, 0.2, 0.2])
-        self.at = np.concatenate([self.at, boxes])
-        self.speed = np.concatenate([self.speed, np.zeros_like(boxes)])
-        self._pp = np.concatenate([self._pp, np.broadcast_to((2 * SEEN * size) ** 2, boxes.shape)])
-        self._pv = np.concatenate([self._pv, np.zeros_like(boxes)])
-        self._vv = np.concatenate([self._vv, (FIRST * size * still) ** 2])
+        size, none = _size(boxes), np.zeros_like(boxes)
+        new = [boxes, none, np.broadcast_to((2 * SEEN * size) ** 2, boxes.shape), (FIRST * size * UNKNOWN) ** 2, none]
+        self._state = np.concatenate([self._state, new], axis=1)
 
     def keep(self, which: Array) -> None:
-        self.at, self.speed = self.at[which], self.speed[which]
-        self._pp, self._pv, self._vv = self._pp[which], self._pv[which], self._vv[which]
+        self._state = self._state[:, which]
 
     def predict(self, seconds: float) -> None:
         """To `seconds` later."""
-        push = (PUSH * _size(self.at) * np.array([1.0, 1.0, 0.3, 0.3])) ** 2
-        self.at = self.at + self.speed * seconds
-        self.at[:, 2:] = np.maximum(self.at[:, 2:], 1.0)
-        self._pp = self._pp + 2 * seconds * self._pv + seconds**2 * self._vv + push * seconds**3 / 3
-        self._pv = self._pv + seconds * self._vv + push * seconds**2 / 2
-        self._vv = self._vv + push * seconds
-        fading = np.exp(-seconds / STEADY_S)
-        self.speed[:, 2:] *= fading
-        self._pv[:, 2:] *= fading
-        self._vv[:, 2:] *= fading**2
+        at, speed, pp, vv, pv = self._state
+        push = (PUSH * _size(at) * PUSHED) ** 2
+        at += speed * seconds
+        np.maximum(at[:, 2:], 1.0, out=at[:, 2:])
+        pp += 2 * seconds * pv + seconds**2 * vv + push * (seconds**3 / 3)
+        pv += seconds * vv + push * (seconds**2 / 2)
+        vv += push * seconds
+        fading = math.exp(-seconds / STEADY_S)
+        speed[:, 2:] *= fading
+        pv[:, 2:] *= fading
+        vv[:, 2:] *= fading**2
 
-    def correct(self, which: Array, boxes: Array) -> None:
-        """`which` of them were seen at `boxes` [len(which), 4]."""
-        variance = self._pp[which] + (SEEN * _size(self.at[which])) ** 2
-        gain_p, gain_v = self._pp[which] / variance, self._pv[which] / variance
-        off = boxes - self.at[which]
-        self.at[which] += gain_p * off
-        self.speed[which] += gain_v * off
-        self._vv[which] -= gain_v * self._pv[which]
-        self._pv[which] *= 1 - gain_p
-        self._pp[which] *= 1 - gain_p
+    def correct(self, which: Sequence[int], boxes: Array) -> tuple[Array, Array]:
+        """`which` of them were seen at `boxes` [len(which), 4]: where they are, and how fast, by that."""
+        seen = self._state[:, which]
+        at, speed, pp, vv, pv = seen
+        variance = pp + (SEEN * _size(at)) ** 2
+        gain_p, gain_v = pp / variance, pv / variance
+        off, left = boxes - at, 1 - gain_p
+        at += gain_p * off
+        speed += gain_v * off
+        vv -= gain_v * pv
+        pv *= left
+        pp *= left
+        self._state[:, which] = seen
+        return at, speed
 
     def spread(self) -> Array:
         """Standard deviations [n, 4] of where they are expected to be seen."""
-        return np.sqrt(self._pp + (SEEN * _size(self.at)) ** 2)
+        return np.sqrt(self._state[2] + (SEEN * _size(self.at)) ** 2)
 
 
 def _size(boxes: Array) -> Array:
     """The longer sides [n, 1], in pixels."""
-    return np.asarray(np.maximum(boxes[:, 2:3], boxes[:, 3:4]).clip(1.0))
+    return np.asarray(np.maximum(np.maximum(boxes[:, 2:3], boxes[:, 3:4]), 1.0))

@@ -49,16 +49,17 @@ class Tracker:
         boxes = np.array([one.box for one in found], float).reshape(-1, 4)
         boxes[:, :2] += boxes[:, 2:] / 2
         owners: list[Track | None] = [None] * len(found)
-        sure = np.array([one.score >= threshold for one in found], bool)
-        rows = np.arange(len(self.tracks))
-        columns = np.flatnonzero(sure)
-        rows = self._match(found, boxes, columns, rows, partial(self._expected, LEAST["sure"]), owners)
-        rows = self._match(found, boxes, columns, rows, self._there, owners)
-        known = rows[[self.tracks[row].hits >= CERTAIN for row in rows]] if len(rows) else rows
-        self._match(found, boxes, np.flatnonzero(~sure), known, partial(self._expected, LEAST["unsure"]), owners)
+        sure = [index for index, one in enumerate(found) if one.score >= threshold]
+        rows = list(range(len(self.tracks)))
+        rows = self._match(found, boxes, sure, rows, partial(self._expected, LEAST["sure"]), owners)
+        rows = self._match(found, boxes, sure, rows, self._there, owners)
+        if len(sure) < len(found):
+            unsure = [index for index, one in enumerate(found) if one.score < threshold]
+            known = [row for row in rows if self.tracks[row].hits >= CERTAIN]
+            self._match(found, boxes, unsure, known, partial(self._expected, LEAST["unsure"]), owners)
         self._correct(found, boxes, owners, now_s, at)
         ended += self._drop_uncertain(now_s)
-        new = [index for index, one in enumerate(found) if one.score >= threshold and owners[index] is None]
+        new = [index for index in sure if owners[index] is None]
         self._begin(found, boxes, new, owners, now_s, at)
         if passed > 0 and self._step_s < PATIENT_S:
             owners = [owner if owner is not None and owner.hits >= CERTAIN else None for owner in owners]
@@ -68,14 +69,14 @@ class Tracker:
         self,
         found: Sequence[Detection],
         boxes: Array,
-        columns: Array,
-        rows: Array,
-        cost_of: Callable[[Array, Array], Array],
+        columns: list[int],
+        rows: list[int],
+        cost_of: Callable[[list[int], Array], Array],
         owners: list[Track | None],
-    ) -> Array:
+    ) -> list[int]:
         """Give those of the detections `columns` that fit to the tracks `rows`; the tracks that are left."""
-        columns = columns[[owners[column] is None for column in columns]] if len(columns) else columns
-        if not len(rows) or not len(columns):
+        columns = [column for column in columns if owners[column] is None]
+        if not rows or not columns:
             return rows
         from lap import lapjv
 
@@ -84,14 +85,15 @@ class Tracker:
         if len({*names, *known}) > 1:
             cost = np.where(np.array(known)[:, None] == np.array(names)[None], cost, REFUSED)
         _, chosen, _ = lapjv(cost, extend_cost=True, cost_limit=REFUSED / 2)
-        taken = np.zeros(len(rows), bool)
-        for place, column in enumerate(chosen.tolist()):
+        left = []
+        for row, column in zip(rows, chosen.tolist(), strict=True):
             if column >= 0:
-                owners[columns[column]] = self.tracks[rows[place]]
-                taken[place] = True
-        return rows[~taken]
+                owners[columns[column]] = self.tracks[row]
+            else:
+                left.append(row)
+        return left
 
-    def _expected(self, least: float, rows: Array, seen: Array) -> Array:
+    def _expected(self, least: float, rows: list[int], seen: Array) -> Array:
         """Costs [rows, seen] by how far boxes are from where, and how large, they are expected."""
         spread, there = self._motion.spread()[rows], self._motion.at[rows]
         x, y, w, h = np.abs(seen.T[:, None] - there.T[:, :, None]) / spread.T[:, :, None]
@@ -100,7 +102,7 @@ class Tracker:
         fits = (away < NEAR) & (np.maximum(w, h) < ALIKE) & (overlap > least)
         return np.where(fits, 1 - overlap + AWAY * away, REFUSED)
 
-    def _there(self, rows: Array, seen: Array) -> Array:
+    def _there(self, rows: list[int], seen: Array) -> Array:
         """Likewise of what is left, by overlap alone: a detector's box may be far off for a moment, half hidden say."""
         there = self._motion.at[rows]
         overlap = _overlaps(there, seen, np.zeros_like(there))
@@ -114,9 +116,9 @@ class Tracker:
         if not pairs:
             return
         which, chosen = [place[track.id] for _, track in pairs], [index for index, _ in pairs]
-        self._motion.correct(np.array(which), boxes[chosen])
-        speeds = np.hypot(*self._motion.speed[which, :2].T).tolist()
-        smooth, off = self._motion.at[which].tolist(), (boxes[chosen] - self._motion.at[which]).tolist()
+        where, speed = self._motion.correct(which, boxes[chosen])
+        speeds = np.hypot(speed[:, 0], speed[:, 1]).tolist()
+        smooth, off = where.tolist(), (boxes[chosen] - where).tolist()
         for number, (index, track) in enumerate(pairs):
             track.count(found[index].label)
             track.hits += 1
