@@ -73,7 +73,7 @@ class Motion:
 
     def spread(self) -> Array:
         """Standard deviations [n, 4] of where they are expected to be seen."""
-        return np.sqrt(self._state[2] + (SEEN * _size(self.at)) ** 2)
+        return np.asarray(np.sqrt(self._state[2] + (SEEN * _size(self.at)) ** 2))
 
 
 def _size(boxes: Array) -> Array:
