@@ -8,7 +8,6 @@ from typing import Any
 
 from localdev.core import commands, log_commands, message_commands
 from localdev.core.client import CliError
-from localdev.core.foreground import serve
 from localdev.core.profiles import CLI, Profile
 from localdev.core.resolve import BUILTIN_VERSIONS
 
@@ -97,7 +96,13 @@ def _add_start(start: argparse.ArgumentParser) -> None:
         metavar="USER[:GROUP]",
         help="whom components run as, through sudo, where the core is root (ggc_user, else nobody)",
     )
-    start.set_defaults(run=serve)
+    start.set_defaults(run=_start)
+
+
+def _start(options: argparse.Namespace) -> None:
+    from localdev.core.foreground import serve  # a whole core, which other commands need not wait for
+
+    serve(options)
 
 
 def _add_deployment(group: _Group) -> None:
