@@ -70,61 +70,93 @@ def test_workers_that_collect_other_tests_fail_ci(tmp_path: Path) -> None:
     assert (done.returncode, "Different tests were collected" in done.stdout) == (1, True), done.stdout + done.stderr
 
 
-def test_content_that_differs_between_workers_makes_no_other_tests(tmp_path: Path) -> None:
-    with_our_conftest(
-        tmp_path,
-        "import os, pytest\n"
-        "@pytest.mark.parametrize('content', [b'x', os.urandom(9), 'a' * 80 + str(os.getpid())])\n"
-        "def test_it(content): pass\n",
+CROWDS = ["tests/integration/test_upgrade.py", "tests/localdev/demo/test_demo.py"]
+OTHERS = ["tests/cloud/test_events.py", "tests/integration/test_ipc.py"]
+ODD = {
+    "test_content.py": """
+import os, pytest
+@pytest.mark.parametrize('content', [b'x', os.urandom(9), 'a' * 80 + str(os.getpid())])
+def test_it(content): pass
+""",
+    "test_collected.py": """
+import os, time
+def note(text):
+    with open('notes', 'a') as file: print(text, os.getpid(), file=file)
+note('begins'); time.sleep(0.3); note('ends')
+def test_it(): pass
+""",
+    "test_loops.py": """
+import asyncio, time
+async def sleep(): time.sleep(0.01)
+def test_before(): time.sleep(0)
+def test_it(): asyncio.run(sleep())
+def test_after(): time.sleep(0.01)
+""",
+    "test_text.py": r"""
+import logging, pytest
+def test_log(record_property):
+    logging.getLogger().warning('log \udcff'); print('out \udcfe'); record_property('a', '\udcfd')
+def test_error(): raise ValueError('error \udcfc')
+def test_skip(): pytest.skip('skip \udcfb')
+@pytest.fixture
+def broken(): raise ValueError('fixture \udcfa')
+def test_fixture(broken): pass
+""",
+    **dict.fromkeys([*CROWDS, *OTHERS], "def test_it(worker_id): print(__file__, worker_id)\n"),
+}
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A fresh tree with odd tests and our conftest.py, and what pytest said of them with two workers."""
+    tree = tmp_path_factory.mktemp("odd")
+    for path, text in ODD.items():
+        place = tree / "tests" / path.removeprefix("tests/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    shutil.copy(ROOT / "tests" / "conftest.py", tree / "tests")
+    (tree / "pytest.ini").write_text("[pytest]\n")
+    done = run(tree, sys.executable, "-m", "pytest", "-p", "xdist", "-n", "2", "--dist=loadfile", "-rA", "-v")
+    assert done.stdout.splitlines()[-1].strip("= ").startswith("1 failed, 12 passed, 1 skipped, 2 errors in"), (
+        done.stdout
     )
-    done = run(tmp_path, sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-n", "2")
-    assert done.stdout.splitlines()[-1].startswith("3 passed in"), done.stdout
+    return tree, done.stdout
 
 
-def test_crowds_of_processes_come_one_after_the_other(tmp_path: Path) -> None:
-    crowds = ["tests/integration/test_upgrade.py", "tests/localdev/demo/test_demo.py"]
-    for path in (*crowds, "tests/cloud/test_events.py", "tests/integration/test_ipc.py"):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text("def test_it(worker_id): print(__file__, worker_id)\n")
-    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path / "tests")
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    command = ["-m", "pytest", "-p", "xdist", "-n", "2", "--dist=loadfile", "-rP"]
-    done = run(tmp_path, sys.executable, *command)
-    assert done.stdout.splitlines()[-1].strip("= ").startswith("4 passed in"), done.stdout
-    workers = dict(re.findall(rf"^{re.escape(str(tmp_path))}/(\S+) (gw\d)$", done.stdout, re.MULTILINE))
-    assert len(workers) == 4, done.stdout
-    assert len({workers[path] for path in crowds}) == 1
+def told_of(odd: tuple[Path, str], file: str) -> list[str]:
+    """`PASSED test_it` and its like, of the tests of a file, sorted."""
+    found = re.findall(rf"^(PASSED|FAILED|ERROR) tests/{file}::(\w+)", odd[1], re.MULTILINE)
+    return sorted(f"{outcome} {name}" for outcome, name in found)
+
+
+def test_content_that_differs_between_workers_makes_no_other_tests(odd: tuple[Path, str]) -> None:
+    assert told_of(odd, "test_content.py") == 3 * ["PASSED test_it"]
+
+
+def test_crowds_of_processes_come_one_after_the_other(odd: tuple[Path, str]) -> None:
+    tree, told = odd
+    workers = dict(re.findall(rf"^{re.escape(str(tree))}/(\S+) (gw\d)$", told, re.MULTILINE))
+    assert workers.keys() == {*CROWDS, *OTHERS}, told
+    assert len({workers[path] for path in CROWDS}) == 1
     assert len({*workers.values()}) == 2
 
 
-def test_in_a_fresh_tree_one_worker_collects_before_the_others(tmp_path: Path) -> None:
+def test_in_a_fresh_tree_one_worker_collects_before_the_others(odd: tuple[Path, str]) -> None:
     """What it compiles they read."""
-    with_our_conftest(
-        tmp_path,
-        "import os, time\n"
-        "def note(text):\n"
-        "    with open('notes', 'a') as file: print(text, os.getpid(), file=file)\n"
-        "note('begins'); time.sleep(0.3); note('ends')\n"
-        "def test_it(): pass\n",
-    )
-    done = run(tmp_path, sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-n", "2")
-    assert done.returncode == 0, done.stdout
-    words = (tmp_path / "notes").read_text().split()
+    words = (odd[0] / "notes").read_text().split()
     assert (words[::2], words[1] == words[3] != words[5] == words[7]) == (["begins", "ends"] * 2, True), words
 
 
-def test_a_blocked_event_loop_fails_its_test_and_no_other(tmp_path: Path) -> None:
-    with_our_conftest(
-        tmp_path,
-        "import asyncio, time\n"
-        "async def sleep(): time.sleep(0.01)\n"
-        "def test_before(): time.sleep(0)\n"
-        "def test_it(): asyncio.run(sleep())\n"
-        "def test_after(): time.sleep(0.01)\n",
-    )
-    done = run(tmp_path, sys.executable, "-m", "pytest", "-q")
-    assert done.stdout.splitlines()[-1].startswith("3 passed, 1 error in"), done.stdout
-    assert "an event loop was blocked, by:" in done.stdout and "in sleep" in done.stdout
+def test_a_blocked_event_loop_fails_its_test_and_no_other(odd: tuple[Path, str]) -> None:
+    ours = ["ERROR test_it", "PASSED test_after", "PASSED test_before", "PASSED test_it"]
+    assert told_of(odd, "test_loops.py") == ours
+    assert "an event loop was blocked, by:" in odd[1] and "in sleep" in odd[1]
+
+
+def test_text_that_utf_8_cannot_hold_ends_no_run(odd: tuple[Path, str]) -> None:
+    assert told_of(odd, "test_text.py") == ["ERROR test_fixture", "FAILED test_error", "PASSED test_log"]
+    for text in ("log \\udcff", "ValueError: error \\udcfc", "skip \\udcfb", "fixture \\udcfa"):
+        assert text in odd[1]
 
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "workers"])
@@ -154,28 +186,3 @@ def ci(folder: Path, test: str) -> Path:
     script.write_text(SCRIPT.format(python=sys.executable))
     script.chmod(0o755)
     return Path(shutil.copy(ROOT / ".ci" / "tests", folder / ".ci" / "tests"))
-
-
-def with_our_conftest(folder: Path, test: str) -> None:
-    """A folder with that test, and what this suite does to any."""
-    shutil.copy(ROOT / "tests" / "conftest.py", folder)
-    (folder / "pytest.ini").write_text("[pytest]\n")
-    (folder / "test_odd.py").write_text(test)
-
-
-def test_text_that_utf_8_cannot_hold_ends_no_run(tmp_path: Path) -> None:
-    with_our_conftest(
-        tmp_path,
-        "import logging, pytest\n"
-        "def test_log(record_property):\n"
-        "    logging.getLogger().warning('log \\udcff'); print('out \\udcfe'); record_property('a', '\\udcfd')\n"
-        "def test_error(): raise ValueError('error \\udcfc')\n"
-        "def test_skip(): pytest.skip('skip \\udcfb')\n"
-        "@pytest.fixture\n"
-        "def broken(): raise ValueError('fixture \\udcfa')\n"
-        "def test_fixture(broken): pass\n",
-    )
-    done = run(tmp_path, sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-n", "1", "-rA")
-    assert done.stdout.splitlines()[-1].startswith("1 failed, 1 passed, 1 skipped, 1 error in"), done.stdout
-    for told in ("log \\udcff", "ValueError: error \\udcfc", "skip \\udcfb", "fixture \\udcfa"):
-        assert told in done.stdout
