@@ -6,6 +6,7 @@ Python, another version or hash, or a file that is missing: then the artifact's 
 """
 
 import compileall
+import csv
 import hashlib
 import os
 import re
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -102,25 +104,35 @@ def linked(artifact: Path, work: Path, python: str) -> bool:
     return True
 
 
-def files_of(lock: str) -> dict[Path, str] | None:
+def files_of(lock: str) -> dict[str, str] | None:
     """What .venv holds of a lock's packages, and where in site-packages; None if that is not what the lock says."""
     ours = {(each.name, each.specifier): hashes for each, hashes in _locked(LOCK.read_text(encoding="utf-8"))}
-    files: dict[Path, str] = {}
+    files: dict[str, str] = {}
     for wanted, hashes in _locked(lock):
         if wanted.marker is not None and not wanted.marker.evaluate():
             continue
-        found = next(iter(metadata.distributions(name=wanted.name)), None)
-        if found is None or not wanted.specifier.contains(found.version) or found.files is None:
+        version, held = _held(wanted.name)
+        if not held or not wanted.specifier.contains(version) or ours.get((wanted.name, wanted.specifier)) != hashes:
             return None
-        if ours.get((wanted.name, wanted.specifier)) != hashes:
-            return None
-        for file in found.files:
-            source = Path(str(found.locate_file(file)))
-            if file.parts[0] != ".." and (file.suffix != ".pyc" or source.exists()):  # no commands: nobody calls them
-                files[source] = str(file)
-    return files if all(source.is_file() for source in files) else None
+        files |= held
+    return files if all(map(os.path.isfile, files)) else None
 
 
+@cache
+def _held(package: str) -> tuple[str, dict[str, str]]:
+    """The version and the files, as `files_of` gives them, that .venv has of a package; none where it has none."""
+    found = next(iter(metadata.distributions(name=package)), None)
+    if found is None:
+        return "", {}
+    site, files = str(found.locate_file("")), {}
+    for name, *_ in csv.reader((found.read_text("RECORD") or "").splitlines()):
+        source = os.path.join(site, name)  # noqa: PTH118  (of thousands)
+        if not name.startswith("../") and (not name.endswith(".pyc") or os.path.exists(source)):  # noqa: PTH110
+            files[source] = name  # no commands: nobody calls them
+    return found.version, files
+
+
+@cache
 def _locked(lock: str) -> list[tuple[Requirement, set[str]]]:
     """What a lock asks for, such as `msgspec==0.19.0 ; python_version < '4'`, and the hashes it allows for each."""
     entries = re.findall(r"^(\w\S*==[^\\\n]+?) *((?:\\\n +--hash=\S+ *)+)", lock, re.MULTILINE)
