@@ -1,7 +1,6 @@
 """Artifacts that carry a tiny wheel, installed without a network, and whatever may happen meanwhile."""
 
 import base64
-import ensurepip
 import hashlib
 import os
 import shutil
@@ -24,7 +23,7 @@ zipfile.ZipFile(wheel).extractall(sysconfig.get_path("purelib"))
 """
 # The script with what it calls replaced: `NAME=before`, `NAME=after` kill the process there; `NAME=CODE` is raised.
 # `stubs`: the pip above, and no waiting until the disk of a busy machine has written what others wrote.
-# `pip=FOLDER`: the real pip, unpacked and compiled before, which halves what it costs.
+# `pip=FOLDER`: the real pip, compiled before, which halves what it costs.
 INJECTED = """
 import importlib.util, os, pathlib, signal, sys, types
 install = types.ModuleType("install")
@@ -110,18 +109,6 @@ def lock(artifact: Path, version: str, digest: str) -> None:
 def command(artifact: Path, *changes: str) -> list[str]:
     script = str(artifact / "edgeml" / "install.py")
     return [sys.executable, "-I", *(["-c", INJECTED, script, *changes] if changes else [script])]
-
-
-def compiled_pip(folder: Path) -> Path:
-    """The pip that Python carries, compiled as far as an install uses it."""
-    (wheel,) = (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
-    options = ["--quiet", "--no-index", "--disable-pip-version-check", "--only-binary", ":all:", "--find-links", "."]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    words = [sys.executable, str(folder / "pip"), "install", *options, "no-such-package"]
-    subprocess.run(words, cwd=folder, env=environment, stderr=subprocess.DEVNULL, timeout=60)
-    return folder / "pip"
 
 
 def install(artifact: Path, work: Path, *changes: str, real: bool = False) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """A package with a component in it, a queue with its problems, and work folders in which artifacts were installed."""
 
+import importlib.util
 import shutil
 import textwrap
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 from component_support import COMPONENT
 from edgeml.problems import Problems
 from edgeml.spool import Spool
-from install_support import compiled_pip, install, make_artifact, venv_of
+from install_support import install, make_artifact, venv_of
 from spool_support import boxed
 
 
@@ -43,9 +44,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pip(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """For `install`: instead of the one that it unpacks."""
-    return f"pip={compiled_pip(tmp_path_factory.mktemp('pip'))}"
+def pip() -> str:
+    """For `install`: that of .venv instead of the same that it unpacks."""
+    (folder,) = importlib.util.find_spec("pip").submodule_search_locations  # type: ignore[union-attr,misc]
+    return f"pip={folder}"
 
 
 @pytest.fixture

@@ -49,14 +49,14 @@ def test_killed_while_it_switches_one_of_both_runs(
 
 
 def test_pip_ends_with_the_install_that_started_it(
-    work: Path, artifacts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    work: Path, artifacts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, pip: str
 ) -> None:
     """Left alive it would write into the environment that the next install makes."""
     shutil.rmtree(artifacts[1] / "wheels")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(20)
         monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
-        with subprocess.Popen(command(artifacts[1]), cwd=work, stdout=subprocess.DEVNULL) as running:
+        with subprocess.Popen(command(artifacts[1], pip), cwd=work, stdout=subprocess.DEVNULL) as running:
             connection, _ = silent.accept()
             running.kill()
         with connection:
