@@ -50,10 +50,9 @@ def test_the_unpacked_artifact_runs_as_a_folder_without_any_variable(
     package: str, builds: workspace.Workspace, tmp_path: Path
 ) -> None:
     """As the recipes run it: isolated, from another folder, by a path with slashes as Lite writes them."""
-    (build,) = builds.build([package])
-    (archive,) = build.glob("artifacts/*/*/*.zip")
-    shutil.unpack_archive(archive, tmp_path / "link-to")
-    (tmp_path / "artifact").symlink_to("link-to")
+    builds.lend_venvs([package], tmp_path)  # and its code, unpacked and compiled
+    (unpacked,) = tmp_path.glob(f"packages/artifacts-unarchived/*/*/{package}")
+    (tmp_path / "artifact").symlink_to(unpacked)
     command = [sys.executable, "-I", "-u", f"{tmp_path}//artifact/", "--help"]
     done = subprocess.run(command, cwd="/", env={}, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
