@@ -6,6 +6,7 @@ import functools
 import gc
 import importlib.util
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -66,6 +67,8 @@ WORKERS_PER_CORE = 3  # half of what tests take is waiting: for time-outs, resta
 MOST_WORKERS = 6  # beyond that, the longest file decides
 WORTHWHILE = 8  # files; for fewer, workers take longer to start than they save
 
+SELDOM = 50_000  # new objects until the next look for garbage, which takes a tenth of the suite at Python's own 700
+
 LEFT_BEHIND = 10  # pytest's exit code for what no single test is to blame for: running one again would not show it
 
 shared_before = pytest.StashKey[set[Path]]()
@@ -82,7 +85,17 @@ def pytest_configure() -> None:
         raise pytest.UsageError(f"the components of this tree are not installed in {sys.prefix}: run ./scripts/setup")
     # A shell that starts us in the background ignores Ctrl-C for us, and what we start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    _find_python_itself()
     gc.disable()  # nothing of what is collected may be forgotten: a fifth of the time goes into looking
+
+
+def _find_python_itself() -> None:
+    """A `python3` of pyenv is a shell script, which takes longer to start than Python."""
+    found, own = shutil.which("python3"), Path(sys.base_prefix, "bin")
+    if found and (own / "python3").exists():
+        with Path(found).open("rb") as file:
+            if file.read(2) == b"#!":
+                os.environ["PATH"] = os.pathsep.join([str(own), os.environ["PATH"]])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -148,6 +161,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """What tests deploy is built and installed before they begin: in a fresh tree that may take longer than a test."""
     gc.enable()
     gc.freeze()  # tests that look for garbage are spared ten thousand items
+    gc.set_threshold(SELDOM)
     if (
         any("built" in getattr(item, "fixturenames", ()) for item in session.items)
         and not session.config.option.collectonly
@@ -172,6 +186,17 @@ def pytest_runtest_setup() -> None:
 
     botocore.create_loader = create_loader
 
+    names: dict[str, str] = {}  # of hundreds of events, alike in all sessions
+    aliaser: Any = sys.modules["botocore.hooks"].EventAliaser
+    begin = aliaser.__init__
+
+    @functools.wraps(begin)
+    def begun(self: Any, *arguments: Any) -> None:
+        begin(self, *arguments)
+        self._alias_name_cache = names
+
+    aliaser.__init__ = begun
+
 
 def _runs_on() -> Iterator[str]:
     """What of this process' children and threads keeps machine or Python busy after the last test."""
@@ -186,7 +211,10 @@ def _runs_on() -> Iterator[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def processes_start_at_once() -> Iterator[None]:
-    with forked.forking():
+    lambdas: Any = sys.modules.get("localdev.cloud.lambdas")  # once a module of tests has imported it
+    with forked.forking(), pytest.MonkeyPatch.context() as patch:
+        if lambdas:
+            patch.setattr(lambdas, "popen", forked.popen)
         yield
 
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Sequence
@@ -50,15 +51,21 @@ LIBRARIES = (
     "websockets.sync.client",
     "zipfile",
 )
+ISOLATED = (
+    "-I",
+    "-S",
+    "-B",
+)  # as a Lambda function of the local cloud is started: without the tree, and without awscrt
+PACKAGES = sysconfig.get_path("purelib")
 LARGEST = 1 << 17  # bytes of a request
 
 
 def popen(command: Sequence[str | Path], **options: Any) -> "subprocess.Popen[Any]":
-    """As subprocess.Popen(command, **options) of a `python [-P] (-m MODULE | -c CODE | FILE) ...`.
+    """As subprocess.Popen(command, **options) of a `python [-P | -I -S -B] (-m MODULE | -c CODE | FILE) ...`.
 
     A plain process outside the suite: benchmarks measure what a start takes.
     """
-    return Fork(command, **options) if _server.may_start else subprocess.Popen(command, **options)
+    return Fork(command, **options) if _plain.may_start else subprocess.Popen(command, **options)
 
 
 class Fork(subprocess.Popen[Any]):
@@ -67,15 +74,17 @@ class Fork(subprocess.Popen[Any]):
     def _execute_child(self, command: Sequence[str], *given: Any) -> None:
         cwd, environment, files = given[4], given[5], given[9:15]
         ours, theirs = [files[1], files[2], files[4]], [files[0], files[3], files[5]]
+        isolated = tuple(command[1:4]) == ISOLATED
         request = {
-            "command": list(map(str, command[1:])),
+            "command": list(map(str, command[4 if isolated else 1 :])),
+            "session": given[20],
             "cwd": os.fspath(cwd or Path.cwd()),
             "environment": dict(os.environ if environment is None else environment),
         }
         status, told = os.pipe()
         try:
             inherited = [file if file >= 0 else number for number, file in enumerate(theirs)]
-            _server.ask(json.dumps(request).encode(), [*inherited, told])
+            (_isolated if isolated else _plain).ask(json.dumps(request).encode(), [*inherited, told])
         finally:
             piped = [file for mine, file in zip(ours, theirs, strict=True) if mine >= 0 and file >= 0]
             for file in (told, *piped, *filter(None, [vars(self).get("_devnull")])):
@@ -103,10 +112,11 @@ class Fork(subprocess.Popen[Any]):
 
 
 class _Server:
-    """The process that forks."""
+    """A process that forks, started with these options of Python."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         self.may_start = False
+        self._options = options
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -115,7 +125,7 @@ class _Server:
             if self._process is None:
                 self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 with theirs:
-                    command = [sys.executable, "-P", __file__, str(theirs.fileno())]
+                    command = [sys.executable, *self._options, __file__, str(theirs.fileno()), PACKAGES]
                     self._process = subprocess.Popen(
                         command, pass_fds=[theirs.fileno()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
                     )
@@ -135,22 +145,24 @@ class _Server:
                 self._process = None
 
 
-_server = _Server()
+_plain = _Server("-P")
+_isolated = _Server(*ISOLATED)
 
 
 def begin() -> None:
     """Start what forks, which otherwise comes with the first fork: for a test that counts this process' children."""
-    _server.begin()
+    _plain.begin()
 
 
 @contextlib.contextmanager
 def forking() -> Any:
     """Until the end of the block `popen` forks."""
-    _server.may_start = True
+    _plain.may_start = True
     try:
         yield
     finally:
-        _server.end()
+        _plain.end()
+        _isolated.end()
 
 
 def serve(control: socket.socket) -> dict[str, Any]:
@@ -190,8 +202,10 @@ def _tell_end(pid: int, told: int) -> None:
     os.close(told)
 
 
-def run(command: list[str], cwd: str, environment: dict[str, str]) -> None:
+def run(command: list[str], cwd: str, environment: dict[str, str], *, session: bool) -> None:
     """What Python does with these arguments."""
+    if session:
+        os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
     os.environ.clear()
@@ -199,7 +213,7 @@ def run(command: list[str], cwd: str, environment: dict[str, str]) -> None:
     time.tzset()
     safe = command[0] == "-P"
     kind, *arguments = command[safe:]
-    if not safe:
+    if not safe and not sys.flags.isolated:
         sys.path.insert(0, {"-c": "", "-m": cwd}.get(kind, str(Path(kind).parent)))
     if kind == "-m":
         sys.argv = arguments
@@ -214,7 +228,13 @@ def run(command: list[str], cwd: str, environment: dict[str, str]) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in LIBRARIES:
-        importlib.import_module(name)
+    if sys.flags.isolated:
+        sys.modules["awscrt"] = None  # type: ignore[assignment]
+        sys.path.append(sys.argv[2])
+        importlib.import_module("boto3")
+        sys.path.pop()
+    else:
+        for name in LIBRARIES:
+            importlib.import_module(name)
     gc.freeze()
     run(**serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -15,7 +15,7 @@ from support import ROOT, runs
 SHOW = """
 import json, os, sys
 files = sorted(map(int, os.listdir("/proc/self/fd")))[:-1]  # the last is that of the list
-print(json.dumps([__name__, sys.argv, sys.path[0], os.getcwd(), dict(os.environ), files, os.getpgrp()]))
+print(json.dumps([__name__, sys.argv, sys.path[0], os.getcwd(), dict(os.environ), files, os.getpgrp() == os.getpid()]))
 print("an error", file=sys.stderr)
 raise SystemExit(sys.stdin.read())
 """
@@ -36,13 +36,14 @@ def options(folder: Path) -> dict[str, Any]:
     return {**files, "text": True, "cwd": folder, "env": {"LC_ALL": "C.UTF-8", "NAME": "välue"}}
 
 
+@pytest.mark.parametrize("session", [False, True])
 @pytest.mark.parametrize("way", ["code", "file", "module"])
-def test_it_is_given_what_a_process_is_given(way: str, tmp_path: Path) -> None:
+def test_it_is_given_what_a_process_is_given(way: str, session: bool, tmp_path: Path) -> None:
     (tmp_path / "shown.py").write_text(SHOW)
     named = {"code": ["-c", SHOW], "file": [str(tmp_path / "shown.py")], "module": ["-m", "shown"]}[way]
     found = []
     for start in (popen, subprocess.Popen):
-        with start([sys.executable, *named, "one", "--two"], **options(tmp_path)) as process:
+        with start([sys.executable, *named, "one", "--two"], start_new_session=session, **options(tmp_path)) as process:
             found.append((process.communicate("7", timeout=20), process.returncode))
     assert found[0] == found[1]
 
@@ -97,3 +98,14 @@ def test_nothing_of_ours_is_imported_beforehand() -> None:
         files = process.communicate(timeout=20)[0].split()
     ours = {file for file in files if Path(file).is_relative_to(ROOT) and ".venv" not in Path(file).parts}
     assert ours == {forked.__file__}
+
+
+def test_an_isolated_one_finds_no_package_and_has_what_lambda_has() -> None:
+    code = "import sys; print(sys.path, sys.flags, {name: name in sys.modules for name in ('boto3', 'msgspec')})"
+    code += "; print(sys.modules.get('awscrt'), getattr(sys.modules.get('botocore.compat'), '__file__', ''))"
+    found = []
+    for start in (popen, subprocess.Popen):
+        with start([sys.executable, *forked.ISOLATED, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+            found.append(process.communicate(timeout=20)[0].splitlines())
+    forks, plain = found
+    assert forks == [plain[0].replace("'boto3': False", "'boto3': True"), f"None {forked.PACKAGES}/botocore/compat.py"]

@@ -23,6 +23,7 @@ from localdev.cloud.template import Resource, Stack
 
 log = logging.getLogger(__name__)
 
+popen = subprocess.Popen  # what starts a process of a function
 WORKER = Path(__file__).with_name("worker.py")
 QUEUE_LIMIT = 100_000
 STOP_TIMEOUT_S = 5.0
@@ -143,7 +144,7 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[str]:
         s = self._setting
-        process = subprocess.Popen(
+        process = popen(
             [sys.executable, "-I", "-S", "-B", str(WORKER), sysconfig.get_path("purelib")],
             env={
                 "PATH": os.environ["PATH"],
