@@ -51,11 +51,7 @@ LIBRARIES = (
     "websockets.sync.client",
     "zipfile",
 )
-ISOLATED = (
-    "-I",
-    "-S",
-    "-B",
-)  # as a Lambda function of the local cloud is started: without the tree, and without awscrt
+ISOLATED = ("-I", "-S", "-B")  # a Lambda function's of the local cloud: without the tree, and without awscrt
 PACKAGES = sysconfig.get_path("purelib")
 LARGEST = 1 << 17  # bytes of a request
 
@@ -65,7 +61,7 @@ def popen(command: Sequence[str | Path], **options: Any) -> "subprocess.Popen[An
 
     A plain process outside the suite: benchmarks measure what a start takes.
     """
-    return Fork(command, **options) if _plain.may_start else subprocess.Popen(command, **options)
+    return Fork(command, **options) if _may_start else subprocess.Popen(command, **options)
 
 
 class Fork(subprocess.Popen[Any]):
@@ -75,6 +71,7 @@ class Fork(subprocess.Popen[Any]):
         cwd, environment, files = given[4], given[5], given[9:15]
         ours, theirs = [files[1], files[2], files[4]], [files[0], files[3], files[5]]
         isolated = tuple(command[1:4]) == ISOLATED
+        server = _isolated if isolated else _others.get(str(command[0]), _plain)
         request = {
             "command": list(map(str, command[4 if isolated else 1 :])),
             "session": given[20],
@@ -84,7 +81,7 @@ class Fork(subprocess.Popen[Any]):
         status, told = os.pipe()
         try:
             inherited = [file if file >= 0 else number for number, file in enumerate(theirs)]
-            (_isolated if isolated else _plain).ask(json.dumps(request).encode(), [*inherited, told])
+            server.ask(json.dumps(request).encode(), [*inherited, told])
         finally:
             piped = [file for mine, file in zip(ours, theirs, strict=True) if mine >= 0 and file >= 0]
             for file in (told, *piped, *filter(None, [vars(self).get("_devnull")])):
@@ -112,11 +109,11 @@ class Fork(subprocess.Popen[Any]):
 
 
 class _Server:
-    """A process that forks, started with these options of Python."""
+    """A process that forks, of this Python with these options, once it has imported these libraries."""
 
-    def __init__(self, *options: str) -> None:
-        self.may_start = False
-        self._options = options
+    def __init__(self, libraries: Sequence[str], python: str, *options: str) -> None:
+        self._command = [python, *options, __file__]
+        self._libraries = libraries
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -125,7 +122,7 @@ class _Server:
             if self._process is None:
                 self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 with theirs:
-                    command = [sys.executable, *self._options, __file__, str(theirs.fileno()), PACKAGES]
+                    command = [*self._command, str(theirs.fileno()), PACKAGES, *self._libraries]
                     self._process = subprocess.Popen(
                         command, pass_fds=[theirs.fileno()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
                     )
@@ -138,15 +135,16 @@ class _Server:
 
     def end(self) -> None:
         with self._lock:
-            self.may_start = False
             if self._process is not None:
                 self._control.close()
                 self._process.communicate(timeout=10)
                 self._process = None
 
 
-_plain = _Server("-P")
-_isolated = _Server(*ISOLATED)
+_plain = _Server(LIBRARIES, sys.executable, "-P")
+_isolated = _Server(("boto3",), sys.executable, *ISOLATED)
+_others: dict[str, _Server] = {}
+_may_start = False
 
 
 def begin() -> None:
@@ -154,15 +152,22 @@ def begin() -> None:
     _plain.begin()
 
 
+def import_first(python: Path, *libraries: str) -> None:
+    """From here on processes of this other Python are forks, too, of one that has imported these."""
+    _others.setdefault(str(python), _Server(libraries, str(python), "-P"))
+
+
 @contextlib.contextmanager
 def forking() -> Any:
     """Until the end of the block `popen` forks."""
-    _plain.may_start = True
+    global _may_start
+    _may_start = True
     try:
         yield
     finally:
-        _plain.end()
-        _isolated.end()
+        _may_start = False
+        for server in (_plain, _isolated, *_others.values()):
+            server.end()
 
 
 def serve(control: socket.socket) -> dict[str, Any]:
@@ -231,10 +236,9 @@ if __name__ == "__main__":
     if sys.flags.isolated:
         sys.modules["awscrt"] = None  # type: ignore[assignment]
         sys.path.append(sys.argv[2])
-        importlib.import_module("boto3")
+    for name in sys.argv[3:]:
+        importlib.import_module(name)
+    if sys.flags.isolated:
         sys.path.pop()
-    else:
-        for name in LIBRARIES:
-            importlib.import_module(name)
     gc.freeze()
     run(**serve(socket.socket(fileno=int(sys.argv[1]))))

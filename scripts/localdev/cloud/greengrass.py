@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from botocore.loaders import Loader
@@ -267,6 +268,7 @@ def _withdraw(deployment: Deployment) -> None:
             deployment.executions[thing] = "CANCELED"
 
 
+@cache
 def _routes(service: str) -> list[tuple[str, re.Pattern[str], str]]:
     """Method, path and name of a service's operations, from boto3's own description of it."""
     operations = Loader().load_service_model(service, "service-2")["operations"]

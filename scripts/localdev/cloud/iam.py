@@ -6,6 +6,7 @@ Covers the calls that the suite's handlers and builds make. Runs inside their pr
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 Need = tuple[str, str]  # action, resource ARN; "*" where AWS knows no resource
@@ -85,6 +86,7 @@ def _like(pattern: str, value: str) -> bool:
     return re.fullmatch(_regex(pattern), value, re.DOTALL) is not None
 
 
+@cache
 def _regex(pattern: str) -> str:
     return "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shlex
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +18,7 @@ from localdev.cloud.aws import Request, Response
 from model_updater.document import check_signature, may_downgrade, parse
 from ota_support import Signer, load_handler
 from support import ROOT
-from training_support import PYTHON, needs_training
+from training_support import needs_training, run
 
 TRAINING = ROOT / "cloud" / "training"
 
@@ -248,8 +247,7 @@ def test_weights_are_exported_and_compared_with_pytorch_and_never_unpickled(tmp_
         input={"name": "input", "layout": "tensor", "shape": shape},
         output={"decoder": "anomaly", "shapes": {"reconstruction": [-1, *shape]}},
     )
-    command = [str(PYTHON), "-c", EXPORT, str(tmp_path / "model.pth"), json.dumps(bundle)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = run("torch._dynamo", "-c", EXPORT, tmp_path / "model.pth", json.dumps(bundle))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.partition(":")[0] for line in lines[:3]] == ["batch 1", "batch 7", "batch 64"]

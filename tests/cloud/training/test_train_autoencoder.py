@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import training_support
 from edgeml import models
 from edgeml.turbine import FEATURES, Statistics, TurbineFeatures, errors
 from localdev.simulators.turbine import Fault, readings, write_csv
 from support import ROOT
-from training_support import PYTHON, needs_training
+from training_support import needs_training
 
 pytestmark = needs_training
 
@@ -35,10 +36,9 @@ def train(folder: Path, recordings: Path, *extra: str) -> subprocess.CompletedPr
         "SM_MODEL_DIR": str(folder / "model"),
         "SM_OUTPUT_DATA_DIR": str(folder / "output"),
     }
-    script = [str(PYTHON), str(ROOT / "cloud" / "training" / "train_autoencoder.py")]
-    options = ["--epochs", "2", "--folds", "2", "--model-version", "1.2.3", *extra]
-    return subprocess.run(
-        [*script, *options], env=environment, capture_output=True, text=True, timeout=100, check=False
+    script = ROOT / "cloud" / "training" / "train_autoencoder.py"
+    return training_support.run(
+        "torch._dynamo", script, "--epochs", "2", "--folds", "2", "--model-version", "1.2.3", *extra, env=environment
     )
 
 
@@ -104,7 +104,8 @@ def test_onnx_runtime_and_pytorch_give_the_same(run: Run) -> None:
         "out = model(torch.from_numpy(numpy.load(folder / 'windows.npy'))).detach().numpy();"
         "numpy.save(folder / 'torch.npy', out)"
     )
-    subprocess.run([PYTHON, "-c", program, run.bundle.parent], cwd=ROOT / "cloud/training", check=True, timeout=60)
+    done = training_support.run("torch._dynamo", "-c", program, run.bundle.parent, cwd=ROOT / "cloud/training")
+    assert done.returncode == 0, done.stderr
     (reconstruction,) = models.open_session(models.load(run.bundle)).run(None, {"input": windows})
     np.testing.assert_allclose(reconstruction, np.load(run.bundle.parent / "torch.npy"), atol=1e-5)
 

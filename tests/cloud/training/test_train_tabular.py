@@ -12,16 +12,15 @@ import pytest
 from edgeml import models
 from localdev.simulators.interaction import FEATURES, TARGET, interactions
 from support import ROOT
-from training_support import PYTHON, needs_training
+from training_support import needs_training, run
 
 pytestmark = needs_training
 
 
 def train(folder: Path, *extra: str) -> subprocess.CompletedProcess[str]:
     places = [f"--{name}={folder / name}" for name in ("train", "model-dir", "output-data-dir", "bundle")]
-    script = [str(PYTHON), str(ROOT / "cloud" / "training" / "train_tabular.py")]
-    command = [*script, *places, f"--archive={folder / 'model.tar.gz'}", *extra]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    script = ROOT / "cloud" / "training" / "train_tabular.py"
+    return run("skl2onnx", script, *places, f"--archive={folder / 'model.tar.gz'}", *extra)
 
 
 def write_table(folder: Path, rows: int) -> None:
