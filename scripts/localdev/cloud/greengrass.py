@@ -56,7 +56,7 @@ class Greengrass:
             for method, path, name in _routes("iot")
             if name in ("ListJobExecutionsForJob", "DescribeJob")
         ]
-        self.components = Components(aws)
+        self.components: Components = Components(aws)
         self.deployments: list[Deployment] = []  # oldest first
         self.superseded = "CANCELED"  # AWS's guide says so; its API reference has INACTIVE, too
         self._answers: dict[str, tuple[float, Answer]] = {}  # by client token
