@@ -18,6 +18,7 @@ import camera_capture
 from edgeml.errors import DisconnectedError, IpcError, NotFoundError, UnauthorizedError
 from edgeml.ipc import GreengrassIpc
 from edgeml.messages import MAX_IPC_BYTES
+from forked import popen
 from integration.conftest import Start
 from localdev.cloud import LocalCloud
 from localdev.cloud.broker import Broker
@@ -211,8 +212,8 @@ def test_a_component_whose_socket_is_gone_exits_by_itself(tmp_path: Path) -> Non
             "SVCUID": core.add_principal("started.by.Hand", ACCESS),
             "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(core.socket),
         }
-        command = [sys.executable, "-P", "-u", "-m", "camera_capture"]
-        process = subprocess.Popen(
+        command = [sys.executable, "-P", "-m", "camera_capture"]
+        process = popen(
             command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert process.stdout is not None

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from edgeml import messages
+from forked import popen
 from localdev.core import LocalCore
 from support import eventually
 
@@ -78,8 +78,8 @@ class Device:
             "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(self.core.socket),
         }
         with log.open("w") as output:
-            command = [sys.executable, "-P", "-u", "picky.py", version]
-            process = subprocess.Popen(command, cwd=self.work, env=environment, stdout=output, stderr=output)
+            command = [sys.executable, "-P", "picky.py", version]
+            process = popen(command, cwd=self.work, env=environment, stdout=output, stderr=output)
         try:
             yield log
             if code == 0:

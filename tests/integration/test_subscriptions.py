@@ -4,7 +4,6 @@ import asyncio
 import os
 import queue
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import pytest
 from edgeml.errors import IpcError, UnauthorizedError
 from edgeml.health import Health
 from edgeml.ipc import GreengrassIpc, Pace
+from forked import popen
 from integration.conftest import Start
 from localdev.cloud import LocalCloud
 from localdev.core import LocalCore
@@ -277,8 +277,8 @@ def test_sigterm_just_after_the_loss_of_the_connection_is_a_stop(tmp_path: Path)
         }
         log = tmp_path / "log"
         with log.open("w") as output:
-            command = [sys.executable, "-P", "-u", "-m", "sample_requester"]
-            process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output)
+            command = [sys.executable, "-P", "-m", "sample_requester"]
+            process = popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output)
         try:
             eventually(lambda: "started component" in log.read_text(), 30, "the start")
             core.cut_connections()

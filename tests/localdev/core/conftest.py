@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from core_support import COMMAND, NAME, Packages, Run
+from forked import popen
 from localdev.cloud.broker import Broker
 from localdev.core import LocalCore
 from localdev.core.cli import main
@@ -86,7 +87,7 @@ def broker() -> Iterator[Broker]:
 def root(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterator[Path]:
     """The folder of a core that runs in its own process."""
     folder = tmp_path_factory.mktemp("core")
-    core = subprocess.Popen(
+    core = popen(
         [*COMMAND, "start", "--root", str(folder), "--mqtt", broker.url, "--thing-name", "cli"],
         stdout=subprocess.PIPE,
         text=True,

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from core_support import COMMAND, NAME, Run
+from forked import popen
 from localdev.cloud.broker import Broker
 from localdev.core.cli import main
 from localdev.core.client import connect
@@ -32,7 +33,7 @@ def wait(run: Run, submitted: str, status: str) -> str:
 
 
 def listening(words: list[str], root: Path) -> "subprocess.Popen[str]":
-    process = subprocess.Popen(
+    process = popen(
         [*COMMAND, *words, "--root", str(root)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -202,7 +203,7 @@ def test_the_whole_life_of_a_core_of_its_own_broker(
         process.communicate(timeout=20)
 
     def begin() -> "subprocess.Popen[str]":
-        process = subprocess.Popen([*COMMAND, "start", "--root", str(root)], stdout=subprocess.PIPE, text=True)
+        process = popen([*COMMAND, "start", "--root", str(root)], stdout=subprocess.PIPE, text=True)
         request.addfinalizer(lambda: end(process))
         assert process.stdout
         assert "java profile" in process.stdout.readline()

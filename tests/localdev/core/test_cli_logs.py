@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core_support import COMMAND, NAME, Run
+from forked import popen
 from localdev.core.log_filter import Filter
 from localdev.core.logs import Logs, Record
 from support import eventually
@@ -57,7 +58,7 @@ def test_a_filter_that_is_none(run: Run, wrong: str) -> None:
 def test_following_a_log_goes_on_after_its_rotation(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_text("first\n")
-    follower = subprocess.Popen([*COMMAND, "logs", "get", "-lf", str(log), "-fol"], stdout=subprocess.PIPE, text=True)
+    follower = popen([*COMMAND, "logs", "get", "-lf", str(log), "-fol"], stdout=subprocess.PIPE, text=True)
     try:
         assert follower.stdout
         assert follower.stdout.readline() == "first\n"

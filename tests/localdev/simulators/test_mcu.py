@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from forked import popen
 from localdev.simulators.dialects import DIALECTS, Inference, Style, render, short_number
 from localdev.simulators.mcu import Mcu, classifications, detections
 from support import eventually
@@ -167,7 +168,7 @@ def test_unplugging_removes_the_device_and_hangs_up(board: Mcu, terminal: Termin
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_it_runs_from_the_command_line_in_every_dialect(dialect: str, link: Path) -> None:
     command = [sys.executable, "-m", "localdev.simulators.mcu", "--link", str(link), "--dialect", dialect]
-    process = subprocess.Popen(
+    process = popen(
         [*command, "--auto-start", "--interval", "0.02"],
         env={},
         stdout=subprocess.PIPE,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from websockets.sync.client import connect
 
+from forked import popen
 from localdev.simulators.studio import FakeStudio
 from support import eventually
 
@@ -73,7 +74,7 @@ def test_a_device_may_be_refused(studio: FakeStudio, key: str, refusal: str, rea
 def test_it_runs_from_the_command_line() -> None:
     with FakeStudio() as reserved:
         host = reserved.host
-    process = subprocess.Popen(
+    process = popen(
         [sys.executable, "-m", "localdev.simulators.studio", "--host", host],
         env={},
         stdout=subprocess.PIPE,
