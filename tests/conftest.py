@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import functools
 import gc
 import importlib.util
 import os
@@ -172,30 +171,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_runtest_setup() -> None:
-    """Sessions of boto3 share what they read of botocore's files, else hundreds of tests each read megabytes anew."""
-    botocore: Any = sys.modules.get("botocore.session")  # once a test has imported it
-    if botocore is None or hasattr(botocore.create_loader, "__wrapped__"):
-        return
-    made = functools.cache(botocore.create_loader)
-
-    @functools.wraps(botocore.create_loader)
-    def create_loader(data_path: str | None = None) -> Any:
-        loader = made(data_path)
-        loader.search_paths[:] = dict.fromkeys(loader.search_paths)  # each session of boto3 adds its own
-        return loader
-
-    botocore.create_loader = create_loader
-
-    names: dict[str, str] = {}  # of hundreds of events, alike in all sessions
-    aliaser: Any = sys.modules["botocore.hooks"].EventAliaser
-    begin = aliaser.__init__
-
-    @functools.wraps(begin)
-    def begun(self: Any, *arguments: Any) -> None:
-        begin(self, *arguments)
-        self._alias_name_cache = names
-
-    aliaser.__init__ = begun
+    if "botocore.session" in sys.modules:  # once a test has imported it
+        forked.share_what_botocore_reads()
 
 
 def _runs_on() -> Iterator[str]:

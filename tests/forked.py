@@ -6,6 +6,7 @@ imported beforehand, so that our code runs from its first line on.
 """
 
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -53,6 +54,17 @@ LIBRARIES = (
 )
 ISOLATED = ("-I", "-S", "-B")  # a Lambda function's of the local cloud: without the tree, and without awscrt
 PACKAGES = sysconfig.get_path("purelib")
+SERVICES = (
+    "cloudwatch",
+    "dynamodb",
+    "firehose",
+    "greengrassv2",
+    "iot",
+    "logs",
+    "rekognition",
+    "s3",
+    "sqs",
+)  # functions'
 LARGEST = 1 << 17  # bytes of a request
 
 
@@ -170,6 +182,30 @@ def forking() -> Any:
             server.end()
 
 
+@functools.cache
+def share_what_botocore_reads() -> None:
+    """From here on its sessions do so: hundreds of them would each read megabytes and rename the same events anew."""
+    session: Any = importlib.import_module("botocore.session")
+    made = functools.cache(session.create_loader)
+
+    def create_loader(data_path: str | None = None) -> Any:
+        loader = made(data_path)
+        loader.search_paths[:] = dict.fromkeys(loader.search_paths)  # each session of boto3 adds its own
+        return loader
+
+    session.create_loader = create_loader
+
+    names: dict[str, str] = {}
+    aliaser: Any = importlib.import_module("botocore.hooks").EventAliaser
+    begin = aliaser.__init__
+
+    def begun(self: Any, *arguments: Any) -> None:
+        begin(self, *arguments)
+        self._alias_name_cache = names
+
+    aliaser.__init__ = begun
+
+
 def serve(control: socket.socket) -> dict[str, Any]:
     """Fork for each request. Only a fork returns, with what it is to run."""
     waiting = select.poll()
@@ -239,6 +275,10 @@ if __name__ == "__main__":
     for name in sys.argv[3:]:
         importlib.import_module(name)
     if sys.flags.isolated:
+        share_what_botocore_reads()
+        for name in SERVICES:
+            sys.modules["boto3"].client(name, region_name="us-east-1")
+        sys.modules["boto3"].DEFAULT_SESSION = None  # type: ignore[attr-defined]
         sys.path.pop()
     gc.freeze()
     run(**serve(socket.socket(fileno=int(sys.argv[1]))))
