@@ -5,7 +5,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 from edgeml.log import kv
 from log_shipper import folders
@@ -49,12 +48,13 @@ def _open_elsewhere() -> set[Key]:
     """The files that other processes hold open, as far as we may see: all as root, else those of our own user."""
     found = set()
     ours = str(os.getpid())
-    for process in Path("/proc").iterdir():
-        if not process.name.isdecimal() or process.name == ours:
-            continue
-        with contextlib.suppress(OSError):  # another user's process, or one that has ended
-            for descriptor in (process / "fd").iterdir():
-                with contextlib.suppress(OSError):  # just closed
+    with os.scandir("/proc") as processes:
+        others = [each.name for each in processes if each.name.isdecimal() and each.name != ours]
+    for process in others:
+        # Another user's process, one that has ended, or a descriptor that was just closed.
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{process}/fd") as descriptors:
+            for descriptor in descriptors:
+                with contextlib.suppress(OSError):
                     status = descriptor.stat()
                     found.add((status.st_dev, status.st_ino))
     return found
