@@ -7,7 +7,6 @@ source/eim.cpp.
 """
 
 import array
-import dataclasses
 import itertools
 import json
 import mmap
@@ -18,10 +17,9 @@ import socket
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal[
     "classification", "regression", "kmeans", "gmm", "box", "fomo", "tracking", "grid", "freeform", "audio", "motion"
@@ -39,8 +37,7 @@ BOXES = [
 THRESHOLD_BLOCK = 3
 
 
-@dataclass
-class Options:
+class Options(NamedTuple):
     """What the stand-in is. `shm`: offered, not known to an `old` model, `failed` at hello, or named but `missing`.
 
     `misbehaves` begins with classify number `after` (from 0). `results` are given in turn, in place of the kind's own.
@@ -54,8 +51,8 @@ class Options:
     height: int = 96
     channels: int = 3
     resize_mode: str = "squash"
-    labels: list[str] = field(default_factory=lambda: ["face", "background"])
-    results: list[dict[str, Any]] = field(default_factory=list)
+    labels: Sequence[str] = ("face", "background")
+    results: Sequence[dict[str, Any]] = ()
     shm: Shm = "offered"
     misbehaves: Misbehaviour = ""
     after: int = 0
@@ -73,21 +70,24 @@ class Options:
 
 def write_launcher(path: Path, options: Options | None = None) -> Path:
     """Write an executable that runs the stand-in with these options; its path."""
-    text = json.dumps(dataclasses.asdict(options or Options()))
-    path.write_text(_LAUNCHER.format(python=shlex.quote(sys.executable), here=str(Path(__file__).resolve()), text=text))
+    text = json.dumps((options or Options())._asdict())
+    path.write_text(_LAUNCHER.format(python=shlex.quote(sys.executable), scripts=str(_SCRIPTS), text=text))
     path.chmod(0o755)
     return path
 
 
 # One file that is a shell script and a Python program: a shebang cannot name an interpreter whose path holds blanks.
+# It is started very often: a module is compiled once, and what this one imports is loaded quickly.
 _LAUNCHER = """#!/bin/sh
 ''':'
-exec {python} -I -S "$0" "$@"
+exec {python} -I -S -B "$0" "$@"
 '''
-import runpy, sys
-sys.argv.insert(1, {text!r})
-runpy.run_path({here!r}, run_name="__main__")
+import sys
+sys.path.append({scripts!r})
+from localdev.simulators import eim
+sys.exit(eim.main([{text!r}, *sys.argv[1:]]))
 """
+_SCRIPTS = Path(__file__).resolve().parents[2]
 
 
 class Refused(Exception):  # noqa: N818  (becomes an error reply)
@@ -412,7 +412,3 @@ def main(argv: list[str]) -> int:
     finally:
         model.close_memory()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
