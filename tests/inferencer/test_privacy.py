@@ -59,10 +59,16 @@ def on_disk(folder: Path) -> list[tuple[str, bytes]]:
         return [(topic.split("/")[1], payload) for topic, payload in opened.execute("SELECT topic, payload FROM items")]
 
 
-def in_s3(requests: Iterable[tuple[str, dict[str, str], bytes]]) -> list[tuple[str, bytes]]:
-    """Likewise of what was sent: bodies hold S3's own chunks, too, and are sent again where an answer was late."""
+def in_s3(
+    requests: Iterable[tuple[str, dict[str, str], bytes]], crops: list[tuple[str, bytes]]
+) -> list[tuple[str, bytes]]:
+    """Which of `crops` were sent: bodies hold S3's own chunks, too, and are sent again where an answer was late."""
     bodies = {path: body for path, _, body in requests}
-    return [(path.split("/")[2], body[body.index(b"\xff\xd8\xff") :]) for path, body in bodies.items()]
+    found = []
+    for path, body in bodies.items():
+        (crop,) = {data for _, data in crops if data in body}
+        found.append((path.split("/")[2], crop))
+    return found
 
 
 def seen(faces: Faces, jpegs: Iterable[tuple[str, bytes]]) -> dict[str, list[int]]:
@@ -101,7 +107,8 @@ def test_no_face_is_on_disk_or_in_s3(faces: Faces, clip: list[Any], tmp_path: Pa
                 for name in config["pipelines"]:
                     running.message(f"edgeml/inference/{name}", count=number)
             assert running.stop() == 0
-        found = seen(faces, on_disk(work))
+        crops = on_disk(work)
+        found = seen(faces, crops)
         assert found.pop("shown") == [1] * len(clip)  # what is to be hidden is there, and found
         assert found == {way: [0] * len(clip) for way in METHODS}
         assert no_pixels(work, running, clip)
@@ -110,9 +117,7 @@ def test_no_face_is_on_disk_or_in_s3(faces: Faces, clip: list[Any], tmp_path: Pa
         with Standalone("inferencer", config, work, env=env) as again:
             eventually(lambda: len({path for path, _, _ in s3.requests}) == 4 * len(clip), 20, "all crops")
             assert again.stop() == 0
-    sent = seen(faces, in_s3(s3.requests))
-    assert sent.pop("shown") == [1] * len(clip)
-    assert sent == found
+    assert sorted(in_s3(s3.requests, crops)) == sorted(crops)  # and no other picture
     assert "hidden" not in running.last("edgeml/inference/shown")
     assert told == [{"pipeline": way, "camera": "c", "method": way, "labels": ["face"]} for way in METHODS]
 
