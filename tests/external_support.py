@@ -10,6 +10,7 @@ from typing import Any
 import decoder_cases as cases
 from edgeml.component import Context
 from fitting_support import exported
+from forked import popen
 from inferencer.backends.external import ExternalBackend, ExternalModel
 from inferencer.sources.camera import CameraSource
 from inferencer_support import picture, pipeline
@@ -34,7 +35,7 @@ def bundle(folder: Path) -> Path:
 def helper(folder: Path, path: Path) -> Iterator[subprocess.Popen[str]]:
     """The reference helper on a socket."""
     command = [sys.executable, str(HELPER), str(folder), str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline().startswith("listening")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from forked import popen
+
 MAIN = """
 import os, queue, signal, sys, threading, time
 from edgeml import ending
@@ -28,24 +30,32 @@ queue.SimpleQueue().get(timeout=30)
 """
 
 
+def run(program: str, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a Python program."""
+    command = [sys.executable, "-c", program, *arguments]
+    with popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        said, log = process.communicate(timeout=60)
+    return process.returncode, said, log
+
+
 @pytest.mark.parametrize("way", ["thread", "process", "interrupt", "busy"])
 def test_the_end_is_asked_for_at_once(way: str) -> None:
     """A handler in Python would wait for the main thread, which waits for an event here."""
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", MAIN, way], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 7, done.stderr
-    assert done.stdout.startswith("asked after 0.")
+    code, said, log = run(MAIN, way)
+    assert code == 7, log
+    assert said.startswith("asked after 0.")
     assert time.monotonic() - began < 10
 
 
 def test_what_takes_too_long_is_ended() -> None:
-    code = (
+    program = (
         "import os, signal, time\nfrom edgeml import ending\nending.STOP_TIMEOUT_S = 0.1\n"
         "ending.on_signals(lambda: None)\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(30)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
-    assert done.returncode == 1
-    assert "stop took longer than 0.1 s" in done.stderr
+    code, _, log = run(program)
+    assert code == 1
+    assert "stop took longer than 0.1 s" in log
 
 
 WORKING = """
@@ -97,7 +107,7 @@ def test_threads_in_foreign_code_do_not_abort_the_process(kind: str, tmp_path: P
         "--work",
         str(tmp_path),
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         told = ""
         while "started" not in told and process.poll() is None:

@@ -11,6 +11,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edgeml.component import Context
 from edgeml.config import load
 from edgeml.errors import ConfigError
+from forked import popen
 from inferencer.config import Config
 from inferencer.sources.caller import CallerSamples, CallerSource, Measurements
 from inferencer.sources.mqtt import MqttSamples, MqttSource
@@ -103,7 +104,7 @@ sys.stdin.read()
 
 
 def broker_process(port: int = 0) -> tuple["subprocess.Popen[str]", int]:
-    process = subprocess.Popen(
+    process = popen(
         [sys.executable, "-c", BROKER, str(port)],
         env={},
         stdin=subprocess.PIPE,
