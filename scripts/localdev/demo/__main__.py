@@ -101,4 +101,6 @@ def _options() -> argparse.Namespace:
 
 if __name__ == "__main__":
     gc.set_threshold(GARBAGE)
-    raise SystemExit(main())
+    ended = main()
+    gc.freeze()  # else Python looks through all of it again and again before the process ends
+    raise SystemExit(ended)
