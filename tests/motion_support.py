@@ -47,7 +47,7 @@ def infrared() -> Image:
 
 
 def as_picture(values: Any) -> Image:
-    return np.asarray(np.clip(values, 0, 255), np.uint8)
+    return np.asarray(cv2.convertScaleAbs(np.maximum(values, 0)), np.uint8)
 
 
 @cache
@@ -68,8 +68,9 @@ class Noise:
         field = self._fields[self._random.integers(3)]
         y, x = self._random.integers(0, ROLLED, 2)
         field = field[y : y + HEIGHT, x : x + WIDTH]
-        field = sigma * grain * (cv2.blur(field, (grain, grain)) if grain > 1 else field)
-        return as_picture(np.add(picture, field, dtype=np.float32))
+        field = np.asarray(cv2.blur(field, (grain, grain)), np.float32) if grain > 1 else field
+        picture = np.asarray(picture, np.float32)
+        return np.asarray(cv2.addWeighted(picture, 1, field, sigma * grain, 0, dtype=cv2.CV_8U), np.uint8)
 
     def specks(self, picture: Image, part: float) -> Image:
         found = picture.copy()

