@@ -15,6 +15,7 @@ from component_support import echo
 from edgeml.errors import IpcError
 from edgeml.ipc import StandaloneIpc
 from edgeml.messages import MAX_IPC_BYTES
+from forked import popen
 
 
 def test_a_missing_configuration_file_is_named(package: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_run_by_hand_leaves_no_file_in_the_current_folder(tmp_path: Path) -> N
     command = [sys.executable, "-P", "-m", "serial_scraper", "--standalone", "--config", str(config)]
 
     def run_until_started() -> None:
-        with subprocess.Popen(command, cwd=here, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        with popen(command, cwd=here, env=environment, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             assert any(" started " in line for line in process.stderr)
             process.terminate()

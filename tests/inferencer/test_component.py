@@ -29,9 +29,12 @@ def ask(running: Standalone, values: list[float], pipeline: str, count: int = 1)
 ONNX = {"type": "onnx", "model": "Tiny"}
 TOPIC = {"type": "topic", "topic": "t"}
 WRONG = {
-    "no such source": ({"source": {"type": "magic"}, "backend": ONNX}, "pipelines.p.source"),
-    "no such backend": ({"source": TOPIC, "backend": {"type": "gpu"}}, "pipelines.p.backend"),
-    "no topic": ({"source": {"type": "topic"}, "backend": ONNX}, "topic"),
+    "no such source": ({"source": {"type": "magic"}, "backend": ONNX}, "pipelines.p.source.type: "),
+    "no such backend": ({"source": TOPIC, "backend": {"type": "gpu"}}, "pipelines.p.backend.type: "),
+    "no topic": (
+        {"source": {"type": "topic"}, "backend": ONNX},
+        "pipelines.p.source: object missing required field topic",
+    ),
     "range": ({"source": TOPIC, "backend": ONNX, "score_threshold": "1.5"}, "pipelines.p.score_threshold"),
     "type": ({"source": TOPIC, "backend": {**ONNX, "threads": "many"}}, "pipelines.p.backend.threads"),
     "provider": (
@@ -42,12 +45,22 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("fault", WRONG)
+@pytest.mark.parametrize("fault", ["type", "provider"])
 def test_a_wrong_configuration_ends_the_process_and_names_the_place(tmp_path: Path, fault: str) -> None:
     pipeline, place = WRONG[fault]
     with Standalone("inferencer", {"pipelines": {"p": pipeline}}, tmp_path) as running:
         assert running.ended() == 78
         assert place in running.log
+
+
+def test_a_wrong_change_is_refused_and_the_place_is_named(tmp_path: Path) -> None:
+    with Standalone("inferencer", {}, tmp_path) as running:
+        running.logged("started")
+        for pipeline, place in WRONG.values():
+            running.configure({"pipelines": {"p": pipeline}})
+            running.logged(place)
+        assert "configuration changed" not in running.log
+        assert running.stop() == 0
 
 
 def test_a_bad_update_keeps_the_good_pipelines_running(tmp_path: Path) -> None:
