@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from edgeml import install
 from support import ROOT
 
 NAME = "edgeml.LogShipper"
@@ -65,6 +67,14 @@ class Device:
             for path in [folder, *folder.rglob("*")]:
                 os.chown(path, owner, owner)
         self.work.chmod(0o700)
+
+    def lend(self) -> None:
+        """The environment that the install step would make for the artifact, in a second by pip."""
+        lock = (self.unpacked / "requirements.lock").read_text()
+        environment = self.private / f"venv-{install.key(lock.encode())}"
+        venv.create(environment, symlinks=True)
+        (environment / install.STAMP).write_text(lock)
+        (self.private / "venv").symlink_to(environment.name)
 
     def step(
         self, step: str, recipe: dict[str, Any] | None = None, **environment: str

@@ -20,14 +20,7 @@ def folders() -> Iterator[Device]:
     with tempfile.TemporaryDirectory(prefix="edgeml-root-") as folder:
         made = Device(Path(folder))
         made.deploy("first")
-        poisoned = (
-            f"open({str(made.work / 'pip.conf')!r}, 'w').write('[global]\\nlog = {made.loot}\\nindex-url = http://[::1]:9\\n')",
-            *(f"open({str(made.work / name)!r}, 'w').write({made.evil()!r})" for name in ("pip.py", "ensurepip.py")),
-        )
-        made.attack(*poisoned)
-        done = made.step("install", HOME=str(made.work), TMPDIR=str(made.work), PIP_LOG=str(made.loot))
-        assert done.returncode == 0, done.stderr
-        assert not made.loot.exists()
+        made.lend()
         yield made
 
 

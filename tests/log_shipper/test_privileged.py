@@ -26,6 +26,21 @@ from support import ROOT
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be attacked by another user")
 
 
+def test_pip_heeds_nothing_of_the_users(device: Device) -> None:
+    """It makes the environment that the other tests of this module run in."""
+    shutil.rmtree(device.private)
+    settings = f"[global]\nlog = {device.loot}\nindex-url = http://[::1]:9\n"
+    device.attack(
+        f"open({str(device.work / 'pip.conf')!r}, 'w').write({settings!r})",
+        *(f"open({str(device.work / name)!r}, 'w').write({device.evil()!r})" for name in ("pip.py", "ensurepip.py")),
+    )
+    done = device.step("install", HOME=str(device.work), TMPDIR=str(device.work), PIP_LOG=str(device.loot))
+    assert done.returncode == 0, done.stderr
+    assert "INFO install making" in done.stdout
+    assert (device.private / ".venv.lock").stat().st_mode & 0o777 == 0o600  # nobody else can hold it
+    untouched(device)
+
+
 def test_root_runs_its_own_copy_from_its_own_folder(device: Device) -> None:
     assert device.step("install").returncode == 0
     seen = device.run()
