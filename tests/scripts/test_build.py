@@ -32,7 +32,7 @@ def test_a_build_has_what_gdk_looks_for(package: str, builds: workspace.Workspac
     (build,) = builds.build([package])
     folder = ROOT / "components" / package
     recipe_name = (folder / "recipe.yaml").resolve().name
-    recipe = yaml.safe_load((build / "recipes" / recipe_name).read_text())
+    recipe = yaml.load((build / "recipes" / recipe_name).read_text(), yaml.CSafeLoader)
     ((name, settings),) = json.loads((folder / "gdk-config.json").read_text())["component"].items()
     assert (recipe["ComponentName"], recipe["ComponentVersion"]) == (name, settings["version"])
     artifacts = build / "artifacts" / name / settings["version"]
@@ -68,7 +68,7 @@ def test_version_and_name_are_the_same_everywhere(package: str) -> None:
     assert done.stdout.strip() == settings["version"]
     recipe = (folder / "recipe.yaml").resolve()
     assert recipe == ROOT / "recipes" / f"{name}.yaml"
-    assert yaml.safe_load(recipe.read_text())["ComponentVersion"] == settings["version"]
+    assert yaml.load(recipe.read_text(), yaml.CSafeLoader)["ComponentVersion"] == settings["version"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -131,7 +131,7 @@ def test_every_step_runs_the_interpreter_that_was_named(
         texts[name] = re.sub(r"[0-9a-f]{64}", "", recipe.read_text(encoding="utf-8"))
     assert texts["python3"].count("python3 -I ") >= 1
     assert texts[python] == texts["python3"].replace("python3 -I ", f"{python} -I ")
-    recipe_of = yaml.safe_load(texts[python])
+    recipe_of = yaml.load(texts[python], yaml.CSafeLoader)
     (lifecycle,) = (manifest["Lifecycle"] for manifest in recipe_of["Manifests"])
     assert all("python3 " not in step["Script"].replace(python, "") for step in lifecycle.values())
 

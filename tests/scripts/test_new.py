@@ -45,7 +45,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in NEEDED:
         (copy / part).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / part).is_dir():
-            left_out = shutil.ignore_patterns("__pycache__", "greengrass-build")
+            left_out = shutil.ignore_patterns("greengrass-build")  # compiled modules are taken along
             shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=left_out)
         else:
             shutil.copyfile(ROOT / part, copy / part)

@@ -133,7 +133,7 @@ def test_a_bundle_without_a_good_variant_stays_as_it_is(
 ) -> None:
     change(monkeypatch)
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
-    assert optimize.main(arguments()) == 1
+    assert optimize.main(arguments("--method", "minmax")) == 1
     assert words in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 
@@ -151,7 +151,7 @@ def test_a_processor_elsewhere_that_does_not_answer_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(elsewhere, "ANSWER_S", 0.2)
-    assert optimize.main(arguments("--run", f"aarch64={command}")) == 1
+    assert optimize.main(arguments("--method", "minmax", "--run", f"aarch64={command}")) == 1
     assert words in capsys.readouterr().err
     assert not json.loads((bundle / "model.json").read_text()).get("variants")
 
