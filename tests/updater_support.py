@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from moto.iot.models import iot_backends
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edgeml import models
+from jobs_support import status
 from localdev.cloud import LocalCloud
-from localdev.cloud.aws import ACCOUNT, REGION
 from localdev.cloud.iot_jobs import IotJobs
 from localdev.mqtt_end import let_go
 from ota_support import MODEL, FileServer, bundle_files, document, zipped
@@ -56,9 +55,7 @@ class Device:
         return job_id
 
     def status(self, job_id: str) -> str:
-        """Read from moto's memory: to ask its API costs more, time and again, than what is waited for."""
-        execution = iot_backends[ACCOUNT][REGION].job_executions.get((job_id, THING))
-        return execution.status if execution else ""
+        return status(job_id, THING)
 
     def details(self, job_id: str) -> dict[str, str]:
         found = self._iot.describe_job_execution(jobId=job_id, thingName=THING)["execution"]

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import pytest
 
+import jobs_support
 from edgeml.component import Context
 from edgeml.errors import DisconnectedError
 from edgeml.health import Health
@@ -65,7 +66,7 @@ class Registry:
 
     def ended(self, job_id: str, status: str) -> dict[str, str]:
         """Details of the execution, once it has that status."""
-        eventually(lambda: self.execution(job_id)["status"] == status, 25, f"{job_id} {status}")
+        eventually(lambda: jobs_support.status(job_id, THING) == status, 25, f"{job_id} {status}")
         return dict(self.execution(job_id)["statusDetails"]["detailsMap"])
 
 
