@@ -16,7 +16,7 @@ from support import Standalone
 SIZE = (1280, 720)
 BOX = (400.0, 200.0, 320.0, 400.0)
 MARKUP = '<img src=x onerror="document.title=1">'
-FPS = 10
+FPS = 5
 
 
 def report(component: str, **more: Any) -> dict[str, Any]:

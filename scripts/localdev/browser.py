@@ -19,6 +19,8 @@ from websockets.sync.connection import Connection
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MISSING = "no chromium on this machine (.ci/run installs it)"
 WAIT_S = 20.0
+LOOK_S = 1.0  # that the page itself looks for what is waited for
+LEFT = ("navigated", "context was destroyed", "Promise was collected")  # a page that is asked and is no more
 MAX_MESSAGE = 64 << 20
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
@@ -29,7 +31,7 @@ FLAGS = (
 
 
 class Page:
-    """One tab. `requests` are the addresses it asked for, `faults` what went wrong in it."""
+    """One tab. `requests` are the addresses it asked for since `overhear`, `faults` what went wrong in it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection, self._number = connection, 0
@@ -38,8 +40,18 @@ class Page:
         self._session = ""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
+        for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
+
+    @contextmanager
+    def overhear(self) -> Iterator[None]:
+        """Note what it asks for; all that comes by a WebSocket is then told here, too, as each picture."""
+        self.requests.clear()
+        self.call("Network.enable")
+        try:
+            yield
+        finally:
+            self.call("Network.disable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """A method of the protocol and its result; events that come before it are taken note of."""
@@ -91,11 +103,24 @@ class Page:
     def wait(self, expression: str, what: str) -> Any:
         """The expression's value when it is something. Raises AssertionError after WAIT_S."""
         deadline = time.monotonic() + WAIT_S
-        while not (value := self.js(expression)) and value != {}:  # {} stands for a node
+        while not (value := self._soon(expression)) and value != {}:  # {} stands for a node
             if time.monotonic() > deadline:
                 raise AssertionError(f"{what}: {self.js('document.body.innerText')[:300]}; {self.faults}")
-            time.sleep(0.05)
         return value
+
+    def _soon(self, expression: str) -> Any:
+        """Its value as soon as that is something, or after LOOK_S; None if another page has come."""
+        try:
+            return self.js(
+                f"(async () => {{ const end = performance.now() + {LOOK_S * 1000}; let value;"
+                f" while (!(value = ({expression})) && performance.now() < end)"
+                " await new Promise((go) => setTimeout(go, 50)); return value; })()"
+            )
+        except RuntimeError as error:
+            if not any(words in str(error) for words in LEFT):
+                raise
+            time.sleep(0.05)
+            return None
 
     def look(self, width: int, height: int, scheme: str = "light") -> None:
         """The size of the window in pixels, and whether the person prefers dark or light."""

@@ -43,7 +43,6 @@ def base(device: Standalone, tab: Page) -> Iterator[str]:
 @pytest.fixture
 def page(tab: Page, base: str) -> Page:
     """The overview of a device that has told of itself, on a laptop; its page is loaded once for a module."""
-    tab.requests.clear()
     tab.faults.clear()
     tab.look(1280, 800)
     tab.open(f"{base}/#/devices")

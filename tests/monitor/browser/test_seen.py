@@ -117,11 +117,12 @@ def test_markup_in_any_string_stays_text(page: Page, device: Standalone) -> None
 def test_results_of_any_shape_stop_no_picture(page: Page, device: Standalone, rings: Path, view: str) -> None:
     """Whoever may publish results says what he likes, of the very frames that are shown, too."""
     shapes: list[Any] = [ODD, None, 5, "x", {"anomalies": [None, True], "values": 3}, {"values": [None]}]
+    picture = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
     with FrameWriter("odd", width=SIZE[0], height=SIZE[1], directory=rings) as camera:
 
         def told(found: Any) -> None:
             at_ns = time.time_ns()
-            frame_id = camera.write(np.full((SIZE[1], SIZE[0], 3), 90, np.uint8), wall_ns=at_ns)
+            frame_id = camera.write(picture, wall_ns=at_ns)
             odd = result(frame_id, at_ns) | {"pipeline": "odd", "results": found}
             odd["source"]["camera"] = "odd"
             device.send("edgeml/inference/odd", odd)
