@@ -1,9 +1,9 @@
 """Whatever the lines of a log are, the parser's caches give what it finds without them."""
 
+import itertools
 from random import Random
 
-import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given, note, settings
 from hypothesis import strategies as st
 
 from log_shipper.batch import Batch
@@ -46,13 +46,15 @@ lines = st.one_of(
 )
 
 
+def parser(level: str, zone: str) -> Parser:
+    return Parser(level, None, rejoin_tracebacks=True, zone=Zone(zone), window=Window(0, now=lambda: NOW))
+
+
 def found(parser: Parser, text: str) -> list[tuple[int, str, int]]:
     records = parser.parse(text, ARRIVAL)
     return list(zip(records.times, records.texts, records.starts, strict=True))
 
 
-@pytest.mark.parametrize("zone", ["UTC", "+05:30"])
-@pytest.mark.parametrize("level", ["TRACE", "INFO"])
 @settings(max_examples=150, deadline=None)
 @given(items=st.lists(lines, max_size=30))
 @example(items=["2026-11-21T10:00:00.001Z [INFO] a", "2026-11-21T10:00:00.001Z [INFO] b"] * 2)
@@ -62,16 +64,15 @@ def found(parser: Parser, text: str) -> list[tuple[int, str, int]]:
 @example(items=[*DENSE[:10], DENSE[-1], *DENSE[10:99]])
 @example(items=["2026-02-30T10:00:00.001Z [INFO] no such day"] * 200)
 @example(items=["0001-01-01T00:00:00.001Z [INFO] Go"] * 100 + DENSE)
-def test_caches_cold_and_warm_give_what_is_found_without_them(level: str, zone: str, items: list[str]) -> None:
-    def parser() -> Parser:
-        return Parser(level, None, rejoin_tracebacks=True, zone=Zone(zone), window=Window(0, now=lambda: NOW))
-
+def test_caches_cold_and_warm_give_what_is_found_without_them(items: list[str]) -> None:
     text = "".join(f"{item}\n" for item in ["2026-11-21T10:00:00Z [WARN] first", *items])
-    alone, *expected = found(parser(), f"{METRICS}\n{text}")
-    assert alone == (ARRIVAL, METRICS, 0)
-    with_caches = parser()
-    for _ in range(3):
-        assert found(with_caches, text) == [(time, line, start - 1) for time, line, start in expected]
+    for level, zone in itertools.product(("TRACE", "INFO"), ("UTC", "+05:30")):
+        note(f"{level} {zone}")
+        alone, *expected = found(parser(level, zone), f"{METRICS}\n{text}")
+        assert alone == (ARRIVAL, METRICS, 0)
+        with_caches = parser(level, zone)
+        for _ in range(3):
+            assert found(with_caches, text) == [(time, line, start - 1) for time, line, start in expected]
 
 
 @given(stretches=st.lists(st.tuples(lines, st.integers(1, 90)), max_size=8), seed=st.randoms(use_true_random=False))
