@@ -6,7 +6,7 @@ nothing in the place of 1.0's code, and then what is built from this tree.
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,8 @@ class Device:
         (recipes := self._folder / "recipes").mkdir(parents=True, exist_ok=True)
         (self._folder / "artifacts").mkdir(exist_ok=True)
         for package in packages:
-            recipe = yaml.safe_load((OLD / f"{component(package)}.yaml").read_text())
+            text = (OLD / f"{component(package)}.yaml").read_text()
+            recipe = yaml.load(text, yaml.CSafeLoader)
             if change:
                 change(recipe["ComponentConfiguration"]["DefaultConfiguration"])
             manifest = recipe["Manifests"][0]
@@ -127,9 +128,14 @@ def builds(built: workspace.Workspace) -> dict[str, Path]:
 
 @contextmanager
 def device(
-    root: Path, profile: str, builds: dict[str, Path], built: workspace.Workspace, cloud: LocalCloud
+    root: Path,
+    profile: str,
+    builds: dict[str, Path],
+    built: workspace.Workspace,
+    cloud: LocalCloud,
+    packages: Iterable[str] = tuple(USED),
 ) -> Iterator[Device]:
-    built.lend_venvs(USED, root)
+    built.lend_venvs(packages, root)
     with LocalCore(root, profile=profile, mqtt_url=cloud.mqtt_url, env=cloud.environment()) as core:
         yield Device(core, builds, root.parent / "old")
 
@@ -170,7 +176,7 @@ def test_what_the_old_access_control_refuses_is_one_problem_that_names_the_reset
         for rules in policies.values():
             rules["resources"] = [topic for topic in rules["resources"] if not topic.endswith("/command")] or ["none"]
 
-    with device(tmp_path / "gg", profile, builds, built, cloud) as upgraded:
+    with device(tmp_path / "gg", profile, builds, built, cloud, ["camera_capture"]) as upgraded:
         upgraded.install_old(["camera_capture"], narrow)
         upgraded.upgrade(["camera_capture"])
         eventually(lambda: upgraded.heard("edgeml/camera/t/frame"), 20, "frames")
