@@ -4,6 +4,18 @@ For development only. What answers here is moto, amqtt and code of this package;
 fit the APIs' models and the suite's idea of AWS, not that AWS itself would agree.
 """
 
-from localdev.cloud.cloud import LocalCloud
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from localdev.cloud.cloud import LocalCloud
 
 __all__ = ["LocalCloud"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when asked for: it takes a second, which a process that is one part of a cloud need not wait for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from localdev.cloud.cloud import LocalCloud
+
+    return LocalCloud
