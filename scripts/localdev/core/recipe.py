@@ -21,6 +21,7 @@ from localdev.core.semver import Version, VersionError
 SUFFIXES = (".yaml", ".yml", ".json")
 
 ERROR_RESET_SECONDS = 3600.0
+DEEPEST = 5000  # levels of lists and mappings
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "aarch64", "armv7l": "arm", "armv6l": "arm", "i686": "x86"}
 _STEPS = ("bootstrap", "install", "startup", "run", "shutdown", "recover", "uninstall")
@@ -110,13 +111,25 @@ def parse(raw: bytes, suffix: str, profile: Profile, where: str = "recipe") -> d
         if suffix == ".json":
             document = json.loads(raw)
         else:
+            _check_depth(raw)
             # Lite: all scalars of a YAML recipe are strings, which is what BaseLoader makes.
             document = yaml.load(raw, CBaseLoader if profile is Profile.LITE else _TypedLoader)  # noqa: S506
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise RecipeError(f"{where}: {error}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"{where}: no mapping")
     return document
+
+
+def _check_depth(raw: bytes) -> None:
+    """ValueError for what libyaml's loaders, which recurse in C, would end the process by. A level takes a byte."""
+    if len(raw) <= DEEPEST:
+        return
+    depth = 0
+    for event in yaml.parse(raw, CBaseLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"more than {DEEPEST} levels")
 
 
 _KINDS: dict[Any, str] = {dict: "mapping", list: "list"}

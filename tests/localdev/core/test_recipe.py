@@ -38,12 +38,26 @@ def test_lite_makes_every_scalar_of_yaml_a_string() -> None:
     assert set(map(type, defaults.values())) == {str}
 
 
-@pytest.mark.parametrize(
-    ("raw", "suffix"), [(b"{", ".json"), (b"[1]", ".json"), (b"a: [", ".yaml"), (b"", ".yaml"), (b"\xff", ".yaml")]
-)
-def test_what_cannot_be_parsed(raw: bytes, suffix: str) -> None:
+UNREADABLE = {
+    "a mapping without end": (b"{", ".json"),
+    "no mapping": (b"[1]", ".json"),
+    "deep JSON": (b"[" * 100_000, ".json"),
+    "a list without end": (b"a: [", ".yaml"),
+    "nothing": (b"", ".yaml"),
+    "no text": (b"\xff", ".yaml"),
+    "deep lists": (b"[" * 100_000 + b"]" * 100_000, ".yaml"),
+    "deep lists without end": (b"[" * 100_000, ".yaml"),
+    "deep mappings": (b"{a: " * 100_000, ".yaml"),
+    "deep blocks": (b"- " * 100_000, ".yaml"),
+}
+
+
+@pytest.mark.parametrize("profile", Profile)
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_what_cannot_be_parsed(what: str, profile: Profile) -> None:
+    raw, suffix = UNREADABLE[what]
     with pytest.raises(RecipeError, match=r"^here: "):
-        parse(raw, suffix, Profile.JAVA, "here")
+        parse(raw, suffix, profile, "here")
 
 
 def test_java_reads_keys_without_case() -> None:
