@@ -16,6 +16,7 @@ import numpy as np
 from hostile_http import OK, RawServer, raw_server
 
 FPS, SIZE, RATE = 20, (64, 48), 16000
+KINDS = 12  # of pictures, which come again and again
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Made:
 def picture(number: int, size: tuple[int, int] = SIZE) -> Any:
     """White on the right; on the left a grey level that tells the number, up to 11."""
     made = np.full((size[1], size[0], 3), 255, np.uint8)
-    made[:, : size[0] // 2] = number % 12 * 20
+    made[:, : size[0] // 2] = number % KINDS * 20
     return made
 
 
@@ -66,9 +67,11 @@ def made(
             video.set_display_rotation(turned)
         audio: Any = output.add_stream(sound, rate=RATE, layout="mono") if sound else None
         samples = 0
+        pictures = [av.VideoFrame.from_ndarray(picture(number, size), format="bgr24") for number in range(KINDS)]
+        frames = [one.reformat(*size, "yuv420p") for one in pictures]
         for number in range(round(seconds * FPS)):
             sink.at = number / FPS
-            frame = av.VideoFrame.from_ndarray(picture(number, size), format="bgr24").reformat(*size, "yuv420p")
+            frame = frames[number % KINDS]
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             output.mux(video.encode(frame))
             while audio is not None and samples < sink.at * RATE:
