@@ -26,7 +26,7 @@ def test_it_tells_of_its_neighbours_here_and_from_afar(
     rings = {"ring_directory": str(tmp_path)}
     monitor = {"port": 0, "auth": "off", "vitals": {"interval_s": 1}, "report_s": 2, **rings}
     monitor |= {"look": "pictures", "look_bucket": bucket}
-    door = {"type": "test_pattern", "width": 1280, "height": 720, "fps": 10}
+    door = {"type": "test_pattern", "width": 640, "height": 360, "fps": 5}
     components = {"monitor": monitor, "camera_capture": {"cameras": {"door": door}, **rings}}
     with start(components, profile=profile, thing_name=profile) as core, closing(Observer(cloud.mqtt_address)) as iot:
         reports: list[Any] = []
