@@ -126,7 +126,7 @@ def _shared(one: Array, other: Array) -> Array:
     return np.asarray(width * height)
 
 
-RATES = (25.0, 8.0, 5.0, 2.5)
+RATES = (25.0, 15.0, 8.0, 5.0, 2.5)
 SEEDS = 6
 
 

@@ -34,8 +34,9 @@ AHEAD = {5.0: 0.03, 2.5: 0.1}
 def followed(frames: list[support.Frame], rate: float = 0.0) -> list[tuple[Any, list[int]]]:
     following, answers = new(), []
     for frame in frames:
-        boxes = zip(frame.scores.tolist(), frame.boxes.tolist(), strict=True)
-        found = [Detection("person", score, tuple(box)) for score, box in boxes]
+        found = [
+            Detection("person", float(score), tuple(box)) for score, box in zip(frame.scores, frame.boxes, strict=True)
+        ]
         owners = following.update(found, 0.5, frame.at, 1e9 + frame.at).tracks
         told = [index for index, owner in enumerate(owners) if owner is not None]
         answers.append((frame.boxes[told], [owner.id for owner in owners if owner is not None]))
