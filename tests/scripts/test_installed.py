@@ -22,6 +22,7 @@ HINT = re.compile(r"sys\.path|PYTHONPATH|" + "|".join(sorted(LOADS)))
 AS_LAMBDA = "a handler, loaded as Lambda does"
 AS_ON_A_DEVICE = "a built artifact, run as on a device"
 NOT_PASSED_ON = "what a component's process never gets, or does not heed"
+OF_ITS_OWN = "an executable in a file, which starts at once, without the site's packages"
 AS_PYTHON = "a fork that does with its arguments what Python does"
 EXCEPTIONS = {
     "scripts/localdev/cloud/worker.py": AS_LAMBDA,
@@ -31,6 +32,7 @@ EXCEPTIONS = {
     "scripts/build.py": AS_ON_A_DEVICE,
     "tests/benchmarks/startup.py": AS_ON_A_DEVICE,
     "tests/privileged_support.py": AS_ON_A_DEVICE,
+    "scripts/localdev/simulators/eim.py": OF_ITS_OWN,
     "tests/forked.py": AS_PYTHON,
     "tests/test_forked.py": AS_PYTHON,
     "tests/scripts/test_oldest_python.py": AS_ON_A_DEVICE,
