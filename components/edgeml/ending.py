@@ -42,9 +42,12 @@ def at_last(code: Callable[[], int]) -> None:
     """After all else that is done at exit, end at once with `code` where threads still run.
 
     Python would take threads that come back from C++ out of it by force, which C++ answers by aborting the process.
+    And it would restore what signals do at first: a second SIGTERM, as sudo and a core both send one, would be the end.
     """
 
     def end() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         if any(thread.name not in (threading.main_thread().name, _WAITS) for thread in threading.enumerate()):
             logging.shutdown()
             sys.stdout.flush()

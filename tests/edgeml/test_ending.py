@@ -58,6 +58,27 @@ def test_what_takes_too_long_is_ended() -> None:
     assert "stop took longer than 0.1 s" in log
 
 
+LATE = """
+import os, signal, sys
+from edgeml import ending
+
+class Late:  # its end is among the last things that Python does
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=getattr(signal, sys.argv[1])):
+        kill(pid, number)
+
+ending.at_last(lambda: 0)
+ending.on_signals(lambda: None)
+sys.late = Late()
+print("stopped", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_signal_that_comes_late_changes_nothing(number: str) -> None:
+    """A core tells the group of processes, and sudo the one that it started: one that has ended hears it twice."""
+    assert run(LATE, number) == (0, "stopped\n", "")
+
+
 WORKING = """
 import sys, threading, msgspec, numpy, onnx
 from onnx import TensorProto, helper
