@@ -94,9 +94,9 @@ class Running:
         self._client.on_subscribe = lambda *_: ready.set()
         self._client.on_message = lambda client, data, m: self._deliver(m.topic, json.loads(m.payload))
         self._client.connect(*self._device.cloud.mqtt_address)
+        self.process.__enter__()  # a message may come as soon as the client's thread runs
         self._client.loop_start()
-        assert ready.wait(5)
-        self.process.__enter__()
+        assert ready.wait(30)
         self._carrier = threading.Thread(target=self._carry, daemon=True)
         self._carrier.start()
         return self
