@@ -6,7 +6,6 @@ own credentials (the token exchange service, found by botocore) then fetch the s
 
 import json
 import logging
-from functools import cache
 from typing import Any
 
 from edgeml.asking import Ipc, secret_text
@@ -45,23 +44,16 @@ def _text(ipc: Ipc, secret_id: str) -> str:
         return _from_secrets_manager(secret_id, refusal)
 
 
-@cache
-def secrets_manager() -> AwsClient:
-    """One for the process: who waits for a secret asks again and again, and to make a client reads megabytes."""
-    return AwsClient(
+def _from_secrets_manager(secret_id: str, refusal: Exception) -> str:
+    client = AwsClient(
         "secretsmanager",
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
         retries={"total_max_attempts": ATTEMPTS},
     )
-
-
-def _from_secrets_manager(secret_id: str, refusal: Exception) -> str:
     try:
-        answer: dict[str, Any] = secrets_manager().get().get_secret_value(SecretId=secret_id) or {}
+        answer: dict[str, Any] = client.get().get_secret_value(SecretId=secret_id) or {}
     except Exception as error:  # botocore, urllib3 and parsers share no base class
-        if type(error).__name__ != "ResourceNotFoundException":
-            secrets_manager.cache_clear()  # the next time with new credentials, and a new connection
         raise SecretError(f"secret {secret_id}: {error}; the core: {refusal}") from error
     return secret_text(secret_id, answer.get("SecretString"), answer.get("SecretBinary"))
 

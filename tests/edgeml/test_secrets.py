@@ -1,13 +1,11 @@
 from collections.abc import Iterator
-from typing import Any
 
 import boto3
-import botocore.session
 import pytest
 
 from edgeml.asking import secret_text
 from edgeml.errors import DisconnectedError, IpcError, SecretError
-from edgeml.secrets import secret_value, secrets_manager
+from edgeml.secrets import secret_value
 from ipc_support import FakeIpc
 from localdev.cloud.aws import LocalAws
 
@@ -35,9 +33,7 @@ def aws() -> Iterator[str]:
 
 
 @pytest.fixture
-def asked(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Secrets Manager is there to be asked."""
-    secrets_manager.cache_clear()  # another test's
+def secrets_manager(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -86,7 +82,7 @@ def test_a_key_that_holds_no_text_is_not_found(text: str) -> None:
 
 @pytest.mark.parametrize("reply", [None, {}, {"SecretString": None, "SecretBinary": None}, {"SecretString": ""}])
 def test_an_empty_reply_of_the_core_or_secrets_manager(
-    reply: object, asked: None, monkeypatch: pytest.MonkeyPatch
+    reply: object, secrets_manager: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Empty:
         def get_secret_value(self, **arguments: object) -> object:
@@ -97,38 +93,17 @@ def test_an_empty_reply_of_the_core_or_secrets_manager(
         secret_value(LITE, "EI_API_KEY", "ei_api_key")
 
 
-def test_where_the_core_has_no_secrets_secrets_manager_has(asked: None) -> None:
+def test_where_the_core_has_no_secrets_secrets_manager_has(secrets_manager: None) -> None:
     boto3.client("secretsmanager").create_secret(Name="EI_API_KEY", SecretString='{"ei_api_key": "ei_456"}')
     assert secret_value(LITE, "EI_API_KEY", "ei_api_key") == "ei_456"
 
 
-def test_a_secret_that_nobody_has(asked: None) -> None:
+def test_a_secret_that_nobody_has(secrets_manager: None) -> None:
     with pytest.raises(SecretError, match=r"ABSENT.*Unhandled operation"):
         secret_value(LITE, "ABSENT", "ei_api_key")
 
 
-def test_who_asks_again_needs_no_new_client_unless_more_than_the_secret_was_missing(
-    asked: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[str] = []
-    new = botocore.session.Session.create_client
-
-    def create_client(self: Any, service: str, *arguments: Any, **options: Any) -> Any:
-        made.append(service)
-        return new(self, service, *arguments, **options)
-
-    monkeypatch.setattr(botocore.session.Session, "create_client", create_client)
-    for _ in range(2):
-        with pytest.raises(SecretError, match="ABSENT"):
-            secret_value(LITE, "ABSENT", "ei_api_key")
-    assert len(made) == 1
-    for count in (1, 2):
-        with pytest.raises(SecretError, match="Unhandled operation"):
-            secret_value(LITE, "", "ei_api_key")
-        assert len(made) == count
-
-
-def test_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch, asked: None) -> None:
+def test_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch, secrets_manager: None) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(SecretError, match=r"EI_API_KEY: .*Unhandled operation"):
         secret_value(LITE, "EI_API_KEY", "ei_api_key")
