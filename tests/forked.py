@@ -65,6 +65,7 @@ SERVICES = (
     "s3",
     "sqs",
 )  # functions'
+NOBODY = {"AWS_ACCESS_KEY_ID": "-", "AWS_SECRET_ACCESS_KEY": "-", "AWS_EC2_METADATA_DISABLED": "true"}
 LARGEST = 1 << 17  # bytes of a request
 
 
@@ -123,8 +124,12 @@ class Fork(subprocess.Popen[Any]):
 class _Server:
     """A process that forks, of this Python with these options, once it has imported these libraries."""
 
-    def __init__(self, libraries: Sequence[str], python: str, *options: str) -> None:
+    def __init__(
+        self, libraries: Sequence[str], python: str, *options: str, environment: dict[str, str] | None = None
+    ) -> None:
+        """`environment` is what it imports in; a fork has its own."""
         self._command = [python, *options, __file__]
+        self._environment = environment
         self._libraries = libraries
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -136,7 +141,11 @@ class _Server:
                 with theirs:
                     command = [*self._command, str(theirs.fileno()), PACKAGES, *self._libraries]
                     self._process = subprocess.Popen(
-                        command, pass_fds=[theirs.fileno()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                        command,
+                        pass_fds=[theirs.fileno()],
+                        env=self._environment,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
                     )
 
     def ask(self, request: bytes, files: list[int]) -> None:
@@ -154,7 +163,7 @@ class _Server:
 
 
 _plain = _Server(LIBRARIES, sys.executable, "-P")
-_isolated = _Server(("boto3",), sys.executable, *ISOLATED)
+_isolated = _Server(("boto3",), sys.executable, *ISOLATED, environment=NOBODY)
 _others: dict[str, _Server] = {}
 _may_start = False
 

@@ -1,5 +1,6 @@
 """A fork begins, works and ends as a process that Python itself starts."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -101,11 +102,13 @@ def test_nothing_of_ours_is_imported_beforehand() -> None:
 
 
 def test_an_isolated_one_finds_no_package_and_has_what_lambda_has() -> None:
-    code = "import sys; print(sys.path, sys.flags, {name: name in sys.modules for name in ('boto3', 'msgspec')})"
+    code = "import os, sys; print(sys.path, sys.flags, sorted(os.listdir('/proc/self/fd'))[:-1], end=' ')"
+    code += "; print({name: name in sys.modules for name in ('boto3', 'msgspec')})"
     code += "; print(sys.modules.get('awscrt'), getattr(sys.modules.get('botocore.compat'), '__file__', ''))"
     found = []
     for start in (popen, subprocess.Popen):
-        with start([sys.executable, *forked.ISOLATED, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        command = [sys.executable, *forked.ISOLATED, "-c", code]
+        with start(command, stdout=subprocess.PIPE, text=True, env={"PATH": os.defpath}) as process:
             found.append(process.communicate(timeout=20)[0].splitlines())
     forks, plain = found
     assert forks == [plain[0].replace("'boto3': False", "'boto3': True"), f"None {forked.PACKAGES}/botocore/compat.py"]

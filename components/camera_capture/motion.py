@@ -150,6 +150,8 @@ class MotionDetector:
         self._part = float(self._seen.mean())
         every = np.flatnonzero(self._seen)
         self._sample = every[:: max(1, len(every) // SAMPLE)]
+        if len(self._sample) % 2 == 0:
+            self._sample = self._sample[:-1]  # of an odd number one is in the middle
 
 
 def light(there: "Grey", here: "Grey") -> tuple[float, float]:

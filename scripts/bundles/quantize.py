@@ -7,7 +7,7 @@ QuantizeLinear and DequantizeLinear, which ONNX Runtime fuses with what lies bet
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def _quantized(prepared: onnx.ModelProto, plan: Plan, excluded: Sequence[str]) -
     _shielded(model, plan, excluded)
     left = {*excluded, *(node.name for node in model.graph.node if node.name.endswith(SHIELD))}
     nodes = [node.name for node in model.graph.node if node.op_type in OPERATORS and node.name not in left]
-    options = {"TensorQuantOverrides": _scales(model, nodes)} if plan.per_channel else {}
+    options = {"TensorQuantOverrides": channel_scales(model, nodes, plan.ranges.keys())} if plan.per_channel else {}
     logging.disable(logging.WARNING)  # which asks for steps that were taken
     try:
         data = TensorsData(CalibrationMethod.MinMax, ranges)
@@ -107,9 +107,11 @@ def _quantized(prepared: onnx.ModelProto, plan: Plan, excluded: Sequence[str]) -
     return made
 
 
-def _scales(model: onnx.ModelProto, nodes: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+def channel_scales(model: onnx.ModelProto, nodes: Sequence[str], measured: Set[str]) -> dict[str, list[dict[str, Any]]]:
     """For each channel of a convolution's weights what ONNX Runtime would find out channel by channel, for long."""
-    weights = {node.input[1] for node in model.graph.node if node.op_type == "Conv" and node.name in nodes}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv" and node.name in nodes]
+    shared = {name for node in model.graph.node if node.op_type != "Conv" for name in node.input}
+    weights = {node.input[1] for node in convolutions} - shared - measured
     found = {}
     for tensor in model.graph.initializer:
         if tensor.name in weights:

@@ -113,7 +113,7 @@ class Page:
         try:
             return self.js(
                 f"(async () => {{ const end = performance.now() + {LOOK_S * 1000}; let value;"
-                f" while (!(value = ({expression})) && performance.now() < end)"
+                f" while (!(value = await ({expression})) && performance.now() < end)"
                 " await new Promise((go) => setTimeout(go, 50)); return value; })()"
             )
         except RuntimeError as error:

@@ -77,3 +77,18 @@ def test_what_is_left_in_float_stays_in_float(tmp_path: Path) -> None:
     kept = {tensor.name: tensor.data_type for tensor in onnx.load(tmp_path / "loaded.onnx").graph.initializer}
     floats = [name for name, kind in kept.items() if kind == TensorProto.FLOAT and name.startswith("w1")]
     assert floats, kept
+
+
+def test_scales_are_those_that_onnx_runtime_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of channels that differ much, of nothing, and of next to nothing, to the last bit."""
+    model, feeds = convolution(1)
+    loaded = onnx.load_from_string(model)
+    (index,) = (i for i, one in enumerate(loaded.graph.initializer) if one.name == "weights")
+    weights = numpy_helper.to_array(loaded.graph.initializer[index]).copy()
+    weights[1], weights[2] = 0, 1e-39
+    loaded.graph.initializer[index].CopyFrom(numpy_helper.from_array(weights, "weights"))
+    ranges = calibrate.ranges(quantize.prepare(model), "minmax", feeds)
+    plan = quantize.Plan("minmax", True, {}, ISAS, ranges)
+    ours = quantize.variants(loaded.SerializeToString(), plan)
+    monkeypatch.setattr(quantize, "channel_scales", lambda *_: {})
+    assert ours == quantize.variants(loaded.SerializeToString(), plan)

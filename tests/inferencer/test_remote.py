@@ -51,7 +51,9 @@ def test_a_certificate_is_trusted_as_botocore_would(
         with pytest.raises(BackendError, match="certificate"):
             sagemaker(context, answer="object_detection").infer(sample(picture()))
         monkeypatch.setenv("AWS_CA_BUNDLE", str(pem))
-        assert sagemaker(context, answer="object_detection").infer(sample(picture())) is not None
+        for url in (secure.url, secure.url.replace("https", "HTTPS")):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+            assert sagemaker(context, answer="object_detection").infer(sample(picture())) is not None
 
 
 @pytest.mark.parametrize("body", [b"[0.1, 0.7, 0.2]", b'{"predictions": [[0.1, 0.7, 0.2]]}'])

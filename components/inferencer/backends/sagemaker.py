@@ -147,7 +147,7 @@ class Sender:
         from edgeml import http
 
         self._limits = settings.limits
-        context = _trusting() if endpoint.startswith("https:") else None
+        context = _trusting() if endpoint.lower().startswith("https:") else None
         self._http = http.Client(idle=settings.max_in_flight, context=context)
 
     def send(self, request: Any, **event: Any) -> Any:

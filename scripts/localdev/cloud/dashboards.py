@@ -53,13 +53,16 @@ def draw(aws: LocalAws, name: str, start: float, end: float, path: Path, period_
     drawn = figure(aws, name, start, end, period_s)
     canvas: Any = FigureCanvasAgg(drawn)  # untyped in matplotlib
     canvas.draw()
-    cv2.imwrite(str(path), _cropped(np.asarray(canvas.buffer_rgba())[..., 2::-1]))
+    if not cv2.imwrite(str(path), _cropped(np.asarray(canvas.buffer_rgba())[..., 2::-1])):
+        raise OSError(f"{path} could not be written")
     return {axes.get_title(): points(axes) for axes in drawn.axes}
 
 
 def _cropped(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Without the white around it: short tables leave the rest of their widgets blank."""
     rows, columns = (np.flatnonzero((picture < WHITE).any(axis=(other, 2))) for other in (1, 0))
+    if not len(rows):
+        return picture
     top, left = max(rows[0] - MARGIN, 0), max(columns[0] - MARGIN, 0)
     return picture[top : rows[-1] + MARGIN, left : columns[-1] + MARGIN]
 

@@ -21,7 +21,10 @@ from localdev.core.semver import Version, VersionError
 SUFFIXES = (".yaml", ".yml", ".json")
 
 ERROR_RESET_SECONDS = 3600.0
-DEEPEST = 5000  # levels of lists and mappings
+DEEPEST = 200  # levels of lists and mappings
+LONG = 10_000  # bytes; what is shorter is not too deep for libyaml's loaders, which recurse in C
+
+TOO_DEEP = f"more than {DEEPEST} levels of lists and mappings"
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "aarch64", "armv7l": "arm", "armv6l": "arm", "i686": "x86"}
 _STEPS = ("bootstrap", "install", "startup", "run", "shutdown", "recover", "uninstall")
@@ -114,6 +117,7 @@ def parse(raw: bytes, suffix: str, profile: Profile, where: str = "recipe") -> d
             _check_depth(raw)
             # Lite: all scalars of a YAML recipe are strings, which is what BaseLoader makes.
             document = yaml.load(raw, CBaseLoader if profile is Profile.LITE else _TypedLoader)  # noqa: S506
+        _check_levels(document)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise RecipeError(f"{where}: {error}") from error
     if not isinstance(document, dict):
@@ -122,14 +126,29 @@ def parse(raw: bytes, suffix: str, profile: Profile, where: str = "recipe") -> d
 
 
 def _check_depth(raw: bytes) -> None:
-    """ValueError for what libyaml's loaders, which recurse in C, would end the process by. A level takes a byte."""
-    if len(raw) <= DEEPEST:
+    """ValueError for YAML that would end the process. A level takes a byte at least."""
+    if len(raw) <= LONG:
         return
     depth = 0
     for event in yaml.parse(raw, CBaseLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            raise ValueError(f"more than {DEEPEST} levels")
+            raise ValueError(TOO_DEEP)
+
+
+def _check_levels(document: Any) -> None:
+    """ValueError for what others, who recurse in Python, cannot copy or write."""
+    level = [document]
+    for _ in range(DEEPEST):
+        level = [
+            value
+            for holder in level
+            if isinstance(holder, dict | list)
+            for value in (holder.values() if isinstance(holder, dict) else holder)
+        ]
+        if not level:
+            return
+    raise ValueError(TOO_DEEP)
 
 
 _KINDS: dict[Any, str] = {dict: "mapping", list: "list"}

@@ -48,6 +48,8 @@ UNREADABLE = {
     "deep lists": (b"[" * 100_000 + b"]" * 100_000, ".yaml"),
     "deep lists without end": (b"[" * 100_000, ".yaml"),
     "deep mappings": (b"{a: " * 100_000, ".yaml"),
+    "JSON a level too deep": (b'{"a":' * 200 + b"1" + b"}" * 200, ".json"),
+    "lists a level too deep": (b"a: " + b"[" * 199 + b"1" + b"]" * 199, ".yaml"),
     "deep blocks": (b"- " * 100_000, ".yaml"),
 }
 
@@ -58,6 +60,12 @@ def test_what_cannot_be_parsed(what: str, profile: Profile) -> None:
     raw, suffix = UNREADABLE[what]
     with pytest.raises(RecipeError, match=r"^here: "):
         parse(raw, suffix, profile, "here")
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_what_is_deep_enough_for_all(profile: Profile) -> None:
+    assert parse(b'{"a":' * 199 + b"1" + b"}" * 199, ".json", profile)
+    assert parse(b"a: " + b"[" * 198 + b"1" + b"]" * 198, ".yaml", profile)
 
 
 def test_java_reads_keys_without_case() -> None:
