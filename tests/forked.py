@@ -54,17 +54,8 @@ LIBRARIES = (
 )
 ISOLATED = ("-I", "-S", "-B")  # a Lambda function's of the local cloud: without the tree, and without awscrt
 PACKAGES = sysconfig.get_path("purelib")
-SERVICES = (
-    "cloudwatch",
-    "dynamodb",
-    "firehose",
-    "greengrassv2",
-    "iot",
-    "logs",
-    "rekognition",
-    "s3",
-    "sqs",
-)  # functions'
+# What the local cloud's functions ask.
+SERVICES = ("cloudwatch", "dynamodb", "firehose", "greengrassv2", "iot", "logs", "rekognition", "s3", "sqs")
 NOBODY = {"AWS_ACCESS_KEY_ID": "-", "AWS_SECRET_ACCESS_KEY": "-", "AWS_EC2_METADATA_DISABLED": "true"}
 LARGEST = 1 << 17  # bytes of a request
 

@@ -24,6 +24,7 @@ ERROR_RESET_SECONDS = 3600.0
 DEEPEST = 200  # levels of lists and mappings
 LONG = 10_000  # bytes; what is shorter is not too deep for libyaml's loaders, which recurse in C
 
+MOST = 100_000  # values, those counted twice that an alias repeats
 TOO_DEEP = f"more than {DEEPEST} levels of lists and mappings"
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "aarch64", "armv7l": "arm", "armv6l": "arm", "i686": "x86"}
@@ -117,7 +118,7 @@ def parse(raw: bytes, suffix: str, profile: Profile, where: str = "recipe") -> d
             _check_depth(raw)
             # Lite: all scalars of a YAML recipe are strings, which is what BaseLoader makes.
             document = yaml.load(raw, CBaseLoader if profile is Profile.LITE else _TypedLoader)  # noqa: S506
-        _check_levels(document)
+        _check_size(document)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise RecipeError(f"{where}: {error}") from error
     if not isinstance(document, dict):
@@ -136,18 +137,19 @@ def _check_depth(raw: bytes) -> None:
             raise ValueError(TOO_DEEP)
 
 
-def _check_levels(document: Any) -> None:
-    """ValueError for what others, who recurse in Python, cannot copy or write."""
-    level = [document]
+def _check_size(document: Any) -> None:
+    """ValueError for what those who copy or write it cannot: too deep, or large by aliases that stand for others."""
+    level, values = {id(document): (document, 1)}, 0  # each object once, and how often it stands there
     for _ in range(DEEPEST):
-        level = [
-            value
-            for holder in level
-            if isinstance(holder, dict | list)
-            for value in (holder.values() if isinstance(holder, dict) else holder)
-        ]
-        if not level:
+        below: dict[int, tuple[Any, int]] = {}
+        for holder, times in level.values():
+            for value in holder.values() if isinstance(holder, dict) else holder if isinstance(holder, list) else ():
+                below[id(value)] = value, below.get(id(value), (value, 0))[1] + times
+        if not below:
             return
+        level, values = below, values + sum(times for _, times in below.values())
+        if values > MOST:
+            raise ValueError(f"more than {MOST} values")
     raise ValueError(TOO_DEEP)
 
 

@@ -38,6 +38,7 @@ def test_lite_makes_every_scalar_of_yaml_a_string() -> None:
     assert set(map(type, defaults.values())) == {str}
 
 
+DOUBLED = [b"a0: &a0 [1]\n", *(b"a%d: &a%d [%s]\n" % (n, n, b",".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 30))]
 UNREADABLE = {
     "a mapping without end": (b"{", ".json"),
     "no mapping": (b"[1]", ".json"),
@@ -48,6 +49,9 @@ UNREADABLE = {
     "deep lists": (b"[" * 100_000 + b"]" * 100_000, ".yaml"),
     "deep lists without end": (b"[" * 100_000, ".yaml"),
     "deep mappings": (b"{a: " * 100_000, ".yaml"),
+    "lists in themselves": (b"a: &a [*a, *a]", ".yaml"),
+    "mappings in themselves": (b"a: &a {x: *a, y: *a}", ".yaml"),
+    "lists nine times in the next": (b"".join(DOUBLED), ".yaml"),
     "JSON a level too deep": (b'{"a":' * 200 + b"1" + b"}" * 200, ".json"),
     "lists a level too deep": (b"a: " + b"[" * 199 + b"1" + b"]" * 199, ".yaml"),
     "deep blocks": (b"- " * 100_000, ".yaml"),
